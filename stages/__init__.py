@@ -1,0 +1,1 @@
+"""The child side: one package a stage. Importing a stage module imports no torch."""

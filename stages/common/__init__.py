@@ -1,0 +1,1 @@
+"""Geometry and image helpers that several stages share. No torch at import time."""

@@ -1,0 +1,57 @@
+"""The named values that stages exchange, promised once and used by every stage.
+
+Shapes and ranges after reference/pipeline.md 1 and the table of the design. Bundles are float32
+because Flux's output is; views are uint8 because Zero123++'s are.
+"""
+
+from __future__ import annotations
+
+from stages.contract import ArtifactSpec
+
+INPUT_IMAGE = ArtifactSpec(
+    "input_image", "file", "the picture as the user gave it, undecoded", suffix=".img"
+)
+IMAGE = ArtifactSpec(
+    "image", "image", "the object on a white square, sRGB", ("S", "S", 3), "uint8"
+)
+ALPHA = ArtifactSpec(
+    "alpha", "image", "coverage of `image` by the object, 255 = object", ("S", "S", 1), "uint8"
+)
+VIEWS = ArtifactSpec(
+    "views",
+    "image",
+    "the object seen from its front, left, back and right, elevation 5, white background, sRGB",
+    (4, 512, 512, 3),
+    "uint8",
+)
+VIEW_NORMALS = ArtifactSpec(
+    "view_normals",
+    "image",
+    "normal maps of `views` in the bundle's encoding, white background",
+    (4, 512, 512, 3),
+    "uint8",
+    optional=True,
+)
+REFERENCE_BUNDLE = ArtifactSpec(
+    "reference_bundle",
+    "image",
+    "2 x 4 tiles: RGB above normals, columns azimuth 0, 90, 180, 270; white background",
+    ("H", "W", 3),
+    "float32",
+    (0.0, 1.0),
+)
+BUNDLE = ArtifactSpec(
+    "bundle",
+    "image",
+    "the final bundle, same layout as `reference_bundle`",
+    ("H", "W", 3),
+    "float32",
+    (0.0, 1.0),
+)
+COARSE_MESH = ArtifactSpec("coarse_mesh", "mesh", "closed start mesh for ISOMER, frame W")
+MESH = ArtifactSpec("mesh", "mesh", "the final mesh with vertex colours, frame W")
+GLB = ArtifactSpec("glb", "file", "the final mesh, binary glTF", suffix=".glb")
+OBJ = ArtifactSpec("obj", "file", "the final mesh, Wavefront OBJ with vertex colours", suffix=".obj")
+RENDERS = ArtifactSpec(
+    "renders", "image", "the final mesh from 4 azimuths, white background", (4, "S", "S", 3), "uint8"
+)
