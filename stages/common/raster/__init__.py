@@ -1,0 +1,25 @@
+"""Which face does a pixel show? One interface, a CPU and a CUDA backend.
+
+rasterizer = open_rasterizer("auto", context.device, context.threads)
+fragments = rasterizer.rasterize(camera.to_clip(vertices), faces, (512, 512))
+"""
+
+from stages.common.raster.interface import (
+    NEAR_DEPTH,
+    Fragments,
+    Rasterizer,
+    RasterizerName,
+    interpolate,
+    open_rasterizer,
+    visible_faces,
+)
+
+__all__ = [
+    "NEAR_DEPTH",
+    "Fragments",
+    "Rasterizer",
+    "RasterizerName",
+    "interpolate",
+    "open_rasterizer",
+    "visible_faces",
+]

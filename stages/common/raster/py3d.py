@@ -1,0 +1,100 @@
+"""The CUDA backend: pytorch3d's rasteriser. torch and pytorch3d are imported on first use."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stages.common.raster.interface import NEAR_DEPTH, Fragments
+from stages.contract import FailureKind, StageError
+
+FALL_BACK = "run this stage on the CPU (rasterizer: cpu), which needs no pytorch3d"
+
+
+class Pytorch3dRasterizer:
+    """pytorch3d's `rasterize_meshes` on one CUDA device (or, slowly and for checks, the CPU)."""
+
+    name = "pytorch3d"
+
+    def __init__(self, device: str) -> None:
+        """Raises StageError: missing_dependency, gpu_unavailable."""
+        try:
+            import torch
+            from pytorch3d.renderer.mesh.rasterize_meshes import (
+                rasterize_meshes,  # noqa: F401 (its import is what may fail)
+            )
+        except ImportError as error:
+            # A build for another torch or CUDA version fails here too, as an undefined symbol.
+            raise StageError(
+                "missing_dependency", f"pytorch3d cannot be imported: {error}", FALL_BACK
+            ) from error
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise StageError(
+                "gpu_unavailable",
+                f"{device} was asked for but torch sees no CUDA device",
+                FALL_BACK,
+            )
+        self._device = device
+
+    def rasterize(self, clip: np.ndarray, faces: np.ndarray, size: tuple[int, int]) -> Fragments:
+        """See `Rasterizer.rasterize`. Raises StageError: gpu_unavailable, gpu_fault,
+        out_of_memory. Faces smaller than 1e-8 NDC units squared are not drawn."""
+        import torch
+        from pytorch3d.renderer.mesh.rasterize_meshes import rasterize_meshes
+        from pytorch3d.structures import Meshes
+
+        finite = np.isfinite(clip).all(axis=1)
+        drawn = np.flatnonzero(finite[faces].all(axis=1))
+        points = np.where(finite[:, None], clip, 1.0)
+        w = points[:, 3]
+        # On the camera plane itself x / w has no value; such corners are cut off anyway.
+        w = np.where(np.abs(w) < 1e-9, 1e-9, w)
+        # pytorch3d's NDC points left and up, and its z is our w.
+        ndc = np.stack([-points[:, 0] / w, points[:, 1] / w, w], axis=1)
+        try:
+            mesh = Meshes(
+                [torch.as_tensor(ndc, dtype=torch.float32, device=self._device)],
+                [torch.as_tensor(faces[drawn], dtype=torch.int64, device=self._device)],
+            )
+            pix_to_face, zbuf, weights, _ = rasterize_meshes(
+                mesh,
+                image_size=size,
+                blur_radius=0.0,
+                faces_per_pixel=1,
+                perspective_correct=True,
+                clip_barycentric_coords=True,
+                cull_backfaces=False,
+                z_clip_value=NEAR_DEPTH,
+            )
+            ids = pix_to_face[0, ..., 0].cpu().numpy()
+            depth = zbuf[0, ..., 0].cpu().numpy()
+            barycentrics = weights[0, ..., 0, :].cpu().numpy()
+        except RuntimeError as error:
+            raise classify(error) from error
+        covered = ids >= 0
+        return Fragments(
+            np.where(covered, drawn[np.maximum(ids, 0)] if len(drawn) else -1, -1).astype(np.int32),
+            np.where(covered[..., None], barycentrics, 0.0).astype(np.float32),
+            np.where(covered, depth, np.inf).astype(np.float32),
+        )
+
+
+def classify(error: RuntimeError) -> StageError:
+    """Name what a RuntimeError of torch or of pytorch3d's extension means."""
+    text = str(error)
+    lowered = text.lower()
+    kind: FailureKind
+    hint = FALL_BACK
+    if "not compiled with gpu support" in lowered:
+        kind = "gpu_unavailable"
+        hint = "this pytorch3d was built without CUDA; install a CUDA build, or " + FALL_BACK
+    elif "out of memory" in lowered:
+        kind = "out_of_memory"
+    elif "no kernel image" in lowered:
+        kind = "gpu_unavailable"
+        hint = "this pytorch3d was built for other cards; rebuild it for this one, or " + FALL_BACK
+    elif "cuda" in lowered or "cublas" in lowered:
+        kind = "gpu_fault"
+    else:
+        kind = "internal"
+    first_line = text.strip().splitlines()[0] if text.strip() else type(error).__name__
+    return StageError(kind, f"pytorch3d failed: {first_line}", hint)
