@@ -1,0 +1,93 @@
+"""Start Python programs of this checkout in its environment, whatever Python started the launcher.
+
+Standard library only, and it parses on Python 3.8 (see _venv.py).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Callable, Iterator, Sequence
+
+from _venv import ROOT, SetupError, Venv, describe, ensure, say
+
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+OLDEST, NEWEST = (3, 11), (3, 14)
+"""The Pythons that pyproject.toml allows, `requires-python`."""
+
+
+def launcher(body: Callable[[Sequence[str]], int]) -> None:
+    """Run a launcher's body under a Python that will do, and exit with what it returns."""
+    try:
+        if not OLDEST <= sys.version_info[:2] <= NEWEST:
+            replace_process([*_supported_python(), *sys.argv])
+        sys.exit(body(sys.argv[1:]))
+    except (SetupError, OSError) as error:
+        say(str(error))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def ready_environment(root: str = ROOT) -> tuple[Venv, int]:
+    """The checkout's environment, made if need be, and the lock that keeps it."""
+    venv = describe(root)
+    return venv, ensure(venv)
+
+
+def command(venv: Venv, module: str, arguments: Sequence[str]) -> list[str]:
+    """`python -m module`; -P keeps modules out that happen to lie in the current folder."""
+    return [venv.python, "-P", "-m", module, *arguments]
+
+
+def environment(root: str = ROOT) -> dict[str, str]:
+    """The user's, in which this checkout's packages come first."""
+    paths = [root, os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+def replace_process(arguments: Sequence[str], env: dict[str, str] | None = None) -> NoReturn:
+    """Become another program: signals, exit status and terminal are its own.
+
+    Windows cannot, so there this process waits, and leaves Ctrl-C to the other one.
+    """
+    env = dict(os.environ) if env is None else env
+    if sys.platform == "win32":
+        import signal
+        import subprocess
+
+        signal.signal(signal.SIGINT, lambda *_: None)
+        sys.exit(subprocess.call(list(arguments), env=env))
+    os.execve(arguments[0], list(arguments), env)
+
+
+def _supported_python() -> list[str]:
+    """How to start the newest supported Python of this machine. Raises SetupError."""
+    import subprocess
+
+    check = f"import sys; sys.exit(not {OLDEST} <= sys.version_info[:2] <= {NEWEST})"
+    for candidate in _candidates():
+        # A name on PATH may be a shim for a Python that is not there.
+        probe = subprocess.Popen(
+            [*candidate, "-c", check], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        if probe.wait() == 0:
+            return candidate
+    raise SetupError(
+        f"Python 3.{OLDEST[1]} to 3.{NEWEST[1]} is needed; this is {sys.version.split()[0]} "
+        f"({sys.executable}), and none of those is on PATH. Install one and start again."
+    )
+
+
+def _candidates() -> Iterator[list[str]]:
+    import shutil
+
+    for minor in range(NEWEST[1], OLDEST[1] - 1, -1):
+        found = shutil.which(f"python3.{minor}")
+        if found:
+            yield [found]
+        windows = shutil.which("py") if sys.platform == "win32" else None
+        if windows:
+            yield [windows, f"-3.{minor}"]
