@@ -5,6 +5,7 @@ Imported only when there is something to install. Standard library only.
 
 from __future__ import annotations
 
+import glob
 import re
 import subprocess
 import sys
@@ -70,12 +71,12 @@ def run_steps(steps: Steps, venv: Venv, lock: int) -> None:
     with open(venv.file(LOG), "w", encoding="utf-8") as log:
         for step in steps(venv):
             say(step.what)
-            status = _run(step, log, lock)
+            status = _run(step, log, _Progress(step.what, venv), lock)
             if status != 0:
                 raise SetupError(_explain(step, status, venv))
 
 
-def _run(step: Step, log: IO[str], lock: int) -> int:
+def _run(step: Step, log: IO[str], progress: _Progress, lock: int) -> int:
     log.write(f"$ {' '.join(step.command)}\n")
     child = subprocess.Popen(
         step.command,
@@ -86,7 +87,6 @@ def _run(step: Step, log: IO[str], lock: int) -> int:
         errors="replace",
         pass_fds=() if sys.platform == "win32" else (lock,),
     )
-    progress = _Progress(step.what)
     reader = threading.Thread(target=_copy, args=(child.stdout, log, progress), daemon=True)
     reader.start()
     try:
@@ -114,7 +114,9 @@ def _copy(output: IO[str], log: IO[str], progress: _Progress) -> None:
 class _Progress:
     """What the installer is doing: one changing line on a terminal, else a line now and then."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, venv: Venv) -> None:
+        self._venv = venv
+        self._unpacking = self._before = 0
         self._start = time.monotonic()
         self._next = self._start + SHOW_EVERY_S
         self._live = sys.stderr.isatty()
@@ -128,11 +130,16 @@ class _Progress:
         elif verb == "Downloading":
             self._now = f"downloading {rest.rsplit('/', 1)[-1]}"
         elif line.startswith("Installing collected packages:"):
-            self._now = f"unpacking {rest.count(',') + 1} packages"
+            self._before = self._installed()
+            self._unpacking = rest.count(",") + 1
 
     def show(self) -> None:
         """Say it, if it is time to."""
         now = time.monotonic()
+        if self._unpacking:
+            # pip says nothing for a minute or more here, so count what is there.
+            there = self._installed() - self._before
+            self._now = f"unpacked {there} of {self._unpacking} packages"
         text = f"{now - self._start:4.0f} s  {self._now}"
         if self._live:
             sys.stderr.write(f"\r{text[:78]}\x1b[K")
@@ -140,6 +147,10 @@ class _Progress:
         elif now >= self._next:
             self._next = now + SHOW_EVERY_S
             say(text)
+
+    def _installed(self) -> int:
+        folder = "Lib" if sys.platform == "win32" else "lib/python*"
+        return len(glob.glob(self._venv.file(f"{folder}/site-packages/*.dist-info")))
 
     def close(self) -> None:
         """Leave a clean line behind."""

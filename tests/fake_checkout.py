@@ -1,0 +1,179 @@
+"""A checkout with the real launchers and a toy program, for tests of the launchers.
+
+Its environments are real ones without pip, filled by a stand-in for it, so that a test needs no
+network and a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import _install
+import _venv
+
+REPOSITORY = Path(_venv.ROOT)
+
+PROGRAM = """
+import json, os, sys
+print(json.dumps({"arguments": sys.argv[1:], "cwd": os.getcwd(), "python": sys.executable,
+                  "pythonpath": os.environ["PYTHONPATH"], "safe_path": sys.flags.safe_path}))
+sys.exit(7)
+"""
+
+INSTALLER = """
+import os, pathlib, sys, time
+root, venv, how = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.argv[3]
+print("Collecting toy", flush=True)
+(venv / "half-made").write_text("")
+(root / "installer.pid").write_text(str(os.getpid()))
+if how.startswith("fail: "):
+    sys.exit(how)
+while how == "waits" and not (root / "go").exists():
+    time.sleep(0.02)
+with open(root / "installs", "a") as log:
+    log.write("installed\\n")
+"""
+
+START = """
+import sys
+sys.path[:0] = sys.argv[1:3]
+import _launch, _venv
+from tests.fake_checkout import FakeCheckout
+def body(arguments):
+    checkout = FakeCheckout(arguments[0])
+    _venv.ensure(checkout.venv(), checkout.installer(arguments[1]))
+    return 0
+sys.argv[1:] = sys.argv[3:]
+_launch.launcher(body)
+"""
+
+
+@dataclass(frozen=True)
+class FakeCheckout:
+    """A folder that the launchers take for the repository."""
+
+    path: str
+
+    @classmethod
+    def make(cls, root: Path) -> FakeCheckout:
+        """Write one into `root`."""
+        shutil.copytree(REPOSITORY / "bin", root / "bin", ignore=shutil.ignore_patterns("__py*"))
+        (root / "orchestrator").mkdir()
+        (root / "orchestrator" / "cli.py").write_text(PROGRAM)
+        checkout = cls(str(root))
+        checkout.require("toy")
+        return checkout
+
+    @property
+    def root(self) -> Path:
+        return Path(self.path)
+
+    def require(self, *requirements: str, more: str = "") -> None:
+        """Write pyproject.toml."""
+        (self.root / "pyproject.toml").write_text(
+            f"[project]\ndependencies = {json.dumps(requirements)}\n"
+            f"[dependency-groups]\ndev = []\n{more}\n"
+        )
+
+    def venv(self) -> _venv.Venv:
+        """The environment that it needs now."""
+        return _venv.describe(self.path)
+
+    def installer(self, how: str = "works") -> _venv.Install:
+        """A stand-in for pip, which works, "waits" for `release`, or says "fail: WHY"."""
+
+        def steps(venv: _venv.Venv) -> Iterator[_install.Step]:
+            bare = (sys.executable, "-I", "-m", "venv", "--without-pip", venv.path)
+            yield _install.Step("making", bare)
+            fill = (venv.python, "-c", INSTALLER, self.path, venv.path, how)
+            yield _install.Step("installing toys", fill)
+
+        return lambda venv, lock: _install.run_steps(steps, venv, lock)
+
+    def set_up(self, how: str = "works") -> _venv.Venv:
+        """Make the environment here and now, and let go of it."""
+        venv = self.venv()
+        os.close(_venv.ensure(venv, self.installer(how)))
+        return venv
+
+    def start_set_up(self, how: str = "works") -> subprocess.Popen[str]:
+        """The same in a process of its own."""
+        paths = (REPOSITORY, self.root / "bin")
+        return subprocess.Popen(
+            [sys.executable, "-c", START, *map(str, paths), self.path, how],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def release(self) -> None:
+        """Let an installer that waits go on."""
+        (self.root / "go").touch()
+
+    def installer_pid(self) -> int:
+        """The process of the stand-in, once it is at work."""
+        file = self.root / "installer.pid"
+        eventually(lambda: file.exists() and file.read_text() != "")
+        return int(file.read_text())
+
+    def installs(self) -> int:
+        """How many installations were completed."""
+        log = self.root / "installs"
+        return len(log.read_text().splitlines()) if log.exists() else 0
+
+    def run(
+        self,
+        *arguments: str,
+        launcher: str = "kiss3d-orchestrate",
+        cwd: Path | None = None,
+        env: dict[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Start a launcher of it as a user would."""
+        program = [sys.executable, str(self.root / "bin" / launcher), *arguments]
+        return subprocess.run(program, capture_output=True, text=True, cwd=cwd, env=env)
+
+
+def eventually(holds: Callable[[], bool], within_s: float = 20.0) -> None:
+    """Wait until something is so, or fail."""
+    end = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < end, f"still not so after {within_s} s"
+        time.sleep(0.02)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process is there and is no zombie."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state not in "ZX"
+
+
+def wheel(folder: Path, name: str) -> str:
+    """Build a wheel with one empty module, and return its requirement."""
+    info = f"{name}-1.0.dist-info"
+    file = folder / f"{name}-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(f"{name}.py", "")
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        archive.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        archive.writestr(f"{info}/RECORD", "")
+    return f"{name} @ {file.as_uri()}"
+
+
+def script(path: Path, text: str) -> None:
+    """Write an executable file."""
+    path.write_text(textwrap.dedent(text).lstrip())
+    path.chmod(0o755)

@@ -1,0 +1,415 @@
+"""The launchers make their environment once, whole or not at all, and then get out of the way."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import _install
+import _launch
+import _venv
+import pytest
+
+from tests.fake_checkout import REPOSITORY, FakeCheckout, eventually, is_alive, script, wheel
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="uses POSIX signals and locks")
+
+LAUNCHERS = sorted(file for file in (REPOSITORY / "bin").iterdir() if file.suffix in ("", ".py"))
+
+
+@pytest.fixture(autouse=True)
+def _no_cache_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KISS3D_VENV_CACHE", raising=False)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> FakeCheckout:
+    root = tmp_path / "a checkout"
+    root.mkdir()
+    return FakeCheckout.make(root)
+
+
+# Making the environment
+
+
+def test_the_first_start_installs_with_pip_and_later_starts_install_nothing(
+    checkout: FakeCheckout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    checkout.require(wheel(checkout.root, "toy"))
+    first = checkout.run()
+    assert first.returncode == 7, first.stderr
+    assert "first start: setting up" in first.stderr
+    assert "ready after" in first.stderr
+    subprocess.run([checkout.venv().python, "-c", "import toy"], check=True)
+
+    log = Path(checkout.venv().file(_venv.LOG))
+    written = log.stat().st_mtime_ns
+    second = checkout.run()
+    assert (second.returncode, second.stderr) == (7, "")
+    assert log.stat().st_mtime_ns == written
+
+
+def test_a_failed_installation_says_why_and_what_to_do_and_is_not_taken_for_ready(
+    checkout: FakeCheckout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    checkout.require("no-such-package-of-ours")
+    failed = checkout.run()
+    assert failed.returncode == 1
+    assert failed.stdout == ""
+    assert "No matching distribution found for no-such-package-of-ours" in failed.stderr
+    assert "no prebuilt wheel for this system" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert checkout.venv().made_for() is None
+
+
+@pytest.mark.parametrize(
+    ("log", "advice"),
+    [
+        ("OSError: [Errno 28] No space left on device", "KISS3D_VENV_CACHE moves"),
+        ("The virtual environment was not created: ensurepip is not available", "python3-venv"),
+        ("Retrying (Retry(total=4)) after connection broken by 'NewConnectionError'", "network"),
+        ("ERROR: No matching distribution found for torch", "no prebuilt wheel"),
+        ("something else", "The next start begins anew"),
+    ],
+)
+def test_what_the_log_says_is_turned_into_advice(
+    checkout: FakeCheckout, log: str, advice: str
+) -> None:
+    with pytest.raises(_venv.SetupError, match=advice) as caught:
+        checkout.set_up(f"fail: {log}")
+    assert log in str(caught.value)
+    assert checkout.venv().file(_venv.LOG) in str(caught.value)
+
+
+def test_a_failed_installation_leaves_only_its_log_and_the_next_start_succeeds(
+    checkout: FakeCheckout,
+) -> None:
+    with pytest.raises(_venv.SetupError):
+        checkout.set_up("fail: for now")
+    venv = checkout.venv()
+    assert sorted(os.listdir(venv.path)) == sorted([_venv.LOG, _venv.OWNED])
+    checkout.set_up()
+    assert venv.is_ready()
+
+
+def test_after_a_kill_in_the_middle_the_next_start_begins_anew(checkout: FakeCheckout) -> None:
+    killed = checkout.start_set_up("waits")
+    installer = checkout.installer_pid()
+    killed.kill()
+    os.kill(installer, signal.SIGKILL)
+    killed.communicate()
+    venv = checkout.venv()
+    assert Path(venv.file("half-made")).exists()
+    assert not venv.is_ready()
+    Path(venv.file("left-over")).touch()
+
+    retry = checkout.start_set_up()
+    _, said = retry.communicate(timeout=30)
+    assert retry.returncode == 0, said
+    assert "the last set-up did not finish" in said
+    assert venv.is_ready()
+    assert not Path(venv.file("left-over")).exists()
+
+
+def test_an_installer_that_outlives_its_launcher_keeps_the_next_start_waiting(
+    checkout: FakeCheckout,
+) -> None:
+    killed = checkout.start_set_up("waits")
+    installer = checkout.installer_pid()
+    killed.kill()
+    killed.communicate()
+    assert is_alive(installer)
+    with pytest.raises(BlockingIOError):
+        _must_lock(checkout.venv())
+
+    retry = checkout.start_set_up()
+    time.sleep(1)
+    assert retry.poll() is None
+    checkout.release()
+    _, said = retry.communicate(timeout=30)
+    assert retry.returncode == 0, said
+    assert "waiting for it" in said
+    assert not is_alive(installer)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interruption_ends_the_installer_too(
+    checkout: FakeCheckout, number: signal.Signals, status: int
+) -> None:
+    start = checkout.start_set_up("waits")
+    installer = checkout.installer_pid()
+    start.send_signal(number)
+    _, said = start.communicate(timeout=30)
+    assert start.returncode == status
+    assert "the next start begins anew" in said
+    assert not is_alive(installer)
+    checkout.set_up()
+
+
+def test_two_starts_at_once_install_once(checkout: FakeCheckout) -> None:
+    starts = [checkout.start_set_up("waits") for _ in range(2)]
+    checkout.installer_pid()
+    time.sleep(1)
+    checkout.release()
+    said = [start.communicate(timeout=30)[1] for start in starts]
+    assert [start.returncode for start in starts] == [0, 0], said
+    assert checkout.installs() == 1
+    assert sum("another start is setting up" in text for text in said) == 1
+
+
+def test_changed_requirements_are_installed(
+    checkout: FakeCheckout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkout.set_up()
+    checkout.require("toy", "another")
+    assert not checkout.venv().is_ready()
+    capsys.readouterr()
+    checkout.set_up()
+    assert "the requirements or the Python have changed" in capsys.readouterr().err
+    assert checkout.installs() == 2
+
+
+def test_other_settings_in_pyproject_install_nothing(checkout: FakeCheckout) -> None:
+    checkout.set_up()
+    checkout.require("toy", more="[tool.ruff]\nline-length = 80")
+    checkout.set_up()
+    assert checkout.installs() == 1
+
+
+def test_an_environment_in_use_is_replaced_only_when_its_user_has_ended(
+    checkout: FakeCheckout,
+) -> None:
+    lock = _venv.ensure(checkout.venv(), checkout.installer())
+    checkout.require("toy", "another")
+    start = checkout.start_set_up()
+    time.sleep(1)
+    assert start.poll() is None
+    assert checkout.installs() == 1
+    os.close(lock)
+    _, said = start.communicate(timeout=30)
+    assert start.returncode == 0, said
+    assert "waiting for its users to end" in said
+    assert checkout.installs() == 2
+
+
+def test_an_environment_whose_python_is_gone_is_made_again(checkout: FakeCheckout) -> None:
+    venv = checkout.set_up()
+    os.remove(venv.python)
+    os.symlink("/no/such/python", venv.python)
+    checkout.set_up()
+    assert checkout.installs() == 2
+
+
+def test_a_folder_that_somebody_else_made_is_left_alone(checkout: FakeCheckout) -> None:
+    mine = checkout.root / ".venv" / "bin" / "python"
+    mine.parent.mkdir(parents=True)
+    mine.touch()
+    with pytest.raises(_venv.SetupError, match="was not made by this launcher"):
+        checkout.set_up()
+    assert mine.exists()
+
+
+def test_too_little_disk_is_noticed_before_anything_is_installed(checkout: FakeCheckout) -> None:
+    table = f"[tool.kiss3d-orchestrate]\nvenv-disk-gb = {{ {sys.platform} = 1e9 }}"
+    checkout.require("toy", more=table)
+    with pytest.raises(_venv.SetupError, match="GB are needed"):
+        checkout.set_up()
+    assert checkout.installs() == 0
+
+
+# A cache of environments
+
+
+def test_checkouts_share_an_environment_through_the_cache(
+    checkout: FakeCheckout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KISS3D_VENV_CACHE", str(tmp_path / "cache"))
+    other = tmp_path / "other"
+    other.mkdir()
+    first, second = checkout.set_up(), FakeCheckout.make(other).set_up()
+    assert first.path == second.path
+    assert Path(first.path).parent == tmp_path / "cache"
+    assert not (checkout.root / ".venv").exists()
+    assert checkout.installs() == 1
+
+
+def test_making_an_environment_removes_those_long_unused_but_none_that_is_in_use(
+    checkout: FakeCheckout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KISS3D_VENV_CACHE", str(tmp_path))
+    stranger = tmp_path / "somebody-elses"
+    stranger.mkdir()
+    made = {}
+    for name in ("unused", "running", "recent", "half-made"):
+        checkout.require(name)
+        made[name] = checkout.set_up()
+    checkout.require("running")
+    running = _venv.ensure(checkout.venv())
+    os.remove(made["half-made"].file(_venv.READY))
+    long_ago = time.time() - (_venv.UNUSED_DAYS + 1) * 86400
+    for name in ("unused", "running", "half-made"):
+        for mark in (_venv.OWNED, _venv.READY):
+            if os.path.exists(made[name].file(mark)):
+                os.utime(made[name].file(mark), (long_ago, long_ago))
+    checkout.require("new")
+    checkout.set_up()
+    os.close(running)
+    left = [name for name, venv in made.items() if os.path.exists(venv.path)]
+    assert left == ["running", "recent"]
+    assert stranger.exists()
+
+
+# Starting the program
+
+
+def test_arguments_and_exit_status_pass_through_and_the_checkout_comes_first_on_the_path(
+    checkout: FakeCheckout, tmp_path: Path
+) -> None:
+    checkout.set_up()
+    arguments = ["run", "an image.png", "--seed=0", ""]
+    environment = {**os.environ, "PYTHONPATH": "/of/the/user"}
+    done = checkout.run(*arguments, cwd=tmp_path, env=environment)
+    assert done.returncode == 7, done.stderr
+    said = json.loads(done.stdout)
+    assert said["arguments"] == arguments
+    assert said["cwd"] == str(tmp_path)
+    assert said["python"] == checkout.venv().python
+    assert said["pythonpath"] == f"{checkout.path}{os.pathsep}/of/the/user"
+
+
+def test_the_launcher_can_be_started_through_a_symlink(
+    checkout: FakeCheckout, tmp_path: Path
+) -> None:
+    checkout.set_up()
+    link = tmp_path / "kiss3d"
+    link.symlink_to(checkout.root / "bin" / "kiss3d-orchestrate")
+    done = subprocess.run([link, "--version"], capture_output=True, text=True, cwd="/")
+    assert done.returncode == 7, done.stderr
+    assert json.loads(done.stdout)["arguments"] == ["--version"]
+
+
+def test_modules_in_the_current_folder_are_not_picked_up(
+    checkout: FakeCheckout, tmp_path: Path
+) -> None:
+    checkout.set_up()
+    (tmp_path / "json.py").write_text("raise SystemExit('the wrong json')")
+    assert checkout.run(cwd=tmp_path).returncode == 7
+
+
+def test_signals_reach_the_program(checkout: FakeCheckout) -> None:
+    checkout.set_up()
+    ready = checkout.root / "ready"
+    (checkout.root / "orchestrator" / "cli.py").write_text(
+        f"import pathlib, time\npathlib.Path({str(ready)!r}).touch()\n"
+        "try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    raise SystemExit(42)\n"
+    )
+    start = subprocess.Popen([sys.executable, checkout.root / "bin" / "kiss3d-orchestrate"])
+    eventually(ready.exists)
+    start.send_signal(signal.SIGINT)
+    assert start.wait(timeout=20) == 42
+
+
+def test_a_running_program_keeps_its_environment(checkout: FakeCheckout) -> None:
+    venv = checkout.set_up()
+    ready = checkout.root / "ready"
+    (checkout.root / "orchestrator" / "cli.py").write_text(
+        f"import pathlib, time\npathlib.Path({str(ready)!r}).touch()\ntime.sleep(60)\n"
+    )
+    start = subprocess.Popen([sys.executable, checkout.root / "bin" / "kiss3d-orchestrate"])
+    eventually(ready.exists)
+    with pytest.raises(BlockingIOError):
+        _must_lock(venv)
+    start.kill()
+    start.wait()
+    _must_lock(venv)
+
+
+def test_a_ready_start_adds_little(checkout: FakeCheckout) -> None:
+    """The target is 60 ms on a quiet machine; the limit here allows for a busy one."""
+    venv = checkout.set_up()
+    direct = _launch.command(venv, "orchestrator.cli", [])
+    launched = [sys.executable, str(checkout.root / "bin" / "kiss3d-orchestrate")]
+    environment = _launch.environment(checkout.path)
+    added = _fastest(launched, environment) - _fastest(direct, environment)
+    assert added < 0.2
+
+
+# Which Python
+
+
+@pytest.mark.parametrize("file", LAUNCHERS, ids=lambda file: file.name)
+def test_the_launchers_parse_on_python_3_8(file: Path) -> None:
+    ast.parse(file.read_text(), feature_version=(3, 8))
+
+
+def test_the_launchers_allow_the_pythons_that_pyproject_allows() -> None:
+    pyproject = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    (old, oldest), (new, newest) = _launch.OLDEST, _launch.NEWEST
+    assert pyproject["project"]["requires-python"] == f">={old}.{oldest},<{new}.{newest + 1}"
+
+
+@pytest.fixture
+def old_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """This Python says it is 3.8; the folder returned is all of PATH."""
+    monkeypatch.setattr(sys, "version_info", (3, 8, 18, "final", 0))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return tmp_path
+
+
+def test_an_old_python_starts_a_newer_one_that_really_works(
+    old_python: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script(old_python / "python3.14", "#!/bin/sh\necho no such version; exit 127\n")
+    script(old_python / "python3.12", f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    started = []
+    monkeypatch.setattr(sys, "argv", ["bin/test", "--slow"])
+    monkeypatch.setattr(_launch, "replace_process", started.append)
+    with pytest.raises(SystemExit):
+        _launch.launcher(lambda _: 0)
+    assert started == [[str(old_python / "python3.12"), "bin/test", "--slow"]]
+
+
+@pytest.mark.usefixtures("old_python")
+def test_without_a_newer_python_the_launcher_says_which_is_needed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit, match="1"):
+        _launch.launcher(lambda _: 0)
+    assert "Python 3.11 to 3.14 is needed" in capsys.readouterr().err
+
+
+# What pip is asked
+
+
+def test_pip_takes_wheels_only_so_that_nothing_compiles(checkout: FakeCheckout) -> None:
+    venv = checkout.venv()
+    os.makedirs(venv.path)
+    *_, pip = _install.pip_steps(venv)
+    assert "--only-binary=:all:" in pip.command
+    assert "--no-binary=iopath" in pip.command
+
+
+def _must_lock(venv: _venv.Venv) -> None:
+    """Take and release the exclusive lock, or raise."""
+    lock = _venv._try_lock(venv.path, exclusive=True)
+    if lock is None:
+        raise BlockingIOError(venv.path)
+    os.close(lock)
+
+
+def _fastest(command: list[str], environment: dict[str, str], runs: int = 7) -> float:
+    def once() -> float:
+        start = time.perf_counter()
+        subprocess.run(command, env=environment, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - start
+
+    return min(once() for _ in range(runs))
