@@ -124,15 +124,7 @@ class ArtifactSpec:
 
         if not isinstance(value, np.ndarray) or value.dtype.hasobject:
             raise ContractError(f"{self.name}: expected an array, got {_describe(value)}")
-        if self.dtype:
-            self._require(value.dtype == np.dtype(self.dtype), value, f"dtype {self.dtype}")
-        if self.shape:
-            sizes: dict[str, int] = {}
-            fits = value.ndim == len(self.shape) and all(
-                actual == (wanted if isinstance(wanted, int) else sizes.setdefault(wanted, actual))
-                for wanted, actual in zip(self.shape, value.shape, strict=True)
-            )
-            self._require(fits, value, f"shape {_format_shape(self.shape)}")
+        self.check_layout(value.shape, value.dtype)
         if value.dtype.kind == "f" and not bool(np.isfinite(value).all()):
             raise ContractError(f"{self.name}: contains NaN or infinity")
         if self.value_range is not None and value.size:
@@ -142,6 +134,22 @@ class ArtifactSpec:
                     f"{self.name}: values span [{low:g}, {high:g}], "
                     f"expected within [{self.value_range[0]:g}, {self.value_range[1]:g}]"
                 )
+
+    def check_layout(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        """Hold an array's shape and dtype to the spec. Raises `ContractError`."""
+        got = f"{dtype} {_format_shape(shape)}"
+        if self.dtype and dtype.name != self.dtype:
+            raise ContractError(f"{self.name}: expected dtype {self.dtype}, got {got}")
+        if not self.shape:
+            return
+        sizes: dict[str, int] = {}
+        fits = len(shape) == len(self.shape) and all(
+            actual == (wanted if isinstance(wanted, int) else sizes.setdefault(wanted, actual))
+            for wanted, actual in zip(self.shape, shape, strict=True)
+        )
+        if not fits:
+            wanted_shape = _format_shape(self.shape)
+            raise ContractError(f"{self.name}: expected shape {wanted_shape}, got {got}")
 
     def _check_mesh(self, value: object) -> None:
         import numpy as np

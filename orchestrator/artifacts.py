@@ -1,0 +1,217 @@
+"""The run directory: the complete, resumable record of one run.
+
+    <run>/run.json            manifest (atomic, fsync)
+    <run>/events.jsonl        what happened, in order
+    <run>/input.<suffix>      the picture as given
+    <run>/<node>/             artifacts, previews, attempt-N.log
+    <run>/result/             mesh.glb, mesh.obj, bundle.png, preview.png
+
+An artifact counts only when the manifest lists it, and the manifest lists it only after its files
+are fsynced and renamed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from orchestrator.errors import OutputError, ProtocolError, RunLockedError, RunRecordError
+from orchestrator.files import sync_and_digest, sync_folder, write_atomic, write_json
+from orchestrator.manifest import FileRecord, Manifest
+from orchestrator.protocol import Part
+from stages.common import codec
+from stages.contract import ArtifactSpec
+
+MANIFEST = "run.json"
+EVENTS = "events.jsonl"
+BATCH_FILE = "batch.json"
+LOCK = ".lock"
+RESULT = "result"
+
+
+class RunDirectory:
+    """One run on disk. `locked()` must be held while anything is written."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+
+    @classmethod
+    def create(cls, path: Path, manifest: Manifest, picture: bytes) -> RunDirectory:
+        """A new run in an empty or missing directory. Raises `OutputError`."""
+        with _as_output_error(path):
+            path.mkdir(parents=True, exist_ok=True)
+            write_atomic(path / manifest.input.file, picture)
+            run = cls(path, manifest)
+            run.save()
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> RunDirectory:
+        """An existing run. Raises `RunRecordError`."""
+        file = path / MANIFEST
+        if not file.is_file():
+            raise RunRecordError(f"{path} holds no run", "`kiss3d-orchestrate runs list` shows all")
+        try:
+            return cls(path, Manifest.model_validate_json(file.read_bytes()))
+        except (ValidationError, OSError) as error:
+            raise RunRecordError(f"{file} cannot be read: {error}") from error
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[RunDirectory]:
+        """Be the only process that works here. Raises `RunLockedError`.
+
+        The lock is the kernel's, so it ends with this process however that dies. A run that
+        belongs to a batch is guarded by the batch's lock as well.
+        """
+        with contextlib.ExitStack() as stack:
+            if (self.path.parent / BATCH_FILE).is_file():
+                stack.enter_context(directory_lock(self.path.parent))
+            stack.enter_context(directory_lock(self.path))
+            self.discard_partial()
+            yield self
+
+    def save(self) -> None:
+        """Write run.json. Raises OSError when the disk is full."""
+        write_json(self.path / MANIFEST, self.manifest.model_dump(mode="json"))
+
+    def event(self, kind: str, /, **fields: Any) -> None:
+        """Append one line to events.jsonl; a full disk must not end the run here."""
+        line = json.dumps({"time": round(time.time(), 4), "event": kind, **fields}, default=str)
+        with contextlib.suppress(OSError), (self.path / EVENTS).open("a", encoding="utf-8") as log:
+            log.write(line + "\n")
+
+    def node_folder(self, node: str) -> Path:
+        folder = self.path / node
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def artifact_paths(self, node: str, artifact: str) -> list[Path]:
+        """Absolute paths of an artifact's files, previews left out."""
+        records = self.manifest.nodes[node].artifacts[artifact]
+        folder = (self.path / node).resolve()
+        return [folder / r.file for r in records]
+
+    @property
+    def input_path(self) -> Path:
+        return self.path.resolve() / self.manifest.input.file
+
+    def accept(
+        self, node: str, spec: ArtifactSpec, parts: Sequence[Part], frames: Sequence[Any]
+    ) -> list[FileRecord]:
+        """Put an artifact that a child handed over in its final place.
+
+        Nothing that the child says is trusted: file names must be those of the spec, sizes and
+        .npy headers must fit. Raises `ProtocolError`, `ContractError` or OSError.
+        """
+        allowed = {*codec.file_names(spec), f"{spec.name}.png"}
+        folder = self.node_folder(node)
+        records = []
+        for part in parts:
+            if part.file not in allowed:
+                raise ProtocolError(f"{node} handed over a file that it may not write: {part.file}")
+            if part.frame >= 0:
+                self._accept_frame(folder, spec, part, frames)
+            else:
+                self._accept_temp(folder, spec, part)
+            if not part.file.endswith(".png") or spec.kind == "file":
+                records.append(FileRecord(file=part.file, size=part.size))
+        missing = set(codec.required_files(spec)) - {record.file for record in records}
+        if missing:
+            raise ProtocolError(f"{node} did not hand over {sorted(missing)[0]}")
+        return records
+
+    def _accept_frame(
+        self, folder: Path, spec: ArtifactSpec, part: Part, frames: Sequence[Any]
+    ) -> None:
+        if part.frame >= len(frames) or len(frames[part.frame]) != part.size:
+            raise ProtocolError(f"{part.file}: the frame is missing or has another size")
+        content = frames[part.frame]
+        if part.file.endswith(".npy"):
+            codec.check_header(spec, io.BytesIO(bytes(content[:512])))
+        write_atomic(folder / part.file, content, durable=False)
+
+    def _accept_temp(self, folder: Path, spec: ArtifactSpec, part: Part) -> None:
+        temp = folder / part.temp
+        if Path(part.temp).name != part.temp or not part.temp.startswith("."):
+            raise ProtocolError(f"{part.file}: not a temporary file's name: {part.temp}")
+        if not temp.is_file() or temp.is_symlink() or temp.stat().st_size != part.size:
+            raise ProtocolError(f"{part.file}: the file is missing or has another size")
+        if part.file.endswith(".npy"):
+            with temp.open("rb") as stream:
+                codec.check_header(spec, stream)
+        temp.replace(folder / part.file)
+
+    def make_durable(
+        self, node: str, artifacts: Mapping[str, Sequence[FileRecord]]
+    ) -> dict[str, list[FileRecord]]:
+        """fsync the files and return their records with digests. Runs beside the next stage."""
+        folder = self.path / node
+        done = {
+            name: [
+                record.model_copy(update={"digest": sync_and_digest(folder / record.file)})
+                for record in records
+            ]
+            for name, records in artifacts.items()
+        }
+        sync_folder(folder)
+        return done
+
+    def intact(self, node: str) -> str:
+        """"" when all files of a finished node are there and unchanged, else what is wrong."""
+        for records in self.manifest.nodes[node].artifacts.values():
+            for record in records:
+                path = self.path / node / record.file
+                if not path.is_file():
+                    return f"{record.file} is gone"
+                if path.stat().st_size != record.size or sync_and_digest(path) != record.digest:
+                    return f"{record.file} was changed"
+        return ""
+
+    def discard_partial(self) -> None:
+        """Remove temporary files that a killed run or child left behind."""
+        for leftover in self.path.glob("**/.*.part"):
+            with contextlib.suppress(OSError):
+                leftover.unlink()
+
+
+@contextlib.contextmanager
+def directory_lock(path: Path) -> Iterator[None]:
+    """Hold the lock file of a run or batch directory. Raises `RunLockedError` or `OutputError`."""
+    lock = FileLock(path / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise RunLockedError(
+            f"another process is working in {path}",
+            "wait for it to end, or give this run another --output",
+        ) from None
+    except OSError as error:
+        raise OutputError(f"cannot write to {path}: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            (path / LOCK).unlink(missing_ok=True)
+        lock.release()
+
+
+@contextlib.contextmanager
+def _as_output_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"cannot write to {path}: {error.strerror or error}",
+            "choose another --output, or free disk space",
+        ) from error
+
+

@@ -1,0 +1,238 @@
+"""Whole directories: every picture a job of one runner, stage-major, one bad file fails alone."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator import report, runs
+from orchestrator.artifacts import BATCH_FILE, RunDirectory, directory_lock
+from orchestrator.cache import FOLDER, CacheIndex
+from orchestrator.errors import (
+    InputFileError,
+    InterruptedRunError,
+    KissError,
+    OutputError,
+    RunRecordError,
+    UsageError,
+)
+from orchestrator.files import slug, write_atomic, write_json
+from orchestrator.progress import Observer
+from orchestrator.runs import Options, Prepared
+
+LOGS = "logs"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch directory: pictures by job name, and the request they share."""
+
+    path: Path
+    pictures: dict[str, Path]
+    options: Options
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One picture's end. `run` is None when it could not even be opened."""
+
+    name: str
+    picture: Path
+    run: RunDirectory | None
+    state: str
+    error: str
+
+    @property
+    def good(self) -> bool:
+        return self.state == "done"
+
+    def row(self) -> dict[str, Any]:
+        manifest = self.run.manifest if self.run else None
+        mesh = self.run.path / "result" / "mesh.glb" if self.run else None
+        return {
+            "name": self.name,
+            "input": str(self.picture),
+            "state": self.state,
+            "error": self.error,
+            "degraded": "; ".join(manifest.degraded.values()) if manifest else "",
+            "run": str(self.run.path) if self.run else "",
+            "mesh": str(mesh) if mesh and mesh.is_file() else "",
+            "compute_seconds": round(_compute_seconds(self.run), 3),
+        }
+
+
+def find_pictures(folder: Path, glob: str | None, recursive: bool) -> list[Path]:
+    """Picture files of a directory, sorted. Raises `UsageError` when there are none."""
+    if not folder.is_dir():
+        raise InputFileError(f"{folder} is not a directory", "`run` takes a single picture")
+    pattern = glob or "*"
+    try:
+        found = sorted(folder.rglob(pattern) if recursive else folder.glob(pattern))
+    except (ValueError, NotImplementedError) as error:
+        raise UsageError(f'--glob "{pattern}": {error}', 'e.g. --glob "*.png"') from error
+    pictures = [
+        path
+        for path in found
+        if path.is_file() and (glob is not None or path.suffix.lower() in runs.SUFFIXES)
+    ]
+    if not pictures:
+        what = f'files that match "{glob}"' if glob else f"pictures ({' '.join(runs.SUFFIXES)})"
+        deeper = "" if recursive else "--recursive looks into subdirectories"
+        raise UsageError(f"no {what} in {folder}", deeper)
+    return pictures
+
+
+def job_names(folder: Path, pictures: Sequence[Path]) -> dict[str, Path]:
+    """A unique, path-safe name for each picture: its stem, with more where stems collide."""
+    named: dict[str, Path] = {}
+    for picture in pictures:
+        relative = picture.relative_to(folder)
+        candidates = [slug(picture.stem), slug("-".join(relative.parts))]
+        name = next((c for c in candidates if c.lower() not in map(str.lower, named)), "")
+        number = 2
+        while not name or name.lower() in map(str.lower, named):
+            name, number = f"{candidates[-1]}-{number}", number + 1
+        named[name] = picture
+    return named
+
+
+def is_batch(path: Path) -> bool:
+    return (path / BATCH_FILE).is_file()
+
+
+def create(folder: Path, pictures: Sequence[Path], path: Path | None, options: Options) -> Batch:
+    """A new batch directory. Raises `OutputError`."""
+    root = Path(runs.OUTPUTS)
+    path = path or runs.new_run_path(root, folder.resolve())
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise OutputError(f"{path} is not empty", "choose another --output, or add --resume")
+    batch = Batch(path, job_names(folder, pictures), options)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        save(batch)
+    except OSError as error:
+        raise OutputError(f"cannot write to {path}: {error.strerror or error}") from error
+    return batch
+
+
+def save(batch: Batch) -> None:
+    options = batch.options
+    write_json(
+        batch.path / BATCH_FILE,
+        {
+            "pictures": {name: str(path.resolve()) for name, path in batch.pictures.items()},
+            "options": {
+                "profile": options.profile,
+                "config_file": str(options.config_file.resolve()) if options.config_file else None,
+                "sets": list(options.sets),
+                "seed": options.seed,
+                "until": options.until,
+                "device": options.device,
+            },
+        },
+    )
+
+
+def load(path: Path, warm: bool = True) -> Batch:
+    """A batch that was begun earlier. Raises `RunRecordError`."""
+    try:
+        data = json.loads((path / BATCH_FILE).read_text())
+        kept = data["options"]
+        config_file = Path(kept["config_file"]) if kept["config_file"] else None
+        options = Options(
+            kept["profile"], config_file, tuple(kept["sets"]), kept["seed"], kept["until"],
+            None, kept["device"], warm,
+        )  # fmt: skip
+        pictures = {str(name): Path(picture) for name, picture in data["pictures"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunRecordError(f"{path / BATCH_FILE} cannot be read: {error}") from error
+    return Batch(path, pictures, options)
+
+
+def execute(
+    batch: Batch,
+    prepared: Prepared,
+    observer: Observer,
+    fail_fast: bool = False,
+    on_end: Callable[[list[Outcome]], None] = lambda outcomes: None,
+) -> list[Outcome]:
+    """Run the whole batch; files that cannot be opened fail alone, before any process starts.
+
+    Writes summary.json and summary.csv however it ends; on_end hears the outcomes first.
+    """
+    with directory_lock(batch.path):
+        outcomes: dict[str, Outcome] = {}
+        opened: list[tuple[str, RunDirectory]] = []
+        for name, picture in batch.pictures.items():
+            try:
+                run = runs.open_or_create(prepared, picture, batch.path / name)
+                run.discard_partial()
+                opened.append((name, run))
+            except KissError as error:
+                outcomes[name] = Outcome(name, picture, None, "failed", error.message)
+        logs = batch.path / LOGS
+        logs.mkdir(exist_ok=True)
+        cache = CacheIndex(batch.path.parent) if (batch.path.parent / FOLDER).is_dir() else None
+        if batch.path.parent == Path(runs.OUTPUTS):
+            cache = CacheIndex(batch.path.parent)
+        try:
+            if opened and not (fail_fast and outcomes):
+                runs.execute(prepared, opened, observer, cache, logs, fail_fast=fail_fast)
+        except InterruptedRunError as error:
+            resume = f"kiss3d-orchestrate resume {batch.path}"
+            raise InterruptedRunError(error.message, resume) from error
+        finally:
+            for name, run in opened:
+                manifest = run.manifest
+                outcomes[name] = Outcome(
+                    name, batch.pictures[name], run, manifest.state, manifest.error
+                )
+            ordered = [outcomes[name] for name in batch.pictures]
+            on_end(ordered)
+            _write_summary(batch.path, ordered)
+    return ordered
+
+
+def _compute_seconds(run: RunDirectory | None) -> float:
+    if run is None:
+        return 0.0
+    return sum(
+        attempt.timings.get("compute", 0.0)
+        for node in run.manifest.nodes.values()
+        for attempt in node.attempts
+    )
+
+
+def _write_summary(path: Path, outcomes: Sequence[Outcome]) -> None:
+    rows = [outcome.row() for outcome in outcomes]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    document = {
+        "written": time.time(),
+        "good": sum(outcome.good for outcome in outcomes),
+        "failed": sum(not outcome.good for outcome in outcomes),
+        "jobs": rows,
+        "runs": {o.name: report.summary(o.run) for o in outcomes if o.run},
+    }
+    with contextlib.suppress(OSError):  # a full disk has been reported job by job
+        write_json(path / "summary.json", document)
+        write_atomic(path / "summary.csv", text.getvalue().encode())
+
+
+def iter_rows(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, ...]]:
+    """Rows for the table at the end of a batch."""
+    for outcome in outcomes:
+        row = outcome.row()
+        yield (
+            outcome.name, outcome.state, f"{row['compute_seconds']:.2f}",
+            str(row["mesh"]), outcome.error or str(row["degraded"]),
+        )  # fmt: skip

@@ -1,0 +1,108 @@
+"""Cache keys, and finding finished nodes of earlier runs by them.
+
+A node's key is a digest of its stage, version, params, seed and the contents of its inputs, so equal
+keys mean equal outputs. An index beside the runs (<outputs>/.cache/<key>.json) names the run that
+holds them; the files themselves stay in their run directory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.artifacts import RunDirectory
+from orchestrator.errors import RunRecordError
+from orchestrator.files import digest_bytes, link_or_copy, write_json
+from orchestrator.graph import INPUT, Node
+from orchestrator.manifest import NodeRecord
+
+FOLDER = ".cache"
+
+
+def node_key(node: Node, seed: int, run: RunDirectory) -> str:
+    """The key of a node whose inputs are all recorded in `run`."""
+    inputs = {}
+    for name, source in node.inputs.items():
+        if source.node == INPUT:
+            inputs[name] = [run.manifest.input.digest]
+        else:
+            records = run.manifest.nodes[source.node].artifacts[source.artifact]
+            inputs[name] = [record.digest for record in records]
+    rung = node.config.attempts[0]
+    return digest_bytes(
+        json.dumps(
+            {
+                "stage": node.config.stage,
+                "version": node.version,
+                "params": dict(node.params),
+                "first_rung": [rung.dtype, rung.params],
+                "seed": seed,
+                "inputs": inputs,
+            },
+            sort_keys=True,
+        ).encode()
+    )
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A finished node of another run that answers to a key."""
+
+    run: RunDirectory
+    node: str
+
+
+class CacheIndex:
+    """Keys of finished nodes of all runs below one outputs folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._folder = root / FOLDER
+
+    def _entry(self, key: str) -> Path:
+        return self._folder / f"{key.replace(':', '-')}.json"
+
+    def add(self, key: str, run: RunDirectory, node: str) -> None:
+        """Remember where a node's result lies. Losing an entry only costs time, so no fsync."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        entry = {"run": str(run.path.resolve()), "node": node}
+        write_json(self._entry(key), entry, durable=False)
+
+    def find(self, key: str) -> Hit | None:
+        """The node that answers to `key`, if its run and files are still whole."""
+        try:
+            entry = json.loads(self._entry(key).read_text())
+            run = RunDirectory.open(Path(entry["run"]))
+            record = run.manifest.nodes[entry["node"]]
+        except (OSError, ValueError, KeyError, TypeError, RunRecordError):
+            return None
+        if record.state != "done" or record.key != key or record.degraded:
+            return None
+        return None if run.intact(entry["node"]) else Hit(run, entry["node"])
+
+    def adopt(self, hit: Hit, run: RunDirectory, node: str) -> NodeRecord:
+        """Copy a hit's files (previews too) into `run` and return the record to keep."""
+        source = hit.run.path / hit.node
+        record = hit.run.manifest.nodes[hit.node]
+        target = run.node_folder(node)
+        names = [item.file for records in record.artifacts.values() for item in records]
+        names += [f"{name}.png" for name in record.artifacts]
+        for name in names:
+            if (source / name).is_file():
+                link_or_copy(source / name, target / name)
+        return record.model_copy(
+            update={"attempts": [], "cached_from": str(hit.run.path), "reason": "same key"}
+        )
+
+
+def changed(old: Mapping[str, object], new: Mapping[str, object], at: str = "") -> list[str]:
+    """Dotted paths whose values differ between two nested mappings."""
+    found = []
+    for key in sorted({*old, *new}):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            found += changed(before, after, f"{at}{key}.")
+        elif before != after:
+            found.append(f"{at}{key}")
+    return found

@@ -1,0 +1,93 @@
+"""The command line. Command modules import lightly, so that --help answers at once."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from orchestrator import __version__
+from orchestrator.errors import KissError
+
+_COMMANDS = {
+    "run": ("orchestrator.cli.run", "run"),
+    "plan": ("orchestrator.cli.run", "plan"),
+    "resume": ("orchestrator.cli.run", "resume"),
+    "batch": ("orchestrator.cli.batch", "batch"),
+    "stage": ("orchestrator.cli.stage", "stage"),
+    "stages": ("orchestrator.cli.stages", "stages"),
+    "runs": ("orchestrator.cli.runs", "runs"),
+    "config": ("orchestrator.cli.config", "config"),
+    "doctor": ("orchestrator.cli.doctor", "doctor"),
+    "clean": ("orchestrator.cli.clean", "clean"),
+}
+
+
+class _LazyGroup(click.Group):
+    """Imports a command's module when the command is looked up."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        import importlib
+
+        if name not in _COMMANDS:
+            return None
+        module, attribute = _COMMANDS[name]
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        from orchestrator.errors import nearest
+
+        name = args[0]
+        if name not in _COMMANDS and not name.startswith("-"):
+            near = nearest(name, _COMMANDS)
+            ctx.fail(f'no such command "{name}"' + (f'; did you mean "{near}"?' if near else ""))
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="kiss3d-orchestrate")
+def cli() -> None:
+    """Turn a picture into a textured 3D mesh with Kiss3DGen, one process a stage.
+
+    \b
+    kiss3d-orchestrate run img.png       one picture
+    kiss3d-orchestrate batch pictures/   a whole directory
+    kiss3d-orchestrate resume RUN_DIR    go on after a crash
+    kiss3d-orchestrate doctor            what works on this machine
+
+    Exit codes: 0 done, 1 a run failed, 2 the request cannot be done as given, 130 interrupted.
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: every expected error ends in a message and its exit code."""
+    try:
+        code = cli.main(arguments, prog_name="kiss3d-orchestrate", standalone_mode=False)
+    except KissError as error:
+        _complain(error.message, error.hint)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _complain("interrupted", "")
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output has gone
+        sys.stderr.close()
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(message: str, hint: str) -> None:
+    click.echo(f"error: {message}", err=True)
+    if hint:
+        click.echo(f"  -> {hint}", err=True)

@@ -1,0 +1,114 @@
+"""`batch`: every picture of a directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orchestrator.cli import common
+
+if TYPE_CHECKING:
+    from orchestrator.batches import Batch, Outcome
+    from orchestrator.runs import Options
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--glob", metavar="PATTERN", help='Which files, e.g. "*.png". Default: all pictures.')
+@click.option("--recursive", is_flag=True, help="Look into subdirectories.")
+@click.option("--output", "-o", type=click.Path(path_type=Path), metavar="BATCH_DIR",
+              help="Default: outputs/<DIR>-<time>.")  # fmt: skip
+@click.option("--resume", "go_on", is_flag=True,
+              help="Go on with the batch in --output; new pictures join it.")  # fmt: skip
+@click.option("--keep-going/--fail-fast", default=True, show_default=True,
+              help="After a failed picture.")  # fmt: skip
+@common.settings_options
+@click.option("--until", metavar="NODE", help="Stop after this node.")
+@common.device_options
+@common.view_options
+def batch(
+    folder: Path,
+    glob: str | None,
+    recursive: bool,
+    output: Path | None,
+    go_on: bool,
+    keep_going: bool,
+    as_json: bool,
+    verbose: bool,
+    **request: Any,
+) -> None:
+    """Turn every picture in DIR into a mesh; each model is loaded once for all of them.
+
+    Ends with a table and BATCH_DIR/summary.json and summary.csv. Exit code 0: all good, 1: some
+    failed, 2: nothing to do.
+    """
+    from orchestrator import batches
+    from orchestrator.errors import UsageError
+
+    options = common.options_from(**request)
+    pictures = batches.find_pictures(folder, glob, recursive)
+    if go_on and output is None:
+        raise UsageError("--resume needs --output BATCH_DIR", "or: kiss3d-orchestrate resume DIR")
+    if go_on and output is not None and batches.is_batch(output):
+        known = batches.load(output)
+        named = batches.job_names(folder, pictures)
+        merged = {**named, **known.pictures}
+        made = batches.Batch(output, merged, options)
+        batches.save(made)
+    else:
+        made = batches.create(folder, pictures, output, options)
+    _run(made, as_json, verbose, not keep_going)
+
+
+def finish_batch(path: Path, options: Options, as_json: bool, verbose: bool) -> None:
+    """`resume BATCH_DIR`: the recorded request, with what the command line adds."""
+    from dataclasses import replace
+
+    from orchestrator import batches
+
+    known = batches.load(path, options.warm)
+    device = known.options.device if options.device == "auto" else options.device
+    merged = replace(known.options, device=device, sets=(*known.options.sets, *options.sets))
+    _run(batches.Batch(path, known.pictures, merged), as_json, verbose, fail_fast=False)
+
+
+def _run(made: Batch, as_json: bool, verbose: bool, fail_fast: bool) -> None:
+    from orchestrator import batches, runs
+    from orchestrator.view import open_view
+
+    prepared = runs.prepare(made.options)
+    if not as_json:
+        click.echo(f"profile {prepared.settings.name} ({prepared.reason})", err=True)
+        click.echo(f"{len(made.pictures)} pictures -> {made.path}", err=True)
+    view = open_view(prepared.graph.nodes, len(made.pictures), as_json, verbose)
+    told: list[Outcome] = []
+    try:
+        with view:
+            batches.execute(made, prepared, view, fail_fast, told.extend)
+    finally:
+        if told:
+            _print_outcomes(made, told, as_json)
+    if any(not outcome.good for outcome in told):
+        raise SystemExit(1)
+
+
+def _print_outcomes(made: Batch, outcomes: list[Outcome], as_json: bool) -> None:
+    from orchestrator import batches
+
+    good = sum(outcome.good for outcome in outcomes)
+    if as_json:
+        common.print_json(
+            {
+                "batch": str(made.path.resolve()),
+                "good": good,
+                "failed": len(outcomes) - good,
+                "jobs": [outcome.row() for outcome in outcomes],
+            }
+        )
+        return
+    rows = list(batches.iter_rows(outcomes))
+    common.print_table(("picture", "state", "compute s", "mesh", "error"), rows, err=True)
+    click.echo(f"{good} of {len(outcomes)} good", err=True)
+    click.echo(str(made.path / "summary.json"))

@@ -1,0 +1,121 @@
+"""Options and output that several commands share."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from orchestrator.artifacts import RunDirectory
+    from orchestrator.runs import Options
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def settings_options(function: _F) -> _F:
+    """--profile, --config, --seed and --set."""
+    for option in (
+        click.option("--set", "sets", multiple=True, metavar="NODE.PARAM=VALUE",
+                     help="Change one value; may be given several times."),
+        click.option("--seed", type=click.IntRange(0), help="Default: the profile's (42)."),
+        click.option("--config", "config_file", type=click.Path(path_type=Path), metavar="FILE",
+                     help="YAML file on top of the profile."),
+        click.option("--profile", metavar="NAME",
+                     help="Default: auto (by hardware and weights present)."),
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+def device_options(function: _F) -> _F:
+    """--device and --no-warm."""
+    for option in (
+        click.option("--no-warm", is_flag=True, help="Start every process cold."),
+        click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda:N",
+                     help="Which GPU may be used."),
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+def range_options(function: _F) -> _F:
+    """--until and --from."""
+    for option in (
+        click.option("--from", "from_node", metavar="NODE",
+                     help="Compute this node and all after it again; what is before must exist."),
+        click.option("--until", metavar="NODE", help="Stop after this node."),
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+def view_options(function: _F) -> _F:
+    """--json and -v."""
+    for option in (
+        click.option("-v", "--verbose", is_flag=True, help="The plan first, and every process."),
+        click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout."),
+    ):
+        function = option(function)
+    return function
+
+
+def options_from(
+    profile: str | None = None,
+    config_file: Path | None = None,
+    sets: Sequence[str] = (),
+    seed: int | None = None,
+    until: str | None = None,
+    from_node: str | None = None,
+    device: str = "auto",
+    no_warm: bool = False,
+) -> Options:
+    from orchestrator.runs import Options
+
+    return Options(profile, config_file, tuple(sets), seed, until, from_node, device, not no_warm)
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=1, default=str))
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], err: bool = False) -> None:
+    """A coloured table on a terminal, a plain aligned one elsewhere."""
+    from orchestrator.report import format_table
+
+    stream = sys.stderr if err else sys.stdout
+    if not stream.isatty():
+        click.echo(format_table(header, rows), err=err)
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(*header, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    Console(stderr=err).print(table)
+
+
+def print_run(run: RunDirectory, as_json: bool) -> None:
+    """The end of a run: the table on stderr, the result's path on stdout (or JSON)."""
+    from orchestrator import report
+
+    if as_json:
+        print_json(report.summary(run))
+        return
+    print_table(report.TABLE_HEADER, report.table_rows(run), err=True)
+    for node, cost in run.manifest.degraded.items():
+        click.echo(f"degraded: {node}: {cost}", err=True)
+    result = run.path / "result"
+    for name, label in (("preview.png", "preview"), ("mesh.obj", "obj")):
+        if (result / name).is_file():
+            click.echo(f"{label}: {result / name}", err=True)
+    mesh = result / "mesh.glb"
+    if run.manifest.state == "done":
+        click.echo(f"done in {run.manifest.wall_seconds:.2f} s", err=True)
+        click.echo(str(mesh if mesh.is_file() else run.path))

@@ -1,0 +1,132 @@
+"""`run`, `plan` and `resume`: one picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orchestrator.cli import common
+
+if TYPE_CHECKING:
+    from orchestrator.artifacts import RunDirectory
+    from orchestrator.cache import CacheIndex
+    from orchestrator.runs import Prepared
+
+
+@click.command()
+@click.argument("image", type=click.Path(path_type=Path))
+@click.option("--output", "-o", type=click.Path(path_type=Path), metavar="DIR",
+              help="Run directory. Default: outputs/<image>-<time>.")  # fmt: skip
+@common.settings_options
+@common.range_options
+@common.device_options
+@common.view_options
+def run(image: Path, output: Path | None, as_json: bool, verbose: bool, **request: Any) -> None:
+    """Turn IMAGE into a mesh."""
+    from orchestrator import runs
+    from orchestrator.errors import KissError
+    from orchestrator.view import open_view
+
+    prepared = runs.prepare(common.options_from(**request))
+    _announce(prepared, as_json)
+    if verbose and not as_json:
+        _print_plan(prepared, image, output)
+    view = open_view(prepared.graph.nodes, 1, as_json, verbose)
+    started: list[RunDirectory] = []
+    try:
+        with view:
+            runs.run_one(image, output, prepared, view, started.append)
+    except KissError:
+        if started:
+            common.print_run(started[0], as_json)
+        raise
+    common.print_run(started[0], as_json)
+
+
+@click.command()
+@click.argument("image", type=click.Path(path_type=Path))
+@click.option("--output", "-o", type=click.Path(path_type=Path), metavar="DIR",
+              help="Run directory that would be used.")  # fmt: skip
+@common.settings_options
+@common.range_options
+@common.device_options
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def plan(image: Path, output: Path | None, as_json: bool, **request: Any) -> None:
+    """Show what `run IMAGE` would do, without starting anything."""
+    from dataclasses import asdict
+
+    from orchestrator import runs
+
+    prepared = runs.prepare(common.options_from(**request))
+    if as_json:
+        rows = runs.plan(prepared, image, output)
+        common.print_json(
+            {
+                "profile": prepared.settings.name,
+                "profile_reason": prepared.reason,
+                "seed": prepared.seed,
+                "nodes": [asdict(row) for row in rows],
+            }
+        )
+        return
+    _announce(prepared, as_json)
+    _print_plan(prepared, image, output, err=False)
+
+
+@click.command()
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.option("--set", "sets", multiple=True, metavar="NODE.PARAM=VALUE",
+              help="Change one value before going on.")  # fmt: skip
+@common.device_options
+@common.view_options
+def resume(run_dir: Path, as_json: bool, verbose: bool, **request: Any) -> None:
+    """Go on with an interrupted or failed run; what is finished and unchanged is kept.
+
+    RUN_DIR may be the directory of a run or of a batch.
+    """
+    from orchestrator import batches, runs
+    from orchestrator.artifacts import RunDirectory
+    from orchestrator.errors import KissError
+    from orchestrator.view import open_view
+
+    options = common.options_from(**request)
+    if batches.is_batch(run_dir):
+        from orchestrator.cli.batch import finish_batch
+
+        finish_batch(run_dir, options, as_json, verbose)
+        return
+    run_directory = RunDirectory.open(run_dir)
+    prepared = runs.prepared_for(run_directory, options)
+    view = open_view(prepared.graph.nodes, 1, as_json, verbose)
+    try:
+        with run_directory.locked(), view:
+            runs.finish_one(prepared, run_directory, view, _cache_beside(run_dir))
+    except KissError:
+        common.print_run(run_directory, as_json)
+        raise
+    common.print_run(run_directory, as_json)
+
+
+def _cache_beside(run_dir: Path) -> CacheIndex | None:
+    """The index of the outputs folder that a run lies in, if it lies in one."""
+    from orchestrator.cache import FOLDER, CacheIndex
+
+    root = run_dir.resolve().parent
+    return CacheIndex(root) if (root / FOLDER).is_dir() else None
+
+
+def _announce(prepared: Prepared, as_json: bool) -> None:
+    if not as_json:
+        click.echo(f"profile {prepared.settings.name} ({prepared.reason})", err=True)
+
+
+def _print_plan(prepared: Prepared, image: Path, output: Path | None, err: bool = True) -> None:
+    from orchestrator import runs
+
+    rows = [
+        (row.node, row.stage, " -> ".join(row.ladder), "cached" if row.cached else "run", row.reason)
+        for row in runs.plan(prepared, image, output)
+    ]
+    common.print_table(("node", "stage", "ladder", "plan", "why"), rows, err=err)

@@ -1,0 +1,69 @@
+"""`runs list` and `runs show`: what has been made."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from orchestrator.cli import common
+
+
+@click.group()
+def runs() -> None:
+    """Look at earlier runs."""
+
+
+@runs.command("list")
+@click.argument("root", type=click.Path(path_type=Path), default=Path("outputs"))
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def list_runs(root: Path, as_json: bool) -> None:
+    """All runs below ROOT (default: outputs), oldest first."""
+    from orchestrator import report
+    from orchestrator.errors import RunRecordError
+    from orchestrator.runs import find_runs
+
+    if not root.is_dir():
+        raise RunRecordError(f"{root} does not exist", "`kiss3d-orchestrate run IMG` makes a run")
+    found = list(find_runs(root))
+    if as_json:
+        common.print_json([report.summary(run) for run in found])
+        return
+    rows = [
+        (
+            str(run.path),
+            run.manifest.state,
+            run.manifest.profile,
+            time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.manifest.created)),
+            f"{run.manifest.wall_seconds:.1f}",
+            run.manifest.error.split("\n")[0][:60],
+        )
+        for run in found
+    ]
+    common.print_table(("run", "state", "profile", "begun", "wall s", "error"), rows)
+
+
+@runs.command()
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="The whole manifest as JSON.")
+def show(run_dir: Path, as_json: bool) -> None:
+    """One run: its table of nodes, and every attempt with what was decided after it."""
+    from orchestrator import report
+    from orchestrator.artifacts import RunDirectory
+
+    run = RunDirectory.open(run_dir)
+    manifest = run.manifest
+    if as_json:
+        common.print_json(manifest.model_dump(mode="json"))
+        return
+    click.echo(f"{run.path}: {manifest.state}, profile {manifest.profile}, seed {manifest.seed}")
+    click.echo(f"input {manifest.input.source}\n")
+    common.print_table(report.TABLE_HEADER, report.table_rows(run))
+    for name, record in manifest.nodes.items():
+        if record.cached_from:
+            click.echo(f"\n{name}: taken from {record.cached_from}")
+        for number, attempt in enumerate(record.attempts, start=1):
+            if attempt.outcome != "done":
+                click.echo(f"\n{name}, attempt {number}: {attempt.outcome}: {attempt.message}")
+                click.echo(f"  {attempt.move}\n  log: {attempt.log}")

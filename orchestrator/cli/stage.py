@@ -1,0 +1,219 @@
+"""`stage`: one stage by itself, on a run's real inputs or on files of your own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orchestrator.cli import common
+
+if TYPE_CHECKING:
+    from orchestrator.artifacts import RunDirectory
+
+
+@click.command()
+@click.argument("name")
+@click.option("--run", "run_dir", type=click.Path(path_type=Path), metavar="RUN_DIR",
+              help="Take the inputs from this run; NAME is one of its nodes.")  # fmt: skip
+@click.option("--input", "inputs", multiple=True, metavar="KEY=PATH",
+              help="An input of your own: .npy, picture, mesh or text; several times.")  # fmt: skip
+@click.option("--output", "-o", type=click.Path(path_type=Path), metavar="DIR",
+              help="Where the outputs go. With --run alone: into the run itself.")  # fmt: skip
+@click.option("--inline", is_flag=True,
+              help="In this process, so that pdb, breakpoints and profilers work.")  # fmt: skip
+@click.option("--set", "sets", multiple=True, metavar="PARAM=VALUE", help="Change a param.")
+@click.option("--seed", type=click.IntRange(0), help="Default: the run's, else 42.")
+@click.option("--dtype", default="float32", show_default=True,
+              type=click.Choice(["float32", "float16", "bfloat16"]))  # fmt: skip
+@common.device_options
+@common.view_options
+def stage(
+    name: str,
+    run_dir: Path | None,
+    inputs: tuple[str, ...],
+    output: Path | None,
+    inline: bool,
+    sets: tuple[str, ...],
+    seed: int | None,
+    dtype: str,
+    device: str,
+    no_warm: bool,
+    as_json: bool,
+    verbose: bool,
+) -> None:
+    """Run one stage.
+
+    With --run RUN_DIR, NAME is a node of that run: it is computed again from its real inputs, in a
+    process of its own; nodes behind it are left for `resume`. With --output the run is not touched.
+
+    With --input KEY=PATH, NAME is a stage (`stages list`) or a node of the sketch profile, and
+    --output is where its files go.
+    """
+    from orchestrator.errors import UsageError
+
+    if bool(run_dir) == bool(inputs):
+        raise UsageError("give either --run RUN_DIR or --input KEY=PATH ... with --output DIR")
+    if run_dir is not None:
+        if output is None and not inline:
+            _redo(name, run_dir, sets, device, no_warm, as_json, verbose)
+            return
+        job = _job_of_run(name, run_dir, sets, seed)
+        job["output"] = str(output or run_dir / name / "inline")
+    else:
+        if output is None:
+            raise UsageError("--input needs --output DIR")
+        job = _job_of_files(name, inputs, sets, seed)
+        job["output"] = str(output)
+    job["device"] = "cpu" if device in ("auto", "cpu") else "cuda:0"
+    job["dtype"] = dtype
+    _run_job(job, device, inline)
+
+
+def _redo(
+    name: str, run_dir: Path, sets: tuple[str, ...], device: str, no_warm: bool, as_json: bool,
+    verbose: bool,
+) -> None:  # fmt: skip
+    from orchestrator import runs
+    from orchestrator.artifacts import RunDirectory
+    from orchestrator.errors import KissError, UsageError
+    from orchestrator.view import open_view
+
+    run = RunDirectory.open(run_dir)
+    qualified = tuple(f"{name}.{text}" for text in sets)
+    prepared = runs.prepared_for(run, runs.Options(sets=qualified, device=device, warm=not no_warm))
+    node = prepared.graph.require(name)
+    unfinished = [up for up in sorted(node.upstream) if run.manifest.nodes[up].state != "done"]
+    if unfinished:
+        raise UsageError(f"{name} reads from {', '.join(unfinished)}, which is not done",
+                         f"kiss3d-orchestrate resume {run_dir}")  # fmt: skip
+    view = open_view([name], 1, as_json, verbose)
+    try:
+        with run.locked(), view:
+            runs.finish_one(prepared, run, view, None, only=name)
+    except KissError:
+        common.print_run(run, as_json)
+        raise
+    common.print_run(run, as_json)
+
+
+def _job_of_run(
+    name: str, run_dir: Path, sets: tuple[str, ...], seed: int | None
+) -> dict[str, Any]:
+    from orchestrator import runs
+    from orchestrator.artifacts import RunDirectory
+
+    run = RunDirectory.open(run_dir)
+    qualified = tuple(f"{name}.{text}" for text in sets)
+    prepared = runs.prepared_for(run, runs.Options(sets=qualified))
+    node = prepared.graph.require(name)
+    return {
+        "stage": node.config.stage,
+        "params": dict(node.params),
+        "inputs": _recorded_inputs(run, node.inputs),
+        "seed": run.manifest.seed if seed is None else seed,
+    }
+
+
+def _recorded_inputs(run: RunDirectory, sources: Any) -> dict[str, list[str]]:
+    from orchestrator.errors import UsageError
+    from orchestrator.graph import INPUT
+
+    found: dict[str, list[str]] = {}
+    for key, source in sources.items():
+        if source.node == INPUT:
+            found[key] = [str(run.input_path)]
+            continue
+        record = run.manifest.nodes.get(source.node)
+        if record is None or record.state != "done":
+            raise UsageError(f"{source.node} is not done in {run.path}",
+                             f"kiss3d-orchestrate resume {run.path}")  # fmt: skip
+        if source.artifact in record.artifacts:
+            found[key] = [str(p) for p in run.artifact_paths(source.node, source.artifact)]
+    return found
+
+
+def _job_of_files(
+    name: str, inputs: tuple[str, ...], sets: tuple[str, ...], seed: int | None
+) -> dict[str, Any]:
+    from orchestrator import config
+    from orchestrator.errors import InputFileError, UnknownNameError, UsageError
+    from stages.registry import known_stages
+
+    sketch = config.load("sketch").profile.nodes
+    registered = known_stages()
+    if name not in registered and name not in sketch:
+        raise UnknownNameError("stage", name, {*registered, *sketch})
+    stage_name = name if name in registered else sketch[name].stage
+    node = config.NodeConfig(stage=stage_name, params=_parse_sets(sets))
+    cls = config.node_stage(name, node)
+    known = {spec.name: spec for spec in cls.inputs}
+    files: dict[str, list[str]] = {}
+    for text in inputs:
+        key, equals, path = text.partition("=")
+        if not equals:
+            raise UsageError(f'--input "{text}": expected KEY=PATH')
+        if key not in known:
+            raise UnknownNameError("input", key, known, f"stage {stage_name}")
+        if not Path(path).is_file():
+            raise InputFileError(f"{path} does not exist", f"it was given as the input {key}")
+        files.setdefault(key, []).append(str(Path(path).resolve()))
+    missing = [key for key, spec in known.items() if key not in files and not spec.optional]
+    if missing:
+        raise UsageError(f"stage {stage_name} also needs --input {missing[0]}=PATH",
+                         f"kiss3d-orchestrate stages describe {stage_name}")  # fmt: skip
+    return {
+        "stage": stage_name,
+        "params": config.params_of(name, node).model_dump(mode="json"),
+        "inputs": files,
+        "seed": 42 if seed is None else seed,
+    }
+
+
+def _parse_sets(sets: tuple[str, ...]) -> dict[str, Any]:
+    import yaml
+
+    from orchestrator.errors import ConfigError
+
+    params = {}
+    for text in sets:
+        key, equals, raw = text.partition("=")
+        if not equals:
+            raise ConfigError(f'--set "{text}": expected PARAM=VALUE')
+        params[key] = yaml.safe_load(raw)
+    return params
+
+
+def _run_job(job: dict[str, Any], device: str, inline: bool) -> None:
+    """Through `stages.host`, the same program that the parent's children run."""
+    import os
+
+    from orchestrator.runs import choose_cards
+    from orchestrator.gpu import GpuMonitor
+    from orchestrator.warm import child_environment
+
+    visible = ""
+    if job["device"] != "cpu":
+        visible = choose_cards(device, GpuMonitor())[0].visible
+    with tempfile.TemporaryDirectory(prefix="kiss3d-") as folder:
+        file = Path(folder) / "job.json"
+        file.write_text(json.dumps(job))
+        if inline:
+            from stages.host import run_job_file
+
+            os.environ["CUDA_VISIBLE_DEVICES"] = visible
+            code = run_job_file(file)
+        else:
+            command = [sys.executable, "-m", "stages.host", "--job", str(file)]
+            environment = {**child_environment(), "CUDA_VISIBLE_DEVICES": visible}
+            code = subprocess.run(command, env=environment, check=False).returncode
+    if code:
+        from orchestrator.errors import RunFailedError
+        from orchestrator.session import describe_exit
+
+        raise RunFailedError(f"stage {job['stage']} failed ({describe_exit(code)})")

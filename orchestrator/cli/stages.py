@@ -1,0 +1,101 @@
+"""`stages list` and `stages describe`: the contracts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orchestrator.cli import common
+
+if TYPE_CHECKING:
+    from stages.contract import ArtifactSpec, Stage
+
+
+@click.group()
+def stages() -> None:
+    """Show which stages there are and what they promise."""
+
+
+@stages.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def list_stages(as_json: bool) -> None:
+    """All stages, shipped and registered by packages (entry point group kiss3d.stages)."""
+    from stages.registry import BUILT_IN, BrokenStage, known_stages, stage_class
+
+    rows = []
+    for name in known_stages():
+        origin = "shipped" if name in BUILT_IN else "registered"
+        try:
+            summary = stage_class(name).summary
+        except BrokenStage as error:
+            summary = f"cannot be imported: {error}"
+        rows.append((name, origin, summary))
+    if as_json:
+        common.print_json([dict(zip(("name", "origin", "summary"), row, strict=True)) for row in rows])
+    else:
+        common.print_table(("stage", "origin", "summary"), rows)
+
+
+@stages.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def describe(name: str, as_json: bool) -> None:
+    """The contract of stage NAME: inputs, outputs, shapes, params with defaults."""
+    from orchestrator.config import NodeConfig, node_stage
+
+    cls = node_stage(name, NodeConfig(stage=name))
+    if as_json:
+        common.print_json(_contract(cls))
+        return
+    click.echo(f"{cls.name} (version {cls.version}): {cls.summary}\n")
+    for title, specs in (("inputs", cls.inputs), ("outputs", cls.outputs)):
+        rows = [(spec.name, spec.kind, _layout(spec), spec.doc) for spec in specs]
+        common.print_table((title, "kind", "layout", "what it is"), rows)
+        click.echo()
+    rows = [
+        (field, _type(schema), repr(schema.get("default")), schema.get("description", ""))
+        for field, schema in cls.Params.model_json_schema().get("properties", {}).items()
+    ]
+    if rows:
+        common.print_table(("param", "type", "default", "what it does"), rows)
+    else:
+        click.echo("no params")
+
+
+def _layout(spec: ArtifactSpec) -> str:
+    parts = []
+    if spec.shape:
+        parts.append("(" + ", ".join(map(str, spec.shape)) + ")")
+    parts += [spec.dtype] if spec.dtype else []
+    if spec.value_range:
+        parts.append(f"in [{spec.value_range[0]:g}, {spec.value_range[1]:g}]")
+    parts += [f"*{spec.suffix}"] if spec.suffix else []
+    parts += ["optional"] if spec.optional else []
+    return " ".join(parts)
+
+
+def _type(schema: dict[str, Any]) -> str:
+    if "enum" in schema:
+        return " | ".join(map(str, schema["enum"]))
+    kind = schema.get("type") or " | ".join(
+        str(option.get("type", "?")) for option in schema.get("anyOf", [])
+    )
+    low = schema.get("minimum", schema.get("exclusiveMinimum"))
+    high = schema.get("maximum", schema.get("exclusiveMaximum"))
+    if low is None and high is None:
+        return kind or "any"
+    return f"{kind} {'' if low is None else low}..{'' if high is None else high}"
+
+
+def _contract(cls: type[Stage]) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {
+        "name": cls.name,
+        "version": cls.version,
+        "summary": cls.summary,
+        "inputs": [asdict(spec) for spec in cls.inputs],
+        "outputs": [asdict(spec) for spec in cls.outputs],
+        "params": cls.Params.model_json_schema().get("properties", {}),
+    }

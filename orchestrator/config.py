@@ -1,0 +1,285 @@
+"""Profiles and the layers on top of them: profile < user file < --set.
+
+A profile is a YAML file that names the graph's nodes. Every key is validated; an unknown one is an
+error that names the nearest valid key. `Settings` remembers for every value where it came from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from orchestrator.errors import ConfigError, UnknownNameError
+from stages.contract import Stage
+from stages.registry import BrokenStage, UnknownStage, stage_class
+
+_HERE = Path(__file__).resolve().parent
+DEFAULT = "default"
+EMPTY = "none"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Attempt(_Strict):
+    """One rung of a node's ladder."""
+
+    device: Literal["cpu", "cuda"] = Field("cpu", description="where the stage computes")
+    dtype: Literal["float32", "float16", "bfloat16"] = Field("float32", description="its numbers")
+    params: dict[str, Any] = Field(default_factory=dict, description="params that differ here")
+    tries: int = Field(2, ge=1, le=10, description="how often this rung is tried after a crash")
+    degraded: str = Field("", description="what a result of this rung costs; empty: nothing")
+
+
+class NodeConfig(_Strict):
+    """One node of the graph."""
+
+    stage: str = Field(description="registry name of the stage")
+    params: dict[str, Any] = Field(default_factory=dict, description="the stage's own params")
+    attempts: list[Attempt] = Field(default_factory=lambda: [Attempt()], min_length=1)
+    reads: dict[str, str] = Field(
+        default_factory=dict, description="input name -> artifact name, where they differ"
+    )
+    timeout: float = Field(600.0, gt=0, description="seconds that one job may take")
+    load_timeout: float = Field(300.0, gt=0, description="seconds that loading may take")
+    enabled: bool = Field(True, description="false leaves the node out of the graph")
+
+
+class Runtime(_Strict):
+    """How processes are run; none of it changes a result."""
+
+    heartbeat_interval: float = Field(1.0, gt=0, le=60, description="seconds between heartbeats")
+    heartbeat_timeout: float = Field(60.0, gt=0, description="silence after which a child is killed")
+    stop_grace: float = Field(2.0, ge=0, description="seconds from SIGTERM to SIGKILL")
+    cpu_slots: int = Field(2, ge=1, description="CPU stages that compute at the same time")
+    threads: int = Field(0, ge=0, description="CPU threads a stage; 0: cores / cpu_slots in a batch")
+    prefetch: bool = Field(True, description="start the next stage's process ahead of time")
+    inline_max_bytes: int = Field(1 << 20, ge=0, description="larger files the child writes itself")
+    vram_tolerance_mib: int = Field(64, ge=0, description="rest that counts as released")
+    release_deadline: float = Field(10.0, gt=0, description="seconds until memory counts as held")
+    max_input_mib: int = Field(256, gt=0, description="larger input files are refused")
+    previews: bool = Field(True, description="write a PNG beside each image artifact")
+
+
+class Profile(_Strict):
+    """A whole profile file."""
+
+    description: str = ""
+    seed: int = Field(42, ge=0, lt=1 << 63, description="the only source of randomness")
+    nodes: dict[str, NodeConfig] = Field(default_factory=dict)
+    runtime: Runtime = Field(default_factory=Runtime)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The effective configuration.
+
+    profile   the validated result of all layers
+    name      name of the profile at the bottom
+    sources   dotted path of a value -> the layer that set it; absent means a default
+    """
+
+    profile: Profile
+    name: str
+    sources: Mapping[str, str]
+
+    def rows(self) -> Iterator[tuple[str, Any, str]]:
+        """(dotted path, value, source) of every value, stage params with their defaults."""
+        plain = self.profile.model_dump()
+        for name, node in plain["nodes"].items():
+            node["params"] = params_of(name, self.profile.nodes[name]).model_dump()
+        for path, value in _leaves(plain):
+            yield path, value, self._source(path)
+
+    def _source(self, path: str) -> str:
+        while path:
+            if path in self.sources:
+                return self.sources[path]
+            path = path.rpartition(".")[0]
+        return DEFAULT
+
+
+def config_folder() -> Path:
+    """Where the shipped profiles lie: beside the package in a checkout, inside it when installed."""
+    checkout = _HERE.parent / "configs"
+    return checkout if checkout.is_dir() else _HERE / "configs"
+
+
+def profile_names() -> list[str]:
+    return sorted(path.stem for path in config_folder().glob("*.yaml"))
+
+
+def load(profile: str, user_file: Path | None = None, sets: Sequence[str] = ()) -> Settings:
+    """Merge the layers and validate. Raises `ConfigError` or `UnknownNameError`.
+
+    profile: a shipped one, or "none" for a user file that describes a whole graph itself.
+    """
+    names = profile_names()
+    merged: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    if profile in names:
+        shipped = _read_yaml(config_folder() / f"{profile}.yaml")
+        _merge(merged, shipped, f"profile {profile}", sources)
+    elif profile != EMPTY or user_file is None:
+        raise UnknownNameError("profile", profile, [*names, "auto"])
+    if user_file is not None:
+        layer = _read_yaml(user_file)
+        layer.pop("profile", None)
+        _merge(merged, layer, f"file {user_file.name}", sources)
+    for text in sets:
+        _merge(merged, _parse_set(text, merged), f"--set {text}", sources)
+    return Settings(_validate(merged), profile, sources)
+
+
+def from_record(
+    name: str, data: Mapping[str, Any], sources: Mapping[str, str], sets: Sequence[str] = ()
+) -> Settings:
+    """The settings that a manifest recorded, with new `--set`s on top."""
+    merged = json.loads(json.dumps(data))
+    known = dict(sources)
+    for text in sets:
+        _merge(merged, _parse_set(text, merged), f"--set {text}", known)
+    return Settings(_validate(merged), name, known)
+
+
+def base_profile(user_file: Path | None) -> str | None:
+    """The profile that a user file builds on (its key `profile`), if it names one."""
+    if user_file is None:
+        return None
+    name = _read_yaml(user_file).get("profile")
+    return str(name) if name is not None else None
+
+
+def node_stage(name: str, node: NodeConfig) -> type[Stage]:
+    """The stage class of a node. Raises `UnknownNameError` or `ConfigError`."""
+    try:
+        return stage_class(node.stage)
+    except UnknownStage as error:
+        raise UnknownNameError("stage", node.stage, error.known, f"node {name}") from error
+    except BrokenStage as error:
+        raise ConfigError(f"node {name}: {error}", "reinstall the package it comes from") from error
+
+
+def params_of(name: str, node: NodeConfig, attempt: Attempt | None = None) -> BaseModel:
+    """A node's validated params, with those of a rung on top."""
+    cls = node_stage(name, node).Params
+    given = {**node.params, **(attempt.params if attempt else {})}
+    for key in given:
+        if key not in cls.model_fields:
+            raise UnknownNameError("param", key, cls.model_fields, f"node {name} ({node.stage})")
+    try:
+        return cls.model_validate(given)
+    except ValidationError as error:
+        raise _config_error(error, f"{name}.") from error
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: expected a mapping at the top, got {type(data).__name__}")
+    return data
+
+
+def _merge(
+    base: dict[str, Any], layer: Mapping[str, Any], source: str, sources: dict[str, str], at: str = ""
+) -> None:
+    """Deep-merge `layer` into `base`; mappings merge, anything else replaces."""
+    for key, value in layer.items():
+        path = f"{at}{key}"
+        if isinstance(value, Mapping) and isinstance(base.get(key, {}), dict):
+            _merge(base.setdefault(key, {}), value, source, sources, f"{path}.")
+        else:
+            base[key] = value
+            sources[path] = source
+
+
+def _parse_set(text: str, merged: Mapping[str, Any]) -> dict[str, Any]:
+    """`isomer.target_faces=5000` -> a layer. The first word is a node, or seed, or runtime."""
+    path, equals, raw = text.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise ConfigError(f'--set "{text}": expected NODE.PARAM=VALUE', "e.g. --set isomer.radius=4.2")
+    try:
+        value = yaml.safe_load(raw)
+    except yaml.YAMLError as error:
+        raise ConfigError(f'--set "{text}": the value is not valid YAML') from error
+    nodes = merged.get("nodes", {})
+    if keys[0] in nodes:
+        keys = ["nodes", keys[0], *_node_path(keys[0], nodes[keys[0]], keys[1:], text)]
+    elif keys[0] not in ("runtime", "seed"):
+        raise UnknownNameError("node", keys[0], [*nodes, "runtime", "seed"], f"--set {text}")
+    layer: dict[str, Any] = {}
+    inner = layer
+    for key in keys[:-1]:
+        inner = inner.setdefault(key, {})
+    inner[keys[-1]] = value
+    return layer
+
+
+def _node_path(name: str, node: Mapping[str, Any], keys: list[str], text: str) -> list[str]:
+    """A stage's param wins over a field of the node with the same name."""
+    if not keys:
+        raise ConfigError(f'--set "{text}": which param of {name}?', f"try --set {name}.PARAM=VALUE")
+    cls = node_stage(name, NodeConfig.model_validate({"stage": node.get("stage", "")})).Params
+    if keys[0] in cls.model_fields:
+        return ["params", *keys]
+    if keys[0] in NodeConfig.model_fields:
+        return keys
+    known = [*cls.model_fields, *NodeConfig.model_fields]
+    raise UnknownNameError("param", keys[0], known, f"node {name}")
+
+
+def _validate(merged: Mapping[str, Any]) -> Profile:
+    _check_keys(merged, Profile, "")
+    nodes = merged.get("nodes") or {}
+    if not isinstance(nodes, dict):
+        raise ConfigError("nodes: expected a mapping of node names")
+    for name, node in nodes.items():
+        _check_keys(node, NodeConfig, f"nodes.{name}")
+        for attempt in node.get("attempts") or []:
+            _check_keys(attempt, Attempt, f"nodes.{name}.attempts")
+    _check_keys(merged.get("runtime") or {}, Runtime, "runtime")
+    try:
+        profile = Profile.model_validate(merged)
+    except ValidationError as error:
+        raise _config_error(error) from error
+    for name, config in profile.nodes.items():
+        for attempt in [None, *config.attempts]:
+            params_of(name, config, attempt)
+    return profile
+
+
+def _check_keys(data: object, model: type[BaseModel], where: str) -> None:
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{where or 'profile'}: expected a mapping, got {type(data).__name__}")
+    for key in data:
+        if key not in model.model_fields:
+            raise UnknownNameError("key", str(key), model.model_fields, where)
+
+
+def _config_error(error: ValidationError, prefix: str = "") -> ConfigError:
+    first = error.errors()[0]
+    where = prefix + ".".join(str(item) for item in first["loc"])
+    return ConfigError(f"{where}: {first['msg']} (got {first.get('input')!r})")
+
+
+def _leaves(data: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in data.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{at}{key}.")
+        else:
+            yield f"{at}{key}", value

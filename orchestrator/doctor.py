@@ -1,0 +1,193 @@
+"""What works on this machine, checked for real; each failing row says what to do.
+
+Risky imports happen in children: a broken CUDA build must not take the doctor with it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from orchestrator import config, machine, warm
+from orchestrator.gpu import GpuMonitor
+from orchestrator.session import describe_exit
+
+Verdict = Literal["ok", "warn", "fail"]
+_CHILD_SECONDS = 120.0
+_TORCH_PROBE = """
+import json, torch
+print(json.dumps({"torch": torch.__version__, "cuda": torch.version.cuda or "",
+                  "available": torch.cuda.is_available(),
+                  "device": torch.cuda.get_device_name(0) if torch.cuda.is_available() else ""}))
+"""
+_PYTORCH3D_PROBE = """
+import json, torch, pytorch3d
+from pytorch3d import _C
+answer = {"version": pytorch3d.__version__, "gpu": False, "error": ""}
+if torch.cuda.is_available():
+    from pytorch3d.renderer.mesh.rasterize_meshes import rasterize_meshes
+    from pytorch3d.structures import Meshes
+    corners = torch.tensor([[-1.0, -1, 2], [1, -1, 2], [0, 1, 2]], device="cuda")
+    faces = torch.tensor([[0, 1, 2]], device="cuda")
+    try:
+        found = rasterize_meshes(Meshes([corners], [faces]), 16, 0.0, 1)[0]
+        torch.cuda.synchronize()
+        answer["gpu"] = bool((found >= 0).any())
+    except Exception as error:
+        answer["error"] = str(error)
+print(json.dumps(answer))
+"""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One row. `remedy` says what to do when it is not ok."""
+
+    name: str
+    verdict: Verdict
+    found: str
+    remedy: str = ""
+
+
+def checks(outputs: Path) -> Iterator[Check]:
+    """All rows, one at a time because some take seconds."""
+    yield _python()
+    yield _packages()
+    monitor = GpuMonitor()
+    yield _driver(monitor)
+    yield from _gpus(monitor)
+    yield _torch(bool(monitor.gpus()))
+    yield _pytorch3d(bool(monitor.gpus()))
+    yield _warm_start()
+    yield _ram()
+    yield _disk(outputs)
+    yield from _weights()
+
+
+def _python() -> Check:
+    version = ".".join(map(str, sys.version_info[:3]))
+    if (3, 11) <= sys.version_info[:2] <= (3, 14):
+        return Check("python", "ok", version)
+    return Check("python", "fail", version, "use Python 3.11 to 3.14: the wheels are made for these")
+
+
+def _packages() -> Check:
+    needed = ("torch", "pyzmq", "msgpack", "numpy", "scipy", "numba", "pydantic", "trimesh")
+    missing = [name for name in needed if not machine.package_version(name)]
+    if missing:
+        return Check("packages", "fail", f"missing: {', '.join(missing)}", "pip install . again")
+    return Check("packages", "ok", f"torch {machine.package_version('torch')}, all needed present")
+
+
+def _driver(monitor: GpuMonitor) -> Check:
+    if monitor.driver:
+        return Check("driver", "ok", f"NVIDIA {monitor.driver}")
+    return Check(
+        "driver", "warn", monitor.why_not,
+        "without an NVIDIA driver only profiles for the CPU run (sketch)",
+    )  # fmt: skip
+
+
+def _gpus(monitor: GpuMonitor) -> Iterator[Check]:
+    for gpu in monitor.gpus():
+        text = f"{gpu.name}: {gpu.free / 2**30:.1f} of {gpu.total / 2**30:.1f} GiB free"
+        roomy = gpu.free > 0.8 * gpu.total
+        yield Check(
+            f"cuda:{gpu.index}", "ok" if roomy else "warn", text,
+            "" if roomy else "other programs hold memory on this card: nvidia-smi lists them",
+        )  # fmt: skip
+
+
+def _probe(code: str) -> tuple[dict[str, object], str]:
+    """Run a probe in a child: (its answer, "") or ({}, what went wrong)."""
+    environment = warm.child_environment()
+    environment.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True,
+            timeout=_CHILD_SECONDS, check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return {}, f"no answer in {_CHILD_SECONDS:.0f} s"
+    if done.returncode == 0 and done.stdout.strip():
+        answer: dict[str, object] = json.loads(done.stdout.strip().splitlines()[-1])
+        return answer, ""
+    last = (done.stderr.strip().splitlines() or [describe_exit(done.returncode)])[-1]
+    return {}, last if done.returncode >= 0 else describe_exit(done.returncode)
+
+
+def _torch(has_gpu: bool) -> Check:
+    answer, error = _probe(_TORCH_PROBE)
+    if error:
+        return Check("torch", "fail", error, "reinstall torch (2.11 or 2.12)")
+    text = f"{answer['torch']}, CUDA {answer['cuda'] or 'none'}"
+    if answer["available"]:
+        return Check("torch", "ok", f"{text}, sees {answer['device']}")
+    if has_gpu:
+        return Check(
+            "torch", "fail", f"{text}, but it sees no GPU",
+            "the driver may be older than torch's CUDA: update it, or install torch for yours",
+        )  # fmt: skip
+    return Check("torch", "ok", f"{text}, no GPU to use")
+
+
+def _pytorch3d(has_gpu: bool) -> Check:
+    answer, error = _probe(_PYTORCH3D_PROBE)
+    remedy = "ISOMER will use the CPU rasteriser; pip install easypytorch3d==0.7.9.post1 repairs it"
+    if error:
+        return Check("pytorch3d", "warn", f"cannot be used: {error}", remedy)
+    text = f"{answer['version']}"
+    if answer["gpu"]:
+        return Check("pytorch3d", "ok", f"{text}, rasterises on the GPU")
+    if has_gpu:
+        return Check("pytorch3d", "warn", f"{text}, not on the GPU: {answer['error']}", remedy)
+    return Check("pytorch3d", "ok", f"{text}, no GPU to use")
+
+
+def _warm_start() -> Check:
+    reason = warm.supported()
+    if not reason:
+        return Check("warm starts", "ok", "fork from a template")
+    return Check("warm starts", "warn", reason, "nothing to do: processes start cold, seconds slower")
+
+
+def _ram() -> Check:
+    import psutil
+
+    memory = psutil.virtual_memory()
+    text = f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB available"
+    if memory.available < 4 << 30:
+        return Check("host RAM", "warn", text, "sketch needs about 2 GiB, the model profiles more")
+    return Check("host RAM", "ok", text)
+
+
+def _disk(outputs: Path) -> Check:
+    folder = outputs if outputs.is_dir() else Path.cwd()
+    free = shutil.disk_usage(folder).free
+    text = f"{free / 2**30:.1f} GiB free in {folder}"
+    if not os.access(folder, os.W_OK):
+        return Check("disk", "fail", f"{folder} is not writable", "use --output DIR")
+    if free < 2 << 30:
+        return Check("disk", "warn", text, "`kiss3d-orchestrate clean` gives space back")
+    return Check("disk", "ok", text)
+
+
+def _weights() -> Iterator[Check]:
+    for name in config.profile_names():
+        yield Check(f"weights: {name}", "ok", "needs none")
+
+
+def report(outputs: Path, show: Callable[[Check], None]) -> bool:
+    """Run all checks, showing each as it comes; true when none failed."""
+    good = True
+    for check in checks(outputs):
+        show(check)
+        good = good and check.verdict != "fail"
+    return good

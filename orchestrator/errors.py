@@ -1,0 +1,89 @@
+"""Every error that a user can meet: what happened, to whom, what to do next, which exit code.
+
+Exit codes: 2 the request cannot be done as given (bad input, unknown name, taken directory),
+1 the work was begun and failed, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class KissError(Exception):
+    """Base of all errors that are shown without a traceback."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  -> {self.hint}" if self.hint else self.message
+
+
+class UsageError(KissError):
+    """The request cannot be carried out as given; nothing was started."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A profile, a user file or a --set cannot be understood."""
+
+
+class UnknownNameError(UsageError):
+    """A profile, node, stage, param or run that does not exist; names the nearest that does."""
+
+    def __init__(self, what: str, name: str, known: Iterable[str], where: str = "") -> None:
+        self.name = name
+        self.known = sorted(known)
+        near = nearest(name, self.known)
+        hint = f'did you mean "{near}"? ' if near else ""
+        hint += f"known: {', '.join(self.known)}" if self.known else "there are none"
+        super().__init__(f'unknown {what} "{name}"{f" in {where}" if where else ""}', hint)
+
+
+class InputFileError(UsageError):
+    """An input file is missing, unreadable or too large to be considered."""
+
+
+class OutputError(UsageError):
+    """The output directory cannot be used."""
+
+
+class RunLockedError(UsageError):
+    """Another process is working in this run directory."""
+
+
+class RunRecordError(UsageError):
+    """A directory holds no run, or its run.json cannot be read."""
+
+
+class MissingDependencyError(KissError):
+    """A package that this command needs is not installed."""
+
+
+class ProtocolError(KissError):
+    """A stage process sent something that is not a message."""
+
+
+class StageProcessError(KissError):
+    """A stage process could not be started."""
+
+
+class RunFailedError(KissError):
+    """At least one job did not reach its end."""
+
+
+class InterruptedRunError(KissError):
+    """The user or the system asked the run to stop."""
+
+    exit_code = 130
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that `name` was probably meant to be, or ""."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)), "")

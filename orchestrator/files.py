@@ -1,0 +1,82 @@
+"""Writing files so that a crash at any moment leaves the old content or the new, never a mixture."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import secrets
+import sys
+from pathlib import Path
+from typing import Any
+
+_CHUNK = 1 << 20
+
+
+def write_atomic(path: Path, content: bytes | memoryview, durable: bool = True) -> None:
+    """Write a temporary file beside `path`, fsync it (if `durable`) and rename it over `path`."""
+    temp = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with temp.open("xb") as stream:
+            stream.write(content)
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
+        os.replace(temp, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temp.unlink(missing_ok=True)
+        raise
+    if durable:
+        sync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any, durable: bool = True) -> None:
+    write_atomic(path, (json.dumps(value, indent=1) + "\n").encode(), durable)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder durable; Windows has no such call and needs none."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_and_digest(path: Path) -> str:
+    """fsync a finished file and return its content digest ("blake2b:...")."""
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb+") as stream:
+        os.fsync(stream.fileno())
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return f"blake2b:{digest.hexdigest()}"
+
+
+def digest_bytes(content: bytes) -> str:
+    """The same digest for bytes in memory."""
+    return f"blake2b:{hashlib.blake2b(content, digest_size=16).hexdigest()}"
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give `target` the content of `source`, sharing the disk space where the system can.
+
+    A copy-on-write clone or a copy, never a hard link: two runs must not share one inode that an
+    editor could change under both.
+    """
+    import shutil
+
+    temp = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    shutil.copyfile(source, temp)
+    os.replace(temp, target)
+
+
+def slug(text: str) -> str:
+    """A name that is safe as one path component on every system: letters, digits, - _ ."""
+    cleaned = re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._")
+    return cleaned[:80] or "input"

@@ -1,0 +1,80 @@
+"""What the runner knows of one job: a run directory, and where each node stands."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from orchestrator.artifacts import RunDirectory
+from orchestrator.graph import Graph
+from orchestrator.manifest import AttemptRow, NodeRecord
+
+Standing = Literal["waiting", "ready", "running", "done", "failed", "skipped"]
+
+
+@dataclass
+class NodeProgress:
+    """One node of one job while the runner works.
+
+    fresh   computed (or taken back) in this run of the runner, so its readers need no cache look-up
+    """
+
+    standing: Standing = "waiting"
+    rung: int = 0
+    tries: int = 0
+    fresh: bool = False
+    attempt: AttemptRow | None = None
+
+
+@dataclass(eq=False)
+class Job:
+    """One picture on its way through the graph.
+
+    force    nodes to compute even if an equal result exists
+    closed   its books are closed: result written, manifest final
+    unsaved  the manifest has news that is not on disk yet
+    """
+
+    name: str
+    run: RunDirectory
+    graph: Graph
+    force: frozenset[str] = frozenset()
+    nodes: dict[str, NodeProgress] = field(default_factory=dict)
+    error: str = ""
+    closed: bool = False
+    unsaved: bool = False
+    started: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.nodes = {name: NodeProgress() for name in self.graph.nodes}
+        for name, node in self.graph.nodes.items():
+            record = self.run.manifest.nodes.setdefault(name, NodeRecord())
+            record.stage = node.config.stage
+
+    def standing(self, names: Iterable[str]) -> set[Standing]:
+        return {self.nodes[name].standing for name in names}
+
+    @property
+    def over(self) -> bool:
+        return self.standing(self.graph.nodes) <= {"done", "failed", "skipped"}
+
+    @property
+    def succeeded(self) -> bool:
+        return self.standing(self.graph.nodes) <= {"done"}
+
+    def may_reach(self, node: str) -> bool:
+        """Whether this job may still ask for `node`."""
+        return self.nodes[node].standing in ("waiting", "ready", "running")
+
+    def fail(self, node: str, reason: str) -> None:
+        """Mark a node failed and everything that depends on it skipped."""
+        self.nodes[node].standing = "failed"
+        record = self.run.manifest.nodes[node]
+        record.state, record.reason = "failed", reason
+        self.error = self.error or f"{node}: {reason}"
+        for name in self.graph.descendants(node):
+            self.nodes[name].standing = "skipped"
+            other = self.run.manifest.nodes[name]
+            other.state, other.reason = "skipped", f"needs {node}, which failed"

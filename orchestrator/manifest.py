@@ -1,0 +1,106 @@
+"""run.json: what was asked, on what machine, and one row a node and attempt. Data only."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+FORMAT = 1
+
+NodeState = Literal["pending", "running", "done", "failed", "skipped"]
+RunState = Literal["running", "done", "failed", "interrupted"]
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(extra="ignore")  # a newer version may have written more
+
+
+class FileRecord(_Row):
+    """One file of an artifact, relative to the node's folder."""
+
+    file: str
+    size: int
+    digest: str = ""
+
+
+class AttemptRow(_Row):
+    """One try of one node for one job.
+
+    outcome    "done" or a failure kind
+    move       what was decided after a failure, with the reason: "next rung: ..."
+    timings    seconds: spawn, import, load (the process's own, shared by its jobs), read, compute,
+               write
+    vram       the release verdict (orchestrator.gpu.Release), filled in when the process is gone
+    """
+
+    rung: int
+    device: str
+    dtype: str = "float32"
+    warm: bool = False
+    cold_reason: str = ""
+    pid: int = 0
+    log: str = ""
+    started: float = 0.0
+    seconds: float = 0.0
+    outcome: str = ""
+    message: str = ""
+    hint: str = ""
+    move: str = ""
+    timings: dict[str, float] = Field(default_factory=dict)
+    peak_rss: int = 0
+    vram: dict[str, Any] = Field(default_factory=dict)
+
+
+class NodeRecord(_Row):
+    """One node of one run.
+
+    key          the cache key that the artifacts answer to
+    cached_from  the run directory that they were taken from, or "" when computed here
+    degraded     what the rung that made them costs, or ""
+    """
+
+    state: NodeState = "pending"
+    stage: str = ""
+    key: str = ""
+    artifacts: dict[str, list[FileRecord]] = Field(default_factory=dict)
+    attempts: list[AttemptRow] = Field(default_factory=list)
+    cached_from: str = ""
+    degraded: str = ""
+    reason: str = ""
+
+
+class InputRecord(_Row):
+    """The user's picture: where it was, and the copy that the run works on."""
+
+    source: str
+    file: str
+    size: int
+    digest: str
+
+
+class Manifest(_Row):
+    """The whole of run.json."""
+
+    format: int = FORMAT
+    version: str = ""
+    state: RunState = "running"
+    profile: str = ""
+    profile_reason: str = ""
+    seed: int = 0
+    created: float = 0.0
+    finished: float = 0.0
+    wall_seconds: float = 0.0
+    input: InputRecord
+    settings: dict[str, Any] = Field(default_factory=dict)
+    sources: dict[str, str] = Field(default_factory=dict)
+    until: str = ""
+    device: str = "auto"
+    machine: dict[str, Any] = Field(default_factory=dict)
+    nodes: dict[str, NodeRecord] = Field(default_factory=dict)
+    error: str = ""
+
+    @property
+    def degraded(self) -> dict[str, str]:
+        """Node -> what its lower rung cost, for the nodes that came from one."""
+        return {name: node.degraded for name, node in self.nodes.items() if node.degraded}

@@ -1,0 +1,58 @@
+"""What a run would do, without starting anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from orchestrator.artifacts import RunDirectory
+from orchestrator.cache import CacheIndex, Hit, node_key
+from orchestrator.graph import Graph, Node
+from orchestrator.manifest import NodeRecord
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """One node: its ladder, whether its output is there already, and why (not)."""
+
+    node: str
+    stage: str
+    ladder: tuple[str, ...]
+    cached: bool
+    reason: str
+
+
+def predict(
+    graph: Graph, run: RunDirectory, seed: int, cache: CacheIndex | None
+) -> Iterator[PlanRow]:
+    """Rows in the graph's order. `run` may be one that exists only in memory.
+
+    Follows the runner's own rule: a node is taken over when all its inputs are, and its key is
+    known here or in the index.
+    """
+    known = RunDirectory(run.path, run.manifest.model_copy(deep=True))
+    settled: dict[str, bool] = {}
+    for name, node in graph.nodes.items():
+        settled[name], reason = _look_up(node, known, seed, cache, settled)
+        ladder = tuple(f"{rung.device} {rung.dtype}" for rung in node.config.attempts)
+        yield PlanRow(name, node.config.stage, ladder, settled[name], reason)
+
+
+def _look_up(
+    node: Node, known: RunDirectory, seed: int, cache: CacheIndex | None, settled: dict[str, bool]
+) -> tuple[bool, str]:
+    computed = [name for name in sorted(node.upstream) if not settled.get(name, False)]
+    if computed:
+        return False, f"reads from {', '.join(computed)}, which will run"
+    key = node_key(node, seed, known)
+    record = known.manifest.nodes.get(node.name, NodeRecord())
+    if record.state == "done" and record.key == key:
+        damage = known.intact(node.name)
+        return not damage, damage or "done in this run"
+    hit: Hit | None = cache.find(key) if cache is not None else None
+    if hit is not None:
+        known.manifest.nodes[node.name] = hit.run.manifest.nodes[hit.node]
+        return True, f"same inputs and params as in {hit.run.path}"
+    if record.state == "done":
+        return False, "its params, seed, stage version or inputs changed"
+    return False, "no finished run has these inputs and params"

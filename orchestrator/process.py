@@ -1,0 +1,328 @@
+"""Stage processes: start them warm or cold, hear from them, end them with their whole group.
+
+                     +------------------ ProcessHub ------------------+
+    session.py  -->  | start()   ROUTER socket   template   sentinels |  --> wait() -> [Event]
+                     +------|------------|-----------|----------|-----+
+                        cold child   messages    forked/exited  pidfd
+
+The hub owns a private folder (0700) with the socket and one connection file a child. It knows
+nothing of jobs; `session.py` gives the messages their meaning.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator import protocol, warm
+from orchestrator.errors import ProtocolError, StageProcessError
+
+if TYPE_CHECKING:
+    import zmq
+
+_POLL_SECONDS = 0.05
+"""How often exits are looked for where the system has no pidfd."""
+
+
+@dataclass
+class StageProcess:
+    """A child that was asked for. `pid` is 0 until it exists, `exit_code` None until it is gone.
+
+    environment  what the child gets on top of the parent's environment
+    warm         forked from the template (else started cold, for `cold_reason`)
+    doomed       told to die before it existed
+    """
+
+    identity: str
+    stage: str
+    token: str
+    connection: Path
+    log: Path
+    environment: Mapping[str, str]
+    warm: bool
+    started: float
+    pid: int = 0
+    exit_code: int | None = None
+    cold_reason: str = ""
+    doomed: bool = False
+    popen: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    pidfd: int = -1
+
+    def signal_group(self, number: int) -> None:
+        """Send a signal to the child's whole process group; quiet when it is gone already."""
+        if not self.pid:
+            self.doomed = True
+        if not self.pid or self.exit_code is not None:
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if hasattr(os, "killpg"):
+                os.killpg(self.pid, number)
+            elif self.popen is not None:
+                self.popen.kill()
+
+
+@dataclass(frozen=True)
+class Spoke:
+    """A child sent a message."""
+
+    process: StageProcess
+    message: protocol.Message
+    frames: list[Any]
+
+
+@dataclass(frozen=True)
+class SpokeGarbage:
+    """A child sent something that is not a message."""
+
+    process: StageProcess
+    error: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A child is reaped; `process.exit_code` is set."""
+
+    process: StageProcess
+
+
+Event = Spoke | SpokeGarbage | Ended
+
+
+class ProcessHub:
+    """Start children and wait for what they say or how they end. Use as a context manager.
+
+    Raises `StageProcessError` when a child cannot be started.
+    """
+
+    def __init__(
+        self,
+        warm_modules: Sequence[str],
+        log_folder: Path,
+        use_warm: bool = True,
+        heartbeat_interval: float = 1.0,
+        inline_max_bytes: int = protocol.INLINE_MAX_BYTES,
+    ) -> None:
+        import zmq
+
+        self._zmq = zmq
+        self._heartbeat_interval = heartbeat_interval
+        self._inline_max_bytes = inline_max_bytes
+        self._processes: dict[str, StageProcess] = {}
+        self._awaiting_fork: dict[str, StageProcess] = {}
+        self._template: warm.WarmTemplate | None = None
+        self.cold_reason = warm.supported() if use_warm else "--no-warm"
+        self._stack = contextlib.ExitStack()
+        self._folder = Path(tempfile.mkdtemp(prefix="kiss3d-"))
+        self._stack.callback(shutil.rmtree, self._folder, ignore_errors=True)
+        self._context = zmq.Context()
+        self._stack.callback(self._context.term)
+        self._router = self._context.socket(zmq.ROUTER)
+        self._stack.callback(self._router.close, linger=0)
+        self._endpoint = self._bind(self._router)
+        self._poller = zmq.Poller()
+        self._poller.register(self._router, zmq.POLLIN)
+        if not self.cold_reason:
+            self._template = warm.WarmTemplate(warm_modules, log_folder / "template.log")
+            self._stack.callback(self._template.close)
+            self._poller.register(self._template.fileno(), zmq.POLLIN)
+
+    def _bind(self, router: zmq.Socket[bytes]) -> str:
+        if sys.platform == "win32":  # no ipc transport there; the token keeps strangers out
+            return f"tcp://127.0.0.1:{router.bind_to_random_port('tcp://127.0.0.1')}"
+        endpoint = f"ipc://{self._folder}/socket"
+        router.bind(endpoint)
+        return endpoint
+
+    def __enter__(self) -> ProcessHub:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def watch(self, fd: int) -> None:
+        """Also wake `wait` when this file descriptor becomes readable (signals)."""
+        self._poller.register(fd, self._zmq.POLLIN)
+
+    def start(
+        self, stage: str, needs: Sequence[str], log: Path, environment: Mapping[str, str]
+    ) -> StageProcess:
+        """Ask for a child that will be `stage`; it says hello when it is there.
+
+        needs: modules that the template imports before it forks this child.
+        """
+        identity = f"{stage}-{secrets.token_hex(4)}"
+        token = secrets.token_hex(16)
+        connection = self._folder / f"{identity}.json"
+        # Imported here: stages.host is the child's program, the parent borrows one dataclass.
+        from stages.host import Connection
+
+        started = time.monotonic()
+        Connection(
+            self._endpoint,
+            identity,
+            token,
+            stage,
+            os.getpid(),
+            self._inline_max_bytes,
+            self._heartbeat_interval,
+            started,
+        ).save(connection)
+        process = StageProcess(
+            identity, stage, token, connection, log, environment,
+            warm=not self.cold_reason, started=started, cold_reason=self.cold_reason,
+        )  # fmt: skip
+        self._processes[identity] = process
+        if self._template is not None and not self.cold_reason:
+            self._awaiting_fork[str(connection)] = process
+            try:
+                self._template.fork(connection, needs, log, environment)
+            except StageProcessError as error:
+                self._go_cold(error.message)
+        else:
+            self._start_cold(process)
+        return process
+
+    def _start_cold(self, process: StageProcess) -> None:
+        process.warm = False
+        process.cold_reason = self.cold_reason
+        command = [sys.executable, "-m", "stages.host", "--connect", str(process.connection)]
+        try:
+            with process.log.open("ab") as stream:
+                popen = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream,
+                    env={**warm.child_environment(), **process.environment},
+                    start_new_session=True,
+                )  # fmt: skip
+        except OSError as error:
+            self._processes.pop(process.identity, None)
+            raise StageProcessError(f"cannot start a process for {process.stage}: {error}") from error
+        process.popen = popen
+        process.pid = popen.pid
+        if hasattr(os, "pidfd_open"):
+            process.pidfd = os.pidfd_open(popen.pid)
+            self._poller.register(process.pidfd, self._zmq.POLLIN)
+
+    def send(self, process: StageProcess, message: protocol.Message) -> None:
+        """Send to a child that has said hello; a message to a dead child is dropped."""
+        self._router.send_multipart([process.identity.encode(), protocol.encode(message)])
+
+    def wait(self, timeout: float) -> list[Event]:
+        """Block until something happens or `timeout` seconds pass.
+
+        A child's last words come before its end: messages are drained before exits are told.
+        """
+        if any(p.popen is not None and p.pidfd < 0 for p in self._processes.values()):
+            timeout = min(timeout, _POLL_SECONDS)
+        self._poller.poll(max(0.0, timeout) * 1000.0)
+        endings = self._read_template() + self._reap_cold()
+        events = self._drain()
+        for process in endings:
+            self._forget(process)
+            events.append(Ended(process))
+        return events
+
+    def _drain(self) -> list[Event]:
+        events: list[Event] = []
+        while True:
+            try:
+                frames = self._router.recv_multipart(self._zmq.NOBLOCK, copy=False)
+            except self._zmq.Again:
+                return events
+            identity = bytes(frames[0].buffer).decode(errors="replace").partition("/")[0]
+            process = self._processes.get(identity)
+            token = bytes(frames[1].buffer) if len(frames) > 1 else b""
+            if process is None or not secrets.compare_digest(token, process.token.encode()):
+                continue  # a stranger, or the echo of a child that is gone
+            try:
+                message = protocol.decode(bytes(frames[2].buffer) if len(frames) > 2 else b"")
+            except ProtocolError as error:
+                events.append(SpokeGarbage(process, error.message))
+                continue
+            events.append(Spoke(process, message, [frame.buffer for frame in frames[3:]]))
+
+    def _read_template(self) -> list[StageProcess]:
+        if self._template is None or not self._readable(self._template.fileno()):
+            return []
+        ended: list[StageProcess] = []
+        for event in self._template.receive():
+            if isinstance(event, warm.Forked):
+                self._on_forked(event)
+            elif isinstance(event, warm.Exited):
+                for process in self._processes.values():
+                    if process.pid == event.pid and process.popen is None:
+                        process.exit_code = event.code
+                        ended.append(process)
+            else:
+                ended += self._on_template_gone()
+        return ended
+
+    def _readable(self, fd: int) -> bool:
+        poller = self._zmq.Poller()
+        poller.register(fd, self._zmq.POLLIN)
+        return bool(poller.poll(0))
+
+    def _on_forked(self, event: warm.Forked) -> None:
+        process = self._awaiting_fork.pop(event.connection, None)
+        if process is None:
+            return
+        if event.error:
+            self._awaiting_fork[event.connection] = process
+            self._go_cold(event.error)
+            return
+        process.pid = event.pid
+        if process.doomed:
+            process.signal_group(signal.SIGKILL)
+
+    def _on_template_gone(self) -> list[StageProcess]:
+        """Its children died with it; those not yet forked start cold."""
+        if self._template is not None:
+            self._poller.unregister(self._template.fileno())
+            self._template = None
+        ended = [p for p in self._processes.values() if p.warm and p.pid]
+        for process in ended:
+            process.exit_code = -signal.SIGKILL
+        self._go_cold("the warm template died")
+        return ended
+
+    def _go_cold(self, reason: str) -> None:
+        """From now on start cold; children forked so far live on."""
+        self.cold_reason = reason
+        waiting, self._awaiting_fork = list(self._awaiting_fork.values()), {}
+        for process in waiting:
+            self._start_cold(process)
+
+    def _reap_cold(self) -> list[StageProcess]:
+        ended = []
+        for process in self._processes.values():
+            if process.popen is not None and (code := process.popen.poll()) is not None:
+                process.exit_code = code
+                ended.append(process)
+        return ended
+
+    def _forget(self, process: StageProcess) -> None:
+        self._processes.pop(process.identity, None)
+        process.connection.unlink(missing_ok=True)
+        if process.pidfd >= 0:
+            self._poller.unregister(process.pidfd)
+            os.close(process.pidfd)
+            process.pidfd = -1
+
+    def close(self) -> None:
+        """Kill every child's group, reap, and remove the socket and the folder."""
+        for process in self._processes.values():
+            process.signal_group(signal.SIGKILL)
+        deadline = time.monotonic() + 5.0
+        while any(p.pid for p in self._processes.values()) and time.monotonic() < deadline:
+            self.wait(0.2)
+        self._stack.close()

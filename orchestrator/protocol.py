@@ -1,0 +1,208 @@
+"""The messages between the parent and a stage process, apart from how they travel.
+
+A message is one msgpack map, {"type": name, **fields}; contents of small files follow it as extra
+frames. From child to parent a frame with the process's secret token goes before it, so that nobody
+else can speak for a child. Nothing is pickled. Both halves import this module, so it imports
+msgpack and no more.
+
+    child -> parent   hello  ready  progress  heartbeat  done  failed
+    parent -> child   load   run    exit
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from dataclasses import dataclass, field, fields
+from functools import cache
+from typing import Any, TypeAlias, TypeVar
+
+import msgpack
+
+from orchestrator.errors import ProtocolError
+
+VERSION = 1
+INLINE_MAX_BYTES = 1 << 20
+"""Files up to this size ride in a frame; larger ones the child writes itself."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of an artifact.
+
+    file    its name inside the node's folder, e.g. "coarse_mesh.vertices.npy"
+    size    bytes
+    frame   index of the message frame that holds its content, or -1
+    temp    name of the finished temporary file that the parent renames, or ""
+    """
+
+    file: str
+    size: int
+    frame: int = -1
+    temp: str = ""
+
+
+@dataclass(frozen=True)
+class Hello:
+    """First word of a child."""
+
+    stage: str
+    pid: int
+    protocol: int
+    warm: bool
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The stage is loaded. Seconds since the process began, by step."""
+
+    timings: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Progress:
+    job: str
+    step: int
+    total: int
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """Sent by a thread; `rss` and `vram` in bytes, vram -1 where the child has no CUDA context."""
+
+    rss: int
+    vram: int
+
+
+@dataclass(frozen=True)
+class Done:
+    """A job is finished. outputs: artifact name -> its files."""
+
+    job: str
+    outputs: dict[str, list[Part]]
+    timings: dict[str, float]
+    peaks: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A job (or, with job "", the load) failed; the process may go on to the next job
+    unless `fatal`."""
+
+    job: str
+    kind: str
+    message: str
+    hint: str
+    traceback: str
+    fatal: bool = False
+    peaks: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Load:
+    """Build the stage: which device and dtype, validated params, seed and threads.
+
+    gpu   value for CUDA_VISIBLE_DEVICES: the leased card's UUID, or "" for none
+    """
+
+    device: str
+    gpu: str
+    dtype: str
+    params: dict[str, Any]
+    seed: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """One job. inputs: artifact name -> absolute paths of its files; folder: where the large
+    outputs go; previews: write a PNG beside each image."""
+
+    job: str
+    inputs: dict[str, list[str]]
+    folder: str
+    scratch: str
+    previews: bool = True
+
+
+@dataclass(frozen=True)
+class Exit:
+    """Close the stage and end."""
+
+
+Message: TypeAlias = Hello | Ready | Progress | Heartbeat | Done | Failed | Load | Run | Exit
+_TYPES: dict[str, type[Any]] = {cls.__name__.lower(): cls for cls in typing.get_args(Message)}
+_T = TypeVar("_T")
+
+
+def encode(message: Message) -> bytes:
+    """One msgpack map; the frames that `Part.frame` counts are sent behind it."""
+    body = {"type": type(message).__name__.lower(), **_plain(message)}
+    packed: bytes = msgpack.packb(body, use_bin_type=True)
+    return packed
+
+
+def decode(data: bytes) -> Message:
+    """Inverse of `encode`. Raises `ProtocolError` naming what is wrong; never trusts a type."""
+    try:
+        body = msgpack.unpackb(data, raw=False, strict_map_key=True)
+    except (msgpack.UnpackException, ValueError) as error:
+        raise ProtocolError(f"not a msgpack message ({type(error).__name__})") from error
+    if not isinstance(body, dict) or body.get("type") not in _TYPES:
+        raise ProtocolError(f"not a known message: {str(body)[:80]}")
+    kind = body.pop("type")
+    message: Message = _build(_TYPES[kind], body, kind)
+    return message
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "__dataclass_fields__"):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+@cache
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _build(cls: type[_T], body: object, where: str) -> _T:
+    if not isinstance(body, dict):
+        raise ProtocolError(f"{where}: expected a map, got {type(body).__name__}")
+    hints = _hints(cls)
+    surplus = set(body) - set(hints)
+    if surplus:
+        raise ProtocolError(f"{where}: unknown field {sorted(surplus)[0]!r}")
+    values = {name: _coerce(body[name], hints[name], f"{where}.{name}") for name in body}
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise ProtocolError(f"{where}: {error}") from error
+
+
+def _coerce(value: object, hint: Any, where: str) -> Any:
+    """Check `value` against a field's annotation: plain types, dict, list and dataclasses."""
+    if hint is Any:
+        return value
+    origin = typing.get_origin(hint)
+    if origin in (dict, list):
+        if not isinstance(value, origin):
+            raise ProtocolError(f"{where}: expected {origin.__name__}, got {type(value).__name__}")
+        item = typing.get_args(hint)[-1]
+        if isinstance(value, dict):
+            return {str(key): _coerce(entry, item, f"{where}.{key}") for key, entry in value.items()}
+        return [_coerce(entry, item, where) for entry in typing.cast("list[object]", value)]
+    if isinstance(hint, type) and hasattr(hint, "__dataclass_fields__"):
+        return _build(hint, value, where)
+    if isinstance(hint, types.UnionType):
+        raise ProtocolError(f"{where}: unsupported annotation {hint}")
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not hint:
+        raise ProtocolError(f"{where}: expected {hint.__name__}, got {type(value).__name__}")
+    return value

@@ -1,0 +1,547 @@
+"""The central loop: jobs x nodes over resource leases, stage-major.
+
+    advance    waiting -> ready, or taken from the cache, or skipped
+    staff      one session a node and rung; GPU sessions lease a card before they load
+    wait       for messages, exits, signals and deadlines: one blocking call
+    handle     done -> accept files, start readers at once, make durable behind them
+               failed -> recovery.decide -> repeat, next rung, or end the job
+
+A session serves every job that is ready for its node and then ends, so a batch pays each model load
+once. One picture is a batch of one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from orchestrator import recovery
+from orchestrator.cache import CacheIndex, node_key
+from orchestrator.config import Runtime
+from orchestrator.durable import DurableWriter
+from orchestrator.errors import InterruptedRunError, ProtocolError, StageProcessError
+from orchestrator.gpu import GpuMonitor, Release
+from orchestrator.graph import INPUT, Graph, Node
+from orchestrator.jobs import Job
+from orchestrator.leases import Card, Leases
+from orchestrator.manifest import AttemptRow, FileRecord
+from orchestrator.process import ProcessHub
+from orchestrator.progress import Observer, RunEvent
+from orchestrator.session import (
+    Gone,
+    Happening,
+    Imported,
+    JobDone,
+    JobFailed,
+    Loaded,
+    Progressed,
+    Session,
+    StageFailure,
+)
+from orchestrator.signals import StopSignals
+from stages.contract import ContractError
+
+_IDLE_WAIT = 1.0
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class Runner:
+    """Carry out `jobs`, all over the same `graph`. Use once.
+
+    cache       index of earlier runs, or None to look at the jobs' own directories only
+    log_folder  where sessions of a batch log; None: in the job's own node folders
+    fail_fast   stop everything at the first failed job
+    close_job   called once for each job that is over, behind its last write to disk
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        jobs: Sequence[Job],
+        runtime: Runtime,
+        cards: Sequence[Card],
+        monitor: GpuMonitor,
+        observer: Observer,
+        cache: CacheIndex | None = None,
+        log_folder: Path | None = None,
+        use_warm: bool = True,
+        fail_fast: bool = False,
+        close_job: Callable[[Job], None] = lambda job: None,
+    ) -> None:
+        self._graph = graph
+        self._jobs = {job.name: job for job in jobs}
+        self._runtime = runtime
+        self._leases = Leases(cards, runtime.cpu_slots)
+        self._monitor = monitor
+        self._observer = observer
+        self._cache = cache
+        self._log_folder = log_folder
+        self._use_warm = use_warm
+        self._fail_fast = fail_fast
+        self._close_job = close_job
+        self._sessions: list[Session] = []
+        self._rows: dict[int, list[tuple[Job, AttemptRow]]] = {}
+        self._cancelled = False
+        self._signals = StopSignals()
+        self._durable = DurableWriter(self._signals.poke)
+        self._threads = self._threads_a_stage()
+
+    def _threads_a_stage(self) -> int:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        if self._runtime.threads:
+            return self._runtime.threads
+        share = self._runtime.cpu_slots if len(self._jobs) > 1 else 1
+        return max(1, (cores or 1) // share)
+
+    # ------------------------------------------------------------------ the loop
+
+    def run(self) -> None:
+        """Return when every job is over. Raises `InterruptedRunError` when told to stop."""
+        self._advance()
+        if all(job.over for job in self._jobs.values()):
+            for job in self._jobs.values():  # everything was there already: no process needed
+                self._close_job(job)
+            return
+        with contextlib.ExitStack() as stack:
+            self._scratch = Path(tempfile.mkdtemp(prefix="kiss3d-scratch-"))
+            stack.callback(shutil.rmtree, self._scratch, ignore_errors=True)
+            stack.enter_context(self._signals.installed())
+            stack.enter_context(self._durable)
+            self._hub = stack.enter_context(self._open_hub(self._scratch))
+            self._hub.watch(self._signals.fileno())
+            while not self._finished():
+                self._staff()
+                for event in self._hub.wait(self._timeout()):
+                    session = self._session_of(event.process)
+                    if session is not None:
+                        self._handle(session, session.on_event(event))
+                for session in list(self._sessions):
+                    self._handle(session, session.tick())
+                self._collect_durable()
+                self._check_stop()
+                self._advance()
+                self._close_finished()
+        if self._signals.count:
+            raise InterruptedRunError("stopped before the end; nothing finished is lost")
+
+    def _open_hub(self, scratch: Path) -> ProcessHub:
+        modules = [m for node in self._graph.nodes.values() for m in node.preload]
+        return ProcessHub(
+            list(dict.fromkeys(["zmq", "msgpack", "psutil", *modules])),
+            scratch,
+            self._use_warm,
+            self._runtime.heartbeat_interval,
+            self._runtime.inline_max_bytes,
+        )
+
+    @property
+    def _stopping(self) -> bool:
+        return self._cancelled or self._signals.count > 0
+
+    def _finished(self) -> bool:
+        over = self._stopping or all(job.over for job in self._jobs.values())
+        if over:
+            for session in self._sessions:
+                session.stop()
+        return over and not self._sessions and not self._durable.busy
+
+    def _timeout(self) -> float:
+        deadlines = [session.next_deadline() for session in self._sessions]
+        return max(0.0, min([*deadlines, time.monotonic() + _IDLE_WAIT]) - time.monotonic())
+
+    def _check_stop(self) -> None:
+        self._signals.drain()
+        for session in self._sessions:
+            if self._signals.count > 1:
+                session.kill()
+            elif self._stopping:
+                session.terminate()
+
+    def _close_finished(self) -> None:
+        """Hand over jobs that are over; those still on their way to the disk come later."""
+        for job in [job for job in self._jobs.values() if job.over and not job.closed]:
+            if not self._durable.holds(job):
+                job.closed = True
+                self._durable.later(functools.partial(self._close_job, job))
+
+    def _session_of(self, process: object) -> Session | None:
+        return next((s for s in self._sessions if s.process is process), None)
+
+    # ------------------------------------------------------------------ advance
+
+    def _advance(self) -> None:
+        """Move each waiting node on whose upstream is settled."""
+        if self._stopping:
+            return
+        for job in self._jobs.values():
+            for name, node in self._graph.nodes.items():
+                if job.nodes[name].standing == "waiting" and job.standing(node.upstream) <= {"done"}:
+                    self._settle(job, node)
+
+    def _settle(self, job: Job, node: Node) -> None:
+        """A node's inputs are there: is its output there too?"""
+        progress = job.nodes[node.name]
+        inputs_fresh = any(job.nodes[name].fresh for name in node.upstream)
+        # With a fresh input nothing can be known of the key until that is digested, which would
+        # make this node wait for the disk; and its key is new anyway.
+        if not inputs_fresh and node.name not in job.force and self._reuse(job, node):
+            progress.standing = "done"
+            return
+        progress.standing = "ready"
+
+    def _reuse(self, job: Job, node: Node) -> bool:
+        record = job.run.manifest.nodes[node.name]
+        key = node_key(node, job.run.manifest.seed, job.run)
+        if record.state == "done" and record.key == key and not job.run.intact(node.name):
+            self._notify("reused", job, node.name, source="this run")
+            return True
+        hit = self._cache.find(key) if self._cache is not None else None
+        if hit is None or self._cache is None:
+            return False
+        job.run.manifest.nodes[node.name] = self._cache.adopt(hit, job.run, node.name)
+        job.run.save()
+        self._notify("reused", job, node.name, source=str(hit.run.path))
+        return True
+
+    # ------------------------------------------------------------------ staff
+
+    def _staff(self) -> None:
+        """Give every ready job a process, and processes their cards, loads and jobs."""
+        if self._stopping:
+            return
+        for node in self._graph.nodes.values():
+            self._fall_without_card(node)
+            self._start_sessions(node)
+        for session in self._sessions:
+            self._lease_and_load(session)
+            if session.state == "idle":
+                self._feed(session)
+
+    def _ready(self, node: str, rung: int) -> list[Job]:
+        return [
+            job
+            for job in self._jobs.values()
+            if job.nodes[node].standing == "ready" and job.nodes[node].rung == rung
+        ]
+
+    def _fall_without_card(self, node: Node) -> None:
+        """A GPU rung on a machine without a card fails at once, without a process."""
+        for rung, attempt in enumerate(node.config.attempts):
+            if attempt.device == "cuda" and not self._leases.cards:
+                why = self._monitor.why_not or "no GPU may be used (--device)"
+                failure = StageFailure("gpu_unavailable", why, "run `kiss3d-orchestrate doctor`")
+                for job in self._ready(node.name, rung):
+                    row = AttemptRow(rung=rung, device="cuda", started=time.time())
+                    self._fail_attempt(job, node, row, failure)
+
+    def _start_sessions(self, node: Node) -> None:
+        active = [s for s in self._sessions if s.node.name == node.name and not s.ended]
+        rungs = sorted({job.nodes[node.name].rung for job in self._jobs.values()
+                        if self._wants_process(job, node)})  # fmt: skip
+        for rung in rungs:
+            at_rung = [session for session in active if session.rung == rung]
+            if len(at_rung) < self._sessions_wanted(node, rung) and len(at_rung) == len(active):
+                active += self._start_session(node, rung)
+
+    def _sessions_wanted(self, node: Node, rung: int) -> int:
+        """One process a node; on several cards as many as have jobs to do.
+
+        A GPU process that is only prefetched must be the only one that waits for a card, so that
+        waiting ones do not fill the host's memory.
+        """
+        if not self._on_gpu(node, rung):
+            return 1
+        ready = len(self._ready(node.name, rung))
+        if ready:
+            return min(ready, len(self._leases.cards))
+        waiting = any(
+            self._on_gpu(s.node, s.rung) and s.card is None and not s.ended for s in self._sessions
+        )
+        return 0 if waiting or not self._leases.cards else 1
+
+    def _wants_process(self, job: Job, node: Node) -> bool:
+        """A ready job does; with prefetch also one whose inputs are being computed right now."""
+        progress = job.nodes[node.name]
+        if progress.standing == "ready":
+            return True
+        return (
+            self._runtime.prefetch
+            and progress.standing == "waiting"
+            and job.standing(node.upstream) <= {"done", "running"}
+        )
+
+    @staticmethod
+    def _on_gpu(node: Node, rung: int) -> bool:
+        return node.config.attempts[rung].device == "cuda"
+
+    def _start_session(self, node: Node, rung: int) -> list[Session]:
+        try:
+            session = Session(
+                node, rung, self._hub, self._runtime, self._monitor, self._log_path(node),
+                next(iter(self._jobs.values())).run.manifest.seed, self._threads,
+            )  # fmt: skip
+        except StageProcessError as error:
+            for job in self._ready(node.name, rung):
+                row = AttemptRow(rung=rung, device="cpu", started=time.time())
+                self._fail_attempt(job, node, row, StageFailure("internal", error.message))
+            return []
+        self._sessions.append(session)
+        return [session]
+
+    def _log_path(self, node: Node) -> Path:
+        if self._log_folder is not None:
+            folder, stem = self._log_folder, f"{node.name}-"
+        else:
+            folder, stem = next(iter(self._jobs.values())).run.node_folder(node.name), "attempt-"
+        number = 1
+        while (folder / f"{stem}{number}.log").exists():
+            number += 1
+        path = folder / f"{stem}{number}.log"
+        path.touch()
+        return path
+
+    def _lease_and_load(self, session: Session) -> None:
+        if session.state != "imported":
+            return
+        if not self._on_gpu(session.node, session.rung):
+            session.load(None)
+        elif self._ready(session.node.name, session.rung) and (card := self._leases.take_card()):
+            session.load(card)
+
+    def _feed(self, session: Session) -> None:
+        """Give an idle session its next job, or let it go when none will come."""
+        name = session.node.name
+        ready = self._ready(name, session.rung)
+        if not ready:
+            if not self._may_get_more(session):
+                session.stop()
+            return
+        if session.card is None and not self._leases.take_slot():
+            return
+        job = ready[0]
+        progress = job.nodes[name]
+        progress.standing, progress.tries = "running", progress.tries + 1
+        progress.attempt = self._new_row(job, session)
+        job.run.manifest.nodes[name].state = "running"
+        scratch = self._scratch / f"{name}-{time.monotonic_ns()}"
+        scratch.mkdir()
+        session.run(job.name, self._input_paths(job, session.node), job.run.node_folder(name)
+                    .resolve(), scratch)  # fmt: skip
+        self._notify(
+            "started", job, name, rung=session.rung, device=progress.attempt.device,
+            warm=session.process.warm, attempt=len(job.run.manifest.nodes[name].attempts) + 1,
+        )  # fmt: skip
+
+    def _may_get_more(self, session: Session) -> bool:
+        """Whether a job can still become ready for this session without needing its card."""
+        name = session.node.name
+        for job in self._jobs.values():
+            progress = job.nodes[name]
+            if progress.standing != "waiting" or progress.rung != session.rung:
+                continue
+            pending = [
+                n for n in self._graph.ancestors(name) if job.nodes[n].standing != "done"
+            ]
+            on_gpu = any(self._on_gpu(self._graph.nodes[n], job.nodes[n].rung) for n in pending)
+            if session.card is None or not on_gpu:
+                return True
+        return False
+
+    def _input_paths(self, job: Job, node: Node) -> dict[str, list[str]]:
+        paths: dict[str, list[str]] = {}
+        for name, source in node.inputs.items():
+            if source.node == INPUT:
+                paths[name] = [str(job.run.input_path)]
+            elif source.artifact in job.run.manifest.nodes[source.node].artifacts:
+                files = job.run.artifact_paths(source.node, source.artifact)
+                paths[name] = [str(path) for path in files]
+        return paths
+
+    def _new_row(self, job: Job, session: Session) -> AttemptRow:
+        row = AttemptRow(
+            rung=session.rung,
+            device=session.card.name or "cuda" if session.card else "cpu",
+            dtype=session.attempt.dtype,
+            warm=session.process.warm,
+            cold_reason=session.process.cold_reason,
+            pid=session.process.pid,
+            log=str(session.log),
+            started=time.time(),
+            timings=dict(session.timings) if session.served == 0 else {},
+        )
+        if session.card is None:
+            row.vram = Release("no gpu used").as_row()
+        self._rows.setdefault(id(session), []).append((job, row))
+        return row
+
+    # ------------------------------------------------------------------ handle
+
+    def _handle(self, session: Session, happenings: Sequence[Happening]) -> None:
+        for happening in happenings:
+            if isinstance(happening, Imported | Loaded):
+                self._notify("process", None, session.node.name, state=session.state)
+            elif isinstance(happening, Progressed):
+                self._notify(
+                    "progress", self._jobs[happening.job], session.node.name, step=happening.step,
+                    total=happening.total, note=happening.note, rss=session.rss, vram=session.vram,
+                )  # fmt: skip
+            elif isinstance(happening, JobDone):
+                self._on_done(session, happening)
+            elif isinstance(happening, JobFailed):
+                self._on_failed(session, happening)
+            elif isinstance(happening, Gone):
+                self._on_gone(session, happening.release)
+
+    def _take_row(self, job: Job, session: Session) -> AttemptRow:
+        """Close the books of the attempt in flight."""
+        progress = job.nodes[session.node.name]
+        if session.card is None:
+            self._leases.return_slot()
+        row = progress.attempt or self._new_row(job, session)
+        progress.attempt = None
+        row.seconds = time.time() - row.started
+        row.peak_rss = session.peak_rss
+        return row
+
+    def _on_done(self, session: Session, happening: JobDone) -> None:
+        node = session.node
+        job = self._jobs[happening.message.job]
+        row = self._take_row(job, session)
+        if job.nodes[node.name].standing != "running":
+            return  # its inputs turned out not to be safe on disk: the job has failed
+        row.timings |= happening.message.timings
+        artifacts: dict[str, list[FileRecord]] = {}
+        try:
+            for spec in node.outputs:
+                parts = happening.message.outputs.get(spec.name)
+                if parts is not None:
+                    artifacts[spec.name] = job.run.accept(node.name, spec, parts, happening.frames)
+                elif not spec.optional:
+                    raise ProtocolError(f"{node.name} did not hand over {spec.name}")
+        except (ProtocolError, ContractError) as error:
+            session.stop()
+            self._fail_attempt(job, node, row, StageFailure("internal", str(error)))
+            return
+        except OSError as error:
+            self._fail_attempt(job, node, row, _storage_failure(error))
+            return
+        row.outcome = "done"
+        record = job.run.manifest.nodes[node.name]
+        record.attempts.append(row)
+        record.artifacts = artifacts
+        record.cached_from = ""
+        record.degraded = session.attempt.degraded
+        record.reason = ""
+        progress = job.nodes[node.name]
+        progress.standing, progress.fresh = "done", True
+        self._notify(
+            "done", job, node.name, seconds=row.seconds, rss=row.peak_rss, vram=session.vram,
+            degraded=record.degraded,
+        )  # fmt: skip
+        self._durable.submit(job, node.name, artifacts)
+
+    def _collect_durable(self) -> None:
+        """Files that are safe on disk now enter the manifest."""
+        for durable in self._durable.collect():
+            job, node = durable.job, self._graph.nodes[durable.node]
+            record = job.run.manifest.nodes[durable.node]
+            try:
+                if durable.error is not None:
+                    raise durable.error
+                record.artifacts = durable.artifacts
+                record.key = node_key(node, job.run.manifest.seed, job.run)
+                record.state = "done"
+                job.run.save()
+            except OSError as error:
+                failure = _storage_failure(error)
+                record.artifacts = {}
+                job.fail(durable.node, failure.message)
+                self._notify("failed", job, durable.node, kind=failure.kind, message=failure.message,
+                             hint=failure.hint, move="end")  # fmt: skip
+                continue
+            if self._cache is not None and not record.degraded:
+                with contextlib.suppress(OSError):
+                    self._cache.add(record.key, job.run, durable.node)
+
+    def _on_failed(self, session: Session, happening: JobFailed) -> None:
+        node = session.node
+        if happening.job:
+            job = self._jobs[happening.job]
+            row = self._take_row(job, session)
+            if not self._stopping:
+                self._fail_attempt(job, node, row, happening.failure)
+            return
+        if self._stopping:
+            return
+        victims = [
+            job
+            for job in self._jobs.values()
+            if job.nodes[node.name].standing in ("waiting", "ready")
+            and job.nodes[node.name].rung == session.rung
+        ]
+        for job in victims:
+            job.nodes[node.name].tries += 1
+            row = self._new_row(job, session)
+            row.peak_rss = session.peak_rss
+            self._fail_attempt(job, node, row, happening.failure)
+
+    def _fail_attempt(
+        self, job: Job, node: Node, row: AttemptRow, failure: StageFailure
+    ) -> None:
+        progress = job.nodes[node.name]
+        move = recovery.decide(
+            failure.kind, progress.rung, max(1, progress.tries), node.config.attempts
+        )
+        row.outcome, row.message, row.hint = failure.kind, failure.message, failure.hint
+        row.move = str(move)
+        job.run.manifest.nodes[node.name].attempts.append(row)
+        if move.action == "end":
+            job.fail(node.name, failure.message)
+            if self._fail_fast:
+                self._cancelled = True
+        else:
+            if move.action == "next_rung":
+                progress.rung, progress.tries = move.rung, 0
+            if progress.standing == "running":
+                progress.standing = "ready"
+            job.run.manifest.nodes[node.name].state = "pending"
+        self._notify(
+            "failed", job, node.name, kind=failure.kind, message=failure.message,
+            hint=failure.hint, move=str(move), final=move.action == "end", log=row.log,
+        )  # fmt: skip
+        with contextlib.suppress(OSError):  # a full disk is being reported already
+            job.run.save()
+
+    def _on_gone(self, session: Session, release: Release) -> None:
+        self._sessions.remove(session)
+        if session.card is not None:
+            self._leases.return_card(session.card)
+        for job, row in self._rows.pop(id(session), []):
+            row.vram = release.as_row()
+            job.unsaved = job.unsaved or session.card is not None
+        self._notify(
+            "gone", None, session.node.name, pid=session.process.pid,
+            exit=session.process.exit_code, released=release.verdict,
+        )  # fmt: skip
+
+    def _notify(self, kind: str, job: Job | None, node: str, /, **fields: Any) -> None:
+        jobs = [job] if job is not None else list(self._jobs.values())[:1]
+        if kind != "progress":
+            for each in jobs:
+                each.run.event(kind, node=node, **fields)
+        self._observer.notify(RunEvent(kind, job.name if job else "", node, fields))
+
+
+def _storage_failure(error: OSError) -> StageFailure:
+    if error.errno in _DISK_ERRORS:
+        hint = "free disk space, then: kiss3d-orchestrate resume RUN_DIR"
+        return StageFailure("disk_full", f"cannot write the result: {error}", hint)
+    return StageFailure("internal", f"cannot write the result: {error}")

@@ -1,0 +1,378 @@
+"""From a request to a finished run directory: prepare, run, resume, list."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from orchestrator import __version__, config, machine, report
+from orchestrator.artifacts import MANIFEST, RunDirectory
+from orchestrator.cache import CacheIndex
+from orchestrator.config import Settings
+from orchestrator.errors import (
+    ConfigError,
+    InputFileError,
+    InterruptedRunError,
+    KissError,
+    OutputError,
+    RunFailedError,
+    RunRecordError,
+    UsageError,
+)
+from orchestrator.files import digest_bytes, slug
+from orchestrator.gpu import GpuMonitor
+from orchestrator.graph import Graph
+from orchestrator.jobs import Job
+from orchestrator.leases import Card
+from orchestrator.manifest import InputRecord, Manifest
+from orchestrator.plan import PlanRow, predict
+from orchestrator.progress import Observer
+from orchestrator.runner import Runner
+
+OUTPUTS = "outputs"
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says about a run, before anything is looked up.
+
+    profile     a name, "auto", or None for the one that `config_file` builds on (else auto)
+    seed        None leaves the profile's; 0 is a seed like any other
+    until       last node to compute; from_node: first node to compute again
+    device      "auto", "cpu" or "cuda:<index>"
+    """
+
+    profile: str | None = None
+    config_file: Path | None = None
+    sets: tuple[str, ...] = ()
+    seed: int | None = None
+    until: str | None = None
+    from_node: str | None = None
+    device: str = "auto"
+    warm: bool = True
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request that has been checked against this machine: everything but the pictures."""
+
+    options: Options
+    settings: Settings
+    reason: str
+    graph: Graph
+    cards: tuple[Card, ...]
+    monitor: GpuMonitor
+
+    @property
+    def seed(self) -> int:
+        return self.settings.profile.seed
+
+
+def prepare(options: Options) -> Prepared:
+    """Settle profile, graph and cards. Raises `UsageError`s; starts nothing."""
+    monitor = GpuMonitor()
+    name = options.profile or config.base_profile(options.config_file) or "auto"
+    reason = "asked for"
+    if name == "auto":
+        name, reason = choose_profile(monitor)
+    sets = list(options.sets)
+    if options.seed is not None:
+        sets.append(f"seed={options.seed}")
+    settings = config.load(name, options.config_file, sets)
+    cards = choose_cards(options.device, monitor)
+    graph = Graph.from_profile(settings.profile)
+    if options.device == "cpu":
+        graph = graph.on_device("cpu")
+    if options.until:
+        graph = graph.until(options.until)
+    if options.from_node:
+        graph.require(options.from_node)
+    return Prepared(options, settings, reason, graph, cards, monitor)
+
+
+def choose_profile(monitor: GpuMonitor) -> tuple[str, str]:
+    """The best shipped profile that this machine can run, and why it is that one."""
+    gpus = monitor.gpus()
+    seen = ", ".join(f"{g.name} {g.total / 2**30:.0f} GiB" for g in gpus) or "no GPU"
+    return "sketch", f"auto: {seen}; sketch is the only shipped profile that needs no weights"
+
+
+def choose_cards(device: str, monitor: GpuMonitor) -> tuple[Card, ...]:
+    """The cards that `--device` allows. Raises `UsageError` for one that is not there."""
+    gpus = monitor.gpus()
+    if device == "cpu":
+        return ()
+    if device == "auto":
+        return tuple(Card(g.index, g.uuid, g.name) for g in gpus)
+    kind, _, index = device.partition(":")
+    if kind != "cuda" or not (index or "0").isdigit():
+        raise UsageError(f'unknown device "{device}"', "auto, cpu, cuda:0, cuda:1, ...")
+    wanted = int(index or 0)
+    for gpu in gpus:
+        if gpu.index == wanted:
+            return (Card(gpu.index, gpu.uuid, gpu.name),)
+    listed = ", ".join(f"cuda:{g.index} {g.name}" for g in gpus) or monitor.why_not
+    raise UsageError(f"there is no {kind}:{wanted} here ({listed})", "--device auto or cpu")
+
+
+def read_picture(path: Path, limit_mib: int) -> bytes:
+    """The input file's bytes. Raises `InputFileError`."""
+    try:
+        if path.is_dir():
+            raise InputFileError(f"{path} is a directory", "`kiss3d-orchestrate batch` takes those")
+        size = path.stat().st_size
+        if size > limit_mib << 20:
+            raise InputFileError(
+                f"{path} has {size / 2**20:.0f} MiB, more than {limit_mib} MiB",
+                "--set runtime.max_input_mib=N raises the limit",
+            )
+        if size == 0:
+            raise InputFileError(f"{path} is empty", "give a PNG, JPEG, WebP, BMP, TIFF or GIF")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise InputFileError(f"{path} does not exist", "check the path") from None
+    except OSError as error:
+        raise InputFileError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def new_run_path(root: Path, source: Path) -> Path:
+    """outputs/<input>-<time>, with a number behind it if that exists."""
+    stem = f"{slug(source.stem)}-{time.strftime('%Y%m%d-%H%M%S')}"
+    path, number = root / stem, 2
+    while path.exists():
+        path, number = root / f"{stem}-{number}", number + 1
+    return path
+
+
+def open_or_create(prepared: Prepared, source: Path, path: Path) -> RunDirectory:
+    """The run directory for a picture: a new one, or a known one that is being run again.
+
+    Raises `InputFileError`, `OutputError` (the directory holds something else).
+    """
+    picture = read_picture(source, prepared.settings.profile.runtime.max_input_mib)
+    digest = digest_bytes(picture)
+    if (path / MANIFEST).is_file():
+        run = RunDirectory.open(path)
+        if run.manifest.input.digest != digest:
+            raise OutputError(
+                f"{path} holds a run of another picture ({run.manifest.input.source})",
+                "choose another --output",
+            )
+        run.manifest = _describe(prepared, run.manifest.input, run.manifest)
+        return run
+    try:
+        taken = path.is_dir() and any(path.iterdir())
+    except OSError as error:
+        raise OutputError(f"cannot read {path}: {error.strerror or error}") from error
+    if taken or path.is_file():
+        raise OutputError(f"{path} is not empty and holds no run", "choose another --output")
+    suffix = source.suffix.lower() if source.suffix.lower() in SUFFIXES else ".img"
+    record = InputRecord(
+        source=str(source.resolve()), file=f"input{suffix}", size=len(picture), digest=digest
+    )
+    return RunDirectory.create(path, _describe(prepared, record, None), picture)
+
+
+def _describe(prepared: Prepared, record: InputRecord, old: Manifest | None) -> Manifest:
+    """The manifest's head for this request; rows of an earlier go are kept."""
+    return Manifest(
+        version=__version__,
+        profile=prepared.settings.name,
+        profile_reason=prepared.reason,
+        seed=prepared.seed,
+        created=old.created if old else time.time(),
+        input=record,
+        settings=prepared.settings.profile.model_dump(mode="json"),
+        sources=dict(prepared.settings.sources),
+        until=prepared.options.until or "",
+        device=prepared.options.device,
+        machine=machine.describe(prepared.monitor),
+        nodes=old.nodes if old else {},
+    )
+
+
+def execute(
+    prepared: Prepared,
+    runs: Sequence[tuple[str, RunDirectory]],
+    observer: Observer,
+    cache: CacheIndex | None,
+    log_folder: Path | None = None,
+    only: str | None = None,
+    fail_fast: bool = False,
+) -> list[Job]:
+    """Run jobs to their end and write their results. Each run must be locked by the caller.
+
+    only: compute just this node, again, from what its run holds.
+    Raises `InterruptedRunError`, and whatever else ends the whole thing, after saving manifests.
+    """
+    graph = Graph([prepared.graph.require(only)]) if only else prepared.graph
+    forced = frozenset({only} if only else _forced(prepared))
+    jobs = [Job(name, run, graph, forced) for name, run in runs]
+    if prepared.options.from_node:
+        _require_upstream(jobs, prepared.options.from_node, cache)
+    runner = Runner(
+        graph,
+        jobs,
+        prepared.settings.profile.runtime,
+        prepared.cards,
+        prepared.monitor,
+        observer,
+        cache,
+        log_folder,
+        prepared.options.warm,
+        fail_fast,
+        _close_books,
+    )
+    for job in jobs:
+        job.run.manifest.state = "running"
+        job.run.event("begin", profile=prepared.settings.name, seed=prepared.seed)
+    try:
+        runner.run()
+    finally:
+        for job in jobs:
+            if not job.closed:
+                _close_books(job)
+            elif job.unsaved:
+                with contextlib.suppress(OSError):
+                    job.run.save()
+    return jobs
+
+
+def _forced(prepared: Prepared) -> set[str]:
+    first = prepared.options.from_node
+    return {first, *prepared.graph.descendants(first)} if first else set()
+
+
+def _require_upstream(jobs: Sequence[Job], first: str, cache: CacheIndex | None) -> None:
+    """--from promises that nothing before it is computed: it must all be there."""
+    for job in jobs:
+        rows = {row.node: row for row in predict(job.graph, job.run, job.run.manifest.seed, cache)}
+        missing = [n for n in job.graph.ancestors(first) if not rows[n].cached]
+        if missing:
+            raise ConfigError(
+                f"--from {first}: {', '.join(sorted(missing))} of {job.name} would have to run too "
+                f"({rows[sorted(missing)[0]].reason})",
+                "leave --from out, or name a run that has them with --output",
+            )
+
+
+def _close_books(job: Job) -> None:
+    """Bring the manifest to its final state, assemble result/, save."""
+    manifest = job.run.manifest
+    for record in manifest.nodes.values():
+        if record.state == "running":
+            record.state = "pending"
+    manifest.finished, manifest.wall_seconds = time.time(), time.monotonic() - job.started
+    manifest.error = job.error
+    if job.succeeded:
+        manifest.state = "done"
+    else:
+        manifest.state = "failed" if job.error else "interrupted"
+    with contextlib.suppress(OSError):  # a full disk has been reported by then
+        report.write_result(job.run)
+        job.run.save()
+    job.run.event("end", state=manifest.state, seconds=round(manifest.wall_seconds, 3))
+
+
+def run_one(
+    source: Path,
+    output: Path | None,
+    prepared: Prepared,
+    observer: Observer,
+    on_open: Callable[[RunDirectory], None] = lambda run: None,
+) -> RunDirectory:
+    """`run IMG`: raises `RunFailedError` or `InterruptedRunError` with the way to resume.
+
+    on_open is told the run directory as soon as work begins in it.
+    """
+    root = Path(OUTPUTS)
+    run = open_or_create(prepared, source, output or new_run_path(root, source))
+    with run.locked():
+        on_open(run)
+        finish_one(prepared, run, observer, None if output else CacheIndex(root))
+    return run
+
+
+def plan(prepared: Prepared, source: Path, output: Path | None) -> list[PlanRow]:
+    """What `run_one` would do with this picture, without writing anything."""
+    picture = read_picture(source, prepared.settings.profile.runtime.max_input_mib)
+    record = InputRecord(
+        source=str(source), file="input.img", size=len(picture), digest=digest_bytes(picture)
+    )
+    known = None
+    if output is not None and (output / MANIFEST).is_file():
+        known = RunDirectory.open(output).manifest
+    run = RunDirectory(output or Path(OUTPUTS), _describe(prepared, record, known))
+    cache = None if output else CacheIndex(Path(OUTPUTS))
+    return list(predict(prepared.graph, run, prepared.seed, cache))
+
+
+def finish_one(
+    prepared: Prepared, run: RunDirectory, observer: Observer, cache: CacheIndex | None,
+    only: str | None = None,
+) -> None:  # fmt: skip
+    """Execute one locked run; failure is raised with what to do next."""
+    try:
+        jobs = execute(prepared, [(run.path.name, run)], observer, cache, only=only)
+    except InterruptedRunError as error:
+        raise InterruptedRunError(
+            error.message, f"kiss3d-orchestrate resume {run.path}"
+        ) from error
+    if not jobs[0].succeeded:
+        raise failure_of(run)
+
+
+def failure_of(run: RunDirectory) -> KissError:
+    """The error that a failed run ends with: which node, what, and the way on."""
+    for name, record in run.manifest.nodes.items():
+        if record.state == "failed":
+            last = record.attempts[-1] if record.attempts else None
+            kind = last.outcome if last else "failed"
+            cause = (last.message if last else "") or record.reason
+            hint = last.hint if last else ""
+            error = RunFailedError(f"{run.manifest.input.source}: {name} failed ({kind}): {cause}")
+            if kind == "bad_input":
+                error.exit_code = UsageError.exit_code
+                error.hint = hint
+            else:
+                resume = f"kiss3d-orchestrate resume {run.path}"
+                error.hint = f"{hint}; then: {resume}" if hint else resume
+            return error
+    return RunFailedError(f"{run.manifest.input.source}: {run.manifest.error or 'not finished'}")
+
+
+def prepared_for(run: RunDirectory, options: Options) -> Prepared:
+    """The request that a run directory records, for `resume` and `stage --run`.
+
+    The profile is the one that was effective then, even if its file has changed since.
+    """
+    manifest = run.manifest
+    try:
+        settings = config.from_record(
+            manifest.profile, manifest.settings, manifest.sources, options.sets
+        )
+    except KissError as error:
+        raise RunRecordError(f"{run.path}: {error.message}", error.hint) from error
+    monitor = GpuMonitor()
+    device = manifest.device if options.device == "auto" else options.device
+    graph = Graph.from_profile(settings.profile)
+    if device == "cpu":
+        graph = graph.on_device("cpu")
+    if manifest.until:
+        graph = graph.until(manifest.until)
+    options = replace(options, device=device, until=manifest.until or None)
+    cards = choose_cards(device, monitor)
+    return Prepared(options, settings, manifest.profile_reason, graph, cards, monitor)
+
+
+def find_runs(root: Path) -> Iterator[RunDirectory]:
+    """All runs below a folder, oldest first; directories without a readable run.json are skipped."""
+    found = []
+    for file in root.glob(f"**/{MANIFEST}"):
+        with contextlib.suppress(RunRecordError):
+            found.append(RunDirectory.open(file.parent))
+    yield from sorted(found, key=lambda run: run.manifest.created)

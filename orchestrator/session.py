@@ -1,0 +1,355 @@
+"""One stage process in the service of one node and rung: from the request to GONE.
+
+    starting -> imported -> loading -> idle <-> running -> stopping -> measuring -> gone
+
+A session turns what the process says, and how it ends, into a few happenings that the runner acts
+on. It owns the process's deadlines: hello, load, run, heartbeat, stop.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+from orchestrator import protocol
+from orchestrator.config import Attempt, Runtime
+from orchestrator.gpu import MIB, GpuMonitor, Ledger, Release
+from orchestrator.graph import Node
+from orchestrator.leases import Card
+from orchestrator.process import Ended, Event, ProcessHub, Spoke, SpokeGarbage, StageProcess
+from stages.contract import FailureKind
+
+State = Literal[
+    "starting", "imported", "loading", "idle", "running", "stopping", "measuring", "gone"
+]
+_KINDS = get_args(FailureKind)
+_SAMPLE_SECONDS = 0.1
+_SIGNAL_CAUSES = {
+    "SIGSEGV": "a native library read memory that is not its own",
+    "SIGKILL": "usually the system's out-of-memory killer",
+    "SIGABRT": "a native library gave up (assertion or CUDA driver)",
+    "SIGBUS": "a mapped file shrank, or the disk or shared memory is full",
+    "SIGILL": "a wheel built for another CPU",
+}
+
+
+@dataclass(frozen=True)
+class StageFailure:
+    """Why a job or a load failed."""
+
+    kind: FailureKind
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """The process is there and waits to be told to load."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The stage can take jobs."""
+
+
+@dataclass(frozen=True)
+class Progressed:
+    job: str
+    step: int
+    total: int
+    note: str
+
+
+@dataclass(frozen=True)
+class JobDone:
+    message: protocol.Done
+    frames: list[Any]
+
+
+@dataclass(frozen=True)
+class JobFailed:
+    """A job failed, or with job "" the load did, and with it every job that waits for it."""
+
+    job: str
+    failure: StageFailure
+
+
+@dataclass(frozen=True)
+class Gone:
+    """The process is reaped, and its memory accounted for."""
+
+    release: Release
+
+
+Happening = Imported | Loaded | Progressed | JobDone | JobFailed | Gone
+
+
+def describe_exit(code: int) -> str:
+    """An exit code as a person reads it: "SIGSEGV (-11): a native library ..."."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+    cause = _SIGNAL_CAUSES.get(name)
+    return f"{name} ({code}){f': {cause}' if cause else ''}"
+
+
+@dataclass
+class Session:
+    """See the module's docstring. `job` is the job in flight, or ""."""
+
+    node: Node
+    rung: int
+    hub: ProcessHub
+    runtime: Runtime
+    monitor: GpuMonitor
+    log: Path
+    seed: int
+    threads: int
+    card: Card | None = None
+    state: State = "starting"
+    job: str = ""
+    served: int = 0
+    timings: dict[str, float] = field(default_factory=dict)
+    rss: int = 0
+    peak_rss: int = 0
+    vram: int = -1
+    process: StageProcess = field(init=False)
+
+    def __post_init__(self) -> None:
+        now = time.monotonic()
+        self._since = now
+        self._heard = now
+        self._sampled = 0.0
+        self._doom: StageFailure | None = None
+        self._kill_at = float("inf")
+        self._ledger: Ledger | None = None
+        self.process = self.hub.start(
+            self.node.config.stage, self.node.preload, self.log, {"CUDA_VISIBLE_DEVICES": ""}
+        )
+
+    @property
+    def attempt(self) -> Attempt:
+        return self.node.config.attempts[self.rung]
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ("stopping", "measuring", "gone")
+
+    def load(self, card: Card | None) -> None:
+        """Tell an imported process to load; with a card it may use the GPU from now on."""
+        self.card = card
+        device = "cpu"
+        if card is not None:
+            device = "cuda:0"
+            tolerance = self.runtime.vram_tolerance_mib * MIB
+            self._ledger = Ledger(
+                self.monitor, card.index, tolerance, self.runtime.release_deadline
+            )
+        params = {**self.node.params, **self.attempt.params}
+        self._enter("loading")
+        self.hub.send(
+            self.process,
+            protocol.Load(
+                device,
+                card.visible if card else "",
+                self.attempt.dtype,
+                params,
+                self.seed,
+                self.threads,
+            ),
+        )
+
+    def run(
+        self, job: str, inputs: Mapping[str, list[str]], folder: Path, scratch: Path
+    ) -> None:
+        """Give an idle process its next job."""
+        self.job = job
+        self._enter("running")
+        self.hub.send(
+            self.process,
+            protocol.Run(job, dict(inputs), str(folder), str(scratch), self.runtime.previews),
+        )
+
+    def stop(self) -> None:
+        """Ask the process to end politely; after the grace period it is made to."""
+        if self.ended:
+            return
+        if self.state == "starting":
+            self.process.signal_group(signal.SIGKILL)
+        else:
+            self.hub.send(self.process, protocol.Exit())
+        self._kill_at = time.monotonic() + self.runtime.stop_grace
+        self._enter("stopping")
+
+    def terminate(self) -> None:
+        """End it whatever it is doing: SIGTERM to the group now, SIGKILL after the grace."""
+        if self.state in ("measuring", "gone"):
+            return
+        self.process.signal_group(signal.SIGTERM)
+        self._kill_at = min(self._kill_at, time.monotonic() + self.runtime.stop_grace)
+        if self.state == "starting":
+            self.process.signal_group(signal.SIGKILL)
+
+    def kill(self) -> None:
+        self.process.signal_group(signal.SIGKILL)
+
+    def next_deadline(self) -> float:
+        """time.monotonic() at which `tick` has something to do, at the latest."""
+        if self.state == "gone":
+            return float("inf")
+        soonest = min(self._kill_at, self._deadline())
+        if self._ledger is not None:
+            soonest = min(soonest, time.monotonic() + _SAMPLE_SECONDS / 2)
+        return soonest
+
+    def tick(self) -> list[Happening]:
+        """Enforce deadlines and sample the card."""
+        now = time.monotonic()
+        if self.state == "gone":
+            return []
+        if self.state == "measuring":
+            return self._measure()
+        if self._ledger is not None and now - self._sampled >= _SAMPLE_SECONDS:
+            self._sampled = now
+            self.vram = self._ledger.sample(self.process.pid)
+        if now >= self._kill_at:
+            self._kill_at = float("inf")
+            self.kill()
+        elif now >= self._deadline() and self._doom is None:
+            self._doom = self._overdue(now)
+            self.terminate()
+        return []
+
+    def _enter(self, state: State) -> None:
+        self.state = state
+        self._since = time.monotonic()
+
+    def _deadline(self) -> float:
+        if self._doom is not None or self.ended:
+            return float("inf")
+        silence = self._heard + self.runtime.heartbeat_timeout
+        if self.state in ("starting", "loading"):
+            limit = self._since + self.node.config.load_timeout
+            return limit if self.state == "starting" else min(limit, silence)
+        if self.state == "running":
+            return min(self._since + self.node.config.timeout, silence)
+        return silence
+
+    def _overdue(self, now: float) -> StageFailure:
+        if now >= self._heard + self.runtime.heartbeat_timeout and self.state != "starting":
+            limit = self.runtime.heartbeat_timeout
+            return StageFailure(
+                "crashed",
+                f"no heartbeat for {limit:g} s while {self.state}",
+                "the process hung; --set runtime.heartbeat_timeout=SECONDS waits longer",
+            )
+        name = "timeout" if self.state == "running" else "load_timeout"
+        limit = getattr(self.node.config, name)
+        return StageFailure(
+            "timed_out",
+            f"{self.state} took longer than {limit:g} s",
+            f"--set {self.node.name}.{name}=SECONDS raises the limit",
+        )
+
+    def on_event(self, event: Event) -> list[Happening]:
+        """What a hub event about this session's process means."""
+        self._heard = time.monotonic()
+        if isinstance(event, Spoke):
+            return self._on_message(event.message, event.frames)
+        if isinstance(event, SpokeGarbage):
+            self._doom = StageFailure(
+                "internal", f"the process sent something that is no message: {event.error}"
+            )
+            self.kill()
+            return []
+        assert isinstance(event, Ended)
+        return self._on_end()
+
+    def _on_message(self, message: protocol.Message, frames: list[Any]) -> list[Happening]:
+        if isinstance(message, protocol.Heartbeat):
+            self.rss = message.rss
+            self.peak_rss = max(self.peak_rss, message.rss)
+            return []
+        if self._doom is not None or self.ended:
+            return []
+        if isinstance(message, protocol.Hello):
+            return self._on_hello(message)
+        if isinstance(message, protocol.Ready) and self.state == "loading":
+            self.timings = dict(message.timings)
+            self._enter("idle")
+            return [Loaded()]
+        if isinstance(message, protocol.Progress) and message.job == self.job:
+            return [Progressed(message.job, message.step, message.total, message.note)]
+        if isinstance(message, protocol.Done) and self._in_flight(message.job):
+            self._finish_job(message.peaks)
+            return [JobDone(message, frames)]
+        if isinstance(message, protocol.Failed) and (
+            self._in_flight(message.job) or (self.state == "loading" and not message.job)
+        ):
+            return self._on_failed(message)
+        return []
+
+    def _on_hello(self, message: protocol.Hello) -> list[Happening]:
+        if message.protocol != protocol.VERSION:
+            self._doom = StageFailure(
+                "internal",
+                f"the child speaks protocol {message.protocol}, the parent {protocol.VERSION}",
+                "two installations are mixed up; reinstall in one environment",
+            )
+            self.kill()
+            return []
+        self._enter("imported")
+        return [Imported()]
+
+    def _in_flight(self, job: str) -> bool:
+        return self.state == "running" and job == self.job
+
+    def _finish_job(self, peaks: Mapping[str, int]) -> None:
+        self.peak_rss = max(self.peak_rss, peaks.get("rss", 0))
+        self.job = ""
+        self.served += 1
+        self._enter("idle")
+
+    def _on_failed(self, message: protocol.Failed) -> list[Happening]:
+        kind: FailureKind = (
+            cast(FailureKind, message.kind) if message.kind in _KINDS else "internal"
+        )
+        failure = StageFailure(kind, message.message, message.hint)
+        self._finish_job(message.peaks)
+        if message.fatal or not message.job:
+            self.stop()
+        return [JobFailed(message.job, failure)]
+
+    def _on_end(self) -> list[Happening]:
+        """The process is reaped: tell what was lost with it, then account for its memory."""
+        happenings: list[Happening] = []
+        lost_load = self.state in ("starting", "imported", "loading") or (
+            self.state == "idle" and self.served == 0
+        )
+        if self.state == "running" or lost_load:
+            code = self.process.exit_code
+            failure = self._doom or StageFailure(
+                "crashed",
+                f"the process ended with {describe_exit(0 if code is None else code)} before it "
+                + ("was ready" if lost_load else "was done"),
+                f"its last words are in {self.log}",
+            )
+            happenings.append(JobFailed("" if lost_load else self.job, failure))
+        self._enter("measuring")
+        return happenings + self._measure()
+
+    def _measure(self) -> list[Happening]:
+        release: Release | None = Release("no gpu used")
+        if self._ledger is not None:
+            release = self._ledger.verdict(self.process.pid)
+        if release is None:
+            return []
+        self._enter("gone")
+        return [Gone(release)]

@@ -1,0 +1,122 @@
+"""One stage and its jobs, without any transport: read inputs, run, check, write outputs.
+
+`stages.host` puts this behind ZeroMQ, `--job` behind a file, and the parent's inline mode calls it
+directly, so a stage behaves the same in all three.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from stages.common import codec
+from stages.contract import ArtifactSpec, Context, ContractError, Stage, StageError
+from stages.registry import stage_class
+
+
+@dataclass(frozen=True)
+class OutputFile:
+    """One file of an output: its content in memory, or a finished temporary file beside `folder`."""
+
+    file: str
+    size: int
+    content: bytes | None = None
+    temp: str = ""
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """Outputs by artifact name, and the seconds that reading, computing and writing took."""
+
+    outputs: dict[str, list[OutputFile]]
+    timings: dict[str, float] = field(default_factory=dict)
+
+
+class StageCore:
+    """Load a stage once, run it for many jobs."""
+
+    def __init__(self, stage_name: str, inline_max_bytes: int) -> None:
+        self._class = stage_class(stage_name)
+        self._inline_max_bytes = inline_max_bytes
+        self._stage: Stage | None = None
+        self._context = Context()
+
+    def load(self, params: Mapping[str, Any], context: Context) -> None:
+        """Validate params and load the model. Raises what the stage raises."""
+        try:
+            validated = self._class.Params.model_validate(dict(params))
+        except ValidationError as error:
+            raise StageError("bad_input", f"params of {self._class.name}: {error}") from error
+        stage = self._class(validated)
+        stage.load(context)
+        self._stage, self._context = stage, context
+
+    def run(
+        self,
+        inputs: Mapping[str, Sequence[Path]],
+        folder: Path,
+        scratch: Path,
+        progress: Callable[..., None],
+        previews: bool = True,
+    ) -> JobResult:
+        """One job: files in, files out. Raises what the stage raises, or `ContractError`."""
+        if self._stage is None:
+            raise StageError("internal", "run before load")
+        began = time.perf_counter()
+        values = codec.as_inputs(self._class.inputs, inputs)
+        context = replace(self._context, scratch=scratch, progress=progress)
+        read = time.perf_counter()
+        outputs = self._stage.run(values, context)
+        computed = time.perf_counter()
+        files = self._write(outputs, folder, previews)
+        written = time.perf_counter()
+        return JobResult(
+            files,
+            {"read": read - began, "compute": computed - read, "write": written - computed},
+        )
+
+    def close(self) -> None:
+        if self._stage is not None:
+            self._stage.close()
+            self._stage = None
+
+    def _write(
+        self, outputs: Mapping[str, Any], folder: Path, previews: bool
+    ) -> dict[str, list[OutputFile]]:
+        promised = {spec.name for spec in self._class.outputs}
+        if surplus := sorted(set(outputs) - promised):
+            raise ContractError(f"output {surplus[0]} is not declared")
+        files: dict[str, list[OutputFile]] = {}
+        for spec in self._class.outputs:
+            if spec.name not in outputs:
+                if spec.optional:
+                    continue
+                raise ContractError(f"output {spec.name} was not returned")
+            value = outputs[spec.name]
+            spec.check(value)
+            files[spec.name] = [
+                self._output_file(folder, name, payload) for name, payload in codec.payloads(spec, value)
+            ]
+            if previews and spec.kind == "image":
+                files[spec.name].append(self._preview(spec, value, folder))
+        return files
+
+    def _preview(self, spec: ArtifactSpec, value: Any, folder: Path) -> OutputFile:
+        return self._output_file(folder, f"{spec.name}.png", codec.preview_png(value))
+
+    def _output_file(self, folder: Path, name: str, payload: Any) -> OutputFile:
+        size = codec.payload_size(payload)
+        if size <= self._inline_max_bytes:
+            content = codec.payload_bytes(payload)
+            return OutputFile(name, len(content), content=content)
+        temp = folder / f".{name}.{os.getpid()}.part"
+        with temp.open("wb") as stream:
+            codec.write_payload(stream, payload)
+            size = stream.tell()
+        return OutputFile(name, size, temp=temp.name)

@@ -1,0 +1,340 @@
+"""The child process: one stage behind a ZeroMQ socket.
+
+    python -m stages.host --connect FILE    started by the parent; FILE holds the `Connection`
+    python -m stages.host --job FILE        started by hand: one job described in a JSON file
+
+The main thread computes and owns the main socket; a second thread with a socket of its own sends
+heartbeats and watches the parent, so that a stage that never returns to Python's loop is still
+seen, and a child never outlives its parent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import faulthandler
+import json
+import logging
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from orchestrator import protocol
+from stages.contract import Context
+from stages.core import JobResult, OutputFile, StageCore
+from stages.failures import Failure, classify
+
+_PARENT_CHECK_SECONDS = 0.25
+_PR_SET_PDEATHSIG = 1
+_EXIT_ORPHANED = 70
+
+log = logging.getLogger("stages.host")
+
+
+@dataclass(frozen=True)
+class Connection:
+    """What a child needs to find its parent; kept in a file of mode 0600 in a 0700 folder.
+
+    identity           its name on the socket
+    orchestrator_pid   the parent, whose death ends this process
+    started            time.monotonic() of the parent when it asked for the process
+    """
+
+    endpoint: str
+    identity: str
+    token: str
+    stage: str
+    orchestrator_pid: int
+    inline_max_bytes: int
+    heartbeat_interval: float
+    started: float
+
+    def save(self, path: Path) -> None:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+            json.dump(asdict(self), stream)
+
+    @classmethod
+    def load(cls, path: Path) -> Connection:
+        return cls(**json.loads(path.read_text()))
+
+
+def die_with_parent(expected_parent: int) -> None:
+    """Ask Linux to kill this process when its parent dies; end now if that has happened already.
+
+    Elsewhere the heartbeat thread's parent watch does it, a quarter of a second later.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != expected_parent:
+        os._exit(_EXIT_ORPHANED)
+
+
+def _rss_bytes() -> int:
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
+def _vram_bytes() -> int:
+    """Bytes that torch holds on the card, -1 without an initialised CUDA context."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return -1
+    return int(torch.cuda.memory_reserved())
+
+
+class Heart(threading.Thread):
+    """Heartbeats to the parent, and the peak memory seen between them."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(name="heartbeat", daemon=True)
+        self._connection = connection
+        self._stopping = threading.Event()
+        self._parent = os.getppid()
+        self.peaks = {"rss": 0, "vram": -1}
+
+    def beat(self) -> protocol.Heartbeat:
+        rss, vram = _rss_bytes(), _vram_bytes()
+        self.peaks["rss"] = max(self.peaks["rss"], rss)
+        self.peaks["vram"] = max(self.peaks["vram"], vram)
+        return protocol.Heartbeat(rss, vram)
+
+    def run(self) -> None:
+        socket = _connect(self._connection, f"{self._connection.identity}/heart")
+        next_beat = 0.0
+        while not self._stopping.wait(_PARENT_CHECK_SECONDS):
+            if self._orphaned():
+                # The whole group goes: a helper process of the stage must not stay behind.
+                with contextlib.suppress(OSError, AttributeError):  # Windows has no groups
+                    os.killpg(0, signal.SIGKILL)
+                os._exit(_EXIT_ORPHANED)
+            beat = self.beat()
+            if time.monotonic() >= next_beat:
+                next_beat = time.monotonic() + self._connection.heartbeat_interval
+                socket.send_multipart([self._connection.token.encode(), protocol.encode(beat)])
+        socket.close(linger=0)
+
+    def _orphaned(self) -> bool:
+        import psutil
+
+        return os.getppid() != self._parent or not psutil.pid_exists(
+            self._connection.orchestrator_pid
+        )
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+
+def _connect(connection: Connection, identity: str):  # type: ignore[no-untyped-def]
+    import zmq
+
+    socket = zmq.Context.instance().socket(zmq.DEALER)
+    socket.setsockopt(zmq.IDENTITY, identity.encode())
+    socket.setsockopt(zmq.LINGER, 2000)
+    socket.connect(connection.endpoint)
+    return socket
+
+
+class HostProcess:
+    """The stage core behind the parent's messages; `serve` returns when told to exit."""
+
+    def __init__(self, connection: Connection, warm: bool) -> None:
+        self._connection = connection
+        self._warm = warm
+        self._token = connection.token.encode()
+        self._heart = Heart(connection)
+        self._socket = _connect(connection, connection.identity)
+        self._last_progress = 0.0
+        self._threads = 1
+
+    def serve(self) -> None:
+        self._send(
+            protocol.Hello(
+                self._connection.stage, os.getpid(), protocol.VERSION, self._warm
+            )
+        )
+        self._heart.start()
+        core: StageCore | None = None
+        hello = time.monotonic() - self._connection.started
+        while True:
+            message = protocol.decode(self._socket.recv())
+            if isinstance(message, protocol.Load):
+                core = self._load(message, hello)
+            elif isinstance(message, protocol.Run) and core is not None:
+                self._run(core, message)
+            elif isinstance(message, protocol.Exit):
+                if core is not None:
+                    core.close()
+                break
+        self._heart.stop()
+        self._socket.close(linger=2000)
+
+    def _send(self, message: protocol.Message, frames: list[bytes] | None = None) -> None:
+        self._socket.send_multipart([self._token, protocol.encode(message), *(frames or [])])
+
+    def _load(self, message: protocol.Load, spawned: float) -> StageCore | None:
+        began = time.perf_counter()
+        # Before anything can initialise CUDA: the child sees the leased card only, or none.
+        os.environ["CUDA_VISIBLE_DEVICES"] = message.gpu
+        try:
+            core = StageCore(self._connection.stage, self._connection.inline_max_bytes)
+            imported = time.perf_counter()
+            context = Context(message.device, message.dtype, message.seed, message.threads)
+            core.load(message.params, context)
+        except BaseException as error:
+            self._fail("", error)
+            return None
+        loaded = time.perf_counter()
+        self._send(
+            protocol.Ready(
+                {"spawn": spawned, "import": imported - began, "load": loaded - imported}
+            )
+        )
+        return core
+
+    def _run(self, core: StageCore, message: protocol.Run) -> None:
+        def progress(step: int, total: int, note: str = "") -> None:
+            now = time.monotonic()
+            # 20 a second are enough for any screen; the last step always goes out.
+            if step >= total or now - self._last_progress >= 0.05:
+                self._last_progress = now
+                self._send(protocol.Progress(message.job, int(step), int(total), str(note)))
+
+        inputs = {name: [Path(path) for path in paths] for name, paths in message.inputs.items()}
+        scratch = Path(message.scratch)
+        try:
+            result = core.run(inputs, Path(message.folder), scratch, progress, message.previews)
+        except BaseException as error:
+            self._fail(message.job, error)
+            return
+        self._heart.beat()
+        parts, frames = _as_parts(result)
+        peaks = dict(self._heart.peaks)
+        self._send(protocol.Done(message.job, parts, result.timings, peaks), frames)
+
+    def _fail(self, job: str, error: BaseException) -> None:
+        failure: Failure = classify(error)
+        text = "".join(traceback.format_exception(error))
+        print(text, file=sys.stderr, flush=True)
+        self._send(
+            protocol.Failed(
+                job,
+                failure.kind,
+                failure.message[:4000],
+                failure.hint,
+                text[-8000:],
+                failure.fatal,
+                dict(self._heart.peaks),
+            )
+        )
+
+
+def _as_parts(result: JobResult) -> tuple[dict[str, list[protocol.Part]], list[bytes]]:
+    frames: list[bytes] = []
+    outputs: dict[str, list[protocol.Part]] = {}
+    for name, files in result.outputs.items():
+        outputs[name] = []
+        for file in files:
+            index = -1
+            if file.content is not None:
+                index = len(frames)
+                frames.append(file.content)
+            outputs[name].append(protocol.Part(file.file, file.size, index, file.temp))
+    return outputs, frames
+
+
+def serve(connection: Connection, warm: bool) -> None:
+    """Be a stage process until the parent says exit, then end at once.
+
+    `os._exit` skips the interpreter's teardown (up to 0.3 s with torch loaded); by then the sockets
+    are flushed and the stage is closed.
+    """
+    faulthandler.enable()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    import zmq
+
+    HostProcess(connection, warm).serve()
+    zmq.Context.instance().term()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def run_job_file(path: Path) -> int:
+    """Run one job described by a JSON file, without a parent; for debuggers and profilers.
+
+    Keys: stage, params, inputs (name -> list of paths), output (folder), and optionally device,
+    dtype, seed, threads. Prints the written files; exit code 1 when the stage fails.
+    """
+    job = json.loads(path.read_text())
+    output = Path(job["output"])
+    output.mkdir(parents=True, exist_ok=True)
+    context = Context(
+        job.get("device", "cpu"),
+        job.get("dtype", "float32"),
+        int(job.get("seed", 42)),
+        int(job.get("threads", 2)),
+    )
+    core = StageCore(job["stage"], 0)
+    inputs = {name: [Path(p) for p in paths] for name, paths in job["inputs"].items()}
+    with _scratch_folder() as scratch:
+        try:
+            core.load(job.get("params", {}), context)
+            result = core.run(inputs, output, scratch, _print_progress)
+        except Exception as error:
+            traceback.print_exc()
+            failure = classify(error)
+            print(f"{failure.kind}: {failure.message}\n  -> {failure.hint}", file=sys.stderr)
+            return 1
+        finally:
+            core.close()
+    for file in (file for files in result.outputs.values() for file in files):
+        print(store_output(output, file))
+    return 0
+
+
+def store_output(folder: Path, file: OutputFile) -> Path:
+    """Put one output file in its final place (hand-started and inline runs)."""
+    final = folder / file.file
+    if file.content is None:
+        os.replace(folder / file.temp, final)
+    else:
+        final.write_bytes(file.content)
+    return final
+
+
+def _print_progress(step: int, total: int, note: str = "") -> None:
+    print(f"step {step}/{total} {note}".rstrip(), file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _scratch_folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="kiss3d-") as folder:
+        yield Path(folder)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m stages.host", description=__doc__)
+    group = parser.add_mutually_exclusive_group(required=True)
+    group.add_argument("--connect", type=Path, help="connection file written by the parent")
+    group.add_argument("--job", type=Path, help="JSON file that describes one job")
+    arguments = parser.parse_args()
+    if arguments.job:
+        return run_job_file(arguments.job)
+    connection = Connection.load(arguments.connect)
+    die_with_parent(connection.orchestrator_pid)
+    serve(connection, warm=False)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

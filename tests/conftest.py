@@ -1,0 +1,112 @@
+"""Fixtures for all tests: fake stages as a registered package, runs in temporary folders, and a
+check after every test that nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+from fakes.tools import ROOT, cli_environment, command
+
+ENTRY_POINTS = """[kiss3d.stages]
+fake.source = fakes.stages:Source
+fake.trouble = fakes.stages:Trouble
+fake.sink = fakes.stages:Sink
+fake.shapes = fakes.stages:Shapes
+"""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fake_package(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Make `tests/fakes` look like an installed package that registers stages."""
+    folder = tmp_path_factory.mktemp("site")
+    info = folder / "kiss3d_fakes-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: kiss3d-fakes\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(ENTRY_POINTS)
+    added = [str(folder), str(ROOT / "tests")]
+    sys.path[:0] = added
+    os.environ["PYTHONPATH"] = os.pathsep.join([*added, os.environ.get("PYTHONPATH", "")])
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """After every test: no child process, no private folder, no lock, no half-written file."""
+    before = private_folders()
+    yield
+    deadline = time.monotonic() + 3.0
+    while (left := psutil.Process().children(recursive=True)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not left, f"processes left behind: {[process.cmdline() for process in left]}"
+    assert private_folders() <= before
+
+
+def private_folders() -> set[Path]:
+    return set(Path(tempfile.gettempdir()).glob("kiss3d-*"))
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    """An "image" for the fake stages: numbers in a text file."""
+    path = tmp_path / "in.txt"
+    path.write_text("1 2 3")
+    return path
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Callable[..., Path]:
+    """A whole fake profile as a user file: source -> trouble -> sink.
+
+    Keyword arguments are params of `trouble`, except attempts, runtime, source, timeout and
+    load_timeout.
+    """
+
+    def make(**params: Any) -> Path:
+        trouble: dict[str, Any] = {"stage": "fake.trouble"}
+        for key in ("attempts", "timeout", "load_timeout"):
+            if key in params:
+                trouble[key] = params.pop(key)
+        runtime = {
+            "heartbeat_interval": 0.1,
+            "heartbeat_timeout": 20.0,
+            "stop_grace": 0.5,
+            **params.pop("runtime", {}),
+        }
+        source = params.pop("source", {})
+        trouble["params"] = params
+        profile = {
+            "profile": "none",
+            "nodes": {
+                "source": {"stage": "fake.source", "params": source},
+                "trouble": trouble,
+                "sink": {"stage": "fake.sink"},
+            },
+            "runtime": runtime,
+        }
+        path = tmp_path / "fake.yaml"
+        path.write_text(yaml.safe_dump(profile))
+        return path
+
+    return make
+
+
+@pytest.fixture
+def kiss3d(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Call the real command line in a process of its own, with `tmp_path` as working directory."""
+
+    def call(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command(*arguments), cwd=tmp_path, env=cli_environment(), capture_output=True, text=True,
+            timeout=120, check=False, **options,
+        )  # fmt: skip
+
+    return call

@@ -1,0 +1,31 @@
+"""`run` with fake stages: the whole way from a file to artifacts, through real processes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from fakes.tools import leftovers
+
+
+@pytest.mark.parametrize("start", [(), ("--no-warm",)], ids=["warm", "cold"])
+def test_a_run_goes_through_all_nodes_and_records_them(
+    kiss3d, picture, config_file, tmp_path, start
+):
+    out = tmp_path / "out"
+    done = kiss3d("run", picture, "--config", config_file(), "--output", out, *start, "--json")
+    assert done.returncode == 0, done.stderr
+    assert (out / "sink" / "total.txt").read_text() == "9 seed 42"
+    manifest = json.loads((out / "run.json").read_text())
+    assert manifest["state"] == "done"
+    for node in ("source", "trouble", "sink"):
+        record = manifest["nodes"][node]
+        assert record["state"] == "done"
+        assert record["attempts"][0]["warm"] is (start == ())
+        assert record["attempts"][0]["vram"]["verdict"] == "no gpu used"
+        assert all(f["digest"] for files in record["artifacts"].values() for f in files)
+    pids = {manifest["nodes"][node]["attempts"][0]["pid"] for node in manifest["nodes"]}
+    assert len(pids) == 3, "every node must have had a process of its own"
+    assert leftovers(out) == []
+    assert json.loads(done.stdout)["state"] == "done"

@@ -1,0 +1,238 @@
+"""A chain of tiny stages for tests: source -> trouble -> sink. Real processes, no mocks."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from stages.common.specs import INPUT_IMAGE
+from stages.contract import ArtifactSpec, BadInput, Context, Mesh, Params, Stage, StageError
+
+NUMBERS = ArtifactSpec("numbers", "array", "what was in the input", ("N",), "float32")
+TROUBLED = ArtifactSpec("troubled", "array", "numbers + 1", ("N",), "float32")
+TOTAL = ArtifactSpec("total", "text", "the sum, as text")
+
+Mode = Literal[
+    "ok", "sleep", "raise", "bad_input", "segfault", "exit0", "exit3", "ignore_sigterm", "hang",
+    "garbage", "wrong_shape", "wrong_dtype", "missing_output", "surplus_output", "half_written",
+    "oom", "killed", "disk_full", "gpu_fault", "no_gpu_support", "import_error", "nan", "print",
+    "grandchild", "load_raise", "load_segfault", "load_hang", "escape", "only_cuda",
+]  # fmt: skip
+
+
+def parse(data: bytes) -> list[float]:
+    try:
+        return [float(word) for word in data.decode().split()]
+    except (UnicodeDecodeError, ValueError) as error:
+        raise BadInput(f"not a list of numbers: {error}", "write numbers") from error
+
+
+class Source(Stage):
+    """Reads the input file as a list of numbers, repeated."""
+
+    class Params(Params):
+        repeat: int = Field(1, ge=1, description="how often the numbers are repeated")
+        seconds: float = Field(0.0, ge=0, description="sleep before returning")
+        count_file: str = Field("", description="append one line a run to this file")
+
+    name = "fake.source"
+    summary = "numbers from a text file"
+    inputs = (INPUT_IMAGE,)
+    outputs = (NUMBERS,)
+    Params: ClassVar[type[Params]] = Params
+
+    def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
+        import numpy as np
+
+        values = parse(inputs["input_image"])
+        count(self.params.count_file)
+        pause(self.params.seconds, context)
+        return {"numbers": np.tile(np.array(values, np.float32), self.params.repeat)}
+
+
+class Trouble(Stage):
+    """Adds one, or does what `mode` says. With `flag` only until that file exists."""
+
+    class Params(Params):
+        mode: Mode = Field("ok", description="how to misbehave")
+        flag: str = Field("", description="misbehave once: then this file is made")
+        seconds: float = Field(0.0, ge=0, description="sleep before returning")
+        count_file: str = Field("", description="append one line a run to this file")
+        only_for: float | None = Field(None, description="misbehave only if the first number is")
+
+    name = "fake.trouble"
+    summary = "adds one, or breaks"
+    inputs = (NUMBERS,)
+    outputs = (TROUBLED,)
+    Params: ClassVar[type[Params]] = Params
+
+    def load(self, context: Context) -> None:
+        if self.params.mode.startswith("load_") and self._due():
+            misbehave(self.params.mode.removeprefix("load_"), context)
+        if self.params.mode == "only_cuda" and context.device != "cpu":
+            raise StageError("gpu_unavailable", "pretends that there is no GPU")
+
+    def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
+        import numpy as np
+
+        numbers = inputs["numbers"]
+        count(self.params.count_file)
+        mine = self.params.only_for is None or float(numbers[0]) == self.params.only_for
+        mode = self.params.mode
+        if mine and not mode.startswith("load_") and mode != "only_cuda" and self._due():
+            special = misbehave(mode, context)
+            if special is not None:
+                return special
+        pause(self.params.seconds, context)
+        return {"troubled": np.asarray(numbers) + np.float32(1)}
+
+    def _due(self) -> bool:
+        if not self.params.flag:
+            return True
+        flag = Path(self.params.flag)
+        first = not flag.exists()
+        flag.touch()
+        return first
+
+
+class Sink(Stage):
+    """Sums up."""
+
+    name = "fake.sink"
+    summary = "the sum as text"
+    inputs = (TROUBLED,)
+    outputs = (TOTAL,)
+
+    def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
+        return {"total": f"{float(inputs['troubled'].sum()):g} seed {context.seed}"}
+
+
+class Shapes(Stage):
+    """One output of each kind, for the round trip through files and frames."""
+
+    class Params(Params):
+        size: int = Field(4, ge=1, description="side of the image")
+
+    name = "fake.shapes"
+    summary = "a mesh, an image, a file"
+    inputs = (INPUT_IMAGE,)
+    outputs = (
+        ArtifactSpec("mesh", "mesh", "a triangle"),
+        ArtifactSpec("image", "image", "noise", ("S", "S", 3), "uint8"),
+        ArtifactSpec("blob", "file", "bytes", suffix=".bin"),
+    )
+    Params: ClassVar[type[Params]] = Params
+
+    def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
+        import numpy as np
+
+        random = np.random.default_rng(context.seed)
+        side = self.params.size
+        return {
+            "mesh": Mesh(np.eye(3, dtype=np.float32), np.array([[0, 1, 2]], np.int32)),
+            "image": random.integers(0, 255, (side, side, 3)).astype(np.uint8),
+            "blob": bytes(range(256)),
+        }
+
+
+def count(path: str) -> None:
+    if path:
+        with Path(path).open("a") as stream:
+            stream.write(f"{os.getpid()}\n")
+
+
+def pause(seconds: float, context: Context) -> None:
+    steps = max(1, int(seconds / 0.02))
+    for step in range(steps):
+        time.sleep(seconds / steps)
+        context.progress(step + 1, steps)
+
+
+def misbehave(mode: str, context: Context) -> Mapping[str, Any] | None:
+    """Do what `mode` says; a returned mapping is what run() returns."""
+    import numpy as np
+
+    actions: dict[str, Callable[[], Any]] = {
+        "sleep": lambda: time.sleep(3600),
+        "raise": lambda: fail(RuntimeError("deliberate")),
+        "bad_input": lambda: fail(BadInput("these numbers are unlucky", "try others")),
+        "segfault": lambda: ctypes.string_at(0),
+        "exit0": lambda: os._exit(0),
+        "exit3": lambda: os._exit(3),
+        "ignore_sigterm": ignore_sigterm,
+        "hang": lambda: ctypes.PyDLL(None).sleep(3600),  # holds the GIL: heartbeats stop
+        "garbage": send_garbage,
+        "wrong_shape": lambda: {"troubled": np.zeros((2, 2), np.float32)},
+        "wrong_dtype": lambda: {"troubled": np.zeros(3, np.float64)},
+        "missing_output": lambda: {},
+        "surplus_output": lambda: {"troubled": np.zeros(3, np.float32), "more": "?"},
+        "nan": lambda: {"troubled": np.full(3, np.nan, np.float32)},
+        "half_written": half_written,
+        "oom": lambda: fail(MemoryError("cannot allocate")),
+        "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
+        "disk_full": lambda: fail(OSError(errno.ENOSPC, "No space left on device")),
+        "gpu_fault": lambda: fail(RuntimeError("CUDA error: an illegal memory access")),
+        "no_gpu_support": lambda: fail(RuntimeError("Not compiled with GPU support")),
+        "import_error": lambda: fail(ImportError("libcudart.so: cannot open shared object")),
+        "print": lambda: sys.stdout.buffer.write(os.urandom(100_000)) and None,
+        "grandchild": lambda: subprocess.Popen(["sleep", "3600"]) and time.sleep(3600),
+        "escape": escape,
+        "ok": lambda: None,
+    }
+    found = actions[mode]()
+    return found if isinstance(found, dict) else None
+
+
+def fail(error: BaseException) -> None:
+    raise error
+
+
+def ignore_sigterm() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(3600)
+
+
+def send_garbage() -> None:
+    import stages.host
+
+    stages.host.protocol.encode = lambda message: b"\xc1\xff garbage"
+
+
+def half_written() -> None:
+    """Dies in the middle of writing a large output."""
+    import stages.common.codec
+
+    def write(stream: Any, payload: Any) -> None:
+        stream.write(b"\x93NUMPY half")
+        stream.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    stages.common.codec.write_payload = write
+    import stages.core
+
+    stages.core.StageCore._output_file.__globals__["codec"].payload_size = lambda payload: 1 << 40
+
+
+def escape() -> None:
+    """Tries to have the parent write outside the node's folder."""
+    import stages.core
+
+    original = stages.core.StageCore._write
+
+    def write(self: Any, *arguments: Any) -> Any:
+        files = original(self, *arguments)
+        for entries in files.values():
+            entries[0] = type(entries[0])("../../escaped.npy", entries[0].size, entries[0].content)
+        return files
+
+    stages.core.StageCore._write = write

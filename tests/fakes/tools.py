@@ -1,0 +1,24 @@
+"""What tests share: the command line as a process, and what a clean end leaves behind."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Locks and temporary files below a folder: there must be none after a clean end."""
+    return [*folder.glob("**/.lock"), *folder.glob("**/.*.part")]
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "orchestrator.cli", *map(str, arguments)]
+
+
+def cli_environment() -> dict[str, str]:
+    """The environment of a command line process: this checkout first."""
+    path = os.environ.get("PYTHONPATH", "")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *([path] if path else [])])}
