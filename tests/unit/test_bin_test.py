@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from tests.fake_checkout import FakeCheckout
+from fakes.checkout import FakeCheckout
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="uses POSIX signals and locks")
 

@@ -16,8 +16,7 @@ import _install
 import _launch
 import _venv
 import pytest
-
-from tests.fake_checkout import REPOSITORY, FakeCheckout, eventually, is_alive, script, wheel
+from fakes.checkout import REPOSITORY, FakeCheckout, eventually, is_alive, script, wheel
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="uses POSIX signals and locks")
 
@@ -25,8 +24,9 @@ LAUNCHERS = sorted(file for file in (REPOSITORY / "bin").iterdir() if file.suffi
 
 
 @pytest.fixture(autouse=True)
-def _no_cache_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_settings_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KISS3D_VENV_CACHE", raising=False)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ START = """
 import sys
 sys.path[:0] = sys.argv[1:3]
 import _launch, _venv
-from tests.fake_checkout import FakeCheckout
+from fakes.checkout import FakeCheckout
 def body(arguments):
     checkout = FakeCheckout(arguments[0])
     _venv.ensure(checkout.venv(), checkout.installer(arguments[1]))
@@ -69,6 +69,7 @@ class FakeCheckout:
         """Write one into `root`."""
         shutil.copytree(REPOSITORY / "bin", root / "bin", ignore=shutil.ignore_patterns("__py*"))
         (root / "orchestrator").mkdir()
+        (root / "orchestrator" / "__init__.py").touch()
         (root / "orchestrator" / "cli.py").write_text(PROGRAM)
         checkout = cls(str(root))
         checkout.require("toy")
@@ -108,7 +109,7 @@ class FakeCheckout:
 
     def start_set_up(self, how: str = "works") -> subprocess.Popen[str]:
         """The same in a process of its own."""
-        paths = (REPOSITORY, self.root / "bin")
+        paths = (REPOSITORY / "tests", self.root / "bin")
         return subprocess.Popen(
             [sys.executable, "-c", START, *map(str, paths), self.path, how],
             stderr=subprocess.PIPE,
