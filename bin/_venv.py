@@ -151,10 +151,12 @@ def _make(venv: Venv, install: Install, lock: int) -> None:
     try:
         install(venv, lock)
         _write_durably(venv.file(READY), f"{venv.key}\n")
-    except BaseException as error:
+    except Exception:
         _empty(venv.path, keep=(LOG, OWNED))
-        if not isinstance(error, Exception):
-            say("set-up was interrupted; the next start begins anew")
+        raise
+    except BaseException:
+        # Gigabytes take a while to remove: whoever interrupts is not kept waiting for that.
+        say("set-up was interrupted; the next start begins anew")
         raise
     finally:
         signal.signal(signal.SIGTERM, previous)
