@@ -1,0 +1,1 @@
+"""Input picture -> the object alone, centred on a white square, and its alpha."""

@@ -1,0 +1,98 @@
+"""Opaque picture -> mask of the object in front, without a network.
+
+A plain backdrop is recognised and segmented by its colour; anything else goes through GrabCut.
+Both work on a small copy; `matting` turns the mask into an alpha at full resolution.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from stages.preprocess.backdrop import fit_backdrop, segment_on_backdrop, to_lab
+from stages.preprocess.box import Box, bounding_box
+from stages.preprocess.grabcut import grabcut
+from stages.preprocess.resample import shrink
+
+WORK_SIDE = 512
+"""Longest side of the copy that is segmented."""
+
+MIN_COMPONENT = 0.01
+"""A component smaller than this share of the largest one is dust."""
+
+FOCUS_BELOW = 0.5
+"""An object smaller than this share of the frame is segmented again in a closer crop."""
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Mask of the object within a part of the picture; there is no object outside of it.
+
+    region  the part, in picture pixels
+    mask    (h, w) bool, covering `region` at its own, usually lower, resolution
+    """
+
+    region: Box
+    mask: np.ndarray
+
+    @property
+    def object_box(self) -> Box | None:
+        """Bounding box of the object in picture pixels, None when the mask is empty."""
+        inner = bounding_box(self.mask)
+        return None if inner is None else self._in_picture(inner)
+
+    def cropped(self, margin: float) -> Segmentation:
+        """This segmentation of a closer region: the object and `margin` of its longest side."""
+        inner = bounding_box(self.mask)
+        if inner is None:
+            return self
+        height, width = self.mask.shape
+        outer = inner.grown(max(6, round(margin * inner.longest))).within(width, height)
+        return Segmentation(self._in_picture(outer), self.mask[outer.slices])
+
+    def _in_picture(self, inner: Box) -> Box:
+        sx = self.region.width / self.mask.shape[1]
+        sy = self.region.height / self.mask.shape[0]
+        x, y = self.region.left, self.region.top
+        return Box(
+            x + sx * inner.left, y + sy * inner.top, x + sx * inner.right, y + sy * inner.bottom
+        )
+
+
+def segment(rgb: np.ndarray, seed: int) -> Segmentation:
+    """Find the object in an opaque picture (H, W, 3) uint8. The mask may come out empty.
+
+    OpenCV's generator is global, so it is set from `seed` here.
+    """
+    height, width = rgb.shape[:2]
+    whole = Segmentation(Box(0, 0, width, height), _segment_copy(rgb, seed))
+    found = whole.object_box
+    if (
+        found is None
+        or max(height, width) <= WORK_SIDE
+        or found.longest > FOCUS_BELOW * max(height, width)
+    ):
+        return whole
+    region = found.grown(max(8.0, 0.15 * found.longest)).outward().within(width, height)
+    closer = Segmentation(region, _segment_copy(rgb[region.slices], seed))
+    return closer if closer.mask.any() else whole
+
+
+def significant(mask: np.ndarray) -> np.ndarray:
+    """`mask` (h, w) bool without components much smaller than the largest one."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    area = stats[:, cv2.CC_STAT_AREA].copy()
+    area[0] = 0
+    wanted = area >= max(1.0, MIN_COMPONENT * float(area.max()))
+    kept: np.ndarray = wanted[labels]
+    return kept
+
+
+def _segment_copy(rgb: np.ndarray, seed: int) -> np.ndarray:
+    small = shrink(rgb, WORK_SIDE)
+    lab = to_lab(small)
+    backdrop = fit_backdrop(lab)
+    mask = segment_on_backdrop(lab, backdrop) if backdrop.is_plain(lab) else grabcut(small, seed)
+    return significant(mask)

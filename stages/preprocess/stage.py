@@ -1,0 +1,95 @@
+"""Stage "preprocess": the picture as the user gave it -> the object on a white square."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from stages import contract
+from stages.common.specs import ALPHA, IMAGE, INPUT_IMAGE
+
+
+class PreprocessParams(contract.Params):
+    """Settings of `Preprocess`."""
+
+    background: Literal["auto", "alpha", "grabcut", "none"] = Field(
+        "auto",
+        description="how the object is told from its background: auto takes a meaningful alpha "
+        "channel and segments otherwise; alpha insists on the channel; grabcut always segments; "
+        "none takes the whole picture as the object",
+    )
+    framing: Literal["centered", "reference"] = Field(
+        "centered",
+        description="centered puts the object in the middle at foreground_ratio; reference "
+        "reproduces the reference's framing, which keeps the picture's own",
+    )
+    foreground_ratio: float = Field(
+        0.85, ge=0.3, le=1.0, description="longest side of the object, of the square's side"
+    )
+    size: int = Field(
+        1024,
+        ge=64,
+        le=4096,
+        description="largest side of the square in pixels (framing=centered); the object keeps "
+        "its own resolution below it, down to a square of 512",
+    )
+    defringe: bool = Field(
+        True, description="take the old background's colour out of the object's rim"
+    )
+    alpha_threshold: int = Field(
+        12, ge=0, le=254, description="alpha above this belongs to the object (0..255)"
+    )
+    max_pixels: int = Field(
+        8192 * 8192,
+        ge=256,
+        le=89_478_485,  # beyond it Pillow itself warns of a decompression bomb
+        description="largest picture, width x height; checked before decoding",
+    )
+    max_bytes: int = Field(
+        256 << 20, ge=1024, le=1 << 30, description="largest input file in bytes"
+    )
+
+
+class Preprocess(contract.Stage):
+    """Decode, cut out, defringe, re-centre. Needs no model and no GPU.
+
+    Raises `BadInput` for whatever is wrong with the picture.
+    """
+
+    name = "preprocess"
+    version = 1
+    summary = "cut the object out of the input picture and centre it on a white square"
+    inputs = (INPUT_IMAGE,)
+    outputs = (IMAGE, ALPHA)
+    Params: ClassVar[type[contract.Params]] = PreprocessParams
+    preload = ("numpy", "PIL.Image", "PIL.ImageCms", "PIL.ImageOps", "cv2")
+
+    params: PreprocessParams
+
+    def run(self, inputs: Mapping[str, Any], context: contract.Context) -> Mapping[str, Any]:
+        """Input `input_image` (bytes); outputs `image` (S, S, 3) and `alpha` (S, S, 1), uint8."""
+        import cv2
+
+        from stages.preprocess.cutout import Cutout, choose_background
+        from stages.preprocess.decode import decode
+
+        cv2.setNumThreads(context.threads)
+        params = self.params
+        context.progress(0, 2, "decode")
+        picture = decode(
+            inputs[INPUT_IMAGE.name], max_bytes=params.max_bytes, max_pixels=params.max_pixels
+        )
+        background = choose_background(picture.rgba, params.background, params.alpha_threshold)
+        frames = f", first of {picture.frames} frames" if picture.frames > 1 else ""
+        context.progress(1, 2, f"cut out ({background}{frames})")
+        cutout = Cutout(
+            picture.rgba, background, params.alpha_threshold, params.foreground_ratio, context.seed
+        )
+        if params.framing == "reference":
+            image, alpha = cutout.as_reference()
+        else:
+            image, alpha = cutout.centered(params.size, params.defringe)
+        context.progress(2, 2)
+        return {IMAGE.name: image, ALPHA.name: alpha}
