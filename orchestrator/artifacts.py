@@ -176,9 +176,9 @@ class RunDirectory:
                     return f"{record.file} was changed"
         return ""
 
-    def discard_partial(self) -> None:
-        """Remove temporary files that a killed run or child left behind."""
-        for leftover in self.path.glob("**/.*.part"):
+    def discard_partial(self, node: str = "") -> None:
+        """Remove temporary files that a killed run or child left behind (of one node, or all)."""
+        for leftover in (self.path / node).glob("**/.*.part"):
             with contextlib.suppress(OSError):
                 leftover.unlink()
 

@@ -8,11 +8,15 @@ import json
 import os
 import re
 import secrets
+import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 _CHUNK = 1 << 20
+_PRIVATE = "kiss3d-"
 
 
 def write_atomic(path: Path, content: bytes | memoryview, durable: bool = True) -> None:
@@ -69,11 +73,33 @@ def link_or_copy(source: Path, target: Path) -> None:
     A copy-on-write clone or a copy, never a hard link: two runs must not share one inode that an
     editor could change under both.
     """
-    import shutil
-
     temp = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     shutil.copyfile(source, temp)
     os.replace(temp, target)
+
+
+@contextlib.contextmanager
+def private_folder() -> Iterator[Path]:
+    """A folder (0700) for sockets and scratch that is removed at the end.
+
+    A killed process cannot remove its own, so each start removes those whose owner is gone.
+    """
+    sweep_private_folders()
+    folder = Path(tempfile.mkdtemp(prefix=f"{_PRIVATE}{os.getpid()}-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep_private_folders() -> None:
+    """Remove this user's private folders that dead processes left behind."""
+    import psutil
+
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PRIVATE}*"):
+        owner = folder.name.removeprefix(_PRIVATE).partition("-")[0]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def slug(text: str) -> str:

@@ -5,8 +5,8 @@
                      +------|------------|-----------|----------|-----+
                         cold child   messages    forked/exited  pidfd
 
-The hub owns a private folder (0700) with the socket and one connection file a child. It knows
-nothing of jobs; `session.py` gives the messages their meaning.
+The socket and one connection file a child lie in a private folder (0700). The hub knows nothing of
+jobs; `session.py` gives the messages their meaning.
 """
 
 from __future__ import annotations
@@ -14,11 +14,9 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -102,13 +100,14 @@ Event = Spoke | SpokeGarbage | Ended
 class ProcessHub:
     """Start children and wait for what they say or how they end. Use as a context manager.
 
+    folder: private, for the socket; removed by whoever made it.
     Raises `StageProcessError` when a child cannot be started.
     """
 
     def __init__(
         self,
         warm_modules: Sequence[str],
-        log_folder: Path,
+        folder: Path,
         use_warm: bool = True,
         heartbeat_interval: float = 1.0,
         inline_max_bytes: int = protocol.INLINE_MAX_BYTES,
@@ -123,8 +122,7 @@ class ProcessHub:
         self._template: warm.WarmTemplate | None = None
         self.cold_reason = warm.supported() if use_warm else "--no-warm"
         self._stack = contextlib.ExitStack()
-        self._folder = Path(tempfile.mkdtemp(prefix="kiss3d-"))
-        self._stack.callback(shutil.rmtree, self._folder, ignore_errors=True)
+        self._folder = folder
         self._context = zmq.Context()
         self._stack.callback(self._context.term)
         self._router = self._context.socket(zmq.ROUTER)
@@ -133,7 +131,7 @@ class ProcessHub:
         self._poller = zmq.Poller()
         self._poller.register(self._router, zmq.POLLIN)
         if not self.cold_reason:
-            self._template = warm.WarmTemplate(warm_modules, log_folder / "template.log")
+            self._template = warm.WarmTemplate(warm_modules, folder / "template.log")
             self._stack.callback(self._template.close)
             self._poller.register(self._template.fileno(), zmq.POLLIN)
 

@@ -16,8 +16,6 @@ import contextlib
 import errno
 import functools
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,6 +26,7 @@ from orchestrator.cache import CacheIndex, node_key
 from orchestrator.config import Runtime
 from orchestrator.durable import DurableWriter
 from orchestrator.errors import InterruptedRunError, ProtocolError, StageProcessError
+from orchestrator.files import private_folder
 from orchestrator.gpu import GpuMonitor, Release
 from orchestrator.graph import INPUT, Graph, Node
 from orchestrator.jobs import Job
@@ -111,11 +110,10 @@ class Runner:
                 self._close_job(job)
             return
         with contextlib.ExitStack() as stack:
-            self._scratch = Path(tempfile.mkdtemp(prefix="kiss3d-scratch-"))
-            stack.callback(shutil.rmtree, self._scratch, ignore_errors=True)
+            self._folder = stack.enter_context(private_folder())
             stack.enter_context(self._signals.installed())
             stack.enter_context(self._durable)
-            self._hub = stack.enter_context(self._open_hub(self._scratch))
+            self._hub = stack.enter_context(self._open_hub(self._folder))
             self._hub.watch(self._signals.fileno())
             while not self._finished():
                 self._staff()
@@ -132,11 +130,11 @@ class Runner:
         if self._signals.count:
             raise InterruptedRunError("stopped before the end; nothing finished is lost")
 
-    def _open_hub(self, scratch: Path) -> ProcessHub:
+    def _open_hub(self, folder: Path) -> ProcessHub:
         modules = [m for node in self._graph.nodes.values() for m in node.preload]
         return ProcessHub(
             list(dict.fromkeys(["zmq", "msgpack", "psutil", *modules])),
-            scratch,
+            folder,
             self._use_warm,
             self._runtime.heartbeat_interval,
             self._runtime.inline_max_bytes,
@@ -331,7 +329,7 @@ class Runner:
         progress.standing, progress.tries = "running", progress.tries + 1
         progress.attempt = self._new_row(job, session)
         job.run.manifest.nodes[name].state = "running"
-        scratch = self._scratch / f"{name}-{time.monotonic_ns()}"
+        scratch = self._folder / f"{name}-{time.monotonic_ns()}"
         scratch.mkdir()
         session.run(job.name, self._input_paths(job, session.node), job.run.node_folder(name)
                     .resolve(), scratch)  # fmt: skip
@@ -503,6 +501,7 @@ class Runner:
         row.outcome, row.message, row.hint = failure.kind, failure.message, failure.hint
         row.move = str(move)
         job.run.manifest.nodes[node.name].attempts.append(row)
+        job.run.discard_partial(node.name)
         if move.action == "end":
             job.fail(node.name, failure.message)
             if self._fail_fast:

@@ -272,6 +272,7 @@ def _close_books(job: Job) -> None:
         manifest.state = "done"
     else:
         manifest.state = "failed" if job.error else "interrupted"
+    job.run.discard_partial()
     with contextlib.suppress(OSError):  # a full disk has been reported by then
         report.write_result(job.run)
         job.run.save()
