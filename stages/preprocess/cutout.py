@@ -146,10 +146,7 @@ def _nothing_left() -> BadInput:
 def _flatten_on_white(rgba: np.ndarray) -> np.ndarray:
     if int(rgba[..., 3].min()) == 255:
         return np.ascontiguousarray(rgba[..., :3])
-    share = rgba[..., 3:].astype(np.uint16)
-    mixed = rgba[..., :3] * share + np.uint16(255) * (np.uint16(255) - share)
-    flat: np.ndarray = ((mixed + np.uint16(127)) // np.uint16(255)).astype(np.uint8)
-    return flat
+    return reference.blend(rgba[..., :3], reference.WHITE, rgba[..., 3:])
 
 
 def _to_uint8(alpha: np.ndarray) -> np.ndarray:

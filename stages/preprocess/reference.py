@@ -16,15 +16,15 @@ WHITE = 255
 
 def flatten_on_grey(rgba: np.ndarray) -> np.ndarray:
     """(H, W, 4) uint8 -> (H, W, 3) uint8, pasted on grey 127: the reference's first step."""
-    return _blend(rgba[..., :3], GREY, rgba[..., 3:])
+    return blend(rgba[..., :3], GREY, rgba[..., 3:])
 
 
 def cut_out_on_white(rgb: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The background remover's result: (H, W, 4) uint8 with rgb m^2 + 255 (1 - m) and
     alpha 255 (m^2 + 1 - m), for m = mask / 255 and `mask` (H, W) uint8."""
     m = mask[..., None]
-    cutout = np.concatenate([_blend(rgb, 0, m), m], axis=-1)
-    return _blend(cutout, WHITE, m)
+    cutout = np.concatenate([blend(rgb, 0, m), m], axis=-1)
+    return blend(cutout, WHITE, m)
 
 
 def resize_foreground(rgba: np.ndarray, ratio: float, pad_value: int) -> np.ndarray:
@@ -46,16 +46,19 @@ def frame(rgb: np.ndarray, mask: np.ndarray, ratio: float) -> tuple[np.ndarray, 
     return image, _place(mask[..., None], cutout[..., 3], ratio, 0)
 
 
-def _blend(front: np.ndarray, back: int, mask: np.ndarray) -> np.ndarray:
+def blend(front: np.ndarray, back: int, mask: np.ndarray) -> np.ndarray:
+    """front m + back (1 - m) for m = mask / 255, rounded to the nearest; uint8 in and out."""
     share = mask.astype(np.uint16)
-    mixed = front * share + np.uint16(back) * (np.uint16(255) - share)
-    rounded: np.ndarray = ((mixed + np.uint16(127)) // np.uint16(255)).astype(np.uint8)
+    mixed = front * share + np.uint16(back) * (np.uint16(255) - share) + np.uint16(128)
+    # x / 255 without a division, exact for products of two bytes; fits 16 bits.
+    rounded: np.ndarray = ((mixed + (mixed >> 8)) >> 8).astype(np.uint8)
     return rounded
 
 
 def _place(values: np.ndarray, alpha: np.ndarray, ratio: float, pad_value: int) -> np.ndarray:
-    rows, columns = np.nonzero(alpha > 0)
-    crop = values[rows.min() : rows.max(), columns.min() : columns.max()]
+    seen = alpha > 0
+    rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
+    crop = values[rows[0] : rows[-1], columns[0] : columns[-1]]
     side = max(crop.shape[:2])
     square = _pad(crop, side, pad_value)
     return _pad(square, int(side / ratio), pad_value)
