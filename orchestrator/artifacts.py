@@ -24,7 +24,13 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from orchestrator.errors import OutputError, ProtocolError, RunLockedError, RunRecordError
-from orchestrator.files import sync_and_digest, sync_folder, write_atomic, write_json
+from orchestrator.files import (
+    digest_file,
+    sync_and_digest,
+    sync_folder,
+    write_atomic,
+    write_json,
+)
 from orchestrator.manifest import FileRecord, Manifest
 from orchestrator.protocol import Part
 from stages.common import codec
@@ -136,7 +142,8 @@ class RunDirectory:
             raise ProtocolError(f"{part.file}: the frame is missing or has another size")
         content = frames[part.frame]
         if part.file.endswith(".npy"):
-            codec.check_header(spec, io.BytesIO(bytes(content[:512])))
+            header = io.BytesIO(bytes(content[:512]))
+            codec.check_header(spec, part.file, header, part.size)
         write_atomic(folder / part.file, content, durable=False)
 
     def _accept_temp(self, folder: Path, spec: ArtifactSpec, part: Part) -> None:
@@ -147,7 +154,7 @@ class RunDirectory:
             raise ProtocolError(f"{part.file}: the file is missing or has another size")
         if part.file.endswith(".npy"):
             with temp.open("rb") as stream:
-                codec.check_header(spec, stream)
+                codec.check_header(spec, part.file, stream, part.size)
         temp.replace(folder / part.file)
 
     def make_durable(
@@ -166,13 +173,17 @@ class RunDirectory:
         return done
 
     def intact(self, node: str) -> str:
-        """"" when all files of a finished node are there and unchanged, else what is wrong."""
+        """ "" when all files of a finished node are there and unchanged, else what is wrong."""
         for records in self.manifest.nodes[node].artifacts.values():
             for record in records:
                 path = self.path / node / record.file
                 if not path.is_file():
                     return f"{record.file} is gone"
-                if path.stat().st_size != record.size or sync_and_digest(path) != record.digest:
+                try:
+                    same = path.stat().st_size == record.size and digest_file(path) == record.digest
+                except OSError as error:
+                    return f"{record.file} cannot be read ({error.strerror or error})"
+                if not same:
                     return f"{record.file} was changed"
         return ""
 
@@ -213,5 +224,3 @@ def _as_output_error(path: Path) -> Iterator[None]:
             f"cannot write to {path}: {error.strerror or error}",
             "choose another --output, or free disk space",
         ) from error
-
-

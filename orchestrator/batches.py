@@ -147,9 +147,15 @@ def load(path: Path, warm: bool = True) -> Batch:
         kept = data["options"]
         config_file = Path(kept["config_file"]) if kept["config_file"] else None
         options = Options(
-            kept["profile"], config_file, tuple(kept["sets"]), kept["seed"], kept["until"],
-            None, kept["device"], warm,
-        )  # fmt: skip
+            kept["profile"],
+            config_file,
+            tuple(kept["sets"]),
+            kept["seed"],
+            kept["until"],
+            None,
+            kept["device"],
+            warm,
+        )
         pictures = {str(name): Path(picture) for name, picture in data["pictures"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunRecordError(f"{path / BATCH_FILE} cannot be read: {error}") from error
@@ -233,6 +239,9 @@ def iter_rows(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, ...]]:
     for outcome in outcomes:
         row = outcome.row()
         yield (
-            outcome.name, outcome.state, f"{row['compute_seconds']:.2f}",
-            str(row["mesh"]), outcome.error or str(row["degraded"]),
-        )  # fmt: skip
+            outcome.name,
+            outcome.state,
+            f"{row['compute_seconds']:.2f}",
+            str(row["mesh"]),
+            outcome.error or str(row["degraded"]),
+        )

@@ -1,7 +1,7 @@
 """Cache keys, and finding finished nodes of earlier runs by them.
 
-A node's key is a digest of its stage, version, params, seed and the contents of its inputs, so equal
-keys mean equal outputs. An index beside the runs (<outputs>/.cache/<key>.json) names the run that
+A node's key is a digest of its stage, version, params, seed and the contents of its inputs, so
+equal keys mean equal outputs. An index beside the runs (<outputs>/.cache/<key>.json) names the run that
 holds them; the files themselves stay in their run directory.
 """
 
@@ -28,7 +28,8 @@ def node_key(node: Node, seed: int, run: RunDirectory) -> str:
         if source.node == INPUT:
             inputs[name] = [run.manifest.input.digest]
         else:
-            records = run.manifest.nodes[source.node].artifacts[source.artifact]
+            # An optional output may be missing; its reader does without it.
+            records = run.manifest.nodes[source.node].artifacts.get(source.artifact, [])
             inputs[name] = [record.digest for record in records]
     rung = node.config.attempts[0]
     return digest_bytes(

@@ -7,6 +7,7 @@ error that names the nearest valid key. `Settings` remembers for every value whe
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator.errors import ConfigError, UnknownNameError
 from stages.contract import Stage
-from stages.registry import BrokenStage, UnknownStage, stage_class
+from stages.registry import BrokenStageError, UnknownStageError, stage_class
 
 _HERE = Path(__file__).resolve().parent
 DEFAULT = "default"
 EMPTY = "none"
+RESERVED_NAMES = frozenset({"input", "result", "runtime", "seed"})
+"""A node of such a name would collide with a folder, the user's input or a --set path."""
+_NODE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
 class _Strict(BaseModel):
@@ -56,10 +60,14 @@ class Runtime(_Strict):
     """How processes are run; none of it changes a result."""
 
     heartbeat_interval: float = Field(1.0, gt=0, le=60, description="seconds between heartbeats")
-    heartbeat_timeout: float = Field(60.0, gt=0, description="silence after which a child is killed")
+    heartbeat_timeout: float = Field(
+        60.0, gt=0, description="silence after which a child is killed"
+    )
     stop_grace: float = Field(2.0, ge=0, description="seconds from SIGTERM to SIGKILL")
     cpu_slots: int = Field(2, ge=1, description="CPU stages that compute at the same time")
-    threads: int = Field(0, ge=0, description="CPU threads a stage; 0: cores / cpu_slots in a batch")
+    threads: int = Field(
+        0, ge=0, description="CPU threads a stage; 0: cores / cpu_slots in a batch"
+    )
     prefetch: bool = Field(True, description="start the next stage's process ahead of time")
     inline_max_bytes: int = Field(1 << 20, ge=0, description="larger files the child writes itself")
     vram_tolerance_mib: int = Field(64, ge=0, description="rest that counts as released")
@@ -107,7 +115,7 @@ class Settings:
 
 
 def config_folder() -> Path:
-    """Where the shipped profiles lie: beside the package in a checkout, inside it when installed."""
+    """Where the profiles lie: beside the package in a checkout, inside it when installed."""
     checkout = _HERE.parent / "configs"
     return checkout if checkout.is_dir() else _HERE / "configs"
 
@@ -133,8 +141,7 @@ def load(profile: str, user_file: Path | None = None, sets: Sequence[str] = ()) 
         layer = _read_yaml(user_file)
         layer.pop("profile", None)
         _merge(merged, layer, f"file {user_file.name}", sources)
-    for text in sets:
-        _merge(merged, _parse_set(text, merged), f"--set {text}", sources)
+    _apply_sets(merged, sets, sources)
     return Settings(_validate(merged), profile, sources)
 
 
@@ -144,8 +151,7 @@ def from_record(
     """The settings that a manifest recorded, with new `--set`s on top."""
     merged = json.loads(json.dumps(data))
     known = dict(sources)
-    for text in sets:
-        _merge(merged, _parse_set(text, merged), f"--set {text}", known)
+    _apply_sets(merged, sets, known)
     return Settings(_validate(merged), name, known)
 
 
@@ -161,9 +167,9 @@ def node_stage(name: str, node: NodeConfig) -> type[Stage]:
     """The stage class of a node. Raises `UnknownNameError` or `ConfigError`."""
     try:
         return stage_class(node.stage)
-    except UnknownStage as error:
+    except UnknownStageError as error:
         raise UnknownNameError("stage", node.stage, error.known, f"node {name}") from error
-    except BrokenStage as error:
+    except BrokenStageError as error:
         raise ConfigError(f"node {name}: {error}", "reinstall the package it comes from") from error
 
 
@@ -185,7 +191,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: 2026-13-45 is no date
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
     if data is None:
         return {}
@@ -195,7 +201,11 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _merge(
-    base: dict[str, Any], layer: Mapping[str, Any], source: str, sources: dict[str, str], at: str = ""
+    base: dict[str, Any],
+    layer: Mapping[str, Any],
+    source: str,
+    sources: dict[str, str],
+    at: str = "",
 ) -> None:
     """Deep-merge `layer` into `base`; mappings merge, anything else replaces."""
     for key, value in layer.items():
@@ -207,15 +217,23 @@ def _merge(
             sources[path] = source
 
 
+def _apply_sets(merged: dict[str, Any], sets: Sequence[str], sources: dict[str, str]) -> None:
+    _check_layout(merged)
+    for text in sets:
+        _merge(merged, _parse_set(text, merged), f"--set {text}", sources)
+
+
 def _parse_set(text: str, merged: Mapping[str, Any]) -> dict[str, Any]:
     """`isomer.target_faces=5000` -> a layer. The first word is a node, or seed, or runtime."""
     path, equals, raw = text.partition("=")
     keys = path.strip().split(".")
     if not equals or not all(keys):
-        raise ConfigError(f'--set "{text}": expected NODE.PARAM=VALUE', "e.g. --set isomer.radius=4.2")
+        raise ConfigError(
+            f'--set "{text}": expected NODE.PARAM=VALUE', "e.g. --set isomer.radius=4.2"
+        )
     try:
         value = yaml.safe_load(raw)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f'--set "{text}": the value is not valid YAML') from error
     nodes = merged.get("nodes", {})
     if keys[0] in nodes:
@@ -233,8 +251,10 @@ def _parse_set(text: str, merged: Mapping[str, Any]) -> dict[str, Any]:
 def _node_path(name: str, node: Mapping[str, Any], keys: list[str], text: str) -> list[str]:
     """A stage's param wins over a field of the node with the same name."""
     if not keys:
-        raise ConfigError(f'--set "{text}": which param of {name}?', f"try --set {name}.PARAM=VALUE")
-    cls = node_stage(name, NodeConfig.model_validate({"stage": node.get("stage", "")})).Params
+        raise ConfigError(
+            f'--set "{text}": which param of {name}?', f"try --set {name}.PARAM=VALUE"
+        )
+    cls = node_stage(name, NodeConfig(stage=str(node.get("stage", "")))).Params
     if keys[0] in cls.model_fields:
         return ["params", *keys]
     if keys[0] in NodeConfig.model_fields:
@@ -244,15 +264,7 @@ def _node_path(name: str, node: Mapping[str, Any], keys: list[str], text: str) -
 
 
 def _validate(merged: Mapping[str, Any]) -> Profile:
-    _check_keys(merged, Profile, "")
-    nodes = merged.get("nodes") or {}
-    if not isinstance(nodes, dict):
-        raise ConfigError("nodes: expected a mapping of node names")
-    for name, node in nodes.items():
-        _check_keys(node, NodeConfig, f"nodes.{name}")
-        for attempt in node.get("attempts") or []:
-            _check_keys(attempt, Attempt, f"nodes.{name}.attempts")
-    _check_keys(merged.get("runtime") or {}, Runtime, "runtime")
+    _check_layout(merged)
     try:
         profile = Profile.model_validate(merged)
     except ValidationError as error:
@@ -261,6 +273,28 @@ def _validate(merged: Mapping[str, Any]) -> Profile:
         for attempt in [None, *config.attempts]:
             params_of(name, config, attempt)
     return profile
+
+
+def _check_layout(merged: Mapping[str, Any]) -> None:
+    """Mappings where mappings belong, known keys, usable node names; values come later."""
+    _check_keys(merged, Profile, "")
+    nodes = merged.get("nodes", {})
+    if not isinstance(nodes, Mapping):
+        raise ConfigError("nodes: expected a mapping of node names")
+    for name, node in nodes.items():
+        if not _NODE_NAME.fullmatch(str(name)) or str(name).lower() in RESERVED_NAMES:
+            raise ConfigError(
+                f'nodes: "{name}" cannot be the name of a node',
+                "letters, digits, - and _, a letter first; not one of "
+                + ", ".join(sorted(RESERVED_NAMES)),
+            )
+        _check_keys(node, NodeConfig, f"nodes.{name}")
+        attempts = node.get("attempts", [])
+        if not isinstance(attempts, list):
+            raise ConfigError(f"nodes.{name}.attempts: expected a list of rungs")
+        for attempt in attempts:
+            _check_keys(attempt, Attempt, f"nodes.{name}.attempts")
+    _check_keys(merged.get("runtime", {}), Runtime, "runtime")
 
 
 def _check_keys(data: object, model: type[BaseModel], where: str) -> None:

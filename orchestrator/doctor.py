@@ -75,7 +75,9 @@ def _python() -> Check:
     version = ".".join(map(str, sys.version_info[:3]))
     if (3, 11) <= sys.version_info[:2] <= (3, 14):
         return Check("python", "ok", version)
-    return Check("python", "fail", version, "use Python 3.11 to 3.14: the wheels are made for these")
+    return Check(
+        "python", "fail", version, "use Python 3.11 to 3.14: the wheels are made for these"
+    )
 
 
 def _packages() -> Check:
@@ -90,9 +92,11 @@ def _driver(monitor: GpuMonitor) -> Check:
     if monitor.driver:
         return Check("driver", "ok", f"NVIDIA {monitor.driver}")
     return Check(
-        "driver", "warn", monitor.why_not,
+        "driver",
+        "warn",
+        monitor.why_not,
         "without an NVIDIA driver only profiles for the CPU run (sketch)",
-    )  # fmt: skip
+    )
 
 
 def _gpus(monitor: GpuMonitor) -> Iterator[Check]:
@@ -100,9 +104,11 @@ def _gpus(monitor: GpuMonitor) -> Iterator[Check]:
         text = f"{gpu.name}: {gpu.free / 2**30:.1f} of {gpu.total / 2**30:.1f} GiB free"
         roomy = gpu.free > 0.8 * gpu.total
         yield Check(
-            f"cuda:{gpu.index}", "ok" if roomy else "warn", text,
+            f"cuda:{gpu.index}",
+            "ok" if roomy else "warn",
+            text,
             "" if roomy else "other programs hold memory on this card: nvidia-smi lists them",
-        )  # fmt: skip
+        )
 
 
 def _probe(code: str) -> tuple[dict[str, object], str]:
@@ -111,9 +117,14 @@ def _probe(code: str) -> tuple[dict[str, object], str]:
     environment.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     try:
         done = subprocess.run(
-            [sys.executable, "-c", code], env=environment, capture_output=True, text=True,
-            timeout=_CHILD_SECONDS, check=False, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+            [sys.executable, "-c", code],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=_CHILD_SECONDS,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
     except subprocess.TimeoutExpired:
         return {}, f"no answer in {_CHILD_SECONDS:.0f} s"
     if done.returncode == 0 and done.stdout.strip():
@@ -132,9 +143,11 @@ def _torch(has_gpu: bool) -> Check:
         return Check("torch", "ok", f"{text}, sees {answer['device']}")
     if has_gpu:
         return Check(
-            "torch", "fail", f"{text}, but it sees no GPU",
+            "torch",
+            "fail",
+            f"{text}, but it sees no GPU",
             "the driver may be older than torch's CUDA: update it, or install torch for yours",
-        )  # fmt: skip
+        )
     return Check("torch", "ok", f"{text}, no GPU to use")
 
 
@@ -155,7 +168,9 @@ def _warm_start() -> Check:
     reason = warm.supported()
     if not reason:
         return Check("warm starts", "ok", "fork from a template")
-    return Check("warm starts", "warn", reason, "nothing to do: processes start cold, seconds slower")
+    return Check(
+        "warm starts", "warn", reason, "nothing to do: processes start cold, seconds slower"
+    )
 
 
 def _ram() -> Check:

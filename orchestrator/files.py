@@ -1,4 +1,4 @@
-"""Writing files so that a crash at any moment leaves the old content or the new, never a mixture."""
+"""Writing files so that a crash at any moment leaves the old content or the new, never a mix."""
 
 from __future__ import annotations
 
@@ -53,10 +53,16 @@ def sync_folder(folder: Path) -> None:
 
 
 def sync_and_digest(path: Path) -> str:
-    """fsync a finished file and return its content digest ("blake2b:...")."""
-    digest = hashlib.blake2b(digest_size=16)
+    """fsync a finished file and return its `digest_file`."""
     with path.open("rb+") as stream:
         os.fsync(stream.fileno())
+    return digest_file(path)
+
+
+def digest_file(path: Path) -> str:
+    """The content digest of a file ("blake2b:...")."""
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as stream:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
     return f"blake2b:{digest.hexdigest()}"

@@ -6,6 +6,7 @@ before it was started? Without NVML nothing is claimed: the verdict is "not meas
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ Verdict = Literal["released", "held", "not measurable", "no gpu used"]
 
 @dataclass(frozen=True)
 class Gpu:
-    """One card. index is NVML's; memory in bytes."""
+    """One card. index is NVML's; memory in bytes, 0 where the driver does not tell."""
 
     index: int
     name: str
@@ -55,6 +56,7 @@ class GpuMonitor:
 
     def __init__(self) -> None:
         self._handles: list[Any] = []
+        self._uuids: list[str] = []
         self.why_not = ""
         self.driver = ""
         try:
@@ -64,7 +66,9 @@ class GpuMonitor:
             self._nvml = pynvml
             self.driver = str(pynvml.nvmlSystemGetDriverVersion())
             count = pynvml.nvmlDeviceGetCount()
-            self._handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(count)]
+            handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(count)]
+            self._uuids = [str(pynvml.nvmlDeviceGetUUID(handle)) for handle in handles]
+            self._handles = handles
             if not self._handles:
                 self.why_not = "the driver lists no GPU"
         except ImportError:
@@ -73,26 +77,28 @@ class GpuMonitor:
             self.why_not = f"NVML: {error}"
 
     def gpus(self) -> list[Gpu]:
-        """All cards that NVML lists and CUDA_VISIBLE_DEVICES (when numeric) leaves visible."""
+        """All cards that NVML lists and CUDA_VISIBLE_DEVICES leaves visible."""
         found = []
-        for index in visible_indices(len(self._handles), os.environ.get("CUDA_VISIBLE_DEVICES")):
+        for index in visible_indices(self._uuids, os.environ.get("CUDA_VISIBLE_DEVICES")):
             handle = self._handles[index]
-            memory = self._nvml.nvmlDeviceGetMemoryInfo(handle)
-            found.append(
-                Gpu(
-                    index,
-                    str(self._nvml.nvmlDeviceGetName(handle)),
-                    str(self._nvml.nvmlDeviceGetUUID(handle)),
-                    int(memory.total),
-                    int(memory.used),
-                )
-            )
+            name, total, used = "unknown card", 0, 0
+            # A lost card answers nothing; one that shares the CPU's memory does not count its own.
+            with contextlib.suppress(Exception):
+                name = str(self._nvml.nvmlDeviceGetName(handle))
+                memory = self._nvml.nvmlDeviceGetMemoryInfo(handle)
+                total, used = int(memory.total), int(memory.used)
+            found.append(Gpu(index, name, self._uuids[index], total, used))
         return found
+
+    def _handle(self, index: int) -> Any:
+        if index < 0:
+            raise IndexError("NVML does not know this card")
+        return self._handles[index]
 
     def used(self, index: int) -> int:
         """Bytes in use on a card, -1 when it cannot be read."""
         try:
-            return int(self._nvml.nvmlDeviceGetMemoryInfo(self._handles[index]).used)
+            return int(self._nvml.nvmlDeviceGetMemoryInfo(self._handle(index)).used)
         except Exception:  # the driver can fail under a running program
             return -1
 
@@ -103,7 +109,7 @@ class GpuMonitor:
         is the only witness.
         """
         try:
-            rows = self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handles[index])
+            rows = self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle(index))
         except Exception:
             return -1
         return sum(int(row.usedGpuMemory or 0) for row in rows if row.pid in pids)
@@ -111,24 +117,28 @@ class GpuMonitor:
     def lists(self, index: int, pid: int) -> bool:
         """Whether NVML still lists the process on the card."""
         try:
-            rows = self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handles[index])
+            rows = self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle(index))
         except Exception:
             return False
         return any(row.pid == pid for row in rows)
 
 
-def visible_indices(count: int, visible: str | None) -> list[int]:
-    """Indices of cards that CUDA_VISIBLE_DEVICES leaves; UUID lists are left to CUDA itself."""
-    if visible is None:
-        return list(range(count))
-    entries = [entry.strip() for entry in visible.split(",") if entry.strip()]
-    if any(not entry.lstrip("-").isdigit() for entry in entries):
-        return list(range(count))
+def visible_indices(uuids: Sequence[str], visible: str | None) -> list[int]:
+    """Indices of the cards that CUDA_VISIBLE_DEVICES leaves, by number or (begun) UUID.
+
+    Slices of a card (MIG) are left to CUDA itself.
+    """
+    if visible is None or "MIG-" in visible:
+        return list(range(len(uuids)))
     chosen: list[int] = []
-    for entry in entries:
-        if not 0 <= int(entry) < count:  # CUDA ignores everything behind an invalid entry
+    for entry in (part.strip() for part in visible.split(",")):
+        if entry.isascii() and entry.isdigit():
+            named = [int(entry)] if int(entry) < len(uuids) else []
+        else:
+            named = [i for i, uuid in enumerate(uuids) if entry and uuid.startswith(entry)]
+        if len(named) != 1:  # CUDA ignores everything behind an invalid entry
             break
-        chosen.append(int(entry))
+        chosen += named
     return chosen
 
 
@@ -154,7 +164,8 @@ class Ledger:
         """Note what the process holds now; where NVML hides pids, what the card gained."""
         held = self._monitor.process_memory(self._index, [pid])
         if held <= 0 and self.before >= 0:
-            held = max(0, self._monitor.used(self._index) - self.before)
+            used = self._monitor.used(self._index)
+            held = max(0, used - self.before) if used >= 0 else -1
         self.peak = max(self.peak, held)
         return held
 

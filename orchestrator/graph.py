@@ -76,12 +76,19 @@ class Graph:
             raise UnknownNameError("node", name, self.nodes)
         return self.nodes[name]
 
+    def upstream(self, name: str) -> set[str]:
+        """Nodes of this graph that `name` reads from directly.
+
+        A part of a profile's graph takes what its nodes read from elsewhere as given.
+        """
+        return self.nodes[name].upstream & set(self.nodes)
+
     def ancestors(self, name: str) -> set[str]:
         """All nodes that `name` depends on, itself left out."""
         found: set[str] = set()
         waiting = [name]
         while waiting:
-            for parent in self.nodes[waiting.pop()].upstream - found:
+            for parent in self.upstream(waiting.pop()) - found:
                 found.add(parent)
                 waiting.append(parent)
         return found

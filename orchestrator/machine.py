@@ -12,9 +12,18 @@ from orchestrator import __version__
 from orchestrator.gpu import GpuMonitor
 
 PACKAGES = (
-    "torch", "diffusers", "transformers", "easypytorch3d", "numpy", "scipy", "numba",
-    "opencv-python-headless", "pyzmq", "msgpack", "trimesh",
-)  # fmt: skip
+    "torch",
+    "diffusers",
+    "transformers",
+    "easypytorch3d",
+    "numpy",
+    "scipy",
+    "numba",
+    "opencv-python-headless",
+    "pyzmq",
+    "msgpack",
+    "trimesh",
+)
 
 
 def cores() -> int:

@@ -41,18 +41,22 @@ def predict(
 def _look_up(
     node: Node, known: RunDirectory, seed: int, cache: CacheIndex | None, settled: dict[str, bool]
 ) -> tuple[bool, str]:
-    computed = [name for name in sorted(node.upstream) if not settled.get(name, False)]
+    computed = [name for name in sorted(node.upstream) if not settled.get(name, True)]
     if computed:
         return False, f"reads from {', '.join(computed)}, which will run"
     key = node_key(node, seed, known)
     record = known.manifest.nodes.get(node.name, NodeRecord())
+    damage = ""
     if record.state == "done" and record.key == key:
         damage = known.intact(node.name)
-        return not damage, damage or "done in this run"
+        if not damage:
+            return True, "done in this run"
     hit: Hit | None = cache.find(key) if cache is not None else None
     if hit is not None:
         known.manifest.nodes[node.name] = hit.run.manifest.nodes[hit.node]
         return True, f"same inputs and params as in {hit.run.path}"
+    if damage:
+        return False, damage
     if record.state == "done":
         return False, "its params, seed, stage version or inputs changed"
     return False, "no finished run has these inputs and params"

@@ -177,9 +177,16 @@ class ProcessHub:
             started,
         ).save(connection)
         process = StageProcess(
-            identity, stage, token, connection, log, environment,
-            warm=not self.cold_reason, started=started, cold_reason=self.cold_reason,
-        )  # fmt: skip
+            identity,
+            stage,
+            token,
+            connection,
+            log,
+            environment,
+            warm=not self.cold_reason,
+            started=started,
+            cold_reason=self.cold_reason,
+        )
         self._processes[identity] = process
         if self._template is not None and not self.cold_reason:
             self._awaiting_fork[str(connection)] = process
@@ -198,13 +205,18 @@ class ProcessHub:
         try:
             with process.log.open("ab") as stream:
                 popen = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream,
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=stream,
+                    stderr=stream,
                     env={**warm.child_environment(), **process.environment},
                     start_new_session=True,
-                )  # fmt: skip
+                )
         except OSError as error:
             self._processes.pop(process.identity, None)
-            raise StageProcessError(f"cannot start a process for {process.stage}: {error}") from error
+            raise StageProcessError(
+                f"cannot start a process for {process.stage}: {error}"
+            ) from error
         process.popen = popen
         process.pid = popen.pid
         if hasattr(os, "pidfd_open"):
@@ -222,7 +234,7 @@ class ProcessHub:
         """
         if any(p.popen is not None and p.pidfd < 0 for p in self._processes.values()):
             timeout = min(timeout, _POLL_SECONDS)
-        self._poller.poll(max(0.0, timeout) * 1000.0)
+        self._poller.poll(int(max(0.0, timeout) * 1000.0))
         endings = self._read_template() + self._reap_cold()
         events = self._drain()
         for process in endings:

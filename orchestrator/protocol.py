@@ -11,10 +11,10 @@ msgpack and no more.
 
 from __future__ import annotations
 
+import reprlib
 import types
 import typing
 from dataclasses import dataclass, field, fields
-from functools import cache
 from typing import Any, TypeAlias, TypeVar
 
 import msgpack
@@ -133,6 +133,9 @@ class Exit:
 
 Message: TypeAlias = Hello | Ready | Progress | Heartbeat | Done | Failed | Load | Run | Exit
 _TYPES: dict[str, type[Any]] = {cls.__name__.lower(): cls for cls in typing.get_args(Message)}
+_HINTS: dict[type[Any], dict[str, Any]] = {
+    cls: typing.get_type_hints(cls) for cls in (*_TYPES.values(), Part)
+}
 _T = TypeVar("_T")
 
 
@@ -149,9 +152,9 @@ def decode(data: bytes) -> Message:
         body = msgpack.unpackb(data, raw=False, strict_map_key=True)
     except (msgpack.UnpackException, ValueError) as error:
         raise ProtocolError(f"not a msgpack message ({type(error).__name__})") from error
-    if not isinstance(body, dict) or body.get("type") not in _TYPES:
-        raise ProtocolError(f"not a known message: {str(body)[:80]}")
-    kind = body.pop("type")
+    kind = body.pop("type", None) if isinstance(body, dict) else None
+    if not isinstance(kind, str) or kind not in _TYPES:
+        raise ProtocolError(f"not a known message: type {reprlib.repr(kind)}")
     message: Message = _build(_TYPES[kind], body, kind)
     return message
 
@@ -166,18 +169,13 @@ def _plain(value: Any) -> Any:
     return value
 
 
-@cache
-def _hints(cls: type[Any]) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
-
-
 def _build(cls: type[_T], body: object, where: str) -> _T:
     if not isinstance(body, dict):
         raise ProtocolError(f"{where}: expected a map, got {type(body).__name__}")
-    hints = _hints(cls)
+    hints = _HINTS[cls]
     surplus = set(body) - set(hints)
     if surplus:
-        raise ProtocolError(f"{where}: unknown field {sorted(surplus)[0]!r}")
+        raise ProtocolError(f"{where}: unknown field {min(map(str, surplus))!r}")
     values = {name: _coerce(body[name], hints[name], f"{where}.{name}") for name in body}
     try:
         return cls(**values)
@@ -195,7 +193,9 @@ def _coerce(value: object, hint: Any, where: str) -> Any:
             raise ProtocolError(f"{where}: expected {origin.__name__}, got {type(value).__name__}")
         item = typing.get_args(hint)[-1]
         if isinstance(value, dict):
-            return {str(key): _coerce(entry, item, f"{where}.{key}") for key, entry in value.items()}
+            if not all(isinstance(key, str) for key in value):
+                raise ProtocolError(f"{where}: expected names as keys")
+            return {key: _coerce(entry, item, f"{where}.{key}") for key, entry in value.items()}
         return [_coerce(entry, item, where) for entry in typing.cast("list[object]", value)]
     if isinstance(hint, type) and hasattr(hint, "__dataclass_fields__"):
         return _build(hint, value, where)

@@ -101,7 +101,17 @@ def _row_tiles(png: Path) -> list[Image.Image]:
     return [image.crop((c * side, 0, (c + 1) * side, side)) for c in range(4)]
 
 
-TABLE_HEADER = ("node", "state", "on", "wall s", "load s", "compute s", "peak RSS", "VRAM", "memory")
+TABLE_HEADER = (
+    "node",
+    "state",
+    "on",
+    "wall s",
+    "load s",
+    "compute s",
+    "peak RSS",
+    "VRAM",
+    "memory",
+)
 
 
 def table_rows(run: RunDirectory) -> list[tuple[str, ...]]:
@@ -115,7 +125,11 @@ def _table_row(name: str, record: NodeRecord) -> tuple[str, ...]:
     if not record.attempts:
         return (name, record.state, *("",) * (len(TABLE_HEADER) - 2))
     last = record.attempts[-1]
-    state = record.state if len(record.attempts) == 1 else f"{record.state} (attempt {len(record.attempts)})"
+    state = (
+        record.state
+        if len(record.attempts) == 1
+        else f"{record.state} (attempt {len(record.attempts)})"
+    )
     if record.degraded:
         state += f", degraded: {record.degraded}"
     if record.state == "failed":
@@ -165,7 +179,9 @@ def summary(run: RunDirectory) -> dict[str, Any]:
         "error": manifest.error,
         "degraded": manifest.degraded,
         "result": {
-            path.name: str(path) for path in sorted(result.glob("*")) if not path.name.startswith(".")
+            path.name: str(path)
+            for path in sorted(result.glob("*"))
+            if not path.name.startswith(".")
         },
         "nodes": {name: _node_summary(record) for name, record in manifest.nodes.items()},
     }

@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -34,6 +33,7 @@ from orchestrator.leases import Card, Leases
 from orchestrator.manifest import AttemptRow, FileRecord
 from orchestrator.process import ProcessHub
 from orchestrator.progress import Observer, RunEvent
+from orchestrator.schedule import Schedule, on_gpu, threads_a_stage
 from orchestrator.session import (
     Gone,
     Happening,
@@ -91,14 +91,8 @@ class Runner:
         self._cancelled = False
         self._signals = StopSignals()
         self._durable = DurableWriter(self._signals.poke)
-        self._threads = self._threads_a_stage()
-
-    def _threads_a_stage(self) -> int:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        if self._runtime.threads:
-            return self._runtime.threads
-        share = self._runtime.cpu_slots if len(self._jobs) > 1 else 1
-        return max(1, (cores or 1) // share)
+        self._schedule = Schedule(graph, list(jobs), self._leases, runtime.prefetch)
+        self._threads = threads_a_stage(runtime, len(jobs))
 
     # ------------------------------------------------------------------ the loop
 
@@ -181,13 +175,15 @@ class Runner:
             return
         for job in self._jobs.values():
             for name, node in self._graph.nodes.items():
-                if job.nodes[name].standing == "waiting" and job.standing(node.upstream) <= {"done"}:
+                if job.nodes[name].standing == "waiting" and job.standing(
+                    self._graph.upstream(name)
+                ) <= {"done"}:
                     self._settle(job, node)
 
     def _settle(self, job: Job, node: Node) -> None:
         """A node's inputs are there: is its output there too?"""
         progress = job.nodes[node.name]
-        inputs_fresh = any(job.nodes[name].fresh for name in node.upstream)
+        inputs_fresh = any(job.nodes[name].fresh for name in self._graph.upstream(node.name))
         # With a fresh input nothing can be known of the key until that is digested, which would
         # make this node wait for the disk; and its key is new anyway.
         if not inputs_fresh and node.name not in job.force and self._reuse(job, node):
@@ -215,84 +211,45 @@ class Runner:
         """Give every ready job a process, and processes their cards, loads and jobs."""
         if self._stopping:
             return
-        for node in self._graph.nodes.values():
-            self._fall_without_card(node)
-            self._start_sessions(node)
+        self._fall_without_card()
+        for node, rung in self._schedule.processes_to_start(self._sessions):
+            self._start_session(node, rung)
         for session in self._sessions:
             self._lease_and_load(session)
             if session.state == "idle":
                 self._feed(session)
 
-    def _ready(self, node: str, rung: int) -> list[Job]:
-        return [
-            job
-            for job in self._jobs.values()
-            if job.nodes[node].standing == "ready" and job.nodes[node].rung == rung
-        ]
-
-    def _fall_without_card(self, node: Node) -> None:
+    def _fall_without_card(self) -> None:
         """A GPU rung on a machine without a card fails at once, without a process."""
-        for rung, attempt in enumerate(node.config.attempts):
-            if attempt.device == "cuda" and not self._leases.cards:
-                why = self._monitor.why_not or "no GPU may be used (--device)"
-                failure = StageFailure("gpu_unavailable", why, "run `kiss3d-orchestrate doctor`")
-                for job in self._ready(node.name, rung):
-                    row = AttemptRow(rung=rung, device="cuda", started=time.time())
-                    self._fail_attempt(job, node, row, failure)
+        if self._leases.cards:
+            return
+        why = self._monitor.why_not or "no GPU may be used (--device)"
+        failure = StageFailure("gpu_unavailable", why, "run `kiss3d-orchestrate doctor`")
+        for node in self._graph.nodes.values():
+            for rung in range(len(node.config.attempts)):
+                if on_gpu(node, rung):
+                    for job in self._schedule.ready(node.name, rung):
+                        row = AttemptRow(rung=rung, device="cuda", started=time.time())
+                        self._fail_attempt(job, node, row, failure)
 
-    def _start_sessions(self, node: Node) -> None:
-        active = [s for s in self._sessions if s.node.name == node.name and not s.ended]
-        rungs = sorted({job.nodes[node.name].rung for job in self._jobs.values()
-                        if self._wants_process(job, node)})  # fmt: skip
-        for rung in rungs:
-            at_rung = [session for session in active if session.rung == rung]
-            if len(at_rung) < self._sessions_wanted(node, rung) and len(at_rung) == len(active):
-                active += self._start_session(node, rung)
-
-    def _sessions_wanted(self, node: Node, rung: int) -> int:
-        """One process a node; on several cards as many as have jobs to do.
-
-        A GPU process that is only prefetched must be the only one that waits for a card, so that
-        waiting ones do not fill the host's memory.
-        """
-        if not self._on_gpu(node, rung):
-            return 1
-        ready = len(self._ready(node.name, rung))
-        if ready:
-            return min(ready, len(self._leases.cards))
-        waiting = any(
-            self._on_gpu(s.node, s.rung) and s.card is None and not s.ended for s in self._sessions
-        )
-        return 0 if waiting or not self._leases.cards else 1
-
-    def _wants_process(self, job: Job, node: Node) -> bool:
-        """A ready job does; with prefetch also one whose inputs are being computed right now."""
-        progress = job.nodes[node.name]
-        if progress.standing == "ready":
-            return True
-        return (
-            self._runtime.prefetch
-            and progress.standing == "waiting"
-            and job.standing(node.upstream) <= {"done", "running"}
-        )
-
-    @staticmethod
-    def _on_gpu(node: Node, rung: int) -> bool:
-        return node.config.attempts[rung].device == "cuda"
-
-    def _start_session(self, node: Node, rung: int) -> list[Session]:
+    def _start_session(self, node: Node, rung: int) -> None:
         try:
             session = Session(
-                node, rung, self._hub, self._runtime, self._monitor, self._log_path(node),
-                next(iter(self._jobs.values())).run.manifest.seed, self._threads,
-            )  # fmt: skip
+                node,
+                rung,
+                self._hub,
+                self._runtime,
+                self._monitor,
+                self._log_path(node),
+                next(iter(self._jobs.values())).run.manifest.seed,
+                self._threads,
+            )
         except StageProcessError as error:
-            for job in self._ready(node.name, rung):
+            for job in self._schedule.ready(node.name, rung):
                 row = AttemptRow(rung=rung, device="cpu", started=time.time())
                 self._fail_attempt(job, node, row, StageFailure("internal", error.message))
-            return []
+            return
         self._sessions.append(session)
-        return [session]
 
     def _log_path(self, node: Node) -> Path:
         if self._log_folder is not None:
@@ -309,17 +266,19 @@ class Runner:
     def _lease_and_load(self, session: Session) -> None:
         if session.state != "imported":
             return
-        if not self._on_gpu(session.node, session.rung):
+        if not on_gpu(session.node, session.rung):
             session.load(None)
-        elif self._ready(session.node.name, session.rung) and (card := self._leases.take_card()):
+        elif self._schedule.ready(session.node.name, session.rung) and (
+            card := self._leases.take_card()
+        ):
             session.load(card)
 
     def _feed(self, session: Session) -> None:
         """Give an idle session its next job, or let it go when none will come."""
         name = session.node.name
-        ready = self._ready(name, session.rung)
+        ready = self._schedule.ready(name, session.rung)
         if not ready:
-            if not self._may_get_more(session):
+            if not self._schedule.may_get_more(session):
                 session.stop()
             return
         if session.card is None and not self._leases.take_slot():
@@ -331,27 +290,21 @@ class Runner:
         job.run.manifest.nodes[name].state = "running"
         scratch = self._folder / f"{name}-{time.monotonic_ns()}"
         scratch.mkdir()
-        session.run(job.name, self._input_paths(job, session.node), job.run.node_folder(name)
-                    .resolve(), scratch)  # fmt: skip
+        session.run(
+            job.name,
+            self._input_paths(job, session.node),
+            job.run.node_folder(name).resolve(),
+            scratch,
+        )
         self._notify(
-            "started", job, name, rung=session.rung, device=progress.attempt.device,
-            warm=session.process.warm, attempt=len(job.run.manifest.nodes[name].attempts) + 1,
-        )  # fmt: skip
-
-    def _may_get_more(self, session: Session) -> bool:
-        """Whether a job can still become ready for this session without needing its card."""
-        name = session.node.name
-        for job in self._jobs.values():
-            progress = job.nodes[name]
-            if progress.standing != "waiting" or progress.rung != session.rung:
-                continue
-            pending = [
-                n for n in self._graph.ancestors(name) if job.nodes[n].standing != "done"
-            ]
-            on_gpu = any(self._on_gpu(self._graph.nodes[n], job.nodes[n].rung) for n in pending)
-            if session.card is None or not on_gpu:
-                return True
-        return False
+            "started",
+            job,
+            name,
+            rung=session.rung,
+            device=progress.attempt.device,
+            warm=session.process.warm,
+            attempt=len(job.run.manifest.nodes[name].attempts) + 1,
+        )
 
     def _input_paths(self, job: Job, node: Node) -> dict[str, list[str]]:
         paths: dict[str, list[str]] = {}
@@ -388,9 +341,15 @@ class Runner:
                 self._notify("process", None, session.node.name, state=session.state)
             elif isinstance(happening, Progressed):
                 self._notify(
-                    "progress", self._jobs[happening.job], session.node.name, step=happening.step,
-                    total=happening.total, note=happening.note, rss=session.rss, vram=session.vram,
-                )  # fmt: skip
+                    "progress",
+                    self._jobs[happening.job],
+                    session.node.name,
+                    step=happening.step,
+                    total=happening.total,
+                    note=happening.note,
+                    rss=session.rss,
+                    vram=session.vram,
+                )
             elif isinstance(happening, JobDone):
                 self._on_done(session, happening)
             elif isinstance(happening, JobFailed):
@@ -441,9 +400,14 @@ class Runner:
         progress = job.nodes[node.name]
         progress.standing, progress.fresh = "done", True
         self._notify(
-            "done", job, node.name, seconds=row.seconds, rss=row.peak_rss, vram=session.vram,
+            "done",
+            job,
+            node.name,
+            seconds=row.seconds,
+            rss=row.peak_rss,
+            vram=session.vram,
             degraded=record.degraded,
-        )  # fmt: skip
+        )
         self._durable.submit(job, node.name, artifacts)
 
     def _collect_durable(self) -> None:
@@ -462,8 +426,15 @@ class Runner:
                 failure = _storage_failure(error)
                 record.artifacts = {}
                 job.fail(durable.node, failure.message)
-                self._notify("failed", job, durable.node, kind=failure.kind, message=failure.message,
-                             hint=failure.hint, move="end")  # fmt: skip
+                self._notify(
+                    "failed",
+                    job,
+                    durable.node,
+                    kind=failure.kind,
+                    message=failure.message,
+                    hint=failure.hint,
+                    move="end",
+                )
                 continue
             if self._cache is not None and not record.degraded:
                 with contextlib.suppress(OSError):
@@ -491,9 +462,7 @@ class Runner:
             row.peak_rss = session.peak_rss
             self._fail_attempt(job, node, row, happening.failure)
 
-    def _fail_attempt(
-        self, job: Job, node: Node, row: AttemptRow, failure: StageFailure
-    ) -> None:
+    def _fail_attempt(self, job: Job, node: Node, row: AttemptRow, failure: StageFailure) -> None:
         progress = job.nodes[node.name]
         move = recovery.decide(
             failure.kind, progress.rung, max(1, progress.tries), node.config.attempts
@@ -513,9 +482,16 @@ class Runner:
                 progress.standing = "ready"
             job.run.manifest.nodes[node.name].state = "pending"
         self._notify(
-            "failed", job, node.name, kind=failure.kind, message=failure.message,
-            hint=failure.hint, move=str(move), final=move.action == "end", log=row.log,
-        )  # fmt: skip
+            "failed",
+            job,
+            node.name,
+            kind=failure.kind,
+            message=failure.message,
+            hint=failure.hint,
+            move=str(move),
+            final=move.action == "end",
+            log=row.log,
+        )
         with contextlib.suppress(OSError):  # a full disk is being reported already
             job.run.save()
 
@@ -527,9 +503,13 @@ class Runner:
             row.vram = release.as_row()
             job.unsaved = job.unsaved or session.card is not None
         self._notify(
-            "gone", None, session.node.name, pid=session.process.pid,
-            exit=session.process.exit_code, released=release.verdict,
-        )  # fmt: skip
+            "gone",
+            None,
+            session.node.name,
+            pid=session.process.pid,
+            exit=session.process.exit_code,
+            released=release.verdict,
+        )
 
     def _notify(self, kind: str, job: Job | None, node: str, /, **fields: Any) -> None:
         jobs = [job] if job is not None else list(self._jobs.values())[:1]

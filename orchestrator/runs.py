@@ -313,16 +313,17 @@ def plan(prepared: Prepared, source: Path, output: Path | None) -> list[PlanRow]
 
 
 def finish_one(
-    prepared: Prepared, run: RunDirectory, observer: Observer, cache: CacheIndex | None,
+    prepared: Prepared,
+    run: RunDirectory,
+    observer: Observer,
+    cache: CacheIndex | None,
     only: str | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Execute one locked run; failure is raised with what to do next."""
     try:
         jobs = execute(prepared, [(run.path.name, run)], observer, cache, only=only)
     except InterruptedRunError as error:
-        raise InterruptedRunError(
-            error.message, f"kiss3d-orchestrate resume {run.path}"
-        ) from error
+        raise InterruptedRunError(error.message, f"kiss3d-orchestrate resume {run.path}") from error
     if not jobs[0].succeeded:
         raise failure_of(run)
 
@@ -371,7 +372,7 @@ def prepared_for(run: RunDirectory, options: Options) -> Prepared:
 
 
 def find_runs(root: Path) -> Iterator[RunDirectory]:
-    """All runs below a folder, oldest first; directories without a readable run.json are skipped."""
+    """All runs below a folder, oldest first; what has no readable run.json is skipped."""
     found = []
     for file in root.glob(f"**/{MANIFEST}"):
         with contextlib.suppress(RunRecordError):

@@ -166,9 +166,7 @@ class Session:
             ),
         )
 
-    def run(
-        self, job: str, inputs: Mapping[str, list[str]], folder: Path, scratch: Path
-    ) -> None:
+    def run(self, job: str, inputs: Mapping[str, list[str]], folder: Path, scratch: Path) -> None:
         """Give an idle process its next job."""
         self.job = job
         self._enter("running")

@@ -42,7 +42,7 @@ class TemplateGone:
 
 
 def supported() -> str:
-    """"" where warm starts can work, else the reason why not."""
+    """ "" where warm starts can work, else the reason why not."""
     if sys.platform != "linux":
         # macOS forks unsafely once system frameworks are loaded; Windows has no fork.
         return f"fork is not used on {sys.platform}"
@@ -68,11 +68,22 @@ class WarmTemplate:
         ours, theirs = socket.socketpair()
         with theirs, log.open("ab") as stream:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "stages.template", "--fd", str(theirs.fileno()),
-                 "--parent", str(os.getpid())],
-                stdin=subprocess.DEVNULL, stdout=stream, stderr=stream,
-                env=child_environment(), pass_fds=[theirs.fileno()], start_new_session=True,
-            )  # fmt: skip
+                [
+                    sys.executable,
+                    "-m",
+                    "stages.template",
+                    "--fd",
+                    str(theirs.fileno()),
+                    "--parent",
+                    str(os.getpid()),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                env=child_environment(),
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
         self._channel = ours
         self._buffer = b""
         self._send({"import": list(modules)})

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -58,7 +58,7 @@ class StageError(Exception):
         self.hint = hint
 
 
-class BadInput(StageError):
+class BadInput(StageError):  # noqa: N818 (reads as a fact: raise BadInput)
     """The job's own input cannot be used: retrying would not help, other jobs are unaffected."""
 
     def __init__(self, message: str, hint: str = "") -> None:
@@ -151,22 +151,25 @@ class ArtifactSpec:
             wanted_shape = _format_shape(self.shape)
             raise ContractError(f"{self.name}: expected shape {wanted_shape}, got {got}")
 
+    def mesh_parts(self) -> tuple[ArtifactSpec, ArtifactSpec, ArtifactSpec]:
+        """What a mesh of this name promises of its vertices, faces and colours."""
+        return (
+            ArtifactSpec(f"{self.name}.vertices", "array", "", ("V", 3), "float32"),
+            ArtifactSpec(f"{self.name}.faces", "array", "", ("F", 3), "int32"),
+            ArtifactSpec(f"{self.name}.colors", "array", "", ("V", 3), "uint8"),
+        )
+
     def _check_mesh(self, value: object) -> None:
         import numpy as np
 
         if not isinstance(value, Mesh):
             raise ContractError(f"{self.name}: expected a Mesh, got {_describe(value)}")
-        parts = [
-            ArtifactSpec(f"{self.name}.vertices", "array", "", ("V", 3), "float32"),
-            ArtifactSpec(f"{self.name}.faces", "array", "", ("F", 3), "int32"),
-        ]
-        parts[0].check(value.vertices)
-        parts[1].check(value.faces)
+        vertices, faces, colors = self.mesh_parts()
+        vertices.check(value.vertices)
+        faces.check(value.faces)
         count = len(value.vertices)
         if value.colors is not None:
-            ArtifactSpec(f"{self.name}.colors", "array", "", (count, 3), "uint8").check(
-                value.colors
-            )
+            replace(colors, shape=(count, 3)).check(value.colors)
         if len(value.faces) == 0:
             raise ContractError(f"{self.name}: the mesh has no faces")
         if int(np.min(value.faces)) < 0 or int(np.max(value.faces)) >= count:
@@ -235,7 +238,7 @@ class Stage(ABC):
     Params: ClassVar[type[Params]] = Params
     preload: ClassVar[tuple[str, ...]] = ("numpy",)
 
-    def __init__(self, params: Params) -> None:
+    def __init__(self, params: Any) -> None:
         self.params = params
 
     def load(self, context: Context) -> None:  # noqa: B027 (a stage without a model needs none)

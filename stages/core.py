@@ -22,7 +22,7 @@ from stages.registry import stage_class
 
 @dataclass(frozen=True)
 class OutputFile:
-    """One file of an output: its content in memory, or a finished temporary file beside `folder`."""
+    """One file of an output: its content in memory, or a finished temporary file."""
 
     file: str
     size: int
@@ -101,7 +101,8 @@ class StageCore:
             value = outputs[spec.name]
             spec.check(value)
             files[spec.name] = [
-                self._output_file(folder, name, payload) for name, payload in codec.payloads(spec, value)
+                self._output_file(folder, name, payload)
+                for name, payload in codec.payloads(spec, value)
             ]
             if previews and spec.kind == "image":
                 files[spec.name].append(self._preview(spec, value, folder))

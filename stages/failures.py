@@ -43,11 +43,15 @@ def classify(error: BaseException) -> Failure:
     if any(sign in lower for sign in _NO_GPU):
         return Failure("gpu_unavailable", text, "run `kiss3d-orchestrate doctor`", fatal=True)
     if "out of memory" in lower:
-        return Failure("out_of_memory", text, "choose a smaller size, or a lower rung of the ladder")
+        return Failure(
+            "out_of_memory", text, "choose a smaller size, or a lower rung of the ladder"
+        )
     if any(sign in lower for sign in _CUDA_FAULTS):
         return Failure("gpu_fault", text, "the CUDA context is lost with this process", fatal=True)
     if isinstance(error, ImportError):
         return Failure(
-            "missing_dependency", text, "install what is missing; `kiss3d-orchestrate doctor` checks"
+            "missing_dependency",
+            text,
+            "install what is missing; `kiss3d-orchestrate doctor` checks",
         )
     return Failure("internal", text, "the traceback is in the log of this attempt")

@@ -17,6 +17,7 @@ import faulthandler
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -26,11 +27,15 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestrator import protocol
 from stages.contract import Context
 from stages.core import JobResult, OutputFile, StageCore
 from stages.failures import Failure, classify
+
+if TYPE_CHECKING:
+    import zmq
 
 _PARENT_CHECK_SECONDS = 0.25
 _PR_SET_PDEATHSIG = 1
@@ -133,10 +138,10 @@ class Heart(threading.Thread):
         self._stopping.set()
 
 
-def _connect(connection: Connection, identity: str):  # type: ignore[no-untyped-def]
+def _connect(connection: Connection, identity: str) -> zmq.Socket[bytes]:
     import zmq
 
-    socket = zmq.Context.instance().socket(zmq.DEALER)
+    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
     socket.setsockopt(zmq.IDENTITY, identity.encode())
     socket.setsockopt(zmq.LINGER, 2000)
     socket.connect(connection.endpoint)
@@ -157,9 +162,7 @@ class HostProcess:
 
     def serve(self) -> None:
         self._send(
-            protocol.Hello(
-                self._connection.stage, os.getpid(), protocol.VERSION, self._warm
-            )
+            protocol.Hello(self._connection.stage, os.getpid(), protocol.VERSION, self._warm)
         )
         self._heart.start()
         core: StageCore | None = None
@@ -215,6 +218,8 @@ class HostProcess:
         except BaseException as error:
             self._fail(message.job, error)
             return
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
         self._heart.beat()
         parts, frames = _as_parts(result)
         peaks = dict(self._heart.peaks)

@@ -24,7 +24,7 @@ BUILT_IN = {
 }
 
 
-class UnknownStage(LookupError):
+class UnknownStageError(LookupError):
     """No stage of this name is shipped or registered."""
 
     def __init__(self, name: str) -> None:
@@ -33,7 +33,7 @@ class UnknownStage(LookupError):
         super().__init__(f'unknown stage "{name}"; known: {", ".join(self.known)}')
 
 
-class BrokenStage(ImportError):
+class BrokenStageError(ImportError):
     """A stage is registered, but its module cannot be imported or holds no such class."""
 
 
@@ -49,19 +49,20 @@ def known_stages() -> list[str]:
 def stage_class(name: str) -> type[Stage]:
     """The class behind a stage name.
 
-    Built-in names cannot be taken over by a package. Raises `UnknownStage` or `BrokenStage`.
+    Built-in names cannot be taken over by a package. Raises `UnknownStageError` or
+    `BrokenStageError`.
     """
     if name in BUILT_IN:
         module_name, _, attribute = BUILT_IN[name].partition(":")
     else:
         point = _registered().get(name)
         if point is None:
-            raise UnknownStage(name)
-        module_name, attribute = point.module, point.attr
+            raise UnknownStageError(name)
+        module_name, _, attribute = point.value.partition(":")
     try:
         found = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise BrokenStage(f'stage "{name}" ({module_name}:{attribute}): {error}') from error
+    except Exception as error:  # a package's module may raise anything when it is imported
+        raise BrokenStageError(f'stage "{name}" ({module_name}:{attribute}): {error}') from error
     if not (isinstance(found, type) and issubclass(found, Stage)):
-        raise BrokenStage(f'stage "{name}": {module_name}:{attribute} is not a Stage')
+        raise BrokenStageError(f'stage "{name}": {module_name}:{attribute} is not a Stage')
     return found

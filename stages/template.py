@@ -1,7 +1,7 @@
 """The warm template: imports the heavy libraries once, then forks stage processes.
 
-Started by the parent as `python -m stages.template --fd N`, where N is one end of a socket pair that
-carries JSON lines:
+Started by the parent as `python -m stages.template --fd N`, where N is one end of a socket pair
+that carries JSON lines:
 
     parent -> template   {"import": [module, ...]}
                          {"fork": connection file, "needs": [...], "log": path, "env": {...}}

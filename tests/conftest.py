@@ -38,6 +38,14 @@ def fake_package(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join([*added, os.environ.get("PYTHONPATH", "")])
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep this session's temporary files apart from those of others on the machine."""
+    folder = tmp_path_factory.mktemp("tmp")
+    os.environ["TMPDIR"] = str(folder)
+    tempfile.tempdir = None  # forget the folder that was looked up before
+
+
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
     """After every test: no child process, no private folder, no lock, no half-written file."""
@@ -105,8 +113,14 @@ def kiss3d(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def call(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            command(*arguments), cwd=tmp_path, env=cli_environment(), capture_output=True, text=True,
-            timeout=120, check=False, **options,
-        )  # fmt: skip
+            command(*arguments),
+            cwd=tmp_path,
+            env=cli_environment(),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            **options,
+        )
 
     return call

@@ -18,12 +18,22 @@ if TYPE_CHECKING:
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
 @click.option("--glob", metavar="PATTERN", help='Which files, e.g. "*.png". Default: all pictures.')
 @click.option("--recursive", is_flag=True, help="Look into subdirectories.")
-@click.option("--output", "-o", type=click.Path(path_type=Path), metavar="BATCH_DIR",
-              help="Default: outputs/<DIR>-<time>.")  # fmt: skip
-@click.option("--resume", "go_on", is_flag=True,
-              help="Go on with the batch in --output; new pictures join it.")  # fmt: skip
-@click.option("--keep-going/--fail-fast", default=True, show_default=True,
-              help="After a failed picture.")  # fmt: skip
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    metavar="BATCH_DIR",
+    help="Default: outputs/<DIR>-<time>.",
+)
+@click.option(
+    "--resume",
+    "go_on",
+    is_flag=True,
+    help="Go on with the batch in --output; new pictures join it.",
+)
+@click.option(
+    "--keep-going/--fail-fast", default=True, show_default=True, help="After a failed picture."
+)
 @common.settings_options
 @click.option("--until", metavar="NODE", help="Stop after this node.")
 @common.device_options

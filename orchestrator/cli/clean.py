@@ -15,11 +15,18 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("root", type=click.Path(path_type=Path), default=Path("outputs"))
-@click.option("--older-than", "days", type=click.FloatRange(0), default=0.0, metavar="DAYS",
-              help="Only runs begun more than DAYS ago.")  # fmt: skip
+@click.option(
+    "--older-than",
+    "days",
+    type=click.FloatRange(0),
+    default=0.0,
+    metavar="DAYS",
+    help="Only runs begun more than DAYS ago.",
+)
 @click.option("--failed", is_flag=True, help="Only runs that are not done.")
-@click.option("--intermediate", is_flag=True,
-              help="Keep result/ and run.json, remove the nodes' artifacts.")  # fmt: skip
+@click.option(
+    "--intermediate", is_flag=True, help="Keep result/ and run.json, remove the nodes' artifacts."
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def clean(root: Path, days: float, failed: bool, intermediate: bool, yes: bool) -> None:
     """Remove runs below ROOT (default: outputs), or just their intermediate artifacts.

@@ -20,14 +20,25 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 def settings_options(function: _F) -> _F:
     """--profile, --config, --seed and --set."""
     for option in (
-        click.option("--set", "sets", multiple=True, metavar="NODE.PARAM=VALUE",
-                     help="Change one value; may be given several times."),
+        click.option(
+            "--set",
+            "sets",
+            multiple=True,
+            metavar="NODE.PARAM=VALUE",
+            help="Change one value; may be given several times.",
+        ),
         click.option("--seed", type=click.IntRange(0), help="Default: the profile's (42)."),
-        click.option("--config", "config_file", type=click.Path(path_type=Path), metavar="FILE",
-                     help="YAML file on top of the profile."),
-        click.option("--profile", metavar="NAME",
-                     help="Default: auto (by hardware and weights present)."),
-    ):  # fmt: skip
+        click.option(
+            "--config",
+            "config_file",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="YAML file on top of the profile.",
+        ),
+        click.option(
+            "--profile", metavar="NAME", help="Default: auto (by hardware and weights present)."
+        ),
+    ):
         function = option(function)
     return function
 
@@ -36,9 +47,14 @@ def device_options(function: _F) -> _F:
     """--device and --no-warm."""
     for option in (
         click.option("--no-warm", is_flag=True, help="Start every process cold."),
-        click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda:N",
-                     help="Which GPU may be used."),
-    ):  # fmt: skip
+        click.option(
+            "--device",
+            default="auto",
+            show_default=True,
+            metavar="auto|cpu|cuda:N",
+            help="Which GPU may be used.",
+        ),
+    ):
         function = option(function)
     return function
 
@@ -46,10 +62,14 @@ def device_options(function: _F) -> _F:
 def range_options(function: _F) -> _F:
     """--until and --from."""
     for option in (
-        click.option("--from", "from_node", metavar="NODE",
-                     help="Compute this node and all after it again; what is before must exist."),
+        click.option(
+            "--from",
+            "from_node",
+            metavar="NODE",
+            help="Compute this node and all after it again; what is before must exist.",
+        ),
         click.option("--until", metavar="NODE", help="Stop after this node."),
-    ):  # fmt: skip
+    ):
         function = option(function)
     return function
 

@@ -17,8 +17,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("image", type=click.Path(path_type=Path))
-@click.option("--output", "-o", type=click.Path(path_type=Path), metavar="DIR",
-              help="Run directory. Default: outputs/<image>-<time>.")  # fmt: skip
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Run directory. Default: outputs/<image>-<time>.",
+)
 @common.settings_options
 @common.range_options
 @common.device_options
@@ -47,8 +52,13 @@ def run(image: Path, output: Path | None, as_json: bool, verbose: bool, **reques
 
 @click.command()
 @click.argument("image", type=click.Path(path_type=Path))
-@click.option("--output", "-o", type=click.Path(path_type=Path), metavar="DIR",
-              help="Run directory that would be used.")  # fmt: skip
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Run directory that would be used.",
+)
 @common.settings_options
 @common.range_options
 @common.device_options
@@ -77,8 +87,13 @@ def plan(image: Path, output: Path | None, as_json: bool, **request: Any) -> Non
 
 @click.command()
 @click.argument("run_dir", type=click.Path(path_type=Path))
-@click.option("--set", "sets", multiple=True, metavar="NODE.PARAM=VALUE",
-              help="Change one value before going on.")  # fmt: skip
+@click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="NODE.PARAM=VALUE",
+    help="Change one value before going on.",
+)
 @common.device_options
 @common.view_options
 def resume(run_dir: Path, as_json: bool, verbose: bool, **request: Any) -> None:
@@ -126,7 +141,13 @@ def _print_plan(prepared: Prepared, image: Path, output: Path | None, err: bool 
     from orchestrator import runs
 
     rows = [
-        (row.node, row.stage, " -> ".join(row.ladder), "cached" if row.cached else "run", row.reason)
+        (
+            row.node,
+            row.stage,
+            " -> ".join(row.ladder),
+            "cached" if row.cached else "run",
+            row.reason,
+        )
         for row in runs.plan(prepared, image, output)
     ]
     common.print_table(("node", "stage", "ladder", "plan", "why"), rows, err=err)

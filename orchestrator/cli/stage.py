@@ -19,18 +19,38 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name")
-@click.option("--run", "run_dir", type=click.Path(path_type=Path), metavar="RUN_DIR",
-              help="Take the inputs from this run; NAME is one of its nodes.")  # fmt: skip
-@click.option("--input", "inputs", multiple=True, metavar="KEY=PATH",
-              help="An input of your own: .npy, picture, mesh or text; several times.")  # fmt: skip
-@click.option("--output", "-o", type=click.Path(path_type=Path), metavar="DIR",
-              help="Where the outputs go. With --run alone: into the run itself.")  # fmt: skip
-@click.option("--inline", is_flag=True,
-              help="In this process, so that pdb, breakpoints and profilers work.")  # fmt: skip
+@click.option(
+    "--run",
+    "run_dir",
+    type=click.Path(path_type=Path),
+    metavar="RUN_DIR",
+    help="Take the inputs from this run; NAME is one of its nodes.",
+)
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="KEY=PATH",
+    help="An input of your own: .npy, picture, mesh or text; several times.",
+)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where the outputs go. With --run alone: into the run itself.",
+)
+@click.option(
+    "--inline", is_flag=True, help="In this process, so that pdb, breakpoints and profilers work."
+)
 @click.option("--set", "sets", multiple=True, metavar="PARAM=VALUE", help="Change a param.")
 @click.option("--seed", type=click.IntRange(0), help="Default: the run's, else 42.")
-@click.option("--dtype", default="float32", show_default=True,
-              type=click.Choice(["float32", "float16", "bfloat16"]))  # fmt: skip
+@click.option(
+    "--dtype",
+    default="float32",
+    show_default=True,
+    type=click.Choice(["float32", "float16", "bfloat16"]),
+)
 @common.device_options
 @common.view_options
 def stage(
@@ -76,9 +96,14 @@ def stage(
 
 
 def _redo(
-    name: str, run_dir: Path, sets: tuple[str, ...], device: str, no_warm: bool, as_json: bool,
+    name: str,
+    run_dir: Path,
+    sets: tuple[str, ...],
+    device: str,
+    no_warm: bool,
+    as_json: bool,
     verbose: bool,
-) -> None:  # fmt: skip
+) -> None:
     from orchestrator import runs
     from orchestrator.artifacts import RunDirectory
     from orchestrator.errors import KissError, UsageError
@@ -90,8 +115,10 @@ def _redo(
     node = prepared.graph.require(name)
     unfinished = [up for up in sorted(node.upstream) if run.manifest.nodes[up].state != "done"]
     if unfinished:
-        raise UsageError(f"{name} reads from {', '.join(unfinished)}, which is not done",
-                         f"kiss3d-orchestrate resume {run_dir}")  # fmt: skip
+        raise UsageError(
+            f"{name} reads from {', '.join(unfinished)}, which is not done",
+            f"kiss3d-orchestrate resume {run_dir}",
+        )
     view = open_view([name], 1, as_json, verbose)
     try:
         with run.locked(), view:
@@ -131,8 +158,9 @@ def _recorded_inputs(run: RunDirectory, sources: Any) -> dict[str, list[str]]:
             continue
         record = run.manifest.nodes.get(source.node)
         if record is None or record.state != "done":
-            raise UsageError(f"{source.node} is not done in {run.path}",
-                             f"kiss3d-orchestrate resume {run.path}")  # fmt: skip
+            raise UsageError(
+                f"{source.node} is not done in {run.path}", f"kiss3d-orchestrate resume {run.path}"
+            )
         if source.artifact in record.artifacts:
             found[key] = [str(p) for p in run.artifact_paths(source.node, source.artifact)]
     return found
@@ -165,8 +193,10 @@ def _job_of_files(
         files.setdefault(key, []).append(str(Path(path).resolve()))
     missing = [key for key, spec in known.items() if key not in files and not spec.optional]
     if missing:
-        raise UsageError(f"stage {stage_name} also needs --input {missing[0]}=PATH",
-                         f"kiss3d-orchestrate stages describe {stage_name}")  # fmt: skip
+        raise UsageError(
+            f"stage {stage_name} also needs --input {missing[0]}=PATH",
+            f"kiss3d-orchestrate stages describe {stage_name}",
+        )
     return {
         "stage": stage_name,
         "params": config.params_of(name, node).model_dump(mode="json"),
@@ -193,8 +223,8 @@ def _run_job(job: dict[str, Any], device: str, inline: bool) -> None:
     """Through `stages.host`, the same program that the parent's children run."""
     import os
 
-    from orchestrator.runs import choose_cards
     from orchestrator.gpu import GpuMonitor
+    from orchestrator.runs import choose_cards
     from orchestrator.warm import child_environment
 
     visible = ""

@@ -21,18 +21,20 @@ def stages() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def list_stages(as_json: bool) -> None:
     """All stages, shipped and registered by packages (entry point group kiss3d.stages)."""
-    from stages.registry import BUILT_IN, BrokenStage, known_stages, stage_class
+    from stages.registry import BUILT_IN, BrokenStageError, known_stages, stage_class
 
     rows = []
     for name in known_stages():
         origin = "shipped" if name in BUILT_IN else "registered"
         try:
             summary = stage_class(name).summary
-        except BrokenStage as error:
+        except BrokenStageError as error:
             summary = f"cannot be imported: {error}"
         rows.append((name, origin, summary))
     if as_json:
-        common.print_json([dict(zip(("name", "origin", "summary"), row, strict=True)) for row in rows])
+        common.print_json(
+            [dict(zip(("name", "origin", "summary"), row, strict=True)) for row in rows]
+        )
     else:
         common.print_table(("stage", "origin", "summary"), rows)
 
@@ -50,8 +52,8 @@ def describe(name: str, as_json: bool) -> None:
         return
     click.echo(f"{cls.name} (version {cls.version}): {cls.summary}\n")
     for title, specs in (("inputs", cls.inputs), ("outputs", cls.outputs)):
-        rows = [(spec.name, spec.kind, _layout(spec), spec.doc) for spec in specs]
-        common.print_table((title, "kind", "layout", "what it is"), rows)
+        table = [(spec.name, str(spec.kind), _layout(spec), spec.doc) for spec in specs]
+        common.print_table((title, "kind", "layout", "what it is"), table)
         click.echo()
     rows = [
         (field, _type(schema), repr(schema.get("default")), schema.get("description", ""))

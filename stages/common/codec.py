@@ -1,14 +1,15 @@
 """How an artifact's value becomes files and back. No pickle in either direction.
 
-    array, image   NAME.npy                (image also NAME.png, a preview for people)
-    mesh           NAME.vertices.npy  NAME.faces.npy  [NAME.colors.npy]
-    text           NAME.txt                UTF-8
-    file           NAME + suffix
+array, image   NAME.npy                (image also NAME.png, a preview for people)
+mesh           NAME.vertices.npy  NAME.faces.npy  [NAME.colors.npy]
+text           NAME.txt                UTF-8
+file           NAME + suffix
 """
 
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -65,7 +66,7 @@ def write_payload(stream: BinaryIO, payload: np.ndarray | bytes) -> None:
         return
     import numpy as np
 
-    np.lib.format.write_array(stream, np.ascontiguousarray(payload), allow_pickle=False)
+    np.lib.format.write_array(stream, np.asarray(payload, order="C"), allow_pickle=False)
 
 
 def payload_bytes(payload: np.ndarray | bytes) -> bytes:
@@ -97,7 +98,7 @@ def read(spec: ArtifactSpec, paths: Sequence[Path]) -> Any:
             return Mesh(**parts)
         path = by_name[file_names(spec)[0]]
         if spec.kind == "text":
-            return path.read_text(encoding="utf-8")
+            return path.read_bytes().decode()  # read_text would change line ends
         if spec.kind == "file":
             return path.read_bytes()
         return _map_array(path)
@@ -108,20 +109,23 @@ def read(spec: ArtifactSpec, paths: Sequence[Path]) -> Any:
 def _map_array(path: Path) -> np.ndarray:
     import numpy as np
 
-    array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    return array
+    return np.lib.format.open_memmap(path, mode="r")
 
 
-def check_header(spec: ArtifactSpec, stream: BinaryIO) -> None:
-    """Hold a .npy file's header to its spec without reading the data.
+def check_header(spec: ArtifactSpec, file: str, stream: BinaryIO, size: int) -> None:
+    """Hold the header of an artifact's .npy file to its spec without reading the data.
+
+    file, size: its name and its length in bytes.
 
     The parent runs this on what a child hands over, so that a broken child cannot plant a wrong
     shape. Raises `ContractError`.
     """
     import numpy as np
 
-    if spec.kind not in ("array", "image"):
+    if spec.kind not in ("array", "image", "mesh"):
         return
+    if spec.kind == "mesh":
+        spec = next(part for part in spec.mesh_parts() if file == f"{part.name}.npy")
     try:
         version = np.lib.format.read_magic(stream)
         reader = (
@@ -130,11 +134,14 @@ def check_header(spec: ArtifactSpec, stream: BinaryIO) -> None:
             else np.lib.format.read_array_header_2_0
         )
         shape, _, dtype = reader(stream)
-    except ValueError as error:
+    except Exception as error:  # the header is a Python literal, which can be wrong in many ways
         raise ContractError(f"{spec.name}: not a .npy file ({error})") from error
     if dtype.hasobject:
         raise ContractError(f"{spec.name}: object arrays are not allowed")
     spec.check_layout(shape, dtype)
+    promised = stream.tell() + dtype.itemsize * math.prod(shape)
+    if size != promised:
+        raise ContractError(f"{spec.name}: has {size} bytes, its header promises {promised}")
 
 
 def preview_png(array: np.ndarray) -> bytes:

@@ -1,11 +1,12 @@
 """Let a person feed a stage ordinary files: pictures, meshes, text, .npy of other names.
 
-Used when a stage is run by itself (`stage NAME --input key=path`); between stages there are only the
-files of `stages.common.codec`.
+Used when a stage is run by itself (`stage NAME --input key=path`); between stages there are only
+the files of `stages.common.codec`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,20 +25,16 @@ def read_any(spec: ArtifactSpec, path: Path) -> Any:
     A picture becomes an array of the spec's dtype (float in [0, 1]) and channel count; N square
     tiles side by side become (N, S, S, C) where the spec has four dimensions.
     """
-    suffix = path.suffix.lower()
-    try:
-        if spec.kind == "file":
-            return path.read_bytes()
-        if spec.kind == "text":
-            return path.read_text(encoding="utf-8")
-        if spec.kind == "mesh" and suffix in _MESHES:
-            return _read_mesh(path)
-        if spec.kind == "image" and suffix in _PICTURES:
-            return _read_picture(spec, path)
-        if spec.kind in ("array", "image") and suffix == ".npy":
-            return _read_npy(path)
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path}: {error}") from error
+    reader = _reader(spec, path.suffix.lower())
+    if reader is not None:
+        try:
+            value = reader(spec, path)
+            spec.check(value)
+            return value
+        except (ImportError, MemoryError, BadInput):
+            raise
+        except Exception as error:  # each library has its own exceptions for a broken file
+            raise BadInput(f"{path}: {error}") from error
     wanted = {
         "mesh": _MESHES, "image": (".npy", *_PICTURES), "array": (".npy",)
     }[spec.kind]  # fmt: skip
@@ -46,18 +43,30 @@ def read_any(spec: ArtifactSpec, path: Path) -> Any:
     )
 
 
-def _read_npy(path: Path) -> np.ndarray:
+def _reader(spec: ArtifactSpec, suffix: str) -> Callable[[ArtifactSpec, Path], Any] | None:
+    if spec.kind == "file":
+        return lambda _, path: path.read_bytes()
+    if spec.kind == "text":
+        return lambda _, path: path.read_text(encoding="utf-8")
+    if spec.kind == "mesh":
+        return _read_mesh if suffix in _MESHES else None
+    if spec.kind == "image" and suffix in _PICTURES:
+        return _read_picture
+    return _read_npy if suffix == ".npy" else None
+
+
+def _read_npy(_: ArtifactSpec, path: Path) -> np.ndarray:
     import numpy as np
 
-    array: np.ndarray = np.load(path, allow_pickle=False)
-    return array
+    with path.open("rb") as stream:
+        return np.lib.format.read_array(stream, allow_pickle=False)
 
 
-def _read_mesh(path: Path) -> Mesh:
+def _read_mesh(_: ArtifactSpec, path: Path) -> Mesh:
     import numpy as np
     import trimesh
 
-    loaded = trimesh.load(path, force="mesh", process=False)
+    loaded: Any = trimesh.load(path, force="mesh", process=False)
     colors = None
     if loaded.visual.kind == "vertex":
         colors = np.asarray(loaded.visual.vertex_colors)[:, :3].astype(np.uint8)
@@ -80,7 +89,12 @@ def _read_picture(spec: ArtifactSpec, path: Path) -> np.ndarray:
         pixels = pixels[..., None]
     if len(spec.shape) == 4:
         side = pixels.shape[0]
-        tiles = pixels.shape[1] // side
+        tiles, rest = divmod(pixels.shape[1], side)
+        if rest:
+            raise BadInput(
+                f"{path} is {pixels.shape[1]} x {side}, which is no row of square tiles",
+                f"{spec.name} is a row of tiles side by side, each as wide as it is high",
+            )
         pixels = pixels.reshape(side, tiles, side, -1).transpose(1, 0, 2, 3)
     if spec.dtype == "float32":
         return pixels.astype(np.float32) / 255.0

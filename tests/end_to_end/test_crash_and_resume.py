@@ -18,9 +18,13 @@ from orchestrator.files import sweep_private_folders
 
 def start(tmp_path: Path, *arguments: object) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        command(*arguments), cwd=tmp_path, env=cli_environment(),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
+        command(*arguments),
+        cwd=tmp_path,
+        env=cli_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
 
 
 def wait_for(condition, seconds: float = 30.0) -> None:
@@ -54,9 +58,7 @@ def finish(process: subprocess.Popen[bytes]) -> str:
 def test_no_process_outlives_a_killed_parent(start_option, picture, config_file, tmp_path):
     out = tmp_path / "out"
     config = config_file(mode="sleep")
-    process = start(
-        tmp_path, "run", picture, "--config", config, "--output", out, *start_option
-    )
+    process = start(tmp_path, "run", picture, "--config", config, "--output", out, *start_option)
     wait_for(lambda: seen(out, "started", "trouble"))
     members = family(process.pid)
     assert len(members) >= 2

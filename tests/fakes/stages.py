@@ -23,11 +23,36 @@ TROUBLED = ArtifactSpec("troubled", "array", "numbers + 1", ("N",), "float32")
 TOTAL = ArtifactSpec("total", "text", "the sum, as text")
 
 Mode = Literal[
-    "ok", "sleep", "raise", "bad_input", "segfault", "exit0", "exit3", "ignore_sigterm", "hang",
-    "garbage", "wrong_shape", "wrong_dtype", "missing_output", "surplus_output", "half_written",
-    "oom", "killed", "disk_full", "gpu_fault", "no_gpu_support", "import_error", "nan", "print",
-    "grandchild", "load_raise", "load_segfault", "load_hang", "escape", "only_cuda",
-]  # fmt: skip
+    "ok",
+    "sleep",
+    "raise",
+    "bad_input",
+    "segfault",
+    "exit0",
+    "exit3",
+    "ignore_sigterm",
+    "hang",
+    "garbage",
+    "wrong_shape",
+    "wrong_dtype",
+    "missing_output",
+    "surplus_output",
+    "half_written",
+    "oom",
+    "killed",
+    "disk_full",
+    "gpu_fault",
+    "no_gpu_support",
+    "import_error",
+    "nan",
+    "print",
+    "grandchild",
+    "load_raise",
+    "load_segfault",
+    "load_hang",
+    "escape",
+    "only_cuda",
+]
 
 
 def parse(data: bytes) -> list[float]:
@@ -174,7 +199,7 @@ def misbehave(mode: str, context: Context) -> Mapping[str, Any] | None:
         "garbage": send_garbage,
         "wrong_shape": lambda: {"troubled": np.zeros((2, 2), np.float32)},
         "wrong_dtype": lambda: {"troubled": np.zeros(3, np.float64)},
-        "missing_output": lambda: {},
+        "missing_output": dict,
         "surplus_output": lambda: {"troubled": np.zeros(3, np.float32), "more": "?"},
         "nan": lambda: {"troubled": np.full(3, np.nan, np.float32)},
         "half_written": half_written,

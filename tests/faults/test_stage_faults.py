@@ -26,7 +26,9 @@ CASES = [
     Case("segfault", "crashed", "SIGSEGV (-11)", attempts=2),
     Case("exit0", "crashed", "exit code 0 before it was done", attempts=2),
     Case("exit3", "crashed", "exit code 3", attempts=2),
-    Case("killed", "crashed", "SIGKILL (-9): usually the system's out-of-memory killer", attempts=2),
+    Case(
+        "killed", "crashed", "SIGKILL (-9): usually the system's out-of-memory killer", attempts=2
+    ),
     Case("oom", "out_of_memory", "MemoryError"),
     Case("garbage", "internal", "no message"),
     Case("wrong_shape", "internal", "expected shape (N), got float32 (2, 2)"),

@@ -1,0 +1,110 @@
+"""Who works next: pure decisions over jobs, sessions and leases, without side effects.
+
+Stage-major: one process a node serves all jobs that are ready for it. Nodes are looked at in the
+graph's order, so the earliest one with work gets the next card.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orchestrator import machine
+from orchestrator.config import Runtime
+from orchestrator.graph import Graph, Node
+from orchestrator.jobs import Job
+from orchestrator.leases import Leases
+from orchestrator.session import Session
+
+
+def on_gpu(node: Node, rung: int) -> bool:
+    """Whether a rung of a node needs a card."""
+    return node.config.attempts[rung].device == "cuda"
+
+
+def threads_a_stage(runtime: Runtime, jobs: int) -> int:
+    """CPU threads a stage: all cores for one picture, a share where several stages compute."""
+    if runtime.threads:
+        return runtime.threads
+    share = runtime.cpu_slots if jobs > 1 else 1
+    return max(1, machine.cores() // share)
+
+
+class Schedule:
+    """Answers the runner's questions; reads jobs and sessions, changes nothing.
+
+    prefetch: start a process for a job whose inputs are still being computed.
+    """
+
+    def __init__(self, graph: Graph, jobs: Sequence[Job], leases: Leases, prefetch: bool) -> None:
+        self._graph = graph
+        self._jobs = jobs
+        self._leases = leases
+        self._prefetch = prefetch
+
+    def ready(self, node: str, rung: int) -> list[Job]:
+        """Jobs that could be given to a process of this node and rung now."""
+        return [
+            job
+            for job in self._jobs
+            if job.nodes[node].standing == "ready" and job.nodes[node].rung == rung
+        ]
+
+    def processes_to_start(self, sessions: Sequence[Session]) -> list[tuple[Node, int]]:
+        """(node, rung) of each process that should be started now.
+
+        A node's rungs follow each other: a lower one begins when the processes of the upper one
+        are gone.
+        """
+        wanted: list[tuple[Node, int]] = []
+        for node in self._graph.nodes.values():
+            active = [s.rung for s in sessions if s.node.name == node.name and not s.ended]
+            rungs = {job.nodes[node.name].rung for job in self._jobs if self._asks(job, node)}
+            for rung in sorted(rungs):
+                if any(other != rung for other in active):
+                    continue
+                missing = self._processes(node, rung, sessions, wanted) - len(active)
+                wanted += [(node, rung)] * max(0, missing)
+                active += [rung] * max(0, missing)
+        return wanted
+
+    def _asks(self, job: Job, node: Node) -> bool:
+        standing = job.nodes[node.name].standing
+        if standing == "ready":
+            return True
+        upstream = job.standing(self._graph.upstream(node.name))
+        return self._prefetch and standing == "waiting" and upstream <= {"done", "running"}
+
+    def _processes(
+        self,
+        node: Node,
+        rung: int,
+        sessions: Sequence[Session],
+        wanted: Sequence[tuple[Node, int]],
+    ) -> int:
+        """One process a node; on several cards as many as have jobs to do.
+
+        A GPU process that is only prefetched must be the only one that waits for a card, so that
+        waiting ones do not fill the host's memory.
+        """
+        if not on_gpu(node, rung):
+            return 1
+        if ready := len(self.ready(node.name, rung)):
+            return min(ready, len(self._leases.cards))
+        waiting = any(on_gpu(s.node, s.rung) and s.card is None and not s.ended for s in sessions)
+        waiting = waiting or any(on_gpu(other, at) for other, at in wanted)
+        mine = any(s.node.name == node.name and not s.ended for s in sessions)
+        return int(bool(self._leases.cards) and (mine or not waiting))
+
+    def may_get_more(self, session: Session) -> bool:
+        """Whether a job can still become ready for this process without needing its card."""
+        name = session.node.name
+        for job in self._jobs:
+            progress = job.nodes[name]
+            if progress.standing != "waiting" or progress.rung != session.rung:
+                continue
+            pending = [n for n in self._graph.ancestors(name) if job.nodes[n].standing != "done"]
+            if session.card is None or not any(
+                on_gpu(self._graph.nodes[n], job.nodes[n].rung) for n in pending
+            ):
+                return True
+        return False
