@@ -1,0 +1,1 @@
+"""ISOMER: refine a coarse mesh with the bundle's normals, colour it and export it."""

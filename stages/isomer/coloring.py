@@ -1,0 +1,105 @@
+"""From a bundle's RGB tiles to vertex colours: masks, views, visibility, projection, completion."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stages.common.cameras import bundle_cameras
+from stages.common.raster import Rasterizer, visible_faces
+from stages.contract import BadInput
+from stages.isomer.completion import complete, fill_islands
+from stages.isomer.masks import mask_fix, spread_colors
+from stages.isomer.params import IsomerParams
+from stages.isomer.projection import Evidence, View, gather
+from stages.isomer.topology import find_edges
+from stages.isomer.visibility import by_depth, by_faces, feather
+
+
+def color_views(rgb: np.ndarray, mask: np.ndarray, params: IsomerParams) -> list[View]:
+    """The four pictures as they are projected.
+
+    rgb (4, S, S, 3) float in [0, 1]; mask (4, S, S) bool.
+    """
+    if params.outline == "spread":
+        images = spread_colors(rgb, mask, params.outline_margin)
+    else:
+        images = np.where(mask[..., None], rgb, 1.0)
+    alpha = mask_fix(mask.astype(np.float64), -params.mask_erode, params.mask_blur)
+    cameras = bundle_cameras(params.radius)
+    return [View(*parts) for parts in zip(cameras, images, alpha, params.view_weights, strict=True)]
+
+
+def color_vertices(
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    normals: np.ndarray,
+    views: list[View],
+    rasterizer: Rasterizer,
+    params: IsomerParams,
+) -> np.ndarray:
+    """(V, 3) uint8 sRGB colours of the vertices of a mesh in frame W.
+
+    Raises BadInput when no view sees any of it.
+    """
+    edges = find_edges(faces, len(vertices)).ends
+    visible = np.stack(
+        [
+            feather(
+                _seen(vertices, faces, normals, view, rasterizer, params), edges, params.feather
+            )
+            for view in views
+        ]
+    )
+    power = 2.0 if params.cosine == "square" else 1.0
+    evidence = gather(vertices, normals, views, visible, power, params.view_direction)
+    if not (evidence.weight > 0.0).any():
+        raise BadInput(
+            "no view shows any part of the mesh",
+            f"check that the bundle was rendered from distance {params.radius:g} and that bundle "
+            "and mesh belong together",
+        )
+    colors = _finish(evidence, vertices, edges, params)
+    return np.rint(np.clip(colors, 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+def _seen(
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    normals: np.ndarray,
+    view: View,
+    rasterizer: Rasterizer,
+    params: IsomerParams,
+) -> np.ndarray:
+    size = params.raster_size
+    fragments = rasterizer.rasterize(view.camera.to_clip(vertices), faces, (size, size))
+    if params.visibility == "faces":
+        ids = visible_faces(fragments)
+        return by_faces(vertices, faces, view.camera, ids, params.min_cosine)
+    return by_depth(
+        vertices,
+        normals,
+        view.camera,
+        fragments,
+        params.min_cosine,
+        params.occlusion_margin,
+        params.view_direction,
+    )
+
+
+def _finish(
+    evidence: Evidence, vertices: np.ndarray, edges: np.ndarray, params: IsomerParams
+) -> np.ndarray:
+    """(V, 3) colours for all vertices, also for those that are hardly or never seen."""
+    threshold = params.weight_threshold
+    black = np.zeros_like(evidence.value)
+    seen = evidence.blend(black, threshold)
+    known = evidence.weight >= threshold
+    if params.completion == "none":
+        return seen
+    if params.completion == "replace":
+        return complete(seen, known, edges)
+    if not known.any():
+        known = evidence.weight > 0.0
+    grown, known = fill_islands(evidence.mean(), known, vertices, edges)
+    grown = complete(grown, known, edges)
+    return evidence.blend(grown, threshold)

@@ -1,0 +1,126 @@
+"""The isomer stage: bundle and coarse mesh in, coloured mesh, files and pictures out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from stages.common import specs
+from stages.contract import ArtifactSpec, BadInput, Context, Mesh, Params, Stage
+from stages.isomer.params import IsomerParams
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from stages.common.raster import Rasterizer
+
+STEPS = 5
+MIN_FOREGROUND = 64
+"""A silhouette of fewer pixels than this is a speck, not an object."""
+
+
+class Isomer(Stage):
+    """Clean the mesh, colour its vertices from the bundle's four RGB tiles, export it.
+
+    Runs the same code on every device; only visibility may use the card, through pytorch3d.
+    """
+
+    name: ClassVar[str] = "isomer"
+    version: ClassVar[int] = 1
+    summary: ClassVar[str] = "colours the mesh from the bundle and writes GLB, OBJ and previews"
+    inputs: ClassVar[tuple[ArtifactSpec, ...]] = (specs.BUNDLE, specs.COARSE_MESH)
+    outputs: ClassVar[tuple[ArtifactSpec, ...]] = (
+        specs.MESH,
+        specs.GLB,
+        specs.OBJ,
+        specs.RENDERS,
+    )
+    Params: ClassVar[type[Params]] = IsomerParams
+    preload: ClassVar[tuple[str, ...]] = (
+        "numpy",
+        "numba",
+        "scipy.ndimage",
+        "scipy.sparse",
+        "scipy.sparse.csgraph",
+        "scipy.spatial",
+    )
+
+    def load(self, context: Context) -> None:
+        """Open the rasteriser. Raises StageError if the chosen one cannot run here."""
+        import numpy as np
+
+        from stages.common.raster import open_rasterizer
+
+        params = self._params
+        rasterizer = open_rasterizer(params.rasterizer, context.device, context.threads)
+        # One face, so that compiling, and a backend that does not work, show here.
+        clip = np.array([(-1, -1, 0, 1), (1, -1, 0, 1), (0, 1, 0, 1)], np.float64)
+        rasterizer.rasterize(clip, np.array([[0, 1, 2]], np.int32), (8, 8))
+        self._rasterizer: Rasterizer = rasterizer
+
+    def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
+        """See the class. Raises BadInput for a bundle or mesh that cannot be used."""
+        from stages.common.render import vertex_normals
+        from stages.isomer import export
+        from stages.isomer.cleaning import clean
+        from stages.isomer.coloring import color_vertices, color_views
+        from stages.isomer.shading import render_views
+
+        params = self._params
+        coarse: Mesh = inputs[specs.COARSE_MESH.name]
+        rgb, mask = _tiles(inputs[specs.BUNDLE.name], params)
+        views = color_views(rgb, mask, params)
+
+        context.progress(1, STEPS, "clean")
+        vertices, faces = clean(
+            coarse.vertices,
+            coarse.faces,
+            params.smooth_iterations,
+            params.subdivisions,
+            params.min_edge,
+            params.target_faces,
+        )
+        if not len(faces):
+            raise BadInput("coarse_mesh: all its faces are degenerate")
+        normals = vertex_normals(vertices, faces)
+
+        context.progress(2, STEPS, "color")
+        colors = color_vertices(vertices, faces, normals, views, self._rasterizer, params)
+        mesh = Mesh(vertices, faces, colors)
+
+        context.progress(3, STEPS, "export")
+        glb = export.glb(mesh, normals, params.axes)
+        obj = export.obj(mesh, normals, params.axes)
+
+        context.progress(4, STEPS, "render")
+        renders = render_views(mesh, normals, params.render_size, self._rasterizer)
+        context.progress(STEPS, STEPS)
+        return {
+            specs.MESH.name: mesh,
+            specs.GLB.name: glb,
+            specs.OBJ.name: obj,
+            specs.RENDERS.name: renders,
+        }
+
+    @property
+    def _params(self) -> IsomerParams:
+        assert isinstance(self.params, IsomerParams)
+        return self.params
+
+
+def _tiles(bundle_image: np.ndarray, params: IsomerParams) -> tuple[np.ndarray, np.ndarray]:
+    """RGB tiles (4, S, S, 3) and their silhouettes (4, S, S) bool."""
+    from stages.common.bundle import split
+    from stages.isomer.masks import foreground
+
+    try:
+        rgb, normal_tiles = split(bundle_image)
+    except ValueError as error:
+        raise BadInput(f"bundle: {error}") from error
+    mask = foreground(normal_tiles, params.background_tolerance, MIN_FOREGROUND)
+    if not mask.any():
+        raise BadInput(
+            "bundle: its normal tiles are blank, so the object's outline is unknown",
+            "look at bundle.png; lower background_tolerance if the object is faintly visible",
+        )
+    return rgb, mask
