@@ -74,12 +74,12 @@ def find_pictures(folder: Path, glob: str | None, recursive: bool) -> list[Path]
         raise InputFileError(f"{folder} is not a directory", "`run` takes a single picture")
     pattern = glob or "*"
     try:
-        found = sorted(folder.rglob(pattern) if recursive else folder.glob(pattern))
+        found = list(folder.rglob(pattern) if recursive else folder.glob(pattern))
     except (ValueError, NotImplementedError) as error:
         raise UsageError(f'--glob "{pattern}": {error}', 'e.g. --glob "*.png"') from error
     pictures = [
         path
-        for path in found
+        for path in sorted(found, key=lambda path: (len(path.parts), path))
         if path.is_file() and (glob is not None or path.suffix.lower() in runs.SUFFIXES)
     ]
     if not pictures:
@@ -94,7 +94,7 @@ def job_names(folder: Path, pictures: Sequence[Path]) -> dict[str, Path]:
     named: dict[str, Path] = {}
     for picture in pictures:
         relative = picture.relative_to(folder)
-        candidates = [slug(picture.stem), slug("-".join(relative.parts))]
+        candidates = [slug(picture.stem), slug("-".join(relative.with_suffix("").parts))]
         name = next((c for c in candidates if c.lower() not in map(str.lower, named)), "")
         number = 2
         while not name or name.lower() in map(str.lower, named):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import reprlib
 import types
 import typing
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, TypeAlias, TypeVar
 
 import msgpack
@@ -176,11 +176,10 @@ def _build(cls: type[_T], body: object, where: str) -> _T:
     surplus = set(body) - set(hints)
     if surplus:
         raise ProtocolError(f"{where}: unknown field {min(map(str, surplus))!r}")
-    values = {name: _coerce(body[name], hints[name], f"{where}.{name}") for name in body}
-    try:
-        return cls(**values)
-    except TypeError as error:
-        raise ProtocolError(f"{where}: {error}") from error
+    for entry in fields(typing.cast("Any", cls)):
+        if entry.name not in body and entry.default is entry.default_factory is MISSING:
+            raise ProtocolError(f"{where}: field {entry.name!r} is missing")
+    return cls(**{name: _coerce(body[name], hints[name], f"{where}.{name}") for name in body})
 
 
 def _coerce(value: object, hint: Any, where: str) -> Any:

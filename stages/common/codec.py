@@ -66,7 +66,11 @@ def write_payload(stream: BinaryIO, payload: np.ndarray | bytes) -> None:
         return
     import numpy as np
 
-    np.lib.format.write_array(stream, np.asarray(payload, order="C"), allow_pickle=False)
+    array = np.asarray(payload, order="C")
+    header = np.lib.format.header_data_from_array_1_0(array)
+    np.lib.format.write_array_header_1_0(stream, header)
+    # Not numpy's own writer: on a full disk that raises an OSError without an errno.
+    stream.write(array.reshape(-1).view(np.uint8).data)
 
 
 def payload_bytes(payload: np.ndarray | bytes) -> bytes:

@@ -11,9 +11,7 @@ from stages.contract import ArtifactSpec
 INPUT_IMAGE = ArtifactSpec(
     "input_image", "file", "the picture as the user gave it, undecoded", suffix=".img"
 )
-IMAGE = ArtifactSpec(
-    "image", "image", "the object on a white square, sRGB", ("S", "S", 3), "uint8"
-)
+IMAGE = ArtifactSpec("image", "image", "the object on a white square, sRGB", ("S", "S", 3), "uint8")
 ALPHA = ArtifactSpec(
     "alpha", "image", "coverage of `image` by the object, 255 = object", ("S", "S", 1), "uint8"
 )
@@ -51,7 +49,13 @@ BUNDLE = ArtifactSpec(
 COARSE_MESH = ArtifactSpec("coarse_mesh", "mesh", "closed start mesh for ISOMER, frame W")
 MESH = ArtifactSpec("mesh", "mesh", "the final mesh with vertex colours, frame W")
 GLB = ArtifactSpec("glb", "file", "the final mesh, binary glTF", suffix=".glb")
-OBJ = ArtifactSpec("obj", "file", "the final mesh, Wavefront OBJ with vertex colours", suffix=".obj")
+OBJ = ArtifactSpec(
+    "obj", "file", "the final mesh, Wavefront OBJ with vertex colours", suffix=".obj"
+)
 RENDERS = ArtifactSpec(
-    "renders", "image", "the final mesh from 4 azimuths, white background", (4, "S", "S", 3), "uint8"
+    "renders",
+    "image",
+    "the final mesh from 4 azimuths, white background",
+    (4, "S", "S", 3),
+    "uint8",
 )

@@ -1,0 +1,162 @@
+"""`batch`: stage-major, one bad file fails alone, resumable."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+import time
+
+import pytest
+from fakes.tools import cli_environment, command, leftovers
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for index in range(1, 5):
+        (folder / f"p{index}.txt").write_text(f"{index} {index}")
+    return folder
+
+
+def test_every_picture_gets_its_run_and_each_stage_one_process(
+    kiss3d, pictures, config_file, tmp_path
+):
+    counter = tmp_path / "count"
+    config = config_file(count_file=str(counter))
+    out = tmp_path / "out"
+    done = kiss3d("batch", pictures, "--glob", "*.txt", "--config", config, "--output", out)
+    assert done.returncode == 0, done.stderr
+    for index in range(1, 5):
+        assert (
+            (out / f"p{index}" / "sink" / "total.txt").read_text().startswith(f"{2 * index + 2} ")
+        )
+    pids = counter.read_text().split()
+    assert len(pids) == 4
+    assert len(set(pids)) == 1, "a batch pays each load once"
+    assert "4 of 4 good" in done.stderr
+    assert leftovers(out) == []
+
+
+def test_one_bad_file_fails_alone(kiss3d, pictures, config_file, tmp_path):
+    (pictures / "p2.txt").write_text("not numbers")
+    (pictures / "p3.txt").write_text("")
+    out = tmp_path / "out"
+    done = kiss3d("batch", pictures, "--glob", "*.txt", "--config", config_file(), "--output", out)
+    assert done.returncode == 1
+    assert "2 of 4 good" in done.stderr
+    summary = json.loads((out / "summary.json").read_text())
+    assert {job["name"]: job["state"] for job in summary["jobs"]} == {
+        "p1": "done",
+        "p2": "failed",
+        "p3": "failed",
+        "p4": "done",
+    }
+    with (out / "summary.csv").open() as stream:
+        rows = {row["name"]: row for row in csv.DictReader(stream)}
+    assert "not a list of numbers" in rows["p2"]["error"]
+    assert "p3.txt is empty" in rows["p3"]["error"]
+
+
+def test_a_crash_costs_only_the_job_in_flight_one_attempt(kiss3d, pictures, config_file, tmp_path):
+    out = tmp_path / "out"
+    config = config_file(mode="segfault", flag=str(tmp_path / "flag"))
+    done = kiss3d("batch", pictures, "--glob", "*.txt", "--config", config, "--output", out)
+    assert done.returncode == 0, done.stderr
+    attempts = [
+        len(json.loads((out / f"p{i}" / "run.json").read_text())["nodes"]["trouble"]["attempts"])
+        for i in range(1, 5)
+    ]
+    assert sorted(attempts) == [1, 1, 1, 2]
+
+
+def test_a_job_that_always_crashes_does_not_take_the_others_along(
+    kiss3d, pictures, config_file, tmp_path
+):
+    out = tmp_path / "out"
+    config = config_file(mode="segfault", only_for=2.0)
+    done = kiss3d("batch", pictures, "--glob", "*.txt", "--config", config, "--output", out)
+    assert done.returncode == 1
+    summary = json.loads((out / "summary.json").read_text())
+    assert [job["state"] for job in summary["jobs"]] == ["done", "failed", "done", "done"]
+
+
+def test_fail_fast_stops_at_the_first_failure(kiss3d, pictures, config_file, tmp_path):
+    out = tmp_path / "out"
+    config = config_file(mode="raise", seconds=0.2)
+    done = kiss3d(
+        "batch", pictures, "--glob", "*.txt", "--config", config, "--output", out, "--fail-fast"
+    )
+    assert done.returncode == 1
+    states = [job["state"] for job in json.loads((out / "summary.json").read_text())["jobs"]]
+    assert states.count("failed") == 1
+    assert states.count("interrupted") == 3
+
+
+def test_a_killed_batch_resumes_and_redoes_nothing(kiss3d, pictures, config_file, tmp_path):
+    out, counter = tmp_path / "out", tmp_path / "count"
+    config = config_file(seconds=0.4, count_file=str(counter))
+    process = subprocess.Popen(
+        command("batch", pictures, "--glob", "*.txt", "--config", config, "--output", out),
+        cwd=tmp_path,
+        env=cli_environment(),
+        stderr=subprocess.PIPE,
+    )
+    deadline = time.monotonic() + 30
+    while not list(out.glob("*/sink/total.txt")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    finished = sum(
+        json.loads(path.read_text())["nodes"]["trouble"]["state"] == "done"
+        for path in out.glob("*/run.json")
+    )
+    before = len(counter.read_text().split())
+    done = kiss3d("resume", out)
+    assert done.returncode == 0, done.stderr
+    assert "4 of 4 good" in done.stderr
+    assert len(counter.read_text().split()) - before == 4 - finished
+
+
+def test_resume_option_takes_new_pictures_along(kiss3d, pictures, config_file, tmp_path):
+    out, config = tmp_path / "out", config_file()
+    base = ("batch", pictures, "--glob", "*.txt", "--config", config, "--output", out)
+    assert kiss3d(*base).returncode == 0
+    again = kiss3d(*base)
+    assert again.returncode == 2
+    assert "is not empty" in again.stderr
+    (pictures / "p5.txt").write_text("5 5")
+    more = kiss3d(*base, "--resume")
+    assert more.returncode == 0, more.stderr
+    assert "5 of 5 good" in more.stderr
+
+
+def test_same_stems_in_subdirectories_get_names_of_their_own(
+    kiss3d, pictures, config_file, tmp_path
+):
+    (pictures / "more").mkdir()
+    (pictures / "more" / "p1.txt").write_text("9")
+    out = tmp_path / "out"
+    done = kiss3d(
+        "batch",
+        pictures,
+        "--glob",
+        "*.txt",
+        "--recursive",
+        "--config",
+        config_file(),
+        "--output",
+        out,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (out / "more-p1" / "run.json").is_file()
+    assert (out / "p1" / "run.json").is_file()
+
+
+def test_nothing_to_do_is_a_usage_error(kiss3d, tmp_path):
+    (tmp_path / "none").mkdir()
+    done = kiss3d("batch", tmp_path / "none")
+    assert done.returncode == 2
+    assert "no pictures" in done.stderr

@@ -1,0 +1,194 @@
+"""The commands around a run, each as a user types it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from fakes.tools import leftovers
+
+
+def made_run(kiss3d, picture, config, out, *options):
+    done = kiss3d("run", picture, "--config", config, "--output", out, *options)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_a_second_run_of_the_same_picture_takes_everything_from_the_first(
+    kiss3d, picture, config_file, tmp_path
+):
+    config = config_file()
+    first = kiss3d("run", picture, "--config", config)
+    assert first.returncode == 0, first.stderr
+    second = kiss3d("run", picture, "--config", config)
+    assert second.returncode == 0, second.stderr
+    assert second.stderr.count("unchanged, taken from") == 3
+    runs = sorted((tmp_path / "outputs").glob("in-*"))
+    assert len(runs) == 2
+    assert (runs[1] / "sink" / "total.txt").read_text() == "9 seed 42"
+
+
+def test_a_changed_param_runs_its_node_and_what_reads_from_it(
+    kiss3d, picture, config_file, tmp_path
+):
+    config = config_file()
+    made_run(kiss3d, picture, config, tmp_path / "out")
+    done = made_run(kiss3d, picture, config, tmp_path / "out", "--set", "trouble.seconds=0.01")
+    assert "source: unchanged" in done.stderr
+    assert "trouble: done" in done.stderr
+    assert "sink: done" in done.stderr
+
+
+def test_seed_zero_is_a_seed(kiss3d, picture, config_file, tmp_path):
+    made_run(kiss3d, picture, config_file(), tmp_path / "out", "--seed", 0)
+    assert (tmp_path / "out" / "sink" / "total.txt").read_text() == "9 seed 0"
+
+
+def test_until_stops_there_and_from_computes_again(kiss3d, picture, config_file, tmp_path):
+    out, config = tmp_path / "out", config_file()
+    made_run(kiss3d, picture, config, out, "--until", "trouble")
+    assert not (out / "sink").exists()
+    early = kiss3d("run", picture, "--config", config, "--output", out, "--from", "sink")
+    assert early.returncode == 0, early.stderr
+    again = made_run(kiss3d, picture, config, out, "--from", "trouble")
+    assert "source: unchanged" in again.stderr
+    assert "trouble: done" in again.stderr
+    assert "sink: done" in again.stderr
+
+
+def test_from_refuses_when_what_is_before_does_not_exist(kiss3d, picture, config_file, tmp_path):
+    done = kiss3d("run", picture, "--config", config_file(), "--from", "sink")
+    assert done.returncode == 2
+    assert "--from sink: source, trouble" in done.stderr
+    assert leftovers(tmp_path) == []
+
+
+def test_plan_tells_what_run_would_do_and_starts_nothing(kiss3d, picture, config_file, tmp_path):
+    config = config_file()
+    before = kiss3d("plan", picture, "--config", config, "--json")
+    rows = json.loads(before.stdout)["nodes"]
+    assert [row["cached"] for row in rows] == [False, False, False]
+    assert not (tmp_path / "outputs").exists()
+    assert kiss3d("run", picture, "--config", config).returncode == 0
+    after = kiss3d("plan", picture, "--config", config, "--set", "trouble.seconds=0.5", "--json")
+    rows = json.loads(after.stdout)["nodes"]
+    assert [row["cached"] for row in rows] == [True, False, False]
+    assert "no finished run has these inputs and params" in rows[1]["reason"]
+    assert "reads from trouble" in rows[2]["reason"]
+
+
+def test_json_output_is_one_document_and_stderr_stays_empty(kiss3d, picture, config_file, tmp_path):
+    done = made_run(kiss3d, picture, config_file(), tmp_path / "out", "--json")
+    assert json.loads(done.stdout)["state"] == "done"
+    assert done.stderr == ""
+
+
+def test_stdout_holds_the_result_path_alone(kiss3d, picture, config_file, tmp_path):
+    done = made_run(kiss3d, picture, config_file(), tmp_path / "out")
+    assert done.stdout.strip() == str(tmp_path / "out")
+
+
+def test_stage_redoes_one_node_of_a_run(kiss3d, picture, config_file, tmp_path):
+    out = tmp_path / "out"
+    made_run(kiss3d, picture, config_file(), out)
+    done = kiss3d("stage", "trouble", "--run", out, "--set", "seconds=0.01")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((out / "run.json").read_text())["nodes"]
+    assert len(rows["trouble"]["attempts"]) == 2
+    assert len(rows["sink"]["attempts"]) == 1
+
+
+def test_stage_inline_runs_in_this_process(kiss3d, picture, config_file, tmp_path):
+    out = tmp_path / "out"
+    made_run(kiss3d, picture, config_file(), out)
+    done = kiss3d("stage", "trouble", "--run", out, "--inline", "--output", tmp_path / "alone")
+    assert done.returncode == 0, done.stderr
+    isolated = (out / "trouble" / "troubled.npy").read_bytes()
+    assert (tmp_path / "alone" / "troubled.npy").read_bytes() == isolated
+
+
+def test_stage_takes_files_of_ones_own(kiss3d, picture, tmp_path):
+    done = kiss3d(
+        "stage",
+        "fake.source",
+        "--input",
+        f"input_image={picture}",
+        "--set",
+        "repeat=2",
+        "--output",
+        tmp_path / "alone",
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "alone" / "numbers.npy").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["stage", "fake.source"], "give either --run"),
+        (["stage", "fake.source", "--input", "x=y", "--output", "o"], 'unknown input "x"'),
+        (["stage", "fake.sauce", "--input", "x=y", "--output", "o"], 'mean "fake.source"'),
+        (["stage", "fake.source", "--input", "input_image=no", "--output", "o"], "not exist"),
+        (["stage", "fake.source", "--input", "input_image=in.txt"], "needs --output"),
+        (["stages", "describe", "fake.sauce"], 'did you mean "fake.source"'),
+    ],
+)
+def test_stage_says_what_is_missing(arguments, words, kiss3d, picture):
+    done = kiss3d(*arguments)
+    assert done.returncode == 2
+    assert words in done.stderr
+
+
+def test_a_failing_stage_by_itself_exits_with_one(kiss3d, tmp_path):
+    (tmp_path / "words.txt").write_text("no numbers")
+    done = kiss3d("stage", "fake.source", "--input", "input_image=words.txt", "--output", "alone")
+    assert done.returncode == 1
+    assert "bad_input: not a list of numbers" in done.stderr
+
+
+def test_stages_list_and_describe_show_the_contracts(kiss3d):
+    listed = kiss3d("stages", "list").stdout
+    assert "preprocess" in listed
+    assert "fake.trouble  registered" in listed
+    told = kiss3d("stages", "describe", "fake.source").stdout
+    assert "repeat" in told
+    assert "how often the numbers are repeated" in told
+    assert "(N) float32" in told
+
+
+def test_runs_list_and_show(kiss3d, picture, config_file):
+    assert kiss3d("run", picture, "--config", config_file(mode="raise")).returncode == 1
+    listed = json.loads(kiss3d("runs", "list", "--json").stdout)
+    assert [run["state"] for run in listed] == ["failed"]
+    shown = kiss3d("runs", "show", listed[0]["run"]).stdout
+    assert "RuntimeError: deliberate" in shown
+    assert "the ladder ends here" in shown
+
+
+def test_config_show_names_the_layer_of_every_value(kiss3d, tmp_path):
+    (tmp_path / "mine.yaml").write_text("profile: sketch\nseed: 7\n")
+    shown = kiss3d(
+        "config", "show", "--config", "mine.yaml", "--set", "isomer.timeout=99", "--json"
+    )
+    rows = {row["path"]: row for row in json.loads(shown.stdout)}
+    assert rows["seed"] == {"path": "seed", "value": 7, "source": "file mine.yaml"}
+    assert rows["nodes.isomer.timeout"]["source"] == "--set isomer.timeout=99"
+    assert rows["nodes.isomer.stage"]["source"] == "profile sketch"
+    assert rows["runtime.cpu_slots"]["source"] == "default"
+
+
+def test_clean_removes_only_runs(kiss3d, picture, config_file, tmp_path):
+    assert kiss3d("run", picture, "--config", config_file()).returncode == 0
+    keep = tmp_path / "outputs" / "notes"
+    keep.mkdir()
+    (keep / "keep.txt").touch()
+    done = kiss3d("clean", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "outputs").glob("in-*")) == []
+    assert (keep / "keep.txt").exists()
+
+
+def test_clean_asks_first(kiss3d, picture, config_file, tmp_path):
+    assert kiss3d("run", picture, "--config", config_file()).returncode == 0
+    kiss3d("clean", input="n\n")
+    assert len(list((tmp_path / "outputs").glob("in-*"))) == 1

@@ -1,0 +1,147 @@
+"""What cannot be done as asked: exit code 2, one clear message, nothing started, nothing written."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def assert_refused(done, *words: str) -> None:
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    for word in words:
+        assert word in done.stderr
+
+
+def test_a_missing_file(kiss3d, tmp_path):
+    assert_refused(kiss3d("run", "nowhere.png"), "nowhere.png does not exist")
+    assert list(tmp_path.glob("outputs/*")) == []
+
+
+def test_a_directory_instead_of_a_picture(kiss3d, tmp_path):
+    assert_refused(kiss3d("run", tmp_path), "is a directory", "batch")
+
+
+def test_an_empty_file(kiss3d, tmp_path):
+    (tmp_path / "empty.png").touch()
+    assert_refused(kiss3d("run", "empty.png"), "empty.png is empty")
+
+
+def test_a_file_over_the_limit(kiss3d, tmp_path):
+    with (tmp_path / "huge.png").open("wb") as stream:
+        stream.truncate(3 << 20)
+    done = kiss3d("run", "huge.png", "--set", "runtime.max_input_mib=2")
+    assert_refused(done, "has 3 MiB, more than 2 MiB", "runtime.max_input_mib")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--profile", "sketsch"], ['unknown profile "sketsch"', 'did you mean "sketch"']),
+        (["--set", "isomre.radius=4"], ['unknown node "isomre"', 'did you mean "isomer"']),
+        (["--set", "isomer.target_facse=4"], ['"target_facse"', 'did you mean "target_faces"']),
+        (["--set", "isomer.target_faces"], ["expected NODE.PARAM=VALUE"]),
+        (["--set", "isomer.target_faces=lots"], ["isomer.target_faces", "'lots'"]),
+        (["--set", "preprocess.stage=perprocess"], ['unknown stage "perprocess"', "preprocess"]),
+        (["--until", "isomr"], ['unknown node "isomr"', 'did you mean "isomer"']),
+        (["--from", "nothing"], ['unknown node "nothing"']),
+        (["--device", "cuda:7"], ["there is no cuda:7 here"]),
+        (["--device", "tpu"], ['unknown device "tpu"']),
+        (["--config", "missing.yaml"], ["cannot read missing.yaml"]),
+        (["--seed", "-1"], ["--seed"]),
+        (["--no-such-option"], ["no-such-option"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_names_and_values_that_do_not_exist(options, words, kiss3d, picture):
+    assert_refused(kiss3d("run", picture, *options), *words)
+
+
+def test_an_unknown_command_names_the_nearest(kiss3d):
+    assert_refused(kiss3d("bacth"), 'did you mean "batch"')
+
+
+def test_broken_yaml_is_not_a_traceback(kiss3d, picture, tmp_path):
+    (tmp_path / "broken.yaml").write_text("nodes: [")
+    assert_refused(kiss3d("run", picture, "--config", "broken.yaml"), "is not valid YAML")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write all")
+def test_an_unwritable_output(kiss3d, picture, config_file, tmp_path):
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    done = kiss3d("run", picture, "--config", config_file(), "--output", locked / "out")
+    assert_refused(done, "cannot write to", "Permission denied")
+
+
+def test_an_output_below_a_file(kiss3d, picture, config_file, tmp_path):
+    done = kiss3d("run", picture, "--config", config_file(), "--output", picture / "out")
+    assert_refused(done, "Not a directory")
+
+
+def test_an_output_that_holds_something_else(kiss3d, picture, config_file, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").touch()
+    done = kiss3d("run", picture, "--config", config_file(), "--output", tmp_path / "mine")
+    assert_refused(done, "is not empty and holds no run")
+
+
+def test_an_output_that_holds_a_run_of_another_picture(kiss3d, picture, config_file, tmp_path):
+    out = tmp_path / "out"
+    assert kiss3d("run", picture, "--config", config_file(), "--output", out).returncode == 0
+    other = tmp_path / "other.txt"
+    other.write_text("4 5 6")
+    done = kiss3d("run", other, "--config", config_file(), "--output", out)
+    assert_refused(done, "holds a run of another picture")
+
+
+@pytest.mark.parametrize("command", [["resume"], ["runs", "show"], ["stage", "source", "--run"]])
+def test_a_directory_without_a_run(command, kiss3d, tmp_path):
+    assert_refused(kiss3d(*command, tmp_path), "holds no run")
+
+
+def test_a_damaged_manifest(kiss3d, picture, config_file, tmp_path):
+    out = tmp_path / "out"
+    assert kiss3d("run", picture, "--config", config_file(), "--output", out).returncode == 0
+    (out / "run.json").write_text('{"format": 1, "inp')
+    assert_refused(kiss3d("resume", out), "run.json cannot be read")
+
+
+def test_a_full_disk_keeps_what_is_done_and_says_so(kiss3d, picture, config_file, tmp_path):
+    """RLIMIT_FSIZE stands in for a full disk: writes over the limit fail with EFBIG."""
+    import resource
+
+    out = tmp_path / "out"
+    config = config_file(source={"repeat": 2_000_000})
+    limit = 16 << 20
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    done = kiss3d("run", picture, "--config", config, "--output", out, preexec_fn=limited)
+    assert done.returncode == 1, done.stderr
+    assert "disk_full" in done.stderr
+    assert "free disk space" in done.stderr
+    assert "Traceback" not in done.stderr
+    again = kiss3d("resume", out)
+    assert again.returncode == 0, again.stderr
+
+
+def test_a_disk_that_fills_while_the_parent_writes(kiss3d, picture, config_file, tmp_path):
+    import resource
+
+    out = tmp_path / "out"
+    config = config_file(source={"repeat": 60_000}, runtime={"inline_max_bytes": 1 << 30})
+    limit = 200_000
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    done = kiss3d("run", picture, "--config", config, "--output", out, preexec_fn=limited)
+    assert done.returncode == 1, done.stderr
+    assert "disk_full: cannot write the result" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not Path(out / "source" / "numbers.npy").exists()
