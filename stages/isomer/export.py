@@ -14,7 +14,7 @@ from stages.contract import Mesh
 Axes = Literal["gltf", "reference"]
 """gltf: front towards +z as glTF asks, which is frame W; reference: turned half about y."""
 
-FLOAT, USHORT, UINT = 5126, 5123, 5125
+FLOAT, UINT = 5126, 5125
 ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER = 34962, 34963
 
 
@@ -27,11 +27,10 @@ def glb(mesh: Mesh, normals: np.ndarray, axes: Axes = "gltf") -> bytes:
     """A .glb file: one mesh, one double-sided material (metallic 0, roughness 1).
 
     mesh with colours; normals (V, 3) unit float. COLOR_0 is linear light by the glTF
-    specification, so the sRGB colours are converted. It is stored with 16 bits: 8 linear bits
-    would leave only a handful of dark tones.
+    specification, so the sRGB colours are converted. It is stored as float32: 8 linear bits would
+    leave only a handful of dark tones, and of 16 bits trimesh would keep the lower 8.
     """
-    rgba = np.full((len(mesh.vertices), 4), 65535, np.uint16)
-    rgba[:, :3] = np.rint(srgb_to_linear(_colors(mesh) / 255.0) * 65535.0)
+    linear = srgb_to_linear(_colors(mesh) / 255.0)
     positions = turn(mesh.vertices.astype("<f4"), axes)
     arrays: list[tuple[np.ndarray, dict[str, Any]]] = [
         (
@@ -44,7 +43,7 @@ def glb(mesh: Mesh, normals: np.ndarray, axes: Axes = "gltf") -> bytes:
             },
         ),
         (turn(normals.astype("<f4"), axes), {"componentType": FLOAT, "type": "VEC3"}),
-        (rgba.astype("<u2"), {"componentType": USHORT, "type": "VEC4", "normalized": True}),
+        (linear.astype("<f4"), {"componentType": FLOAT, "type": "VEC3"}),
         (mesh.faces.astype("<u4").reshape(-1), {"componentType": UINT, "type": "SCALAR"}),
     ]
     views, accessors, blob = [], [], bytearray()
