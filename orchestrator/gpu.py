@@ -136,7 +136,7 @@ def visible_indices(uuids: Sequence[str], visible: str | None) -> list[int]:
             named = [int(entry)] if int(entry) < len(uuids) else []
         else:
             named = [i for i, uuid in enumerate(uuids) if entry and uuid.startswith(entry)]
-        if len(named) != 1:  # CUDA ignores everything behind an invalid entry
+        if len(named) != 1 or named[0] in chosen:  # CUDA ignores everything behind an invalid entry
             break
         chosen += named
     return chosen

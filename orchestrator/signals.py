@@ -12,7 +12,7 @@ _WATCHED = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopSignals:
-    """Counts stop requests; its socket becomes readable at each, and when `poke` is called.
+    """Counts stop requests; while installed, a socket becomes readable at each and at each `poke`.
 
     count   0 go on, 1 stop cleanly, 2 or more stop at once
     last    the signal that came last
@@ -21,23 +21,22 @@ class StopSignals:
     def __init__(self) -> None:
         self.count = 0
         self.last = signal.SIGINT
-        self._read, self._write = socket.socketpair()
-        self._read.setblocking(False)
-        self._write.setblocking(False)
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[StopSignals]:
         """Handle the signals while the context lasts (main thread only)."""
-        old_fd = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
-        old = {number: signal.signal(number, self._on_signal) for number in _WATCHED}
-        try:
-            yield self
-        finally:
-            for number, handler in old.items():
-                signal.signal(number, handler)
-            signal.set_wakeup_fd(old_fd)
-            self._read.close()
-            self._write.close()
+        self._read, self._write = socket.socketpair()
+        with self._read, self._write:
+            self._read.setblocking(False)
+            self._write.setblocking(False)
+            old_fd = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
+            old = {number: signal.signal(number, self._on_signal) for number in _WATCHED}
+            try:
+                yield self
+            finally:
+                for number, handler in old.items():
+                    signal.signal(number, handler)
+                signal.set_wakeup_fd(old_fd)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
