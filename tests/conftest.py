@@ -22,6 +22,7 @@ fake.source = fakes.stages:Source
 fake.trouble = fakes.stages:Trouble
 fake.sink = fakes.stages:Sink
 fake.shapes = fakes.stages:Shapes
+fake.cuda = fakes.stages:Cuda
 """
 
 

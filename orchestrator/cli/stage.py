@@ -173,11 +173,13 @@ def _job_of_files(
     from orchestrator.errors import InputFileError, UnknownNameError, UsageError
     from stages.registry import known_stages
 
-    sketch = config.load("sketch").profile.nodes
     registered = known_stages()
-    if name not in registered and name not in sketch:
-        raise UnknownNameError("stage", name, {*registered, *sketch})
-    stage_name = name if name in registered else sketch[name].stage
+    stage_name = name
+    if name not in registered:
+        nodes = config.load("sketch").profile.nodes
+        if name not in nodes:
+            raise UnknownNameError("stage", name, {*registered, *nodes})
+        stage_name = nodes[name].stage
     node = config.NodeConfig(stage=stage_name, params=_parse_sets(sets))
     cls = config.node_stage(name, node)
     known = {spec.name: spec for spec in cls.inputs}

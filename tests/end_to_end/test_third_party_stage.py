@@ -1,0 +1,59 @@
+"""The example of a stage of one's own works as its README says."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from fakes.tools import ROOT
+
+EXAMPLE = ROOT / "examples" / "third_party_stage"
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """The example, built and unpacked like `pip install` does, without any network."""
+    site = tmp_path / "site"
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--no-index",
+            "--no-build-isolation",
+            "--disable-pip-version-check",
+            "--target",
+            site,
+            EXAMPLE,
+        ],
+        check=True,
+        capture_output=True,
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), os.environ["PYTHONPATH"]]))
+    return site
+
+
+def test_it_is_listed_described_planned_and_run(installed, kiss3d, tmp_path):
+    described = kiss3d("stages", "describe", "tint")
+    assert described.returncode == 0, described.stderr
+    assert "strength" in described.stdout
+    config = EXAMPLE / "tinted.yaml"
+    out = tmp_path / "out"
+    image = ROOT / "examples" / "robot.png"
+    done = kiss3d("run", image, "--config", config, "--until", "tint", "--output", out, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["nodes"]["tint"]["state"] == "done"
+    import numpy as np
+
+    before = np.load(out / "preprocess" / "image.npy").astype(float)
+    after = np.load(out / "tint" / "tinted.npy").astype(float)
+    assert (after[0, 0] == 255).all(), "the background stays white"
+    assert after[..., 0].mean() < before[..., 0].mean(), "red is held back"
+    planned = json.loads(kiss3d("plan", image, "--config", config, "--json").stdout)
+    assert "tint" in [row["node"] for row in planned["nodes"]]
