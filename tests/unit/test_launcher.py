@@ -292,7 +292,9 @@ def test_the_launcher_can_be_started_through_a_symlink(
     checkout.set_up()
     link = tmp_path / "kiss3d"
     link.symlink_to(checkout.root / "bin" / "kiss3d-orchestrate")
-    done = subprocess.run([link, "--version"], capture_output=True, text=True, cwd="/")
+    program = [sys.executable, link, "--version"]
+    done = subprocess.run(program, capture_output=True, text=True, cwd="/")
+    assert os.access(link, os.X_OK)
     assert done.returncode == 7, done.stderr
     assert json.loads(done.stdout)["arguments"] == ["--version"]
 
