@@ -31,7 +31,7 @@ from orchestrator.files import (
     write_atomic,
     write_json,
 )
-from orchestrator.manifest import FileRecord, Manifest
+from orchestrator.manifest import FORMAT, FileRecord, Manifest
 from orchestrator.protocol import Part
 from stages.common import codec
 from stages.contract import ArtifactSpec
@@ -67,9 +67,15 @@ class RunDirectory:
         if not file.is_file():
             raise RunRecordError(f"{path} holds no run", "`kiss3d-orchestrate runs list` shows all")
         try:
-            return cls(path, Manifest.model_validate_json(file.read_bytes()))
+            manifest = Manifest.model_validate_json(file.read_bytes())
         except (ValidationError, OSError) as error:
             raise RunRecordError(f"{file} cannot be read: {error}") from error
+        if manifest.format > FORMAT:
+            raise RunRecordError(
+                f"{file} was written by a newer version ({manifest.version})",
+                "upgrade, or run the picture anew",
+            )
+        return cls(path, manifest)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[RunDirectory]:

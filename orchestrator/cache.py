@@ -1,8 +1,8 @@
 """Cache keys, and finding finished nodes of earlier runs by them.
 
 A node's key is a digest of its stage, version, params, seed and the contents of its inputs, so
-equal keys mean equal outputs. An index beside the runs (<outputs>/.cache/<key>.json) names the run that
-holds them; the files themselves stay in their run directory.
+equal keys mean equal outputs. An index beside the runs (<outputs>/.cache/<key>.json) names the
+run that holds them; the files themselves stay in their run directory.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from orchestrator.artifacts import RunDirectory
 from orchestrator.errors import RunRecordError
@@ -21,8 +22,8 @@ from orchestrator.manifest import NodeRecord
 FOLDER = ".cache"
 
 
-def node_key(node: Node, seed: int, run: RunDirectory) -> str:
-    """The key of a node whose inputs are all recorded in `run`."""
+def key_parts(node: Node, seed: int, run: RunDirectory) -> dict[str, Any]:
+    """All that a node's output depends on; its inputs must be recorded in `run`."""
     inputs = {}
     for name, source in node.inputs.items():
         if source.node == INPUT:
@@ -32,19 +33,24 @@ def node_key(node: Node, seed: int, run: RunDirectory) -> str:
             records = run.manifest.nodes[source.node].artifacts.get(source.artifact, [])
             inputs[name] = [record.digest for record in records]
     rung = node.config.attempts[0]
-    return digest_bytes(
-        json.dumps(
-            {
-                "stage": node.config.stage,
-                "version": node.version,
-                "params": dict(node.params),
-                "first_rung": [rung.dtype, rung.params],
-                "seed": seed,
-                "inputs": inputs,
-            },
-            sort_keys=True,
-        ).encode()
-    )
+    return {
+        "stage": node.config.stage,
+        "version": node.version,
+        "params": dict(node.params),
+        "first_rung": {"dtype": rung.dtype, "params": rung.params},
+        "seed": seed,
+        "inputs": inputs,
+    }
+
+
+def key_of(parts: Mapping[str, Any]) -> str:
+    """The cache key: a digest of the parts."""
+    return digest_bytes(json.dumps(parts, sort_keys=True).encode())
+
+
+def node_key(node: Node, seed: int, run: RunDirectory) -> str:
+    """The key of a node whose inputs are all recorded in `run`."""
+    return key_of(key_parts(node, seed, run))
 
 
 @dataclass(frozen=True)

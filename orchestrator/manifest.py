@@ -56,6 +56,7 @@ class NodeRecord(_Row):
     """One node of one run.
 
     key          the cache key that the artifacts answer to
+    key_parts    what the key is a digest of, so that a plan can say what has changed
     cached_from  the run directory that they were taken from, or "" when computed here
     degraded     what the rung that made them costs, or ""
     """
@@ -63,6 +64,7 @@ class NodeRecord(_Row):
     state: NodeState = "pending"
     stage: str = ""
     key: str = ""
+    key_parts: dict[str, Any] = Field(default_factory=dict)
     artifacts: dict[str, list[FileRecord]] = Field(default_factory=dict)
     attempts: list[AttemptRow] = Field(default_factory=list)
     cached_from: str = ""

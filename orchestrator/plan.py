@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from orchestrator.artifacts import RunDirectory
-from orchestrator.cache import CacheIndex, Hit, node_key
+from orchestrator.cache import CacheIndex, Hit, changed, key_of, key_parts
 from orchestrator.graph import Graph, Node
 from orchestrator.manifest import NodeRecord
 
@@ -23,17 +23,24 @@ class PlanRow:
 
 
 def predict(
-    graph: Graph, run: RunDirectory, seed: int, cache: CacheIndex | None
+    graph: Graph,
+    run: RunDirectory,
+    seed: int,
+    cache: CacheIndex | None,
+    force: frozenset[str] = frozenset(),
 ) -> Iterator[PlanRow]:
     """Rows in the graph's order. `run` may be one that exists only in memory.
 
     Follows the runner's own rule: a node is taken over when all its inputs are, and its key is
-    known here or in the index.
+    known here or in the index, and it is not in `force`.
     """
     known = RunDirectory(run.path, run.manifest.model_copy(deep=True))
     settled: dict[str, bool] = {}
     for name, node in graph.nodes.items():
-        settled[name], reason = _look_up(node, known, seed, cache, settled)
+        if name in force:
+            settled[name], reason = False, "--from asks for it"
+        else:
+            settled[name], reason = _look_up(node, known, seed, cache, settled)
         ladder = tuple(f"{rung.device} {rung.dtype}" for rung in node.config.attempts)
         yield PlanRow(name, node.config.stage, ladder, settled[name], reason)
 
@@ -44,7 +51,8 @@ def _look_up(
     computed = [name for name in sorted(node.upstream) if not settled.get(name, True)]
     if computed:
         return False, f"reads from {', '.join(computed)}, which will run"
-    key = node_key(node, seed, known)
+    parts = key_parts(node, seed, known)
+    key = key_of(parts)
     record = known.manifest.nodes.get(node.name, NodeRecord())
     damage = ""
     if record.state == "done" and record.key == key:
@@ -58,5 +66,5 @@ def _look_up(
     if damage:
         return False, damage
     if record.state == "done":
-        return False, "its params, seed, stage version or inputs changed"
+        return False, f"changed: {', '.join(changed(record.key_parts, parts))}"
     return False, "no finished run has these inputs and params"

@@ -201,7 +201,7 @@ class ProcessHub:
     def _start_cold(self, process: StageProcess) -> None:
         process.warm = False
         process.cold_reason = self.cold_reason
-        command = [sys.executable, "-m", "stages.host", "--connect", str(process.connection)]
+        command = [sys.executable, "-P", "-m", "stages.host", "--connect", str(process.connection)]
         try:
             with process.log.open("ab") as stream:
                 popen = subprocess.Popen(

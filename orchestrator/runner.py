@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import recovery
-from orchestrator.cache import CacheIndex, node_key
+from orchestrator.cache import CacheIndex, key_of, key_parts, node_key
 from orchestrator.config import Runtime
 from orchestrator.durable import DurableWriter
 from orchestrator.errors import InterruptedRunError, ProtocolError, StageProcessError
@@ -200,8 +200,13 @@ class Runner:
         hit = self._cache.find(key) if self._cache is not None else None
         if hit is None or self._cache is None:
             return False
-        job.run.manifest.nodes[node.name] = self._cache.adopt(hit, job.run, node.name)
-        job.run.save()
+        try:
+            job.run.manifest.nodes[node.name] = self._cache.adopt(hit, job.run, node.name)
+            job.run.save()
+        except OSError:  # no room for a copy: computing it will say so, or find room
+            job.run.manifest.nodes[node.name] = record
+            job.run.discard_partial(node.name)
+            return False
         self._notify("reused", job, node.name, source=str(hit.run.path))
         return True
 
@@ -419,7 +424,8 @@ class Runner:
                 if durable.error is not None:
                     raise durable.error
                 record.artifacts = durable.artifacts
-                record.key = node_key(node, job.run.manifest.seed, job.run)
+                record.key_parts = key_parts(node, job.run.manifest.seed, job.run)
+                record.key = key_of(record.key_parts)
                 record.state = "done"
                 job.run.save()
             except OSError as error:

@@ -309,7 +309,8 @@ def plan(prepared: Prepared, source: Path, output: Path | None) -> list[PlanRow]
         known = RunDirectory.open(output).manifest
     run = RunDirectory(output or Path(OUTPUTS), _describe(prepared, record, known))
     cache = None if output else CacheIndex(Path(OUTPUTS))
-    return list(predict(prepared.graph, run, prepared.seed, cache))
+    force = frozenset(_forced(prepared))
+    return list(predict(prepared.graph, run, prepared.seed, cache, force))
 
 
 def finish_one(

@@ -70,6 +70,7 @@ class WarmTemplate:
             self._process = subprocess.Popen(
                 [
                     sys.executable,
+                    "-P",
                     "-m",
                     "stages.template",
                     "--fd",

@@ -138,7 +138,7 @@ class ArtifactSpec:
     def check_layout(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
         """Hold an array's shape and dtype to the spec. Raises `ContractError`."""
         got = f"{dtype} {_format_shape(shape)}"
-        if self.dtype and dtype.name != self.dtype:
+        if self.dtype and (dtype.name != self.dtype or not dtype.isnative):
             raise ContractError(f"{self.name}: expected dtype {self.dtype}, got {got}")
         if not self.shape:
             return

@@ -241,7 +241,7 @@ def _run_job(job: dict[str, Any], device: str, inline: bool) -> None:
             os.environ["CUDA_VISIBLE_DEVICES"] = visible
             code = run_job_file(file)
         else:
-            command = [sys.executable, "-m", "stages.host", "--job", str(file)]
+            command = [sys.executable, "-P", "-m", "stages.host", "--job", str(file)]
             environment = {**child_environment(), "CUDA_VISIBLE_DEVICES": visible}
             code = subprocess.run(command, env=environment, check=False).returncode
     if code:

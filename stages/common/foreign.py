@@ -83,7 +83,11 @@ def _read_picture(spec: ArtifactSpec, path: Path) -> np.ndarray:
 
     channels = spec.shape[-1] if spec.shape else 3
     mode = {1: "L", 3: "RGB", 4: "RGBA"}.get(channels if isinstance(channels, int) else 3, "RGB")
-    with Image.open(path) as image:
+    with Image.open(path) as opened:
+        image: Image.Image = opened
+        if mode == "RGB" and image.has_transparency_data:
+            rgba = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
         pixels = np.asarray(image.convert(mode))
     if pixels.ndim == 2:
         pixels = pixels[..., None]
