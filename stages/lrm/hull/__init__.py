@@ -1,0 +1,1 @@
+"""A coarse mesh from silhouettes and normal maps: the stages of profile `sketch`."""

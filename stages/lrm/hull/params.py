@@ -1,0 +1,36 @@
+"""What can be set on the stages `hull.reference` and `hull.reconstruct`."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from stages.common.cameras import RADIUS
+from stages.contract import Params
+
+
+class ReferenceParams(Params):
+    """Of `hull.reference`; without effect where the views come with their normals."""
+
+    radius: float = Field(
+        RADIUS, ge=2.0, le=10.0, description="distance of the views' cameras from the origin"
+    )
+    resolution: int = Field(72, ge=32, le=128, description="voxels along the object's longest side")
+
+
+class ReconstructParams(Params):
+    """Of `hull.reconstruct`."""
+
+    radius: float = Field(
+        RADIUS, ge=2.0, le=10.0, description="distance of the bundle's cameras from the origin"
+    )
+    resolution: int = Field(
+        104, ge=32, le=160, description="voxels along the object's longest side"
+    )
+    max_faces: int = Field(60_000, ge=2_000, le=500_000, description="upper bound of faces")
+    smoothing: int = Field(3, ge=0, le=50, description="rounds of Taubin smoothing")
+    min_part: float = Field(
+        0.002,
+        ge=0.0,
+        le=1.0,
+        description="parts below this share of the largest part's volume are dropped",
+    )

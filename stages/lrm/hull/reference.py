@@ -1,0 +1,76 @@
+"""Four views -> reference bundle, with normals of our own where the views come without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from stages.common.bundle import join
+from stages.common.cameras import Camera, bundle_cameras, encode_normals
+from stages.common.inflation import membrane
+from stages.common.raster import open_rasterizer
+from stages.common.render import look, normal_tile, vertex_normals
+from stages.lrm.hull.params import ReconstructParams, ReferenceParams
+from stages.lrm.hull.reconstruct import mesh_from_normals
+from stages.lrm.hull.silhouettes import clean, coverage_of_colors
+
+GUESS_SIZE = 128
+"""Side of the inflated guesses of normals, in pixels."""
+SAMPLES = 2
+
+
+def to_bundle(views: np.ndarray, normals: np.ndarray) -> np.ndarray:
+    """Two (4, S, S, 3) uint8 rows -> (2 S, 4 S, 3) float32 in [0, 1]."""
+    return np.asarray(join(views, normals).astype(np.float32) / 255.0)
+
+
+def normals_of_views(
+    views: np.ndarray,
+    params: ReferenceParams,
+    threads: int,
+    progress: Callable[[int, int], None],
+) -> np.ndarray:
+    """Normal maps of (4, S, S, 3) uint8 views on white, same shape and dtype.
+
+    Each silhouette is inflated for a first guess; the guesses are fused into one body, whose
+    normals are rendered, so that all four maps belong to the same shape. Raises BadInput if a
+    view is empty or the silhouettes do not fit together.
+    """
+    size = views.shape[1]
+    cameras = bundle_cameras(params.radius)
+    cover = clean(coverage_of_colors(views.astype(np.float32) / 255.0))
+    guess = np.stack([_guess(c, camera) for c, camera in zip(cover, cameras, strict=True)])
+    shape = ReconstructParams(radius=params.radius, resolution=params.resolution)
+    mesh = mesh_from_normals(guess, cover, shape, threads, progress)
+    rasterizer = open_rasterizer("cpu", threads=threads)
+    normals = vertex_normals(mesh.vertices, mesh.faces)
+    tiles = [
+        normal_tile(
+            look(mesh.vertices, mesh.faces, camera, size, SAMPLES, rasterizer),
+            mesh.faces,
+            normals,
+            camera,
+            SAMPLES,
+        )
+        for camera in cameras
+    ]
+    return np.rint(np.stack(tiles) * 255.0).astype(np.uint8)
+
+
+def _guess(cover: np.ndarray, camera: Camera) -> np.ndarray:
+    """(S, S) coverage -> (S, S, 3) encoded normals of the inflated silhouette."""
+    size = GUESS_SIZE
+    small = cv2.resize(cover, (size, size), interpolation=cv2.INTER_AREA)
+    small[[0, -1]] = small[:, [0, -1]] = 0.0
+    step = 2.0 * camera.radius / (camera.focal * size)
+    sheet = membrane(small, step, reach=0.5)
+    f = sheet.solve(np.full((size, size, 1), 4.0), np.zeros((size, size, 1)))[..., 0]
+    down, right = np.gradient(f, step)
+    # With h = sqrt(f): (-dh/dx, -dh/dy, 1) is parallel to (-df/dx, -df/dy, 2 h), finite at the rim.
+    local = np.stack([-right, down, 2.0 * np.sqrt(np.maximum(f, 0.0))], axis=-1)
+    local[..., 2] += 1e-6
+    local = np.asarray(cv2.resize(local, cover.shape[::-1], interpolation=cv2.INTER_LINEAR))
+    local = local / np.linalg.norm(local, axis=-1, keepdims=True)
+    return encode_normals(local @ camera.axes.T, camera).astype(np.float32)

@@ -1,0 +1,60 @@
+"""Stages `hull.reference` and `hull.reconstruct`: the LRM's two nodes without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from stages.common.specs import BUNDLE, COARSE_MESH, REFERENCE_BUNDLE, VIEW_NORMALS, VIEWS
+from stages.contract import Context, Stage
+from stages.lrm.hull.params import ReconstructParams, ReferenceParams
+
+HEAVY = ("numpy", "cv2", "scipy.ndimage", "scipy.sparse.linalg", "skimage.measure", "numba")
+
+
+class HullReference(Stage):
+    """Joins views and their normals to a bundle; makes the normals where there are none.
+
+    Raises StageError (bad_input) if normals are to be made and a view shows no object, or the
+    views do not fit together.
+    """
+
+    name = "hull.reference"
+    summary = "reference bundle from four views: no weights, no GPU"
+    inputs = (VIEWS, VIEW_NORMALS)
+    outputs = (REFERENCE_BUNDLE,)
+    Params = ReferenceParams
+    preload = HEAVY
+    params: ReferenceParams
+
+    def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
+        from stages.lrm.hull.reference import normals_of_views, to_bundle
+
+        views, normals = inputs[VIEWS.name], inputs.get(VIEW_NORMALS.name)
+        if normals is None:
+            normals = normals_of_views(views, self.params, context.threads, context.progress)
+        context.progress(1, 1)
+        return {REFERENCE_BUNDLE.name: to_bundle(views, normals)}
+
+
+class HullReconstruct(Stage):
+    """Carves and fuses the bundle's silhouettes and normal maps into a closed coarse mesh.
+
+    Its silhouettes at the bundle's cameras are those of the normal tiles. Raises StageError
+    (bad_input) if a normal tile shows no object or the tiles do not fit together.
+    """
+
+    name = "hull.reconstruct"
+    summary = "coarse mesh from silhouettes and normal maps: no weights, no GPU, seconds"
+    inputs = (BUNDLE,)
+    outputs = (COARSE_MESH,)
+    Params = ReconstructParams
+    preload = HEAVY
+    params: ReconstructParams
+
+    def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
+        from stages.lrm.hull.reconstruct import reconstruct
+
+        mesh = reconstruct(inputs[BUNDLE.name], self.params, context.threads, context.progress)
+        context.progress(1, 1)
+        return {COARSE_MESH.name: mesh}

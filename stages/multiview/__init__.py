@@ -1,0 +1,1 @@
+"""Stages of node multiview: from one picture to four views."""

@@ -1,0 +1,1 @@
+"""Four views of an inflated silhouette: the multiview stage of profile `sketch`."""

@@ -1,0 +1,45 @@
+"""What can be set on stage `inflate`."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from stages.contract import Params
+
+
+class InflateParams(Params):
+    """Lengths are in units of frame W, where the object is about 1.9 high or wide."""
+
+    grid: int = Field(
+        320,
+        ge=64,
+        le=512,
+        description="nodes of the height field along the picture's side",
+    )
+    thickness: float = Field(
+        0.9,
+        gt=0.0,
+        le=2.0,
+        description="depth of parts over their width: 1 makes a disc a ball",
+    )
+    max_depth: float = Field(
+        1.0,
+        gt=0.0,
+        le=2.0,
+        description="half-depth that no part, however wide, exceeds before `thickness` applies",
+    )
+    back_depth: float = Field(
+        0.9, gt=0.0, le=1.5, description="depth of the back half over the front half's"
+    )
+    relief: float = Field(
+        0.02,
+        ge=0.0,
+        le=0.2,
+        description="amplitude of the front's relief that is read off the shading, 0 for none",
+    )
+    back_detail: float = Field(
+        0.25,
+        ge=0.0,
+        le=1.0,
+        description="share of the front's large regions in the colours of the back's middle",
+    )

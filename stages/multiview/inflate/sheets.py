@@ -1,0 +1,119 @@
+"""Two height fields over one silhouette, welded along its outline into a closed mesh.
+
+Every grid cell is cut along the outline as marching squares does; the cells' polygons are
+triangulated twice, once for the front and once for the back, and share the outline's vertices.
+Cells whose corners are inside crosswise are cut into two triangles, and no triangle joins two
+outline vertices by an inner edge, so every edge has exactly two faces.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from stages.common.cameras import Camera
+
+# Corners of a cell as (row, column), counter-clockwise in an image with rows downwards.
+CORNERS = ((0, 0), (1, 0), (1, 1), (0, 1))
+# Polygons by the bits of the corners inside: 0-3 are corners, 4-7 the outline's crossing of the
+# side from corner k - 4 to the next. The first entry is the fan's apex, always a corner.
+POLYGONS: dict[int, tuple[tuple[int, ...], ...]] = {
+    1: ((0, 4, 7),),
+    2: ((1, 5, 4),),
+    3: ((0, 1, 5, 7),),
+    4: ((2, 6, 5),),
+    5: ((0, 4, 7), (2, 6, 5)),
+    6: ((1, 2, 6, 4),),
+    7: ((1, 2, 6, 7, 0),),
+    8: ((3, 7, 6),),
+    9: ((3, 0, 4, 6),),
+    10: ((1, 5, 4), (3, 7, 6)),
+    11: ((0, 1, 5, 6, 3),),
+    12: ((2, 3, 7, 5),),
+    13: ((3, 0, 4, 5, 2),),
+    14: ((2, 3, 7, 4, 1),),
+    15: ((0, 1, 2, 3),),
+}
+
+
+@dataclass(frozen=True)
+class Body:
+    """A closed mesh in frame W; its first `front_faces` faces are the sheet towards the camera."""
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    front_faces: int
+
+
+def weld(coverage: np.ndarray, front: np.ndarray, back: np.ndarray, camera: Camera) -> Body:
+    """Build the mesh whose silhouette from `camera` is the 0.5 contour of `coverage`.
+
+    coverage     (N, N) in [0, 1] at the centres of N x N pixels of the camera's image; its border
+                 must lie outside (<= 0.5)
+    front, back  (N, N) >= 0, distance of the two sheets from the upright plane z = 0 along the
+                 pixel's ray, scene units
+    """
+    size = len(coverage)
+    inside = coverage > 0.5
+    cell = np.zeros((size - 1, size - 1), np.int64)
+    for k, (y, x) in enumerate(CORNERS):
+        cell |= inside[y : size - 1 + y, x : size - 1 + x].astype(np.int64) << k
+    # Node ids: (row, column) -> row * size + column; crossings of vertical, then horizontal sides.
+    total = size * size
+    triangles = []
+    for code, polygons in POLYGONS.items():
+        i, j = np.nonzero(cell == code)
+        node = [(i + y) * size + j + x for y, x in CORNERS]
+        cross = [
+            total + node[0],
+            2 * total + node[1],
+            total + node[3],
+            2 * total + node[0],
+        ]
+        ids = [*node, *cross]
+        for polygon in polygons:
+            for second, third in pairwise(polygon[1:]):
+                triangles.append(np.stack([ids[polygon[0]], ids[second], ids[third]], axis=1))
+    faces = np.concatenate(triangles)
+
+    used = np.unique(faces)
+    is_node = used < total
+    nodes, crossings = used[is_node], used[~is_node]
+    rim_at = _crossing_positions(coverage, crossings, total)
+    node_at = np.stack(np.divmod(nodes, size), axis=1).astype(np.float64)
+    at = np.concatenate([rim_at, node_at, node_at])
+    lift = np.concatenate([np.zeros(len(rim_at)), front.ravel()[nodes], -back.ravel()[nodes]])
+    vertices = _lift(at, lift, size, camera)
+
+    front_id = np.empty(3 * total, np.int64)
+    front_id[crossings] = np.arange(len(crossings))
+    front_id[nodes] = len(crossings) + np.arange(len(nodes))
+    back_id = front_id.copy()
+    back_id[nodes] += len(nodes)
+    both = np.concatenate([front_id[faces], back_id[faces[:, ::-1]]])
+    return Body(vertices.astype(np.float32), both.astype(np.int32), len(faces))
+
+
+def _crossing_positions(coverage: np.ndarray, ids: np.ndarray, total: int) -> np.ndarray:
+    """(C, 2) float64 (row, column) where the outline crosses a cell's side."""
+    size = len(coverage)
+    horizontal = ids >= 2 * total
+    row, column = np.divmod(ids % total, size)
+    other = coverage[row + ~horizontal, column + horizontal]
+    own = coverage[row, column]
+    share = np.clip((own - 0.5) / np.where(own == other, 1.0, own - other), 0.01, 0.99)
+    return np.stack([row + share * ~horizontal, column + share * horizontal], axis=1)
+
+
+def _lift(at: np.ndarray, lift: np.ndarray, size: int, camera: Camera) -> np.ndarray:
+    """Points on the rays through (row, column) node positions, `lift` in front of plane z = 0."""
+    ndc = (at + 0.5) * 2.0 / size - 1.0
+    local = np.stack(
+        [ndc[:, 1] / camera.focal, -ndc[:, 0] / camera.focal, -np.ones(len(at))], axis=1
+    )
+    ray = local @ camera.axes.T
+    to_plane = -camera.center[2] / ray[:, 2]
+    length = np.linalg.norm(ray, axis=1)
+    return np.asarray(camera.center + (to_plane - lift / length)[:, None] * ray)

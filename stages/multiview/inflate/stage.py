@@ -1,0 +1,41 @@
+"""Stage `inflate`: four views of an object from one picture, without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from stages.common.specs import ALPHA, IMAGE, VIEW_NORMALS, VIEWS
+from stages.contract import Context, Stage
+from stages.multiview.inflate.params import InflateParams
+
+
+class Inflate(Stage):
+    """Blow the silhouette up into a closed body and look at it from four sides.
+
+    The front view is the picture, resampled. Sides and back are plausible, not known. Raises
+    StageError (bad_input) if the picture shows no object.
+    """
+
+    name = "inflate"
+    summary = "four views by inflating the silhouette: no weights, no GPU, a second"
+    inputs = (IMAGE, ALPHA)
+    outputs = (VIEWS, replace(VIEW_NORMALS, optional=False))
+    Params = InflateParams
+    preload = ("numpy", "cv2", "scipy.sparse.linalg", "numba")
+    params: InflateParams
+
+    def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
+        from stages.common.raster import open_rasterizer
+        from stages.multiview.inflate.views import make_views
+
+        context.progress(0, 1, "inflating the silhouette")
+        views, normals = make_views(
+            inputs[IMAGE.name],
+            inputs[ALPHA.name],
+            self.params,
+            open_rasterizer("cpu", threads=context.threads),
+        )
+        context.progress(1, 1)
+        return {VIEWS.name: views, VIEW_NORMALS.name: normals}

@@ -1,0 +1,140 @@
+"""Colours for what one picture does not show: the rim seen from the side, and the back.
+
+The front sheet takes the picture, more and more blurred where the surface turns away from the
+camera: a few pixels at the rim stretch over a wide band of a side view, and would streak. The back
+is a membrane spanned over the outline's colours, so faces and lettering do not appear on it, and
+both sheets agree where they meet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from stages.common.inflation import Membrane
+
+BLURS = (0.0, 1.5, 3.0, 6.0)
+"""Standard deviations of the picture's blurred versions, in pixels of a 512 tile."""
+RIM_INSET = 2
+"""Outermost pixels that are not trusted: there the object is mixed with its old background."""
+TILE = 512
+
+
+@dataclass(frozen=True)
+class Textures:
+    """Colours by position in the front camera's image.
+
+    front  one (S, S, 3) float32 array for each of `BLURS`, defined everywhere
+    back   (S, S, 3) float32
+    """
+
+    front: tuple[np.ndarray, ...]
+    back: np.ndarray
+
+    def sample(self, at: np.ndarray, facing: np.ndarray, on_front: np.ndarray) -> np.ndarray:
+        """Colours of surface points, (P, 3) float32 in [0, 1].
+
+        at        (P, 2) (column, row) in a tile of the textures' size, pixel centres at half
+                  integers
+        facing    (P,) cosine between the normal and the direction to the front camera
+        on_front  (P,) bool
+        """
+        # A surface at cosine c is stretched by 1 / c in a view from the side.
+        stretch = 1.0 / np.clip(facing, 0.05, 1.0) - 1.0
+        level = np.clip(stretch, 0.0, len(BLURS) - 1.0)
+        result = np.zeros((len(at), 3), np.float32)
+        for k, texture in enumerate(self.front):
+            weight = np.where(on_front, np.clip(1.0 - np.abs(level - k), 0.0, 1.0), 0.0)
+            result += weight[:, None].astype(np.float32) * _bilinear(texture, at)
+        result += (~on_front)[:, None] * _bilinear(self.back, at)
+        return np.clip(result, 0.0, 1.0)
+
+
+def make_textures(
+    picture: np.ndarray, alpha: np.ndarray, sheet: Membrane, detail: float
+) -> Textures:
+    """Build the colours.
+
+    picture  (S, S, 3) float32 in [0, 1]
+    alpha    (S, S) float32 in [0, 1]
+    sheet    the silhouette's membrane (its grid may be coarser than S)
+    detail   share of the front's large regions in the back's colours, 0 to 1
+    """
+    trusted = _trusted(alpha)
+    scale = len(picture) / TILE
+    front = tuple(_fill(picture, trusted, sigma * scale) for sigma in BLURS)
+    size = len(sheet.inside)
+    rim = cv2.resize(front[-1], (size, size), interpolation=cv2.INTER_AREA)
+    plain = _without_detail(rim)
+    span = sheet.solve(sheet.screen * plain, rim)
+    # The front's large shapes fade in with the distance from the rim, where both must agree.
+    inside = sheet.inside.astype(np.float32)
+    away = cv2.GaussianBlur(inside, (0, 0), size / 40.0)
+    share = detail * np.clip(2.0 * away - 1.0, 0.0, 1.0)[..., None]
+    back = _fill((span * (1.0 - share) + plain * share).astype(np.float32), inside, 1.0)
+    shape = (len(picture), len(picture))
+    return Textures(front, cv2.resize(back, shape, interpolation=cv2.INTER_LINEAR))
+
+
+def _without_detail(image: np.ndarray) -> np.ndarray:
+    """(N, N, 3) float32 without what is smaller than a tenth of the picture.
+
+    A median keeps the borders between large regions, where a blur would mix their colours.
+    """
+    bytes_ = np.rint(image * 255.0).astype(np.uint8)
+    median = cv2.medianBlur(bytes_, 2 * (len(image) // 20) + 1)
+    return cv2.GaussianBlur(median.astype(np.float32) / 255.0, (0, 0), len(image) / 60.0)
+
+
+def _trusted(alpha: np.ndarray) -> np.ndarray:
+    """(S, S) float32: 1 where the picture's colour is the object's own."""
+    opaque = (alpha > 0.95).astype(np.uint8)
+    inset = max(1, round(RIM_INSET * len(alpha) / TILE))
+    inner = cv2.erode(opaque, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * inset + 1,) * 2))
+    # Parts that are too thin to have an inside keep the pixels they have.
+    near_inner = cv2.dilate(inner, np.ones((4 * inset + 1,) * 2, np.uint8))
+    kept = (inner > 0) | ((opaque > 0) & (near_inner == 0))
+    return np.asarray(kept if kept.any() else alpha > 0.5, np.float32)
+
+
+def _fill(image: np.ndarray, weight: np.ndarray, sigma: float) -> np.ndarray:
+    """Blur `image` over the pixels of `weight` only, and spread it over the whole square.
+
+    Normalised convolution over a pyramid: each pixel takes the finest level that sees weight.
+    """
+    weighted, share = image * weight[..., None], weight
+    if sigma > 0:
+        weighted = cv2.GaussianBlur(weighted, (0, 0), sigma)
+        share = cv2.GaussianBlur(share, (0, 0), sigma)
+    size = (image.shape[1], image.shape[0])
+    result = np.zeros_like(image)
+    left = np.ones(image.shape[:2], np.float32)
+    while True:
+        big_share = cv2.resize(share, size, interpolation=cv2.INTER_LINEAR)
+        big = cv2.resize(weighted, size, interpolation=cv2.INTER_LINEAR)
+        here = left * np.clip(big_share * 4.0, 0.0, 1.0)
+        result += here[..., None] * big / np.maximum(big_share, 1e-6)[..., None]
+        left = left - here
+        if min(share.shape) <= 2:
+            break
+        weighted, share = cv2.pyrDown(weighted), cv2.pyrDown(share)
+    covered = (1.0 - left)[..., None]
+    mean = np.average(image.reshape(-1, 3), axis=0, weights=weight.ravel())
+    return np.asarray(result + (1.0 - covered) * mean, np.float32)
+
+
+def _bilinear(texture: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """(P, 3) float32 values of `texture` at (column, row) positions."""
+    # cv2.remap takes at most 32767 rows: points go in as a wide, nearly square map.
+    width = 4096
+    rows = -(-len(at) // width)
+    maps = np.zeros((rows * width, 2), np.float32)
+    maps[: len(at)] = at - 0.5
+    grid = maps.reshape(rows, width, 2)
+    columns, lines = np.ascontiguousarray(grid[..., 0]), np.ascontiguousarray(grid[..., 1])
+    values = cv2.remap(
+        texture, columns, lines, interpolation=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    return np.asarray(values.reshape(-1, 3)[: len(at)])

@@ -1,0 +1,159 @@
+"""From picture and silhouette to the four views of a bundle and their normal maps."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from stages.common.bundle import TILE
+from stages.common.cameras import Camera, bundle_cameras
+from stages.common.inflation import half_depth, membrane
+from stages.common.raster import Rasterizer, interpolate
+from stages.common.render import look, normal_tile, resolve, vertex_normals
+from stages.contract import BadInput
+from stages.multiview.inflate.params import InflateParams
+from stages.multiview.inflate.relief import shading_relief
+from stages.multiview.inflate.sheets import Body, weld
+from stages.multiview.inflate.texture import Textures, make_textures
+
+SAMPLES = 2
+"""Sample points a pixel each way."""
+FRAME = 0.98
+"""Share of a tile's half that the body may fill in the side and back views."""
+SMALLEST = 0.7
+"""Scale at which fitting gives up: also a ball that fills the whole picture fits by then."""
+COLOR_REACH = 0.5
+"""Distance from the rim, scene units, over which its colours fade from the back."""
+ROW_STIFFNESS = 0.15
+"""Colours spread along rows: most objects look alike all round at one height, and the red of a
+roof should not mix with the green below it."""
+SMOOTHING = 1.0
+"""Blur of the silhouette in nodes: a rough outline becomes ridges in the side views."""
+MIN_PART = 5e-5
+"""Parts and holes smaller than this share of the picture are dust."""
+
+
+def clean_silhouette(alpha: np.ndarray, size: int) -> np.ndarray:
+    """(S, S) in [0, 1] -> (size, size) float32 coverage with an empty border and without dust.
+
+    Raises BadInput if nothing of the object is left.
+    """
+    small = cv2.resize(alpha, (size, size), interpolation=cv2.INTER_AREA)
+    # The 0.5 contour of a hard mask shows its pixels' stairs; this rounds them off.
+    small = cv2.GaussianBlur(small, (0, 0), SMOOTHING)
+    small[[0, -1]] = small[:, [0, -1]] = 0.0
+    least = max(4, round(MIN_PART * size * size))
+    for value, fill in ((1, 0.0), (0, 1.0)):
+        found = ((small > 0.5) == value).astype(np.uint8)
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(found, connectivity=4)
+        dust = np.flatnonzero(stats[:count, cv2.CC_STAT_AREA] < least)
+        small[np.isin(labels, dust[dust > 0])] = fill
+    if not (small > 0.5).any():
+        raise BadInput(
+            "the picture shows no object: its alpha is empty",
+            "check the picture, or the background removal of the preprocess stage",
+        )
+    return small
+
+
+def inflate_body(
+    picture: np.ndarray, alpha: np.ndarray, params: InflateParams
+) -> tuple[Body, Textures]:
+    """The closed mesh and its colours.
+
+    picture  (S, S, 3) float32 in [0, 1]; alpha (S, S) float32 in [0, 1]
+    """
+    camera = bundle_cameras()[0]
+    size = params.grid
+    silhouette = clean_silhouette(alpha, size)
+    step = 2.0 * camera.radius / (camera.focal * size)
+    sheet = membrane(silhouette, step, params.max_depth / 2.0)
+    depth = params.thickness * half_depth(sheet)
+    small = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
+    relief = shading_relief(small, sheet.inside, depth, params.relief)
+    body = weld(silhouette, depth + relief, params.back_depth * depth, camera)
+    rows = membrane(silhouette, step, COLOR_REACH, ROW_STIFFNESS)
+    return fit(body), make_textures(picture, alpha, rows, params.back_detail)
+
+
+def fit(body: Body) -> Body:
+    """Shrink a body that would stick out of the side views, towards the front camera's centre.
+
+    Seen from there nothing changes. What is near a side camera looks larger in its view than the
+    picture shows it, so a tall body that fills 85 % of the picture may not fit.
+    """
+    front, *others = bundle_cameras()
+    vertices = body.vertices.astype(np.float64)
+    sample = vertices[::8]  # neighbours are a third of a pixel apart
+    for scale in np.linspace(1.0, SMALLEST, 31).tolist():
+        moved = front.center + scale * (sample - front.center)
+        clips = [camera.to_clip(moved) for camera in others]
+        if all(bool((np.abs(c[:, :2]) <= FRAME * c[:, 3:]).all()) for c in clips):
+            break
+    if scale == 1.0:
+        return body
+    moved = front.center + scale * (vertices - front.center)
+    return Body(moved.astype(np.float32), body.faces, body.front_faces)
+
+
+def render_views(
+    body: Body, textures: Textures, rasterizer: Rasterizer
+) -> tuple[np.ndarray, np.ndarray]:
+    """The body from the bundle's cameras: colours and normal maps, (4, 512, 512, 3) float32."""
+    cameras = bundle_cameras()
+    normals = vertex_normals(body.vertices, body.faces)
+    colors, maps = [], []
+    for camera in cameras:
+        seen = look(body.vertices, body.faces, camera, TILE, SAMPLES, rasterizer)
+        maps.append(normal_tile(seen, body.faces, normals, camera, SAMPLES))
+        covered = seen.covered
+        points = interpolate(seen, body.faces, body.vertices)[covered]
+        facing = interpolate(seen, body.faces, normals)[covered]
+        image = np.zeros((*covered.shape, 3), np.float32)
+        image[covered] = _shade(
+            points, facing, seen.pix_to_face[covered] < body.front_faces, textures, cameras[0]
+        )
+        colors.append(resolve(image, seen, SAMPLES))
+    return np.stack(colors), np.stack(maps)
+
+
+def _shade(
+    points: np.ndarray,
+    normals: np.ndarray,
+    on_front: np.ndarray,
+    textures: Textures,
+    front: Camera,
+) -> np.ndarray:
+    at, _ = front.project(points, len(textures.back))
+    to_camera = front.center - points
+    to_camera /= np.linalg.norm(to_camera, axis=1, keepdims=True)
+    length = np.maximum(np.linalg.norm(normals, axis=1), 1e-8)
+    facing = np.einsum("pc,pc->p", normals, to_camera) / length
+    return textures.sample(at, facing, on_front)
+
+
+def make_views(
+    image: np.ndarray, alpha: np.ndarray, params: InflateParams, rasterizer: Rasterizer
+) -> tuple[np.ndarray, np.ndarray]:
+    """(S, S, 3) and (S, S, 1) uint8 -> views and normal maps, each (4, 512, 512, 3) uint8.
+
+    View 0 is the picture itself. Raises BadInput if alpha is empty.
+    """
+    picture = _to_tile(image.astype(np.float32) / 255.0)
+    cover = _to_tile(alpha[..., 0].astype(np.float32) / 255.0)
+    body, textures = inflate_body(picture, cover, params)
+    views, normals = render_views(body, textures, rasterizer)
+    views[0] = picture
+    return _to_bytes(views), _to_bytes(normals)
+
+
+def _to_bytes(image: np.ndarray) -> np.ndarray:
+    return np.rint(image * 255.0).astype(np.uint8)
+
+
+def _to_tile(image: np.ndarray) -> np.ndarray:
+    shrink = len(image) > TILE
+    resized = cv2.resize(
+        image, (TILE, TILE), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_CUBIC
+    )
+    return np.clip(resized, 0.0, 1.0)
