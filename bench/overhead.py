@@ -24,10 +24,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from orchestrator.report import format_table
+
+ROOT = Path(__file__).resolve().parent.parent
 
 ONE_PROCESS = """
 import json, sys, time

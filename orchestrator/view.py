@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+_PROGRESS_SECONDS = 5.0
+"""Between two progress lines of one node; a terminal shows every step instead."""
+
+
 class View(Observer, Protocol):
     """An observer that is shown between `__enter__` and `__exit__`."""
 
@@ -73,12 +77,13 @@ class Lines:
         if event.kind == "progress":
             key = (event.job, event.node)
             now = time.monotonic()
-            if now - self._last.get(key, self._began) < 5.0:
+            if now - self._last.get(key, now) < _PROGRESS_SECONDS:
                 return ""
             self._last[key] = now
             note = f" {fields['note']}" if fields["note"] else ""
             return f"{event.node}: step {fields['step']}/{fields['total']}{note}"
         if event.kind == "started":
+            self._last[event.job, event.node] = time.monotonic()
             start = "warm" if fields["warm"] else "cold"
             nth = f", attempt {fields['attempt']}" if fields["attempt"] > 1 else ""
             return f"{event.node}: started on {fields['device']} ({start}{nth})"

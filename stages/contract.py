@@ -92,6 +92,7 @@ class ArtifactSpec:
     dtype         numpy dtype name, "" for any
     value_range   inclusive (low, high) of the numbers, None for any
     suffix        of a file on disk, for kind "file" only
+    filename      the whole name on disk, for kind "file" only; default: name + suffix
     optional      an input that the stage can do without
     """
 
@@ -103,6 +104,7 @@ class ArtifactSpec:
     value_range: tuple[float, float] | None = None
     suffix: str = ""
     optional: bool = False
+    filename: str = ""
 
     def check(self, value: object) -> None:
         """Raise `ContractError` unless `value` is what this spec promises."""

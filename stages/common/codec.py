@@ -3,7 +3,7 @@
 array, image   NAME.npy                (image also NAME.png, a preview for people)
 mesh           NAME.vertices.npy  NAME.faces.npy  [NAME.colors.npy]
 text           NAME.txt                UTF-8
-file           NAME + suffix
+file           the file name of its spec, or NAME + suffix
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def file_names(spec: ArtifactSpec) -> tuple[str, ...]:
     if spec.kind == "text":
         return (f"{spec.name}.txt",)
     if spec.kind == "file":
-        return (f"{spec.name}{spec.suffix}",)
+        return (spec.filename or f"{spec.name}{spec.suffix}",)
     return (f"{spec.name}.npy",)
 
 

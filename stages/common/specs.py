@@ -48,9 +48,13 @@ BUNDLE = ArtifactSpec(
 )
 COARSE_MESH = ArtifactSpec("coarse_mesh", "mesh", "closed start mesh for ISOMER, frame W")
 MESH = ArtifactSpec("mesh", "mesh", "the final mesh with vertex colours, frame W")
-GLB = ArtifactSpec("glb", "file", "the final mesh, binary glTF", suffix=".glb")
+GLB = ArtifactSpec("glb", "file", "the final mesh, binary glTF", suffix=".glb", filename="mesh.glb")
 OBJ = ArtifactSpec(
-    "obj", "file", "the final mesh, Wavefront OBJ with vertex colours", suffix=".obj"
+    "obj",
+    "file",
+    "the final mesh, Wavefront OBJ with vertex colours",
+    suffix=".obj",
+    filename="mesh.obj",
 )
 RENDERS = ArtifactSpec(
     "renders",

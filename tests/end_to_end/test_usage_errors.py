@@ -1,4 +1,4 @@
-"""What cannot be done as asked: exit code 2, one clear message, nothing started, nothing written."""
+"""What cannot be done as asked: exit code 2, one clear message, nothing started or written."""
 
 from __future__ import annotations
 
