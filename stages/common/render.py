@@ -71,6 +71,8 @@ def normal_tile(
 def _box(image: np.ndarray, samples: int) -> np.ndarray:
     if samples == 1:
         return image.astype(np.float32, copy=False)
-    side, channels = image.shape[0] // samples, image.shape[2]
-    blocks = image.reshape(side, samples, side, samples, channels)
-    return blocks.mean(axis=(1, 3), dtype=np.float32)
+    # Sums of slices: several times faster than a mean over two axes of a reshaped array.
+    steps = range(samples)
+    rows = sum(image[i::samples] for i in steps[1:]) + image[::samples]
+    total = sum(rows[:, j::samples] for j in steps[1:]) + rows[:, ::samples]
+    return np.asarray(total / np.float32(samples * samples), np.float32)

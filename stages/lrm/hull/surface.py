@@ -8,7 +8,7 @@ from scipy.sparse.csgraph import connected_components
 from skimage.measure import marching_cubes
 
 from stages.contract import Mesh
-from stages.lrm.hull.field import Grid
+from stages.lrm.hull.field import MARGIN, Grid
 
 CLEARANCE = 1e-3
 """Steps by which nodes are kept off the level: a surface through a node has faces of no area."""
@@ -34,7 +34,7 @@ def extract(field: np.ndarray, grid: Grid, max_faces: int, smoothing: int, min_p
         # Faces go with the square of the resolution; 3 % spare for rounding.
         scale = 0.97 * float(np.sqrt(max_faces / len(faces)))
         high = grid.origin + grid.step * (np.array(grid.shape) - 1)
-        nodes = int(max(grid.shape) * scale)
+        nodes = int(max(grid.shape) * scale) + 2 * MARGIN
         coarse = Grid.around(grid.origin, high, nodes)
         resampled = grid.resample(field, coarse)
         field, grid = resampled, coarse
