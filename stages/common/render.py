@@ -58,10 +58,20 @@ def normal_tile(
 ) -> np.ndarray:
     """(S, S, 3) float32 in [0, 1]: a normal map in the bundle's encoding on white.
 
-    normals (V, 3) in frame W. Samples are averaged as vectors before encoding; the white
-    background is blended in by coverage, as the reference does (pipeline.md 4).
+    normals  (V, 3) vertex normals in frame W
     """
-    mean = _box(interpolate(fragments, faces, normals), samples)
+    return resolve_normals(interpolate(fragments, faces, normals), fragments, camera, samples)
+
+
+def resolve_normals(
+    normals: np.ndarray, fragments: Fragments, camera: Camera, samples: int
+) -> np.ndarray:
+    """(S * samples, S * samples, 3) sample normals in frame W -> (S, S, 3) encoded, in [0, 1].
+
+    Samples are averaged as vectors before encoding; the white background is blended in by
+    coverage, as the reference does (pipeline.md 4). Samples without a face must be 0.
+    """
+    mean = _box(normals, samples)
     length = np.linalg.norm(mean, axis=-1, keepdims=True)
     encoded = encode_normals(mean / np.maximum(length, 1e-8), camera)
     share = coverage(fragments, samples)[..., None]

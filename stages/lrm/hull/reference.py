@@ -46,16 +46,10 @@ def normals_of_views(
     mesh = mesh_from_normals(guess, cover, shape, threads, progress)
     rasterizer = open_rasterizer("cpu", threads=threads)
     normals = vertex_normals(mesh.vertices, mesh.faces)
-    tiles = [
-        normal_tile(
-            look(mesh.vertices, mesh.faces, camera, size, SAMPLES, rasterizer),
-            mesh.faces,
-            normals,
-            camera,
-            SAMPLES,
-        )
-        for camera in cameras
-    ]
+    tiles = []
+    for camera in cameras:
+        seen = look(mesh.vertices, mesh.faces, camera, size, SAMPLES, rasterizer)
+        tiles.append(normal_tile(seen, mesh.faces, normals, camera, SAMPLES))
     return np.rint(np.stack(tiles) * 255.0).astype(np.uint8)
 
 

@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 
 from stages.common.bundle import TILE
-from stages.common.cameras import Camera, bundle_cameras
+from stages.common.cameras import bundle_cameras
 from stages.common.inflation import half_depth, membrane
 from stages.common.raster import Rasterizer, interpolate
-from stages.common.render import look, normal_tile, resolve, vertex_normals
+from stages.common.render import look, resolve, resolve_normals, vertex_normals
 from stages.contract import BadInput
 from stages.multiview.inflate.params import InflateParams
 from stages.multiview.inflate.relief import shading_relief
@@ -100,36 +100,32 @@ def render_views(
     body: Body, textures: Textures, rasterizer: Rasterizer
 ) -> tuple[np.ndarray, np.ndarray]:
     """The body from the bundle's cameras: colours and normal maps, (4, 512, 512, 3) float32."""
-    cameras = bundle_cameras()
     normals = vertex_normals(body.vertices, body.faces)
+    attributes = np.concatenate([normals, _texture_position(body, normals, textures)], axis=1)
     colors, maps = [], []
-    for camera in cameras:
+    for camera in bundle_cameras():
         seen = look(body.vertices, body.faces, camera, TILE, SAMPLES, rasterizer)
-        maps.append(normal_tile(seen, body.faces, normals, camera, SAMPLES))
+        values = interpolate(seen, body.faces, attributes)
+        maps.append(resolve_normals(values[..., :3], seen, camera, SAMPLES))
         covered = seen.covered
-        points = interpolate(seen, body.faces, body.vertices)[covered]
-        facing = interpolate(seen, body.faces, normals)[covered]
+        at, facing = values[covered, 3:5], values[covered, 5]
         image = np.zeros((*covered.shape, 3), np.float32)
-        image[covered] = _shade(
-            points, facing, seen.pix_to_face[covered] < body.front_faces, textures, cameras[0]
-        )
+        on_front = seen.pix_to_face[covered] < body.front_faces
+        image[covered] = textures.sample(at, facing, on_front)
         colors.append(resolve(image, seen, SAMPLES))
     return np.stack(colors), np.stack(maps)
 
 
-def _shade(
-    points: np.ndarray,
-    normals: np.ndarray,
-    on_front: np.ndarray,
-    textures: Textures,
-    front: Camera,
-) -> np.ndarray:
-    at, _ = front.project(points, len(textures.back))
-    to_camera = front.center - points
-    to_camera /= np.linalg.norm(to_camera, axis=1, keepdims=True)
-    length = np.maximum(np.linalg.norm(normals, axis=1), 1e-8)
-    facing = np.einsum("pc,pc->p", normals, to_camera) / length
-    return textures.sample(at, facing, on_front)
+def _texture_position(body: Body, normals: np.ndarray, textures: Textures) -> np.ndarray:
+    """(V, 3): column and row in the textures, and the cosine towards the front camera.
+
+    Interpolated without regard to perspective; vertices are at most two pixels apart.
+    """
+    front = bundle_cameras()[0]
+    at, _ = front.project(body.vertices, len(textures.back))
+    ray = front.center - body.vertices
+    facing = np.einsum("vc,vc->v", normals, ray) / np.linalg.norm(ray, axis=1)
+    return np.concatenate([at, facing[:, None]], axis=1)
 
 
 def make_views(
