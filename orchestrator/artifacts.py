@@ -124,7 +124,7 @@ class RunDirectory:
         Nothing that the child says is trusted: file names must be those of the spec, sizes and
         .npy headers must fit. Raises `ProtocolError`, `ContractError` or OSError.
         """
-        allowed = {*codec.file_names(spec), f"{spec.name}.png"}
+        allowed = set(codec.file_names(spec))
         folder = self.node_folder(node)
         records = []
         for part in parts:
@@ -134,8 +134,7 @@ class RunDirectory:
                 self._accept_frame(folder, spec, part, frames)
             else:
                 self._accept_temp(folder, spec, part)
-            if not part.file.endswith(".png") or spec.kind == "file":
-                records.append(FileRecord(file=part.file, size=part.size))
+            records.append(FileRecord(file=part.file, size=part.size))
         missing = set(codec.required_files(spec)) - {record.file for record in records}
         if missing:
             raise ProtocolError(f"{node} did not hand over {sorted(missing)[0]}")
@@ -177,6 +176,15 @@ class RunDirectory:
         }
         sync_folder(folder)
         return done
+
+    def write_previews(self, node: str, specs: Sequence[ArtifactSpec]) -> None:
+        """A PNG beside each image artifact, for people: not recorded, not durable."""
+        for spec in specs:
+            if spec.kind == "image" and spec.name in self.manifest.nodes[node].artifacts:
+                with contextlib.suppress(OSError):
+                    array = codec.read(spec, self.artifact_paths(node, spec.name))
+                    target = self.path / node / f"{spec.name}.png"
+                    write_atomic(target, codec.preview_png(array), durable=False)
 
     def intact(self, node: str) -> str:
         """ "" when all files of a finished node are there and unchanged, else what is wrong."""

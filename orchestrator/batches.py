@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import itertools
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,16 +90,16 @@ def find_pictures(folder: Path, glob: str | None, recursive: bool) -> list[Path]
     return pictures
 
 
-def job_names(folder: Path, pictures: Sequence[Path]) -> dict[str, Path]:
+def job_names(folder: Path, pictures: Sequence[Path], taken: Iterable[str] = ()) -> dict[str, Path]:
     """A unique, path-safe name for each picture: its stem, with more where stems collide."""
+    used = {LOGS, *(name.lower() for name in taken)}
     named: dict[str, Path] = {}
     for picture in pictures:
         relative = picture.relative_to(folder)
         candidates = [slug(picture.stem), slug("-".join(relative.with_suffix("").parts))]
-        name = next((c for c in candidates if c.lower() not in map(str.lower, named)), "")
-        number = 2
-        while not name or name.lower() in map(str.lower, named):
-            name, number = f"{candidates[-1]}-{number}", number + 1
+        numbered = (f"{candidates[-1]}-{number}" for number in itertools.count(2))
+        name = next(n for n in itertools.chain(candidates, numbered) if n.lower() not in used)
+        used.add(name.lower())
         named[name] = picture
     return named
 
@@ -122,6 +123,16 @@ def create(folder: Path, pictures: Sequence[Path], path: Path | None, options: O
     return batch
 
 
+def join(known: Batch, folder: Path, pictures: Sequence[Path], options: Options) -> Batch:
+    """A batch that is gone on with, and the pictures that have come since."""
+    old = {path.resolve() for path in known.pictures.values()}
+    new = [picture for picture in pictures if picture.resolve() not in old]
+    merged = {**known.pictures, **job_names(folder, new, known.pictures)}
+    batch = Batch(known.path, merged, options)
+    save(batch)
+    return batch
+
+
 def save(batch: Batch) -> None:
     options = batch.options
     write_json(
@@ -140,7 +151,7 @@ def save(batch: Batch) -> None:
     )
 
 
-def load(path: Path, warm: bool = True) -> Batch:
+def load(path: Path) -> Batch:
     """A batch that was begun earlier. Raises `RunRecordError`."""
     try:
         data = json.loads((path / BATCH_FILE).read_text())
@@ -154,7 +165,6 @@ def load(path: Path, warm: bool = True) -> Batch:
             kept["until"],
             None,
             kept["device"],
-            warm,
         )
         pictures = {str(name): Path(picture) for name, picture in data["pictures"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

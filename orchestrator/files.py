@@ -88,9 +88,8 @@ def link_or_copy(source: Path, target: Path) -> None:
 def private_folder() -> Iterator[Path]:
     """A folder (0700) for sockets and scratch that is removed at the end.
 
-    A killed process cannot remove its own, so each start removes those whose owner is gone.
+    A killed process cannot remove its own: `sweep_private_folders` does.
     """
-    sweep_private_folders()
     folder = Path(tempfile.mkdtemp(prefix=f"{_PRIVATE}{os.getpid()}-"))
     try:
         yield folder

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator import protocol, warm
 from orchestrator.errors import ProtocolError, StageProcessError
+from orchestrator.workplace import Workplace
 
 if TYPE_CHECKING:
     import zmq
@@ -100,15 +101,13 @@ Event = Spoke | SpokeGarbage | Ended
 class ProcessHub:
     """Start children and wait for what they say or how they end. Use as a context manager.
 
-    folder: private, for the socket; removed by whoever made it.
     Raises `StageProcessError` when a child cannot be started.
     """
 
     def __init__(
         self,
+        workplace: Workplace,
         warm_modules: Sequence[str],
-        folder: Path,
-        use_warm: bool = True,
         heartbeat_interval: float = 1.0,
         inline_max_bytes: int = protocol.INLINE_MAX_BYTES,
     ) -> None:
@@ -119,10 +118,10 @@ class ProcessHub:
         self._inline_max_bytes = inline_max_bytes
         self._processes: dict[str, StageProcess] = {}
         self._awaiting_fork: dict[str, StageProcess] = {}
-        self._template: warm.WarmTemplate | None = None
-        self.cold_reason = warm.supported() if use_warm else "--no-warm"
+        self._template = workplace.template
+        self.cold_reason = workplace.cold_reason
         self._stack = contextlib.ExitStack()
-        self._folder = folder
+        self._folder = workplace.folder
         self._context = zmq.Context()
         self._stack.callback(self._context.term)
         self._router = self._context.socket(zmq.ROUTER)
@@ -130,10 +129,12 @@ class ProcessHub:
         self._endpoint = self._bind(self._router)
         self._poller = zmq.Poller()
         self._poller.register(self._router, zmq.POLLIN)
-        if not self.cold_reason:
-            self._template = warm.WarmTemplate(warm_modules, folder / "template.log")
-            self._stack.callback(self._template.close)
+        if self._template is not None:
             self._poller.register(self._template.fileno(), zmq.POLLIN)
+            try:
+                self._template.preload(warm_modules)
+            except StageProcessError as error:
+                self._go_cold(error.message)
 
     def _bind(self, router: zmq.Socket[bytes]) -> str:
         if sys.platform == "win32":  # no ipc transport there; the token keeps strangers out

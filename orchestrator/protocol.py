@@ -117,13 +117,12 @@ class Load:
 @dataclass(frozen=True)
 class Run:
     """One job. inputs: artifact name -> absolute paths of its files; folder: where the large
-    outputs go; previews: write a PNG beside each image."""
+    outputs go."""
 
     job: str
     inputs: dict[str, list[str]]
     folder: str
     scratch: str
-    previews: bool = True
 
 
 @dataclass(frozen=True)

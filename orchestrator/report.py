@@ -1,24 +1,17 @@
-"""What a person gets at the end: the result folder, the preview picture and the table of nodes."""
+"""What a person gets at the end: the result folder, the table of nodes and the summary."""
 
 from __future__ import annotations
 
 import contextlib
-import io
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from orchestrator.artifacts import RESULT, RunDirectory
 from orchestrator.files import link_or_copy, write_atomic
 from orchestrator.manifest import AttemptRow, NodeRecord
-
-if TYPE_CHECKING:
-    from PIL import Image
+from orchestrator.preview import preview_sheet
 
 RESULT_FILES = {"glb": "mesh.glb", "obj": "mesh.obj"}
-_TILE = 256
-_MARGIN = 22
-_INK = (60, 60, 60)
 
 
 def write_result(run: RunDirectory) -> None:
@@ -42,63 +35,9 @@ def write_result(run: RunDirectory) -> None:
         if png.is_file():
             link_or_copy(png, folder / "bundle.png")
     with contextlib.suppress(OSError):
-        content = _preview(run, written, bundle)
+        content = preview_sheet(run, written)
         if content:
             write_atomic(folder / "preview.png", content, durable=False)
-
-
-def _preview(run: RunDirectory, written: dict[str, str], bundle: str | None) -> bytes:
-    """The input, the 4 RGB and 4 normal views, and the final mesh from 4 azimuths, as one PNG."""
-    from PIL import Image, ImageDraw
-
-    rows: list[tuple[str, list[Image.Image]]] = []
-    if bundle and (png := run.path / written[bundle] / f"{bundle}.png").is_file():
-        rows += zip(("views", "normals"), _bundle_tiles(png), strict=True)
-    elif "views" in written and (png := run.path / written["views"] / "views.png").is_file():
-        rows.append(("views", _row_tiles(png)))
-    if "renders" in written and (png := run.path / written["renders"] / "renders.png").is_file():
-        rows.append(("mesh", _row_tiles(png)))
-    picture = run.path / "preprocess" / "image.png"
-    if not rows and not picture.is_file():
-        return b""
-    height = max(1, len(rows)) * (_TILE + _MARGIN)
-    sheet = Image.new("RGB", (5 * _TILE, height), "white")
-    draw = ImageDraw.Draw(sheet)
-    if picture.is_file():
-        with Image.open(picture) as image:
-            sheet.paste(image.convert("RGB").resize((_TILE, _TILE)), (0, _MARGIN))
-    draw.text((6, 5), "input", fill=_INK)
-    for index, (label, tiles) in enumerate(rows):
-        top = index * (_TILE + _MARGIN)
-        for column, (tile, side) in enumerate(
-            zip(tiles, ("front", "left", "back", "right"), strict=True), start=1
-        ):
-            sheet.paste(tile.resize((_TILE, _TILE)), (column * _TILE, top + _MARGIN))
-            draw.text((column * _TILE + 6, top + 5), f"{label}: {side}", fill=_INK)
-    buffer = io.BytesIO()
-    sheet.save(buffer, "png", compress_level=3)
-    return buffer.getvalue()
-
-
-def _bundle_tiles(png: Path) -> Iterator[list[Image.Image]]:
-    from PIL import Image
-
-    with Image.open(png) as opened:
-        image = opened.convert("RGB")
-    side = image.height // 2
-    for row in range(2):
-        yield [
-            image.crop((c * side, row * side, (c + 1) * side, (row + 1) * side)) for c in range(4)
-        ]
-
-
-def _row_tiles(png: Path) -> list[Image.Image]:
-    from PIL import Image
-
-    with Image.open(png) as opened:
-        image = opened.convert("RGB")
-    side = image.height
-    return [image.crop((c * side, 0, (c + 1) * side, side)) for c in range(4)]
 
 
 TABLE_HEADER = (

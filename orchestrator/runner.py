@@ -25,7 +25,6 @@ from orchestrator.cache import CacheIndex, key_of, key_parts, node_key
 from orchestrator.config import Runtime
 from orchestrator.durable import DurableWriter
 from orchestrator.errors import InterruptedRunError, ProtocolError, StageProcessError
-from orchestrator.files import private_folder
 from orchestrator.gpu import GpuMonitor, Release
 from orchestrator.graph import INPUT, Graph, Node
 from orchestrator.jobs import Job
@@ -46,6 +45,7 @@ from orchestrator.session import (
     StageFailure,
 )
 from orchestrator.signals import StopSignals
+from orchestrator.workplace import Workplace, open_workplace
 from stages.contract import ContractError
 
 _IDLE_WAIT = 1.0
@@ -57,6 +57,7 @@ class Runner:
 
     cache       index of earlier runs, or None to look at the jobs' own directories only
     log_folder  where sessions of a batch log; None: in the job's own node folders
+    workplace   where the processes live; None opens one, with warm starts
     fail_fast   stop everything at the first failed job
     close_job   called once for each job that is over, behind its last write to disk
     """
@@ -71,7 +72,7 @@ class Runner:
         observer: Observer,
         cache: CacheIndex | None = None,
         log_folder: Path | None = None,
-        use_warm: bool = True,
+        workplace: Workplace | None = None,
         fail_fast: bool = False,
         close_job: Callable[[Job], None] = lambda job: None,
     ) -> None:
@@ -83,7 +84,7 @@ class Runner:
         self._observer = observer
         self._cache = cache
         self._log_folder = log_folder
-        self._use_warm = use_warm
+        self._workplace = workplace
         self._fail_fast = fail_fast
         self._close_job = close_job
         self._sessions: list[Session] = []
@@ -104,10 +105,11 @@ class Runner:
                 self._close_job(job)
             return
         with contextlib.ExitStack() as stack:
-            self._folder = stack.enter_context(private_folder())
+            workplace = self._workplace or stack.enter_context(open_workplace())
+            self._folder = workplace.folder
             stack.enter_context(self._signals.installed())
             stack.enter_context(self._durable)
-            self._hub = stack.enter_context(self._open_hub(self._folder))
+            self._hub = stack.enter_context(self._open_hub(workplace))
             self._hub.watch(self._signals.fileno())
             while not self._finished():
                 self._staff()
@@ -124,12 +126,11 @@ class Runner:
         if self._signals.count:
             raise InterruptedRunError("stopped before the end; nothing finished is lost")
 
-    def _open_hub(self, folder: Path) -> ProcessHub:
+    def _open_hub(self, workplace: Workplace) -> ProcessHub:
         modules = [m for node in self._graph.nodes.values() for m in node.preload]
         return ProcessHub(
+            workplace,
             list(dict.fromkeys(["zmq", "msgpack", "psutil", *modules])),
-            folder,
-            self._use_warm,
             self._runtime.heartbeat_interval,
             self._runtime.inline_max_bytes,
         )
@@ -414,6 +415,8 @@ class Runner:
             degraded=record.degraded,
         )
         self._durable.submit(job, node.name, artifacts)
+        if self._runtime.previews:
+            self._durable.later(functools.partial(job.run.write_previews, node.name, node.outputs))
 
     def _collect_durable(self) -> None:
         """Files that are safe on disk now enter the manifest."""

@@ -31,6 +31,7 @@ from orchestrator.manifest import InputRecord, Manifest
 from orchestrator.plan import PlanRow, predict
 from orchestrator.progress import Observer
 from orchestrator.runner import Runner
+from orchestrator.workplace import Workplace
 
 OUTPUTS = "outputs"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -53,7 +54,6 @@ class Options:
     until: str | None = None
     from_node: str | None = None
     device: str = "auto"
-    warm: bool = True
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,14 @@ class Prepared:
     graph: Graph
     cards: tuple[Card, ...]
     monitor: GpuMonitor
+    workplace: Workplace | None = None
 
     @property
     def seed(self) -> int:
         return self.settings.profile.seed
 
 
-def prepare(options: Options) -> Prepared:
+def prepare(options: Options, workplace: Workplace | None = None) -> Prepared:
     """Settle profile, graph and cards. Raises `UsageError`s; starts nothing."""
     monitor = GpuMonitor()
     name = options.profile or config.base_profile(options.config_file) or "auto"
@@ -91,7 +92,7 @@ def prepare(options: Options) -> Prepared:
         graph = graph.until(options.until)
     if options.from_node:
         graph.require(options.from_node)
-    return Prepared(options, settings, reason, graph, cards, monitor)
+    return Prepared(options, settings, reason, graph, cards, monitor, workplace)
 
 
 def choose_profile(monitor: GpuMonitor) -> tuple[str, str]:
@@ -223,7 +224,7 @@ def execute(
         observer,
         cache,
         log_folder,
-        prepared.options.warm,
+        prepared.workplace,
         fail_fast,
         _close_books,
     )
@@ -348,7 +349,9 @@ def failure_of(run: RunDirectory) -> KissError:
     return RunFailedError(f"{run.manifest.input.source}: {run.manifest.error or 'not finished'}")
 
 
-def prepared_for(run: RunDirectory, options: Options) -> Prepared:
+def prepared_for(
+    run: RunDirectory, options: Options, workplace: Workplace | None = None
+) -> Prepared:
     """The request that a run directory records, for `resume` and `stage --run`.
 
     The profile is the one that was effective then, even if its file has changed since.
@@ -369,7 +372,8 @@ def prepared_for(run: RunDirectory, options: Options) -> Prepared:
         graph = graph.until(manifest.until)
     options = replace(options, device=device, until=manifest.until or None)
     cards = choose_cards(device, monitor)
-    return Prepared(options, settings, manifest.profile_reason, graph, cards, monitor)
+    reason = manifest.profile_reason
+    return Prepared(options, settings, reason, graph, cards, monitor, workplace)
 
 
 def find_runs(root: Path) -> Iterator[RunDirectory]:

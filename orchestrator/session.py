@@ -172,7 +172,7 @@ class Session:
         self._enter("running")
         self.hub.send(
             self.process,
-            protocol.Run(job, dict(inputs), str(folder), str(scratch), self.runtime.previews),
+            protocol.Run(job, dict(inputs), str(folder), str(scratch)),
         )
 
     def stop(self) -> None:

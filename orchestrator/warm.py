@@ -64,7 +64,7 @@ class WarmTemplate:
     """A running template process. Must be started from the thread that stays alive longest:
     on Linux the template dies with the thread that started it."""
 
-    def __init__(self, modules: Sequence[str], log: Path) -> None:
+    def __init__(self, log: Path) -> None:
         ours, theirs = socket.socketpair()
         with theirs, log.open("ab") as stream:
             self._process = subprocess.Popen(
@@ -87,10 +87,13 @@ class WarmTemplate:
             )
         self._channel = ours
         self._buffer = b""
-        self._send({"import": list(modules)})
 
     def fileno(self) -> int:
         return self._channel.fileno()
+
+    def preload(self, modules: Sequence[str]) -> None:
+        """Import these one by one, while nothing else is asked for."""
+        self._send({"import": list(modules)})
 
     def fork(
         self, connection: Path, needs: Sequence[str], log: Path, environment: Mapping[str, str]

@@ -63,7 +63,6 @@ class StageCore:
         folder: Path,
         scratch: Path,
         progress: Callable[..., None],
-        previews: bool = True,
     ) -> JobResult:
         """One job: files in, files out. Raises what the stage raises, or `ContractError`."""
         if self._stage is None:
@@ -74,21 +73,22 @@ class StageCore:
         read = time.perf_counter()
         outputs = self._stage.run(values, context)
         computed = time.perf_counter()
-        files = self._write(outputs, folder, previews)
+        files = self._write(outputs, folder)
         written = time.perf_counter()
         return JobResult(
             files,
             {"read": read - began, "compute": computed - read, "write": written - computed},
         )
 
+    def output_spec(self, name: str) -> ArtifactSpec:
+        return next(spec for spec in self._class.outputs if spec.name == name)
+
     def close(self) -> None:
         if self._stage is not None:
             self._stage.close()
             self._stage = None
 
-    def _write(
-        self, outputs: Mapping[str, Any], folder: Path, previews: bool
-    ) -> dict[str, list[OutputFile]]:
+    def _write(self, outputs: Mapping[str, Any], folder: Path) -> dict[str, list[OutputFile]]:
         promised = {spec.name for spec in self._class.outputs}
         if surplus := sorted(set(outputs) - promised):
             raise ContractError(f"output {surplus[0]} is not declared")
@@ -104,12 +104,7 @@ class StageCore:
                 self._output_file(folder, name, payload)
                 for name, payload in codec.payloads(spec, value)
             ]
-            if previews and spec.kind == "image":
-                files[spec.name].append(self._preview(spec, value, folder))
         return files
-
-    def _preview(self, spec: ArtifactSpec, value: Any, folder: Path) -> OutputFile:
-        return self._output_file(folder, f"{spec.name}.png", codec.preview_png(value))
 
     def _output_file(self, folder: Path, name: str, payload: Any) -> OutputFile:
         size = codec.payload_size(payload)

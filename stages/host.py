@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator import protocol
+from stages.common import codec
 from stages.contract import Context
 from stages.core import JobResult, OutputFile, StageCore
 from stages.failures import Failure, classify
@@ -214,7 +215,7 @@ class HostProcess:
         inputs = {name: [Path(path) for path in paths] for name, paths in message.inputs.items()}
         scratch = Path(message.scratch)
         try:
-            result = core.run(inputs, Path(message.folder), scratch, progress, message.previews)
+            result = core.run(inputs, Path(message.folder), scratch, progress)
         except BaseException as error:
             self._fail(message.job, error)
             return
@@ -302,8 +303,14 @@ def run_job_file(path: Path) -> int:
             return 1
         finally:
             core.close()
-    for file in (file for files in result.outputs.values() for file in files):
-        print(store_output(output, file))
+    for name, files in result.outputs.items():
+        stored = [store_output(output, file) for file in files]
+        spec = core.output_spec(name)
+        if spec.kind == "image":
+            preview = output / f"{name}.png"
+            preview.write_bytes(codec.preview_png(codec.read(spec, stored)))
+            stored.append(preview)
+        print(*stored, sep="\n")
     return 0
 
 

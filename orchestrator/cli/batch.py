@@ -12,6 +12,7 @@ from orchestrator.cli import common
 if TYPE_CHECKING:
     from orchestrator.batches import Batch, Outcome
     from orchestrator.runs import Options
+    from orchestrator.workplace import Workplace
 
 
 @click.command()
@@ -45,6 +46,7 @@ def batch(
     output: Path | None,
     go_on: bool,
     keep_going: bool,
+    no_warm: bool,
     as_json: bool,
     verbose: bool,
     **request: Any,
@@ -56,39 +58,40 @@ def batch(
     """
     from orchestrator import batches
     from orchestrator.errors import UsageError
+    from orchestrator.workplace import open_workplace
 
     options = common.options_from(**request)
     pictures = batches.find_pictures(folder, glob, recursive)
     if go_on and output is None:
         raise UsageError("--resume needs --output BATCH_DIR", "or: kiss3d-orchestrate resume DIR")
     if go_on and output is not None and batches.is_batch(output):
-        known = batches.load(output)
-        named = batches.job_names(folder, pictures)
-        merged = {**named, **known.pictures}
-        made = batches.Batch(output, merged, options)
-        batches.save(made)
+        made = batches.join(batches.load(output), folder, pictures, options)
     else:
         made = batches.create(folder, pictures, output, options)
-    _run(made, as_json, verbose, not keep_going)
+    with open_workplace(not no_warm) as workplace:
+        _run(made, workplace, as_json, verbose, not keep_going)
 
 
-def finish_batch(path: Path, options: Options, as_json: bool, verbose: bool) -> None:
+def finish_batch(
+    path: Path, options: Options, workplace: Workplace, as_json: bool, verbose: bool
+) -> None:
     """`resume BATCH_DIR`: the recorded request, with what the command line adds."""
     from dataclasses import replace
 
     from orchestrator import batches
 
-    known = batches.load(path, options.warm)
+    known = batches.load(path)
     device = known.options.device if options.device == "auto" else options.device
     merged = replace(known.options, device=device, sets=(*known.options.sets, *options.sets))
-    _run(batches.Batch(path, known.pictures, merged), as_json, verbose, fail_fast=False)
+    made = batches.Batch(path, known.pictures, merged)
+    _run(made, workplace, as_json, verbose, fail_fast=False)
 
 
-def _run(made: Batch, as_json: bool, verbose: bool, fail_fast: bool) -> None:
+def _run(made: Batch, workplace: Workplace, as_json: bool, verbose: bool, fail_fast: bool) -> None:
     from orchestrator import batches, runs
     from orchestrator.view import open_view
 
-    prepared = runs.prepare(made.options)
+    prepared = runs.prepare(made.options, workplace)
     if not as_json:
         click.echo(f"profile {prepared.settings.name} ({prepared.reason})", err=True)
         click.echo(f"{len(made.pictures)} pictures -> {made.path}", err=True)

@@ -43,20 +43,21 @@ def settings_options(function: _F) -> _F:
     return function
 
 
+def device_option(function: _F) -> _F:
+    """--device."""
+    return click.option(
+        "--device",
+        default="auto",
+        show_default=True,
+        metavar="auto|cpu|cuda:N",
+        help="Which GPU may be used.",
+    )(function)
+
+
 def device_options(function: _F) -> _F:
     """--device and --no-warm."""
-    for option in (
-        click.option("--no-warm", is_flag=True, help="Start every process cold."),
-        click.option(
-            "--device",
-            default="auto",
-            show_default=True,
-            metavar="auto|cpu|cuda:N",
-            help="Which GPU may be used.",
-        ),
-    ):
-        function = option(function)
-    return function
+    cold = click.option("--no-warm", is_flag=True, help="Start every process cold.")
+    return cold(device_option(function))
 
 
 def range_options(function: _F) -> _F:
@@ -92,11 +93,10 @@ def options_from(
     until: str | None = None,
     from_node: str | None = None,
     device: str = "auto",
-    no_warm: bool = False,
 ) -> Options:
     from orchestrator.runs import Options
 
-    return Options(profile, config_file, tuple(sets), seed, until, from_node, device, not no_warm)
+    return Options(profile, config_file, tuple(sets), seed, until, from_node, device)
 
 
 def print_json(value: Any) -> None:

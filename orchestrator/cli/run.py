@@ -28,26 +28,28 @@ if TYPE_CHECKING:
 @common.range_options
 @common.device_options
 @common.view_options
-def run(image: Path, output: Path | None, as_json: bool, verbose: bool, **request: Any) -> None:
+def run(
+    image: Path, output: Path | None, no_warm: bool, as_json: bool, verbose: bool, **request: Any
+) -> None:
     """Turn IMAGE into a mesh."""
-    from orchestrator import runs
-    from orchestrator.errors import KissError
-    from orchestrator.view import open_view
+    from orchestrator.workplace import open_workplace
 
-    prepared = runs.prepare(common.options_from(**request))
-    _announce(prepared, as_json)
-    if verbose and not as_json:
-        _print_plan(prepared, image, output)
-    view = open_view(prepared.graph.nodes, 1, as_json, verbose)
-    started: list[RunDirectory] = []
-    try:
-        with view:
-            runs.run_one(image, output, prepared, view, started.append)
-    except KissError:
-        if started:
-            common.print_run(started[0], as_json)
-        raise
-    common.print_run(started[0], as_json)
+    with open_workplace(not no_warm) as workplace:  # first: it boots while the rest is imported
+        from orchestrator import runs
+        from orchestrator.view import open_view
+
+        prepared = runs.prepare(common.options_from(**request), workplace)
+        _announce(prepared, as_json)
+        if verbose and not as_json:
+            _print_plan(prepared, image, output)
+        view = open_view(prepared.graph.nodes, 1, as_json, verbose)
+        started: list[RunDirectory] = []
+        try:
+            with view:
+                runs.run_one(image, output, prepared, view, started.append)
+        finally:
+            if started:
+                common.print_run(started[0], as_json)
 
 
 @click.command()
@@ -61,7 +63,7 @@ def run(image: Path, output: Path | None, as_json: bool, verbose: bool, **reques
 )
 @common.settings_options
 @common.range_options
-@common.device_options
+@common.device_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def plan(image: Path, output: Path | None, as_json: bool, **request: Any) -> None:
     """Show what `run IMAGE` would do, without starting anything."""
@@ -96,32 +98,33 @@ def plan(image: Path, output: Path | None, as_json: bool, **request: Any) -> Non
 )
 @common.device_options
 @common.view_options
-def resume(run_dir: Path, as_json: bool, verbose: bool, **request: Any) -> None:
+def resume(run_dir: Path, no_warm: bool, as_json: bool, verbose: bool, **request: Any) -> None:
     """Go on with an interrupted or failed run; what is finished and unchanged is kept.
 
     RUN_DIR may be the directory of a run or of a batch.
     """
-    from orchestrator import batches, runs
-    from orchestrator.artifacts import RunDirectory
-    from orchestrator.errors import KissError
-    from orchestrator.view import open_view
+    from orchestrator.workplace import open_workplace
 
-    options = common.options_from(**request)
-    if batches.is_batch(run_dir):
-        from orchestrator.cli.batch import finish_batch
+    with open_workplace(not no_warm) as workplace:
+        from orchestrator import batches, runs
+        from orchestrator.artifacts import RunDirectory
+        from orchestrator.view import open_view
 
-        finish_batch(run_dir, options, as_json, verbose)
-        return
-    run_directory = RunDirectory.open(run_dir)
-    prepared = runs.prepared_for(run_directory, options)
-    view = open_view(prepared.graph.nodes, 1, as_json, verbose)
-    try:
-        with run_directory.locked(), view:
-            runs.finish_one(prepared, run_directory, view, _cache_beside(run_dir))
-    except KissError:
-        common.print_run(run_directory, as_json)
-        raise
-    common.print_run(run_directory, as_json)
+        options = common.options_from(**request)
+        if batches.is_batch(run_dir):
+            from orchestrator.cli.batch import finish_batch
+
+            finish_batch(run_dir, options, workplace, as_json, verbose)
+            return
+        run_directory = RunDirectory.open(run_dir)
+        prepared = runs.prepared_for(run_directory, options, workplace)
+        view = open_view(prepared.graph.nodes, 1, as_json, verbose)
+        with run_directory.locked():
+            try:
+                with view:
+                    runs.finish_one(prepared, run_directory, view, _cache_beside(run_dir))
+            finally:
+                common.print_run(run_directory, as_json)
 
 
 def _cache_beside(run_dir: Path) -> CacheIndex | None:

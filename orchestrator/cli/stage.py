@@ -104,14 +104,17 @@ def _redo(
     as_json: bool,
     verbose: bool,
 ) -> None:
+    from dataclasses import replace
+
     from orchestrator import runs
     from orchestrator.artifacts import RunDirectory
-    from orchestrator.errors import KissError, UsageError
+    from orchestrator.errors import UsageError
     from orchestrator.view import open_view
+    from orchestrator.workplace import open_workplace
 
     run = RunDirectory.open(run_dir)
     qualified = tuple(f"{name}.{text}" for text in sets)
-    prepared = runs.prepared_for(run, runs.Options(sets=qualified, device=device, warm=not no_warm))
+    prepared = runs.prepared_for(run, runs.Options(sets=qualified, device=device))
     node = prepared.graph.require(name)
     unfinished = [up for up in sorted(node.upstream) if run.manifest.nodes[up].state != "done"]
     if unfinished:
@@ -120,13 +123,13 @@ def _redo(
             f"kiss3d-orchestrate resume {run_dir}",
         )
     view = open_view([name], 1, as_json, verbose)
-    try:
-        with run.locked(), view:
-            runs.finish_one(prepared, run, view, None, only=name)
-    except KissError:
-        common.print_run(run, as_json)
-        raise
-    common.print_run(run, as_json)
+    with open_workplace(not no_warm) as workplace, run.locked():
+        try:
+            with view:
+                prepared = replace(prepared, workplace=workplace)
+                runs.finish_one(prepared, run, view, None, only=name)
+        finally:
+            common.print_run(run, as_json)
 
 
 def _job_of_run(

@@ -95,8 +95,8 @@ def read(spec: ArtifactSpec, paths: Sequence[Path]) -> Any:
     try:
         if spec.kind == "mesh":
             parts = {
-                part: _map_array(by_name[f"{spec.name}.{part}.npy"])
-                for part in MESH_PARTS
+                part: _map_array(part_spec, by_name[f"{spec.name}.{part}.npy"])
+                for part, part_spec in zip(MESH_PARTS, spec.mesh_parts(), strict=True)
                 if f"{spec.name}.{part}.npy" in by_name
             }
             return Mesh(**parts)
@@ -105,15 +105,18 @@ def read(spec: ArtifactSpec, paths: Sequence[Path]) -> Any:
             return path.read_bytes().decode()  # read_text would change line ends
         if spec.kind == "file":
             return path.read_bytes()
-        return _map_array(path)
+        return _map_array(spec, path)
     except (OSError, ValueError) as error:
         raise ContractError(f"{spec.name}: {error}") from error
 
 
-def _map_array(path: Path) -> np.ndarray:
+def _map_array(spec: ArtifactSpec, path: Path) -> np.ndarray:
+    """Only the layout is checked: the values were, before the stage handed them over."""
     import numpy as np
 
-    return np.lib.format.open_memmap(path, mode="r")
+    array = np.lib.format.open_memmap(path, mode="r")
+    spec.check_layout(array.shape, array.dtype)
+    return array
 
 
 def check_header(spec: ArtifactSpec, file: str, stream: BinaryIO, size: int) -> None:
@@ -168,9 +171,7 @@ def as_inputs(specs: Sequence[ArtifactSpec], files: Mapping[str, Sequence[Path]]
     values: dict[str, Any] = {}
     for spec in specs:
         if files.get(spec.name):
-            value = read(spec, files[spec.name])
-            spec.check(value)
-            values[spec.name] = value
+            values[spec.name] = read(spec, files[spec.name])
         elif not spec.optional:
             raise ContractError(f"input {spec.name} was not given")
     return values

@@ -29,7 +29,7 @@ MESSAGES = [
     ),
     protocol.Failed("", "crashed", "it broke", "mend it", "Traceback", fatal=True, peaks={"a": 1}),
     protocol.Load("cuda:0", "GPU-1", "float16", {"deep": {"list": [1, 2.5, None]}}, 0, 2),
-    protocol.Run("mug", {"image": ["/a b/c.npy"], "alpha": []}, "/run", "/tmp", previews=False),
+    protocol.Run("mug", {"image": ["/a b/c.npy"], "alpha": []}, "/run", "/tmp"),
     protocol.Exit(),
 ]
 
