@@ -17,6 +17,7 @@ _COMMANDS = {
     "stage": ("orchestrator.cli.stage", "stage"),
     "stages": ("orchestrator.cli.stages", "stages"),
     "runs": ("orchestrator.cli.runs", "runs"),
+    "evaluate": ("orchestrator.cli.evaluate", "evaluate"),
     "config": ("orchestrator.cli.config", "config"),
     "doctor": ("orchestrator.cli.doctor", "doctor"),
     "clean": ("orchestrator.cli.clean", "clean"),

@@ -62,3 +62,30 @@ def test_a_whole_run_keeps_models_and_geometry_out_of_the_parent(tmp_path, pictu
     )
     assert "zmq" in imported
     assert imported & (MODELS | GEOMETRY) == set()
+
+
+def test_scoring_a_mesh_happens_in_another_process(tmp_path):
+    (tmp_path / "face.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
+    imported = imported_by(tmp_path, "evaluate", "face.obj", "--truth", "face.obj")
+    assert imported & (MODELS | GEOMETRY | {"numpy"}) == set()
+
+
+def test_a_whole_run_imports_nothing_heavy_in_the_parent(picture, config_file, tmp_path):
+    code = (
+        "import sys\n"
+        "from orchestrator.cli import main\n"
+        "try:\n"
+        f"    main(['run', {str(picture)!r}, '--config', {str(config_file())!r},"
+        f" '--output', {str(tmp_path / 'out')!r}])\n"
+        "finally:\n"
+        "    print(sorted(set(sys.modules) & {'torch', 'diffusers', 'transformers', 'scipy',"
+        " 'numba', 'cv2', 'skimage', 'trimesh'}))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=cli_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "[]"

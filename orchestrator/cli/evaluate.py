@@ -1,0 +1,134 @@
+"""`evaluate`: how near a mesh is to the true one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from orchestrator.cli import common
+
+_ROWS = (
+    ("chamfer_l1", "mean distance, mean of both ways"),
+    ("chamfer_l2", "mean squared distance, mean of both ways"),
+    ("to_truth", "mean distance from the mesh to the truth"),
+    ("from_truth", "mean distance from the truth to the mesh"),
+    ("f_score", "harmonic mean of precision and recall"),
+    ("precision", "share of the mesh within tau of the truth"),
+    ("recall", "share of the truth within tau of the mesh"),
+    ("normal_consistency", "mean |cos| between normals of nearest points"),
+    ("tau", "in the unit of the distances"),
+    ("counted", "share of the truth that counts"),
+)
+
+
+@click.command()
+@click.argument("mesh", type=click.Path(path_type=Path))
+@click.option(
+    "--truth",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="MESH",
+    help="The true mesh: .glb, .obj, .ply or .stl, as the mesh itself.",
+)
+@click.option(
+    "--tau",
+    type=click.FloatRange(0.0, min_open=True),
+    default=0.05,
+    show_default=True,
+    help="What counts as right: a share of half the longest side of the truth's box.",
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(100, 10_000_000),
+    default=30_000,
+    show_default=True,
+    help="Points drawn on each mesh.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the points.")
+@click.option(
+    "--normalize/--no-normalize",
+    default=True,
+    show_default=True,
+    help="Centre each mesh' bounding box and scale its longest side to 2 first; nothing is turned.",
+)
+@click.option(
+    "--outside-only",
+    is_flag=True,
+    help="Parts of the truth that cannot be seen from outside do not count.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def evaluate(
+    mesh: Path,
+    truth: Path,
+    tau: float,
+    samples: int,
+    seed: int,
+    normalize: bool,
+    outside_only: bool,
+    as_json: bool,
+) -> None:
+    """Score MESH against a true mesh: Chamfer distance, F-score, normals.
+
+    Distances are from points on either mesh to the triangles of the other.
+    """
+    options = ["--tau", str(tau), "--samples", str(samples), "--seed", str(seed)]
+    options += ["--normalize"] if normalize else []
+    options += ["--outside-only"] if outside_only else []
+    result = _score(mesh, truth, options)
+    if as_json:
+        request = {
+            "mesh": str(mesh),
+            "truth": str(truth),
+            "samples": samples,
+            "seed": seed,
+            "normalize": normalize,
+            "outside_only": outside_only,
+        }
+        common.print_json({**request, **result})
+        return
+    faces = result["faces"]
+    unit = "longest side of each box is 2" if normalize else "as in the files"
+    click.echo(f"{mesh} ({faces['mesh']:,} faces) against {truth} ({faces['truth']:,} faces)")
+    click.echo(f"{samples:,} points on each, unit: {unit}\n")
+    scores = result["scores"]
+    common.print_table(
+        ("score", "value", "what it is"),
+        [(name.replace("_", " "), f"{scores[name]:.5f}", meaning) for name, meaning in _ROWS],
+    )
+
+
+def _score(mesh: Path, truth: Path, options: list[str]) -> dict[str, Any]:
+    """What `stages.evaluate` answers. Raises InputFileError, RunFailedError."""
+    import json
+    import subprocess
+    import sys
+
+    from orchestrator.errors import InputFileError, RunFailedError
+    from orchestrator.warm import child_environment
+
+    for path in (mesh, truth):
+        if not path.is_file():
+            raise InputFileError(f"{path} does not exist or is no file")
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "stages.evaluate", *options, "--", str(mesh), str(truth)],
+        env=child_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    try:
+        answer: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        from orchestrator.session import describe_exit
+
+        last = done.stderr.strip().splitlines()[-1:] or ["it wrote nothing"]
+        raise RunFailedError(
+            f"the scoring process failed ({describe_exit(done.returncode)}): {last[0]}",
+            "if memory ran out, fewer --samples or a mesh of fewer faces needs less",
+        ) from None
+    if "error" in answer:
+        raise InputFileError(answer["error"], answer["hint"])
+    return answer
