@@ -1,0 +1,114 @@
+"""The profile that needs nothing: a picture of our own becomes a closed, coloured mesh."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+from fakes.tools import ROOT, leftovers
+from PIL import Image
+
+NODES = ("preprocess", "multiview", "reference", "reconstruct", "isomer")
+
+
+@pytest.fixture(scope="module")
+def small_robot(tmp_path_factory) -> Path:
+    """The example at a third of its size: the same way through the stages in less time."""
+    path = tmp_path_factory.mktemp("in") / "robot.png"
+    with Image.open(ROOT / "examples" / "robot.png") as image:
+        image.resize((256, 256)).save(path)
+    return path
+
+
+def test_a_picture_becomes_a_closed_coloured_mesh_that_faces_forward(kiss3d, small_robot, tmp_path):
+    out = tmp_path / "out"
+    done = kiss3d("run", small_robot, "--profile", "sketch", "--output", out)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(out / "result" / "mesh.glb")
+    scene = trimesh.load_scene(out / "result" / "mesh.glb", skip_materials=True)
+    (mesh,) = scene.geometry.values()
+    assert mesh.is_watertight
+    assert mesh.is_winding_consistent
+    assert mesh.volume > 0
+    assert len(mesh.faces) > 10_000
+    assert mesh.visual.kind == "vertex"
+    # The robot's face is a dark screen in front and a pale box behind.
+    height = mesh.bounds[0, 1] + 0.72 * np.ptp(mesh.bounds[:, 1])
+    head = np.abs(mesh.vertices - [0.0, height, 0.0]) < [0.15, 0.12, 9.0]
+    at_head = head.all(axis=1)
+    brightness = np.asarray(mesh.visual.vertex_colors)[:, :3].mean(axis=1)
+    front = brightness[at_head & (mesh.vertices[:, 2] > 0)].mean()
+    back = brightness[at_head & (mesh.vertices[:, 2] < 0)].mean()
+    assert front < 0.7 * back
+    as_obj = trimesh.load_mesh(out / "result" / "mesh.obj")
+    assert len(as_obj.faces) == len(mesh.faces)
+    for name in ("preview.png", "bundle.png"):
+        with Image.open(out / "result" / name) as picture:
+            assert picture.width >= 1024
+    for name, image in (("preprocess", "image"), ("multiview", "views"), ("isomer", "renders")):
+        assert (out / name / f"{image}.png").is_file()
+    assert leftovers(out) == []
+
+
+def test_warm_cold_and_inline_give_the_same_bytes(kiss3d, small_robot, tmp_path):
+    runs = {}
+    for name, options in (("warm", ()), ("cold", ("--no-warm",))):
+        runs[name] = tmp_path / name
+        done = kiss3d("run", small_robot, "--profile", "sketch", "--output", runs[name], *options)
+        assert done.returncode == 0, done.stderr
+    files = [
+        path.relative_to(runs["warm"])
+        for node in NODES
+        for path in (runs["warm"] / node).iterdir()
+        if path.suffix != ".log"
+    ]
+    assert len(files) >= 14
+    for file in files:
+        assert (runs["warm"] / file).read_bytes() == (runs["cold"] / file).read_bytes(), file
+    for node in NODES:
+        alone = tmp_path / "inline" / node
+        done = kiss3d("stage", node, "--run", runs["warm"], "--inline", "--output", alone)
+        assert done.returncode == 0, done.stderr
+        for path in alone.glob("*.npy"):
+            assert path.read_bytes() == (runs["warm"] / node / path.name).read_bytes(), path
+
+
+def test_a_stage_runs_by_itself_on_an_ordinary_picture(kiss3d, small_robot, tmp_path):
+    done = kiss3d(
+        "stage", "preprocess", "--input", f"input_image={small_robot}", "--output", tmp_path / "o"
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "o" / "image.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"these are words", "not"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(40), ""),
+    ],
+    ids=["text", "broken png"],
+)
+def test_what_is_no_picture_ends_with_exit_code_two(content, says, kiss3d, tmp_path):
+    (tmp_path / "odd.png").write_bytes(content)
+    done = kiss3d("run", "odd.png", "--profile", "sketch", "--output", tmp_path / "out")
+    assert done.returncode == 2
+    assert "preprocess failed (bad_input)" in done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    manifest = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert len(manifest["nodes"]["preprocess"]["attempts"]) == 1
+
+
+def test_a_batch_with_one_bad_picture_makes_the_others(kiss3d, small_robot, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "good.png").write_bytes(small_robot.read_bytes())
+    (folder / "bad.png").write_bytes(b"no picture")
+    done = kiss3d("batch", folder, "--profile", "sketch", "--output", tmp_path / "out")
+    assert done.returncode == 1
+    assert (tmp_path / "out" / "good" / "result" / "mesh.glb").is_file()
+    assert "1 of 2 good" in done.stderr
