@@ -94,6 +94,7 @@ class Trouble(Stage):
         seconds: float = Field(0.0, ge=0, description="sleep before returning")
         count_file: str = Field("", description="append one line a run to this file")
         only_for: float | None = Field(None, description="misbehave only if the first number is")
+        diary: str = Field("", description="append when this ran, where and for how long")
 
     name = "fake.trouble"
     summary = "adds one, or breaks"
@@ -118,7 +119,12 @@ class Trouble(Stage):
             special = misbehave(mode, context)
             if special is not None:
                 return special
+        began = time.monotonic()
         pause(self.params.seconds, context)
+        if self.params.diary:
+            card = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+            with Path(self.params.diary).open("a") as stream:
+                stream.write(f"{os.getpid()} {card or '-'} {began} {time.monotonic()}\n")
         return {"troubled": np.asarray(numbers) + np.float32(1)}
 
     def _due(self) -> bool:

@@ -1,0 +1,115 @@
+"""Leases of none, one and several cards. The cards are invented: the fake stage touches none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from orchestrator import runs
+from orchestrator.leases import Card
+from orchestrator.progress import Silent
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the fake stage's diary."""
+
+    pid: int
+    card: str
+    began: float
+    ended: float
+
+
+def read_diary(path: Path) -> list[Entry]:
+    rows = (line.split() for line in path.read_text().splitlines())
+    return sorted(
+        (Entry(int(pid), card, float(a), float(b)) for pid, card, a, b in rows),
+        key=lambda entry: entry.began,
+    )
+
+
+def overlapping(entries: list[Entry]) -> int:
+    """The most jobs that computed at one time."""
+    return max(
+        sum(other.began <= entry.began < other.ended for other in entries) for entry in entries
+    )
+
+
+def run_jobs(tmp_path: Path, config: Path, cards: int, jobs: int) -> list[runs.RunDirectory]:
+    prepared = runs.prepare(runs.Options(config_file=config))
+    invented = tuple(Card(-1, f"card-{index}", f"card {index}") for index in range(cards))
+    prepared = replace(prepared, cards=invented)
+    opened = []
+    for index in range(jobs):
+        picture = tmp_path / f"in{index}.txt"
+        picture.write_text(f"{index} 1")
+        opened.append((f"j{index}", runs.open_or_create(prepared, picture, tmp_path / f"j{index}")))
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    done = runs.execute(prepared, opened, Silent(), None, logs)
+    assert all(job.succeeded for job in done), [job.error for job in done]
+    return [run for _, run in opened]
+
+
+@pytest.fixture
+def gpu_config(config_file, tmp_path):
+    def make(**more) -> Path:
+        return config_file(
+            attempts=[{"device": "cuda"}, {"device": "cpu"}],
+            seconds=0.4,
+            diary=str(tmp_path / "diary"),
+            **more,
+        )
+
+    return make
+
+
+def test_without_a_card_the_cpu_rung_serves_all(gpu_config, tmp_path):
+    run_jobs(tmp_path, gpu_config(), cards=0, jobs=2)
+    assert {entry.card for entry in read_diary(tmp_path / "diary")} == {"-"}
+
+
+def test_one_card_serves_one_job_at_a_time_in_one_process(gpu_config, tmp_path):
+    made = run_jobs(tmp_path, gpu_config(), cards=1, jobs=3)
+    diary = read_diary(tmp_path / "diary")
+    assert {entry.card for entry in diary} == {"card-0"}
+    assert len({entry.pid for entry in diary}) == 1
+    assert overlapping(diary) == 1
+    rows = [run.manifest.nodes["trouble"].attempts[0] for run in made]
+    assert {row.device for row in rows} == {"card 0"}
+    assert {row.vram["verdict"] for row in rows} == {"not measurable"}
+
+
+def test_two_cards_serve_two_jobs_at_once_each_with_its_own(gpu_config, tmp_path):
+    run_jobs(tmp_path, gpu_config(), cards=2, jobs=4)
+    diary = read_diary(tmp_path / "diary")
+    assert {entry.card for entry in diary} == {"card-0", "card-1"}
+    assert overlapping(diary) == 2
+    by_process = {entry.pid: entry.card for entry in diary}
+    assert len(by_process) == 2, "a process keeps its card"
+    assert all(by_process[entry.pid] == entry.card for entry in diary)
+
+
+def test_a_card_is_free_again_after_a_crash(gpu_config, tmp_path):
+    run_jobs(tmp_path, gpu_config(mode="segfault", flag=str(tmp_path / "flag")), cards=1, jobs=2)
+    assert {entry.card for entry in read_diary(tmp_path / "diary")} == {"card-0"}
+
+
+def test_cpu_nodes_run_beside_a_gpu_node(config_file, tmp_path):
+    """While job 0 holds the card, job 1's source computes on the CPU."""
+    config = config_file(
+        attempts=[{"device": "cuda"}],
+        seconds=0.5,
+        diary=str(tmp_path / "diary"),
+        source={"seconds": 0.5},
+        runtime={"cpu_slots": 1},
+    )
+    made = run_jobs(tmp_path, config, cards=1, jobs=2)
+    on_card = read_diary(tmp_path / "diary")
+    rows = [run.manifest.nodes for run in made]
+    second_source = rows[1]["source"].attempts[0]
+    first_card = rows[0]["trouble"].attempts[0]
+    assert second_source.started < first_card.started + first_card.seconds
+    assert len(on_card) == 2
