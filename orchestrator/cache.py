@@ -103,6 +103,28 @@ class CacheIndex:
         )
 
 
+def take_over(node: Node, run: RunDirectory, cache: CacheIndex | None) -> str:
+    """Use a finished equal of `node` if there is one: where it came from, or "".
+
+    The run's own result is preferred; one of another run is copied into this one.
+    """
+    record = run.manifest.nodes[node.name]
+    key = node_key(node, run.manifest.seed, run)
+    if record.state == "done" and record.key == key and not run.intact(node.name):
+        return "this run"
+    hit = cache.find(key) if cache is not None else None
+    if hit is None or cache is None:
+        return ""
+    try:
+        run.manifest.nodes[node.name] = cache.adopt(hit, run, node.name)
+        run.save()
+    except OSError:  # no room for a copy: computing it will say so, or find room
+        run.manifest.nodes[node.name] = record
+        run.discard_partial(node.name)
+        return ""
+    return str(hit.run.path)
+
+
 def changed(old: Mapping[str, object], new: Mapping[str, object], at: str = "") -> list[str]:
     """Dotted paths whose values differ between two nested mappings."""
     found = []

@@ -107,6 +107,19 @@ def sweep_private_folders() -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def next_log(folder: Path, stem: str) -> Path:
+    """An empty log file "<stem>N.log" with the first number that is not taken."""
+    number = 1
+    while True:
+        try:
+            path = folder / f"{stem}{number}.log"
+            path.touch(exist_ok=False)
+        except FileExistsError:
+            number += 1
+        else:
+            return path
+
+
 def slug(text: str) -> str:
     """A name that is safe as one path component on every system: letters, digits, - _ ."""
     cleaned = re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._")

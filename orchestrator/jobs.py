@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from orchestrator.artifacts import RunDirectory
-from orchestrator.graph import Graph
-from orchestrator.manifest import AttemptRow, NodeRecord
+from orchestrator.errors import ProtocolError
+from orchestrator.graph import INPUT, Graph, Node
+from orchestrator.manifest import AttemptRow, FileRecord, NodeRecord
+from orchestrator.protocol import Part
 
 Standing = Literal["waiting", "ready", "running", "done", "failed", "skipped"]
 
@@ -67,6 +69,33 @@ class Job:
     def may_reach(self, node: str) -> bool:
         """Whether this job may still ask for `node`."""
         return self.nodes[node].standing in ("waiting", "ready", "running")
+
+    def input_paths(self, node: Node) -> dict[str, list[str]]:
+        """Absolute paths of a node's inputs, by input name; a missing optional one is left out."""
+        paths: dict[str, list[str]] = {}
+        for name, source in node.inputs.items():
+            if source.node == INPUT:
+                paths[name] = [str(self.run.input_path)]
+            elif source.artifact in self.run.manifest.nodes[source.node].artifacts:
+                files = self.run.artifact_paths(source.node, source.artifact)
+                paths[name] = [str(path) for path in files]
+        return paths
+
+    def accept(
+        self, node: Node, outputs: Mapping[str, Sequence[Part]], frames: Sequence[Any]
+    ) -> dict[str, list[FileRecord]]:
+        """Put what a child handed over in its place.
+
+        Raises `ProtocolError`, `ContractError` or OSError.
+        """
+        accepted = {}
+        for spec in node.outputs:
+            if spec.name in outputs:
+                parts = outputs[spec.name]
+                accepted[spec.name] = self.run.accept(node.name, spec, parts, frames)
+            elif not spec.optional:
+                raise ProtocolError(f"{node.name} did not hand over {spec.name}")
+        return accepted
 
     def fail(self, node: str, reason: str) -> None:
         """Mark a node failed and everything that depends on it skipped."""

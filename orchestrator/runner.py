@@ -21,15 +21,17 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import recovery
-from orchestrator.cache import CacheIndex, key_of, key_parts, node_key
+from orchestrator.books import AttemptBook
+from orchestrator.cache import CacheIndex, key_of, key_parts, take_over
 from orchestrator.config import Runtime
 from orchestrator.durable import DurableWriter
 from orchestrator.errors import InterruptedRunError, ProtocolError, StageProcessError
+from orchestrator.files import next_log
 from orchestrator.gpu import GpuMonitor, Release
-from orchestrator.graph import INPUT, Graph, Node
+from orchestrator.graph import Graph, Node
 from orchestrator.jobs import Job
 from orchestrator.leases import Card, Leases
-from orchestrator.manifest import AttemptRow, FileRecord
+from orchestrator.manifest import AttemptRow
 from orchestrator.process import ProcessHub
 from orchestrator.progress import Observer, RunEvent
 from orchestrator.schedule import Schedule, on_gpu, threads_a_stage
@@ -78,6 +80,7 @@ class Runner:
     ) -> None:
         self._graph = graph
         self._jobs = {job.name: job for job in jobs}
+        self._open = list(jobs)
         self._runtime = runtime
         self._leases = Leases(cards, runtime.cpu_slots)
         self._monitor = monitor
@@ -88,11 +91,12 @@ class Runner:
         self._fail_fast = fail_fast
         self._close_job = close_job
         self._sessions: list[Session] = []
-        self._rows: dict[int, list[tuple[Job, AttemptRow]]] = {}
+        self._books = AttemptBook()
         self._cancelled = False
+        self._changed = True
         self._signals = StopSignals()
         self._durable = DurableWriter(self._signals.poke)
-        self._schedule = Schedule(graph, list(jobs), self._leases, runtime.prefetch)
+        self._schedule = Schedule(graph, self._open, self._leases, runtime.prefetch)
         self._threads = threads_a_stage(runtime, len(jobs))
 
     # ------------------------------------------------------------------ the loop
@@ -112,7 +116,9 @@ class Runner:
             self._hub = stack.enter_context(self._open_hub(workplace))
             self._hub.watch(self._signals.fileno())
             while not self._finished():
-                self._staff()
+                if self._changed:
+                    self._changed = False
+                    self._staff()
                 for event in self._hub.wait(self._timeout()):
                     session = self._session_of(event.process)
                     if session is not None:
@@ -121,9 +127,10 @@ class Runner:
                     self._handle(session, session.tick())
                 self._collect_durable()
                 self._check_stop()
-                self._advance()
-                self._close_finished()
-        if self._signals.count:
+                if self._changed:
+                    self._advance()
+                    self._close_finished()
+        if self._signals.count and not all(job.over for job in self._jobs.values()):
             raise InterruptedRunError("stopped before the end; nothing finished is lost")
 
     def _open_hub(self, workplace: Workplace) -> ProcessHub:
@@ -140,7 +147,7 @@ class Runner:
         return self._cancelled or self._signals.count > 0
 
     def _finished(self) -> bool:
-        over = self._stopping or all(job.over for job in self._jobs.values())
+        over = self._stopping or all(job.over for job in self._open)
         if over:
             for session in self._sessions:
                 session.stop()
@@ -160,8 +167,9 @@ class Runner:
 
     def _close_finished(self) -> None:
         """Hand over jobs that are over; those still on their way to the disk come later."""
-        for job in [job for job in self._jobs.values() if job.over and not job.closed]:
+        for job in [job for job in self._open if job.over]:
             if not self._durable.holds(job):
+                self._open.remove(job)
                 job.closed = True
                 self._durable.later(functools.partial(self._close_job, job))
 
@@ -174,7 +182,7 @@ class Runner:
         """Move each waiting node on whose upstream is settled."""
         if self._stopping:
             return
-        for job in self._jobs.values():
+        for job in self._open:
             for name, node in self._graph.nodes.items():
                 if job.nodes[name].standing == "waiting" and job.standing(
                     self._graph.upstream(name)
@@ -193,23 +201,10 @@ class Runner:
         progress.standing = "ready"
 
     def _reuse(self, job: Job, node: Node) -> bool:
-        record = job.run.manifest.nodes[node.name]
-        key = node_key(node, job.run.manifest.seed, job.run)
-        if record.state == "done" and record.key == key and not job.run.intact(node.name):
-            self._notify("reused", job, node.name, source="this run")
-            return True
-        hit = self._cache.find(key) if self._cache is not None else None
-        if hit is None or self._cache is None:
-            return False
-        try:
-            job.run.manifest.nodes[node.name] = self._cache.adopt(hit, job.run, node.name)
-            job.run.save()
-        except OSError:  # no room for a copy: computing it will say so, or find room
-            job.run.manifest.nodes[node.name] = record
-            job.run.discard_partial(node.name)
-            return False
-        self._notify("reused", job, node.name, source=str(hit.run.path))
-        return True
+        source = take_over(node, job.run, self._cache)
+        if source:
+            self._notify("reused", job, node.name, source=source)
+        return bool(source)
 
     # ------------------------------------------------------------------ staff
 
@@ -246,7 +241,7 @@ class Runner:
                 self._hub,
                 self._runtime,
                 self._monitor,
-                self._log_path(node),
+                next_log(*self._log_place(node)),
                 next(iter(self._jobs.values())).run.manifest.seed,
                 self._threads,
             )
@@ -257,17 +252,10 @@ class Runner:
             return
         self._sessions.append(session)
 
-    def _log_path(self, node: Node) -> Path:
+    def _log_place(self, node: Node) -> tuple[Path, str]:
         if self._log_folder is not None:
-            folder, stem = self._log_folder, f"{node.name}-"
-        else:
-            folder, stem = next(iter(self._jobs.values())).run.node_folder(node.name), "attempt-"
-        number = 1
-        while (folder / f"{stem}{number}.log").exists():
-            number += 1
-        path = folder / f"{stem}{number}.log"
-        path.touch()
-        return path
+            return self._log_folder, f"{node.name}-"
+        return next(iter(self._jobs.values())).run.node_folder(node.name), "attempt-"
 
     def _lease_and_load(self, session: Session) -> None:
         if session.state != "imported":
@@ -292,13 +280,13 @@ class Runner:
         job = ready[0]
         progress = job.nodes[name]
         progress.standing, progress.tries = "running", progress.tries + 1
-        progress.attempt = self._new_row(job, session)
+        progress.attempt = self._books.open(job, session)
         job.run.manifest.nodes[name].state = "running"
         scratch = self._folder / f"{name}-{time.monotonic_ns()}"
         scratch.mkdir()
         session.run(
             job.name,
-            self._input_paths(job, session.node),
+            job.input_paths(session.node),
             job.run.node_folder(name).resolve(),
             scratch,
         )
@@ -312,37 +300,12 @@ class Runner:
             attempt=len(job.run.manifest.nodes[name].attempts) + 1,
         )
 
-    def _input_paths(self, job: Job, node: Node) -> dict[str, list[str]]:
-        paths: dict[str, list[str]] = {}
-        for name, source in node.inputs.items():
-            if source.node == INPUT:
-                paths[name] = [str(job.run.input_path)]
-            elif source.artifact in job.run.manifest.nodes[source.node].artifacts:
-                files = job.run.artifact_paths(source.node, source.artifact)
-                paths[name] = [str(path) for path in files]
-        return paths
-
-    def _new_row(self, job: Job, session: Session) -> AttemptRow:
-        row = AttemptRow(
-            rung=session.rung,
-            device=session.card.name or "cuda" if session.card else "cpu",
-            dtype=session.attempt.dtype,
-            warm=session.process.warm,
-            cold_reason=session.process.cold_reason,
-            pid=session.process.pid,
-            log=str(session.log),
-            started=time.time(),
-            timings=dict(session.timings) if session.served == 0 else {},
-        )
-        if session.card is None:
-            row.vram = Release("no gpu used").as_row()
-        self._rows.setdefault(id(session), []).append((job, row))
-        return row
-
     # ------------------------------------------------------------------ handle
 
     def _handle(self, session: Session, happenings: Sequence[Happening]) -> None:
         for happening in happenings:
+            # Progress, which comes often, moves no job on; everything else may.
+            self._changed = self._changed or not isinstance(happening, Progressed)
             if isinstance(happening, Imported | Loaded):
                 self._notify("process", None, session.node.name, state=session.state)
             elif isinstance(happening, Progressed):
@@ -363,32 +326,20 @@ class Runner:
             elif isinstance(happening, Gone):
                 self._on_gone(session, happening.release)
 
-    def _take_row(self, job: Job, session: Session) -> AttemptRow:
-        """Close the books of the attempt in flight."""
-        progress = job.nodes[session.node.name]
+    def _close_row(self, job: Job, session: Session) -> AttemptRow:
         if session.card is None:
             self._leases.return_slot()
-        row = progress.attempt or self._new_row(job, session)
-        progress.attempt = None
-        row.seconds = time.time() - row.started
-        row.peak_rss = session.peak_rss
-        return row
+        return self._books.close(job, session)
 
     def _on_done(self, session: Session, happening: JobDone) -> None:
         node = session.node
         job = self._jobs[happening.message.job]
-        row = self._take_row(job, session)
+        row = self._close_row(job, session)
         if job.nodes[node.name].standing != "running":
             return  # its inputs turned out not to be safe on disk: the job has failed
         row.timings |= happening.message.timings
-        artifacts: dict[str, list[FileRecord]] = {}
         try:
-            for spec in node.outputs:
-                parts = happening.message.outputs.get(spec.name)
-                if parts is not None:
-                    artifacts[spec.name] = job.run.accept(node.name, spec, parts, happening.frames)
-                elif not spec.optional:
-                    raise ProtocolError(f"{node.name} did not hand over {spec.name}")
+            artifacts = job.accept(node, happening.message.outputs, happening.frames)
         except (ProtocolError, ContractError) as error:
             session.stop()
             self._fail_attempt(job, node, row, StageFailure("internal", str(error)))
@@ -423,6 +374,7 @@ class Runner:
         for durable in self._durable.collect():
             job, node = durable.job, self._graph.nodes[durable.node]
             record = job.run.manifest.nodes[durable.node]
+            self._changed = True
             try:
                 if durable.error is not None:
                     raise durable.error
@@ -453,7 +405,7 @@ class Runner:
         node = session.node
         if happening.job:
             job = self._jobs[happening.job]
-            row = self._take_row(job, session)
+            row = self._close_row(job, session)
             if not self._stopping:
                 self._fail_attempt(job, node, row, happening.failure)
             return
@@ -467,11 +419,12 @@ class Runner:
         ]
         for job in victims:
             job.nodes[node.name].tries += 1
-            row = self._new_row(job, session)
+            row = self._books.open(job, session)
             row.peak_rss = session.peak_rss
             self._fail_attempt(job, node, row, happening.failure)
 
     def _fail_attempt(self, job: Job, node: Node, row: AttemptRow, failure: StageFailure) -> None:
+        self._changed = True
         progress = job.nodes[node.name]
         move = recovery.decide(
             failure.kind, progress.rung, max(1, progress.tries), node.config.attempts
@@ -508,9 +461,7 @@ class Runner:
         self._sessions.remove(session)
         if session.card is not None:
             self._leases.return_card(session.card)
-        for job, row in self._rows.pop(id(session), []):
-            row.vram = release.as_row()
-            job.unsaved = job.unsaved or session.card is not None
+        self._books.settle(session, release)
         self._notify(
             "gone",
             None,
