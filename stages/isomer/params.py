@@ -10,10 +10,11 @@ from pydantic import Field
 from stages.contract import Params
 
 Weight = Annotated[float, Field(gt=0.0, le=10.0)]
+EdgeLength = Annotated[float, Field(ge=0.001, le=0.5)]
 
 
 class IsomerParams(Params):
-    """Cleaning, colouring and export of the mesh."""
+    """Refinement, cleaning, colouring and export of the mesh."""
 
     radius: float = Field(
         4.15,
@@ -22,8 +23,62 @@ class IsomerParams(Params):
         description="Camera distance of the bundle (reference: 4.15 image, 4.2 text, 4.5 app).",
     )
 
+    # Refinement.
+    stage1_steps: int = Field(
+        0,
+        ge=0,
+        le=2000,
+        description="Steps towards the normal maps pixel by pixel, with a push outwards "
+        "(reference: 0, in some app flows 10).",
+    )
+    stage2_steps: int = Field(
+        50,
+        ge=0,
+        le=2000,
+        description="Steps towards the normals that all views together ask of each vertex "
+        "(reference: 50, fast 28).",
+    )
+    objective: Literal["improved", "reference"] = Field(
+        "improved",
+        description="improved: outlines count from both sides and by coverage, and a start that "
+        "is far off is replaced; reference: as the original, which lets uncovered parts of the "
+        "silhouettes be.",
+    )
+    start: Literal["auto", "mesh", "fused"] = Field(
+        "auto",
+        description="What to refine: the coarse mesh, a mesh fused from the normal maps, or that "
+        "only if the coarse mesh disagrees with them by more than 15 degrees. Objective reference "
+        "always takes the coarse mesh.",
+    )
+    geometry_weights: tuple[Weight, Weight, Weight, Weight] = Field(
+        (1.0, 0.9, 1.0, 0.9),
+        description="Weights of the front, left, back and right view in stage 2.",
+    )
+    stage1_edges: tuple[EdgeLength, EdgeLength] = Field(
+        (0.1, 0.02), description="Longest and shortest edge length aimed at in stage 1."
+    )
+    stage2_edges: tuple[EdgeLength, EdgeLength] = Field(
+        (0.02, 0.005), description="Longest and shortest edge length aimed at in stage 2."
+    )
+    learning_rate: float = Field(0.3, gt=0.0, le=2.0, description="Largest step, in edge lengths.")
+    laplacian: float = Field(
+        0.02, ge=0.0, le=1.0, description="Pull of moving vertices to their neighbours."
+    )
+    max_vertices: int = Field(
+        300_000,
+        ge=1000,
+        le=5_000_000,
+        description="Edges are kept long enough for the mesh to stay below this.",
+    )
+
     # Cleaning.
-    smooth_iterations: int = Field(1, ge=0, le=50, description="Rounds of Laplacian smoothing.")
+    smooth_iterations: int | None = Field(
+        None,
+        ge=0,
+        le=50,
+        description="Rounds of Laplacian smoothing; null: none after refinement with objective "
+        "improved, which it would undo at outlines, else 1 (reference: 1).",
+    )
     subdivisions: int = Field(2, ge=0, le=4, description="Rounds of Loop subdivision.")
     min_edge: float = Field(
         0.0025,

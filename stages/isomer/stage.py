@@ -1,4 +1,4 @@
-"""The isomer stage: bundle and coarse mesh in, coloured mesh, files and pictures out."""
+"""The isomer stage: bundle and coarse mesh in, refined coloured mesh, files and pictures out."""
 
 from __future__ import annotations
 
@@ -15,19 +15,22 @@ if TYPE_CHECKING:
     from stages.common.raster import Rasterizer
 
 STEPS = 5
+"""After refinement."""
 MIN_FOREGROUND = 64
 """A silhouette of fewer pixels than this is a speck, not an object."""
 
 
 class Isomer(Stage):
-    """Clean the mesh, colour its vertices from the bundle's four RGB tiles, export it.
+    """Fit the mesh to the bundle's normal maps, clean it, colour its vertices, export it.
 
-    Runs the same code on every device; only visibility may use the card, through pytorch3d.
+    Runs the same code on every device.
     """
 
     name: ClassVar[str] = "isomer"
-    version: ClassVar[int] = 1
-    summary: ClassVar[str] = "colours the mesh from the bundle and writes GLB, OBJ and previews"
+    version: ClassVar[int] = 2
+    summary: ClassVar[str] = (
+        "refines the mesh with the bundle, colours it and writes GLB, OBJ and previews"
+    )
     inputs: ClassVar[tuple[ArtifactSpec, ...]] = (specs.BUNDLE, specs.COARSE_MESH)
     outputs: ClassVar[tuple[ArtifactSpec, ...]] = (
         specs.MESH,
@@ -43,6 +46,7 @@ class Isomer(Stage):
         "scipy.sparse",
         "scipy.sparse.csgraph",
         "scipy.spatial",
+        "torch",
     )
 
     def load(self, context: Context) -> None:
@@ -68,14 +72,23 @@ class Isomer(Stage):
 
         params = self._params
         coarse: Mesh = inputs[specs.COARSE_MESH.name]
-        rgb, mask = _tiles(inputs[specs.BUNDLE.name], params)
+        rgb, normal_tiles, mask = _tiles(inputs[specs.BUNDLE.name], params)
         views = color_views(rgb, mask, params)
+        refining = params.stage1_steps + params.stage2_steps
+        steps = refining + STEPS
+        if refining:
+            from stages.isomer.refine.refine import refine
 
-        context.progress(1, STEPS, "clean")
+            def report(step: int, note: str) -> None:
+                context.progress(step, steps, f"refine: {note}")
+
+            coarse = refine(coarse, normal_tiles, mask, params, self._rasterizer, context, report)
+
+        context.progress(refining + 1, steps, "clean")
         vertices, faces = clean(
             coarse.vertices,
             coarse.faces,
-            params.smooth_iterations,
+            _smooth_iterations(params),
             params.subdivisions,
             params.min_edge,
             params.target_faces,
@@ -84,17 +97,17 @@ class Isomer(Stage):
             raise BadInput("coarse_mesh: all its faces are degenerate")
         normals = vertex_normals(vertices, faces)
 
-        context.progress(2, STEPS, "color")
+        context.progress(refining + 2, steps, "color")
         colors = color_vertices(vertices, faces, normals, views, self._rasterizer, params)
         mesh = Mesh(vertices, faces, colors)
 
-        context.progress(3, STEPS, "export")
+        context.progress(refining + 3, steps, "export")
         glb = export.glb(mesh, normals, params.axes)
         obj = export.obj(mesh, normals, params.axes)
 
-        context.progress(4, STEPS, "render")
+        context.progress(refining + 4, steps, "render")
         renders = render_views(mesh, normals, params.render_size, self._rasterizer)
-        context.progress(STEPS, STEPS)
+        context.progress(steps, steps)
         return {
             specs.MESH.name: mesh,
             specs.GLB.name: glb,
@@ -108,8 +121,17 @@ class Isomer(Stage):
         return self.params
 
 
-def _tiles(bundle_image: np.ndarray, params: IsomerParams) -> tuple[np.ndarray, np.ndarray]:
-    """RGB tiles (4, S, S, 3) and their silhouettes (4, S, S) bool."""
+def _smooth_iterations(params: IsomerParams) -> int:
+    if params.smooth_iterations is not None:
+        return params.smooth_iterations
+    refined = params.stage1_steps + params.stage2_steps > 0
+    return 0 if refined and params.objective == "improved" else 1
+
+
+def _tiles(
+    bundle_image: np.ndarray, params: IsomerParams
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """RGB tiles and normal tiles (4, S, S, 3) and their silhouettes (4, S, S) bool."""
     from stages.common.bundle import split
     from stages.isomer.masks import foreground
 
@@ -123,4 +145,4 @@ def _tiles(bundle_image: np.ndarray, params: IsomerParams) -> tuple[np.ndarray, 
             "bundle: its normal tiles are blank, so the object's outline is unknown",
             "look at bundle.png; lower background_tolerance if the object is faintly visible",
         )
-    return rgb, mask
+    return rgb, normal_tiles, mask

@@ -74,7 +74,9 @@ def bundle(egg: Mesh) -> np.ndarray:
 
 
 def run(bundle: np.ndarray, mesh: Mesh, **params: Any) -> dict[str, Any]:
-    stage = Isomer(IsomerParams(**{"raster_size": 512, "render_size": 96, **params}))
+    stage = Isomer(
+        IsomerParams(**{"raster_size": 512, "render_size": 96, "stage2_steps": 0, **params})
+    )
     context = Context()
     stage.load(context)
     outputs = dict(stage.run({"bundle": bundle, "coarse_mesh": mesh}, context))
@@ -223,7 +225,7 @@ def test_a_backend_that_cannot_run_fails_while_loading(monkeypatch: pytest.Monke
 def test_progress_ends_at_its_total(bundle: np.ndarray, egg: Mesh) -> None:
     steps: list[tuple[int, int]] = []
     context = Context(progress=lambda step, total, note="": steps.append((step, total)))
-    stage = Isomer(IsomerParams(raster_size=128, render_size=64, subdivisions=0))
+    stage = Isomer(IsomerParams(raster_size=128, render_size=64, subdivisions=0, stage2_steps=3))
     stage.load(context)
     stage.run({"bundle": bundle, "coarse_mesh": egg}, context)
     assert steps == sorted(steps)

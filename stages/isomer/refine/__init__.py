@@ -1,0 +1,1 @@
+"""Refinement of a mesh against four normal maps and silhouettes, in plain PyTorch."""

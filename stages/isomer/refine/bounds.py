@@ -1,0 +1,64 @@
+"""How large the mesh may get, known before the first step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from stages.contract import BadInput
+from stages.isomer.refine.loop import Plan
+
+AREA_PER_VERTEX = 0.866
+"""Of a mesh of equilateral triangles, in squared edge lengths (two triangles a vertex)."""
+BYTES_PER_VERTEX = 3_500
+BYTES_PER_PIXEL = 400
+"""Peak of one step on the CPU, measured with 30,000 to 300,000 vertices at 512 x 512 x 4."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What refinement takes at most: vertices, and bytes beyond the loaded stage."""
+
+    vertices: int
+    memory: int
+
+    def __str__(self) -> str:
+        return f"at most {self.vertices} vertices, {self.memory / 2**20:.0f} MiB"
+
+
+def bound(
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    plans: tuple[Plan, ...],
+    max_vertices: int,
+    pixels: int,
+) -> tuple[tuple[Plan, ...], Bounds]:
+    """Raise the shortest edge of each plan to what `max_vertices` allows on this surface.
+
+    pixels of all views together. Raises BadInput for a mesh that is too large from the start.
+    """
+    if len(vertices) > max_vertices:
+        raise BadInput(
+            f"coarse_mesh has {len(vertices)} vertices, max_vertices is {max_vertices}",
+            f"raise max_vertices of stage isomer to {2 * len(vertices)}, or reduce the mesh",
+        )
+    corners = vertices.astype(np.float64)[faces]
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    area = float(np.linalg.norm(normal, axis=1).sum()) / 2.0
+    least = float(np.sqrt(area / (AREA_PER_VERTEX * max_vertices)))
+    bounded = tuple(
+        replace(
+            plan,
+            schedule=replace(
+                plan.schedule,
+                shortest=max(plan.schedule.shortest, least),
+                longest=max(plan.schedule.longest, least),
+            ),
+        )
+        for plan in plans
+    )
+    shortest = min((plan.schedule.shortest for plan in bounded if plan.steps), default=np.inf)
+    count = max(len(vertices), int(area / (AREA_PER_VERTEX * shortest**2)))
+    count = min(count, max_vertices)
+    return bounded, Bounds(count, BYTES_PER_VERTEX * count + BYTES_PER_PIXEL * pixels)

@@ -1,0 +1,86 @@
+"""Edges of a triangle mesh as tensors: who shares them, and what lies across."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class EdgeTable:
+    """Unique undirected edges of (F, 3) faces; side k of a face runs from corner k to k + 1.
+
+    ends        (E, 2) int64, lower vertex first, lexicographically sorted
+    of_side     (F, 3) int64, the edge of each side
+    face_count  (E,) int64, faces that share the edge
+    """
+
+    ends: Tensor
+    of_side: Tensor
+    face_count: Tensor
+
+    def across(self, faces: Tensor) -> Tensor:
+        """(F, 3) int64: the vertex opposite to each side in the face beyond it.
+
+        Where a side is not shared by exactly two faces, it is the face's own opposite corner.
+        """
+        own = faces.roll(-2, dims=1)
+        total = faces.new_zeros(len(self.ends)).index_add_(
+            0, self.of_side.reshape(-1), own.reshape(-1)
+        )
+        beyond = total[self.of_side] - own
+        return torch.where(self.face_count[self.of_side] == 2, beyond, own)
+
+
+def edge_table(faces: Tensor, vertex_count: int) -> EdgeTable:
+    """The edges of (F, 3) int64 faces over `vertex_count` vertices."""
+    following = faces.roll(-1, dims=1)
+    low, high = torch.minimum(faces, following), torch.maximum(faces, following)
+    keys, inverse, count = torch.unique(
+        (low * vertex_count + high).reshape(-1), return_inverse=True, return_counts=True
+    )
+    ends = torch.stack([keys // vertex_count, keys % vertex_count], dim=1)
+    return EdgeTable(ends, inverse.reshape(-1, 3), count)
+
+
+def edge_lengths(positions: Tensor, ends: Tensor) -> Tensor:
+    """(E,) lengths of edges (E, 2) over (V, 3) positions."""
+    return (positions[ends[:, 0]] - positions[ends[:, 1]]).norm(dim=1)
+
+
+def vertex_degrees(ends: Tensor, vertex_count: int) -> Tensor:
+    """(V,) int64 number of edges at each vertex."""
+    return torch.bincount(ends.reshape(-1), minlength=vertex_count)
+
+
+def neighbour_means(values: Tensor, ends: Tensor) -> Tensor:
+    """(V, C) mean of the neighbours' values, 0 for a vertex without any."""
+    total = torch.zeros_like(values)
+    total.index_add_(0, ends[:, 0], values[ends[:, 1]])
+    total.index_add_(0, ends[:, 1], values[ends[:, 0]])
+    return total / vertex_degrees(ends, len(values)).clamp(min=1)[:, None]
+
+
+def face_normals(vertices: Tensor, faces: Tensor) -> Tensor:
+    """(F, 3) unnormalised normals (v1 - v0) x (v2 - v0): twice the area long."""
+    a, b, c = (vertices.index_select(0, faces[:, k]) for k in range(3))
+    return torch.linalg.cross(b - a, c - a)
+
+
+def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
+    """(V, 3) area-weighted unit normals, differentiable in the vertices (eps 1e-6)."""
+    weighted = face_normals(vertices, faces)
+    total = torch.zeros_like(vertices)
+    for k in range(3):
+        total = total.index_add(0, faces[:, k], weighted)
+    return torch.nn.functional.normalize(total, eps=1e-6, dim=1)
+
+
+def pack(state: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
+    """Drop the rows of `state` that no face uses."""
+    used = torch.zeros(len(state), dtype=torch.bool, device=state.device)
+    used[faces.reshape(-1)] = True
+    renumbered = used.cumsum(0) - 1
+    return state[used], renumbered[faces]

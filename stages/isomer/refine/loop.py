@@ -1,0 +1,156 @@
+"""The refinement loop: render, compare, step, remesh, repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stages.common.raster import Rasterizer
+from stages.contract import StageError
+from stages.isomer.refine.halfedges import vertex_normals
+from stages.isomer.refine.losses import (
+    background_loss,
+    coverage_loss,
+    expansion_loss,
+    picture_loss,
+)
+from stages.isomer.refine.normal_render import render_vectors
+from stages.isomer.refine.optimizer import MeshOptimizer, Schedule
+from stages.isomer.refine.outline import outline_loss
+from stages.isomer.refine.targets import Targets, explicit_normals
+from stages.isomer.refine.views import Views, Visible
+from stages.lrm.hull.silhouettes import signed_distance
+
+Objective = Literal["improved", "reference"]
+Progress = Callable[[int, str], None]
+
+FIRST_REFRESHES, REFRESH_EVERY = 5, 20
+"""Explicit targets are found anew in the first steps, then every so many."""
+EXPANSION = 0.1
+OUTLINE = 1.0
+"""Weight of the pull on the outline, in squared pixels of all views."""
+MAX_REACH = 4.0
+"""A vertex farther than this from the origin has left every view: the mesh has exploded."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One stage of the refinement.
+
+    kind  "shape" compares with the target normals pixel by pixel and pushes outwards (the
+          reference's stage 1); "detail" with the normals that the pictures ask of each vertex
+          (stage 2)
+    """
+
+    kind: Literal["shape", "detail"]
+    steps: int
+    schedule: Schedule
+
+
+class Refiner:
+    """Refines meshes against one set of targets, on one device.
+
+    device  "cpu" or "cuda:N", of the tensors; the rasteriser has its own
+    seed    of the lottery in remeshing
+    """
+
+    def __init__(
+        self,
+        targets: Targets,
+        rasterizer: Rasterizer,
+        device: str,
+        seed: int,
+        objective: Objective,
+        max_vertices: int,
+    ) -> None:
+        self._targets = targets
+        self._rasterizer = rasterizer
+        self._device = device
+        self._objective = objective
+        self._max_vertices = max_vertices
+        self._generator = torch.Generator().manual_seed(seed)
+        self._views = Views(targets.cameras, targets.mask.shape[1], rasterizer, device)
+        self._picture = torch.from_numpy(targets.on_black()).to(device)
+        self._coverage = torch.from_numpy(targets.coverage.astype(np.float32)).to(device)
+        distance = signed_distance(targets.coverage.astype(np.float32))
+        self._distance = torch.from_numpy(distance).to(device)
+        self._wanted = self._picture
+
+    def run(
+        self, vertices: np.ndarray, faces: np.ndarray, plans: tuple[Plan, ...], progress: Progress
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """vertices (V, 3), faces (F, 3) -> refined float32 and int32 arrays.
+
+        progress(step, note) after every step. A mesh that explodes raises StageError
+        (internal) at the first step; later the last good mesh is returned, with a note.
+        """
+        points = torch.tensor(vertices, dtype=torch.float32, device=self._device)
+        triangles = torch.tensor(faces, dtype=torch.int64, device=self._device)
+        total, done = sum(plan.steps for plan in plans), 0
+        for plan in plans:
+            optimizer = MeshOptimizer(points, triangles, plan.schedule)
+            for step in range(plan.steps):
+                optimizer.step(self._gradient(optimizer, plan.kind, step))
+                optimizer.remesh(self._generator, self._max_vertices)
+                done += 1
+                if not _is_sound(optimizer):
+                    if done == 1:
+                        raise StageError(
+                            "internal",
+                            "the mesh exploded in the first step of its refinement",
+                            "the coarse mesh may not belong to the bundle; look at both, or set "
+                            "the steps of stage isomer to 0",
+                        )
+                    progress(total, f"stopped at step {done}: the mesh exploded")
+                    return _arrays(points, triangles)
+                points, triangles = optimizer.vertices, optimizer.faces
+                progress(done, f"{len(points)} vertices")
+        return _arrays(points, triangles)
+
+    def _gradient(self, optimizer: MeshOptimizer, kind: str, step: int) -> Tensor:
+        """(V, 3) gradient of the objective at the optimiser's mesh."""
+        vertices, faces = optimizer.vertices.clone().requires_grad_(), optimizer.faces
+        visible = self._views.look(vertices, faces)
+        across = optimizer.edges.across(faces)
+        normals = vertex_normals(vertices, faces)
+        image = render_vectors(vertices, faces, across, normals, self._views, visible)
+        if kind == "shape":
+            loss = picture_loss(image, self._picture) + EXPANSION * expansion_loss(
+                vertices, normals
+            )
+        else:
+            if step < FIRST_REFRESHES or step % REFRESH_EVERY == 0:
+                self._refresh(vertices.detach(), faces, across, visible)
+            loss = picture_loss(image, self._wanted[..., :3])
+        if self._objective == "reference":
+            loss = loss + background_loss(image, self._picture[..., 3])
+        else:
+            loss = loss + coverage_loss(image, self._coverage)
+            pull = outline_loss(vertices, faces, self._views, visible, self._distance)
+            loss = loss + OUTLINE / self._coverage.numel() * pull
+        return torch.autograd.grad(loss, vertices)[0]
+
+    def _refresh(self, vertices: Tensor, faces: Tensor, across: Tensor, visible: Visible) -> None:
+        """Draw the normals that the pictures ask for on the mesh as it is now."""
+        wanted = explicit_normals(
+            vertices.cpu().numpy(), faces.cpu().numpy(), self._targets, self._rasterizer
+        )
+        vectors = torch.from_numpy(wanted).to(self._device)
+        with torch.no_grad():
+            self._wanted = render_vectors(vertices, faces, across, vectors, self._views, visible)
+
+
+def _is_sound(optimizer: MeshOptimizer) -> bool:
+    points = optimizer.vertices
+    if not len(optimizer.faces):
+        return False
+    return bool(points.isfinite().all()) and float(points.abs().max()) < MAX_REACH
+
+
+def _arrays(points: Tensor, triangles: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    return points.cpu().numpy(), triangles.to(torch.int32).cpu().numpy()

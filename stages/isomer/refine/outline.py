@@ -1,0 +1,72 @@
+"""The outline as a curve: vertices on the mesh's contour are pulled onto the silhouette's.
+
+Antialiasing feels a silhouette only where the face at its edge owns a pixel, and no further than
+one pixel. On a round surface the outermost faces are slivers that own none: of a ball with edges of
+four pixels, 7 % of the outline is felt. The signed distance to the silhouette is felt everywhere,
+from both sides.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from stages.isomer.refine.halfedges import face_normals
+from stages.isomer.refine.views import Views, Visible
+
+REACH = 3
+"""Side of the window, in pixels, in which a contour vertex must see background."""
+BEHIND = 0.2
+"""Depth by which a vertex may lie behind what its window shows (scene units): a ball of radius 0.7
+rises by 0.11 within a pixel and a half of its outline."""
+FAR = 2.0
+"""Pixels from which the pull no longer grows."""
+
+
+def outline_loss(
+    vertices: Tensor, faces: Tensor, views: Views, visible: Visible, distance: Tensor
+) -> Tensor:
+    """Sum of the Huber losses of the signed distances at the contour's vertices, in pixels squared.
+
+    distance (K, S, S) float32, pixels to the silhouette, negative inside.
+    """
+    clip = views.to_clip(vertices)
+    ndc = torch.stack([clip[..., 0], -clip[..., 1]], dim=-1) / clip[..., 2:]
+    grid = ndc[:, None]
+    felt = functional.grid_sample(
+        distance[:, None], grid, padding_mode="border", align_corners=False
+    )[:, 0, 0]
+    with torch.no_grad():
+        on_contour = contour_vertices(vertices, faces, views)
+        on_contour &= _at_background(grid, clip[..., 2], visible)
+    return functional.huber_loss(
+        felt[on_contour], torch.zeros_like(felt[on_contour]), reduction="sum", delta=FAR
+    )
+
+
+def contour_vertices(vertices: Tensor, faces: Tensor, views: Views) -> Tensor:
+    """(K, V) bool: vertices between faces that look at the camera and faces that look away."""
+    normals = face_normals(vertices, faces)
+    away = views.centers[:, None] - vertices[faces[:, 0]]
+    facing = (away * normals).sum(dim=2) > 0.0
+    count = facing.new_zeros((2, len(views.cameras), len(vertices)), dtype=torch.int32)
+    for side, chosen in enumerate((facing, ~facing)):
+        for k in range(3):
+            count[side].index_add_(1, faces[:, k], chosen.to(torch.int32))
+    return (count > 0).all(dim=0)
+
+
+def _at_background(grid: Tensor, depth: Tensor, visible: Visible) -> Tensor:
+    """(K, V) bool: background lies beside the vertex' pixel, and nothing in front of the vertex."""
+    pooled = [
+        functional.max_pool2d(image[:, None], REACH, stride=1, padding=REACH // 2)
+        for image in ((visible.face < 0).to(torch.float32), -visible.depth.clamp(max=1e6))
+    ]
+    open_nearby, nearest = (
+        functional.grid_sample(
+            image, grid, mode="nearest", padding_mode="border", align_corners=False
+        )[:, 0, 0]
+        for image in pooled
+    )
+    return (open_nearby > 0.5) & (-nearest > depth - BEHIND)

@@ -1,0 +1,97 @@
+"""From a coarse mesh and normal tiles to a refined mesh: targets, start, bounds, loop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stages.common.cameras import bundle_cameras
+from stages.contract import BadInput, Context, Mesh
+from stages.isomer.refine.bounds import bound
+from stages.isomer.refine.loop import Plan, Progress, Refiner
+from stages.isomer.refine.optimizer import Schedule
+from stages.isomer.refine.start import choose_start
+from stages.isomer.refine.targets import Targets
+from stages.isomer.topology import compact
+
+if TYPE_CHECKING:
+    from stages.common.raster import Rasterizer
+    from stages.isomer.params import IsomerParams
+
+
+def refine(
+    mesh: Mesh,
+    normal_tiles: np.ndarray,
+    mask: np.ndarray,
+    params: IsomerParams,
+    rasterizer: Rasterizer,
+    context: Context,
+    progress: Progress,
+) -> Mesh:
+    """Fit a mesh to normal tiles (4, S, S, 3) in [0, 1] and silhouettes (4, S, S) bool.
+
+    Raises BadInput for tiles or a mesh that cannot be used, StageError for a mesh that explodes.
+    """
+    import torch
+
+    torch.set_num_threads(context.threads)
+    plans = stage_plans(params)
+    targets = make_targets(normal_tiles, mask, params)
+    vertices, faces = compact(mesh.vertices, mesh.faces)
+    if not len(faces):
+        raise BadInput("coarse_mesh: all its faces are degenerate")
+    if params.objective == "improved":
+        chosen = choose_start(
+            vertices,
+            faces,
+            params.start,
+            targets,
+            normal_tiles,
+            params.radius,
+            rasterizer,
+            context.threads,
+        )
+        vertices, faces = chosen.vertices, chosen.faces
+        progress(0, chosen.note)
+    plans, limits = bound(vertices, faces, plans, params.max_vertices, mask.size)
+    progress(0, str(limits))
+    refiner = Refiner(
+        targets, rasterizer, context.device, context.seed, params.objective, params.max_vertices
+    )
+    return Mesh(*refiner.run(vertices, faces, plans, progress))
+
+
+def stage_plans(params: IsomerParams) -> tuple[Plan, ...]:
+    """ISOMER's two stages with the reference's schedules."""
+
+    def schedule(edges: tuple[float, float], decay: float, ramp: float, gain: float) -> Schedule:
+        return Schedule(
+            rate=params.learning_rate,
+            decay=decay,
+            ramp=ramp,
+            gain=gain,
+            shortest=min(edges),
+            longest=max(edges),
+            laplacian=params.laplacian,
+        )
+
+    return (
+        Plan("shape", params.stage1_steps, schedule(params.stage1_edges, 0.995, 1.0, 0.05)),
+        Plan("detail", params.stage2_steps, schedule(params.stage2_edges, 0.99, 5.0, 0.2)),
+    )
+
+
+def make_targets(normal_tiles: np.ndarray, mask: np.ndarray, params: IsomerParams) -> Targets:
+    """Targets with the silhouettes as they are (reference), or found again with soft outlines.
+
+    Raises BadInput if a tile shows no object.
+    """
+    from stages.lrm.hull.silhouettes import clean, coverage
+
+    cover = clean(coverage(normal_tiles))
+    if params.objective == "improved":
+        mask = cover > 0.5
+    return Targets.from_tiles(
+        normal_tiles, mask, cover, bundle_cameras(params.radius), params.geometry_weights
+    )

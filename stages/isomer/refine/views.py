@@ -1,0 +1,63 @@
+"""What the four cameras see, as tensors on the device that optimises."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stages.common.cameras import Camera
+from stages.common.raster import Rasterizer
+
+
+@dataclass(frozen=True)
+class Visible:
+    """The covered pixels of K square images of side S, flattened view by view, row by row.
+
+    size    S
+    face    (K, S, S) int64, the nearest face, -1 where there is none
+    depth   (K, S, S) float32, along the optical axis; +inf where there is no face
+    """
+
+    size: int
+    face: Tensor
+    depth: Tensor
+
+
+class Views:
+    """Projection by K cameras, differentiable, and the hard rasteriser behind it."""
+
+    def __init__(
+        self, cameras: Sequence[Camera], size: int, rasterizer: Rasterizer, device: str
+    ) -> None:
+        self.cameras = tuple(cameras)
+        self.size = size
+        self._rasterizer = rasterizer
+        self._device = device
+        # The clip coordinates of the origin and the axes give the projection's matrix.
+        corners = np.concatenate([np.zeros((1, 3)), np.eye(3)])
+        clip = np.stack([camera.to_clip(corners)[:, [0, 1, 3]] for camera in cameras])
+        self._offset = torch.tensor(clip[:, 0], dtype=torch.float32, device=device)
+        centers = np.stack([camera.center for camera in cameras])
+        self.centers = torch.tensor(centers, dtype=torch.float32, device=device)
+        linear = clip[:, 1:] - clip[:, :1]
+        self._linear = torch.tensor(linear, dtype=torch.float32, device=device)
+
+    def to_clip(self, vertices: Tensor) -> Tensor:
+        """(V, 3) points -> (K, V, 3) clip x, y and w; y points up, w is the depth."""
+        return torch.matmul(vertices, self._linear) + self._offset[:, None]
+
+    def look(self, vertices: Tensor, faces: Tensor) -> Visible:
+        """Rasterise a mesh into all views. Raises StageError where the backend cannot run."""
+        points = vertices.detach().cpu().numpy().astype(np.float64)
+        triangles = faces.cpu().numpy().astype(np.int32)
+        shots = [
+            self._rasterizer.rasterize(camera.to_clip(points), triangles, (self.size, self.size))
+            for camera in self.cameras
+        ]
+        face = torch.from_numpy(np.stack([shot.pix_to_face for shot in shots]))
+        depth = torch.from_numpy(np.stack([shot.depth for shot in shots]))
+        return Visible(self.size, face.to(self._device, torch.int64), depth.to(self._device))
