@@ -66,7 +66,7 @@ class Runtime(_Strict):
     stop_grace: float = Field(2.0, ge=0, description="seconds from SIGTERM to SIGKILL")
     cpu_slots: int = Field(2, ge=1, description="CPU stages that compute at the same time")
     threads: int = Field(
-        0, ge=0, description="CPU threads a stage; 0: cores / cpu_slots in a batch"
+        0, ge=0, description="CPU threads a stage; 0: the cores, at most 4, shared in a batch"
     )
     prefetch: bool = Field(True, description="start the next stage's process ahead of time")
     inline_max_bytes: int = Field(1 << 20, ge=0, description="larger files the child writes itself")

@@ -30,6 +30,8 @@ from orchestrator.workplace import Workplace
 if TYPE_CHECKING:
     import zmq
 
+_HOST_MODULES = ("zmq", "msgpack", "psutil")
+"""What every child needs, whatever its stage."""
 _POLL_SECONDS = 0.05
 """How often exits are looked for where the system has no pidfd."""
 
@@ -107,7 +109,6 @@ class ProcessHub:
     def __init__(
         self,
         workplace: Workplace,
-        warm_modules: Sequence[str],
         heartbeat_interval: float = 1.0,
         inline_max_bytes: int = protocol.INLINE_MAX_BYTES,
     ) -> None:
@@ -131,10 +132,7 @@ class ProcessHub:
         self._poller.register(self._router, zmq.POLLIN)
         if self._template is not None:
             self._poller.register(self._template.fileno(), zmq.POLLIN)
-            try:
-                self._template.preload(warm_modules)
-            except StageProcessError as error:
-                self._go_cold(error.message)
+            self.preload(_HOST_MODULES)
 
     def _bind(self, router: zmq.Socket[bytes]) -> str:
         if sys.platform == "win32":  # no ipc transport there; the token keeps strangers out
@@ -152,6 +150,14 @@ class ProcessHub:
     def watch(self, fd: int) -> None:
         """Also wake `wait` when this file descriptor becomes readable (signals)."""
         self._poller.register(fd, self._zmq.POLLIN)
+
+    def preload(self, modules: Sequence[str]) -> None:
+        """Have the template import what the next stage needs, behind the present one."""
+        if self._template is not None and not self.cold_reason:
+            try:
+                self._template.preload(modules)
+            except StageProcessError as error:
+                self._go_cold(error.message)
 
     def start(
         self, stage: str, needs: Sequence[str], log: Path, environment: Mapping[str, str]

@@ -134,13 +134,8 @@ class Runner:
             raise InterruptedRunError("stopped before the end; nothing finished is lost")
 
     def _open_hub(self, workplace: Workplace) -> ProcessHub:
-        modules = [m for node in self._graph.nodes.values() for m in node.preload]
-        return ProcessHub(
-            workplace,
-            list(dict.fromkeys(["zmq", "msgpack", "psutil", *modules])),
-            self._runtime.heartbeat_interval,
-            self._runtime.inline_max_bytes,
-        )
+        runtime = self._runtime
+        return ProcessHub(workplace, runtime.heartbeat_interval, runtime.inline_max_bytes)
 
     @property
     def _stopping(self) -> bool:
@@ -251,6 +246,14 @@ class Runner:
                 self._fail_attempt(job, node, row, StageFailure("internal", error.message))
             return
         self._sessions.append(session)
+        self._preload_after(node)
+
+    def _preload_after(self, node: Node) -> None:
+        """The template imports for the node behind this one, and not further ahead: it cannot
+        fork while it imports, and torch alone takes seconds."""
+        names = list(self._graph.nodes)
+        for name in names[names.index(node.name) + 1 :][:1]:
+            self._hub.preload(self._graph.nodes[name].preload)
 
     def _log_place(self, node: Node) -> tuple[Path, str]:
         if self._log_folder is not None:

@@ -10,7 +10,7 @@ that carries JSON lines:
                          {"exited": pid, "code": n}
 
 It stays single-threaded and never touches CUDA. Modules are imported one at a time with requests
-answered in between, so the first stage forks as soon as its own modules are there, while the rest
+answered in between, so a stage forks as soon as its own modules are there, while those of the next
 are imported behind its computation.
 """
 
