@@ -15,7 +15,6 @@ from orchestrator.jobs import Job
 from orchestrator.leases import Leases
 from orchestrator.session import Session
 
-
 MAX_THREADS = 4
 """Unless a profile says more. On 16 cores hull.reconstruct took 2.3 s with 1 to 4 threads and
 3.9 to 5.1 s with 8 or 16: its grids are too small to be cut finer."""

@@ -19,13 +19,7 @@ if TYPE_CHECKING:
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
 @click.option("--glob", metavar="PATTERN", help='Which files, e.g. "*.png". Default: all pictures.')
 @click.option("--recursive", is_flag=True, help="Look into subdirectories.")
-@click.option(
-    "--output",
-    "-o",
-    type=click.Path(path_type=Path),
-    metavar="BATCH_DIR",
-    help="Default: outputs/<DIR>-<time>.",
-)
+@common.output_option("BATCH_DIR", "Default: outputs/<DIR>-<time>.")
 @click.option(
     "--resume",
     "go_on",

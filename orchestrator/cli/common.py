@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
+def output_option(metavar: str, text: str) -> Callable[[_F], _F]:
+    """--output, -o."""
+    path = click.Path(path_type=Path)
+    return click.option("--output", "-o", type=path, metavar=metavar, help=text)
+
+
 def settings_options(function: _F) -> _F:
     """--profile, --config, --seed and --set."""
     for option in (

@@ -17,13 +17,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("image", type=click.Path(path_type=Path))
-@click.option(
-    "--output",
-    "-o",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Run directory. Default: outputs/<image>-<time>.",
-)
+@common.output_option("DIR", "Run directory. Default: outputs/<image>-<time>.")
 @common.settings_options
 @common.range_options
 @common.device_options
@@ -54,13 +48,7 @@ def run(
 
 @click.command()
 @click.argument("image", type=click.Path(path_type=Path))
-@click.option(
-    "--output",
-    "-o",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Run directory that would be used.",
-)
+@common.output_option("DIR", "Run directory that would be used.")
 @common.settings_options
 @common.range_options
 @common.device_option

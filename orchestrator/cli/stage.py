@@ -33,13 +33,7 @@ if TYPE_CHECKING:
     metavar="KEY=PATH",
     help="An input of your own: .npy, picture, mesh or text; several times.",
 )
-@click.option(
-    "--output",
-    "-o",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Where the outputs go. With --run alone: into the run itself.",
-)
+@common.output_option("DIR", "Where the outputs go. With --run alone: into the run itself.")
 @click.option(
     "--inline", is_flag=True, help="In this process, so that pdb, breakpoints and profilers work."
 )
