@@ -60,6 +60,7 @@ from stages.lrm.hull.params import ReconstructParams
 from stages.lrm.hull.reconstruct import reconstruct
 
 QUICK = ("box", "teapot", "animal")
+CASES = ("dog", "vase", "helmet")
 CASES_RADIUS = 4.5
 SIZE = 512
 PICTURE_SAMPLES = 3
@@ -164,8 +165,8 @@ def shape_case(name: str, start: str) -> Case:
     return case
 
 
-def file_cases(folder: Path) -> Iterable[Case]:
-    for name in ("dog", "vase", "helmet"):
+def file_cases(folder: Path, names: Iterable[str]) -> Iterable[Case]:
+    for name in names:
         with np.load(folder / f"{name}.npz") as data:
             rgb, normals = split(data["bundle"].astype(np.float32) / 255.0)
             views = Views(bundle_cameras(CASES_RADIUS), data["mask"], normals, rgb)
@@ -277,25 +278,27 @@ def _mean(results: list[R]) -> R:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help=f"only {', '.join(QUICK)}")
-    parser.add_argument("--only", nargs="+", choices=SHAPES, metavar="NAME", default=[])
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=(*SHAPES, *CASES))
     parser.add_argument("--tables", nargs="+", choices=("sketch", "isomer", "cases"))
     parser.add_argument("--start", choices=("carved", "reconstruct"), default="carved")
     parser.add_argument("--cases", type=Path, metavar="DIR")
     parser.add_argument("--param", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
-    names = arguments.only or (QUICK if arguments.quick else tuple(SHAPES))
+    chosen = arguments.only or (*(QUICK if arguments.quick else SHAPES), *CASES)
+    names = [name for name in chosen if name in SHAPES]
+    given = [name for name in chosen if name in CASES]
     wanted = arguments.tables or ("sketch", "isomer", "cases")
     params = {}
     for text in arguments.param:
         key, _, value = text.partition("=")
         params[key] = yaml.safe_load(value)
-    if "sketch" in wanted:
+    if "sketch" in wanted and names:
         print(sketch_table(names), end="\n\n", flush=True)
-    if "isomer" in wanted:
+    if "isomer" in wanted and names:
         cases = (shape_case(name, arguments.start) for name in names)
         print(isomer_table(cases, params), end="\n\n", flush=True)
-    if "cases" in wanted and arguments.cases:
-        print(isomer_table(file_cases(arguments.cases), params))
+    if "cases" in wanted and given and arguments.cases:
+        print(isomer_table(file_cases(arguments.cases, given), params))
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from stages.common.jit import plain_array
 from stages.common.metrics import kernels
 
 DIRECTIONS = 256
-"""Rays with which a point looks for a way out; with 1,024 the share of points that find one grows
-by less than 0.1 % on the shapes that this was tried with."""
+"""Rays with which a point looks for a way out. With 1,024 at most 0.02 % more points find one on
+shapes of joined solids, and 0.3 % more in a helmet with narrow gaps."""
 OWN_SURFACE = 1e-4
 """Hits nearer than this share of the mesh' size are the point's own surface."""
 
