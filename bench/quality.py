@@ -1,6 +1,7 @@
 """Meshes of ours against true ones: sketch from one picture, isomer from four perfect views.
 
-    python bench/quality.py [--quick] [--only NAME ...] [--cases DIR] [--param KEY=VALUE ...]
+    python bench/quality.py [--quick] [--only NAME ...] [--tables sketch isomer cases]
+        [--start carved|reconstruct] [--cases DIR] [--param KEY=VALUE ...]
 
 sketch   Each shape of bench/shapes.py is rendered from the front with alpha, the pictures go
          through `kiss3d-orchestrate batch`, and the meshes are scored beside two baselines made
@@ -35,16 +36,15 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from bench.baselines import carved, ellipsoid, extrusion
+from bench.baselines import ellipsoid, extrusion
+from bench.cases import CASES, SIZE, Case, file_cases, shape_case
 from bench.shapes import SHAPES
 from orchestrator.report import format_table
 from orchestrator.warm import child_environment
-from stages.common.bundle import join, split
-from stages.common.cameras import RADIUS, bundle_cameras
+from stages.common.cameras import bundle_cameras
 from stages.common.foreign import read_any
 from stages.common.metrics import (
     SurfaceScores,
-    Views,
     compare_surfaces,
     compare_views,
     normalized,
@@ -56,32 +56,10 @@ from stages.common.specs import MESH
 from stages.contract import Context, Mesh
 from stages.isomer.params import IsomerParams
 from stages.isomer.stage import Isomer
-from stages.lrm.hull.params import ReconstructParams
-from stages.lrm.hull.reconstruct import reconstruct
 
 QUICK = ("box", "teapot", "animal")
-CASES = ("dog", "vase", "helmet")
-CASES_RADIUS = 4.5
-SIZE = 512
 PICTURE_SAMPLES = 3
 R = TypeVar("R", SurfaceScores, "Result")
-
-
-@dataclass(frozen=True)
-class Case:
-    """What isomer is given, and what it should make of it."""
-
-    name: str
-    truth: Mesh
-    views: Views
-    starts: dict[str, Mesh]
-    references: dict[str, Mesh]
-    radius: float
-
-    @property
-    def bundle(self) -> np.ndarray:
-        assert self.views.rgb is not None
-        return join(self.views.rgb, self.views.normals).astype(np.float32)
 
 
 def front_picture(mesh: Mesh, size: int = 768) -> Image.Image:
@@ -151,37 +129,6 @@ def _sketch_row(name: str, scores: list[SurfaceScores]) -> tuple[str, ...]:
         *(f"{s.f_score:.3f}" for s in scores),
         f"{ours.normal_consistency:.3f}",
     )
-
-
-def shape_case(name: str, start: str) -> Case:
-    truth, cameras = SHAPES[name](), bundle_cameras()
-    views = view_mesh(truth, cameras, SIZE, open_rasterizer("cpu"))
-    case = Case(name, truth, views, {}, {}, RADIUS)
-    if start == "carved":
-        mesh = carved(views.mask, cameras)
-    else:
-        mesh = reconstruct(case.bundle, ReconstructParams(), 2, lambda step, total: None)
-    case.starts[start] = mesh
-    return case
-
-
-def file_cases(folder: Path, names: Iterable[str]) -> Iterable[Case]:
-    for name in names:
-        with np.load(folder / f"{name}.npz") as data:
-            rgb, normals = split(data["bundle"].astype(np.float32) / 255.0)
-            views = Views(bundle_cameras(CASES_RADIUS), data["mask"], normals, rgb)
-            starts = {"hull": _mesh_of(data, "init"), "soft": _mesh_of(data, "soft")}
-            references = {"hull": _mesh_of(data, "ref")}
-            truth = _mesh_of(data, "truth")
-        soft = folder / f"{name}_ref_soft_0_50.npz"
-        if soft.is_file():
-            with np.load(soft) as data:
-                references["soft"] = _mesh_of(data, "ref")
-        yield Case(name, truth, views, starts, references, CASES_RADIUS)
-
-
-def _mesh_of(data: Any, key: str) -> Mesh:
-    return Mesh(data[f"{key}_vertices"], data[f"{key}_faces"], data.get(f"{key}_colors"))
 
 
 def refine(case: Case, start: Mesh, params: dict[str, Any]) -> tuple[Mesh, float]:
