@@ -87,6 +87,8 @@ def sketches(pictures: dict[str, Image.Image], folder: Path) -> dict[str, Mesh]:
         text=True,
         check=False,
     )
+    if not done.stdout:
+        sys.exit(f"the batch did not start (exit code {done.returncode})")
     meshes = {}
     for job in json.loads(done.stdout)["jobs"]:
         if job["mesh"]:

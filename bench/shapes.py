@@ -74,7 +74,7 @@ def teapot() -> Mesh:
     )
 
 
-def vase() -> Mesh:
+def urn() -> Mesh:
     """A vessel with a thin wall, open at the top: its inside is no part of any outline."""
     outer = [(0.35, -0.8), (0.55, -0.5), (0.6, -0.2), (0.45, 0.3), (0.32, 0.55), (0.42, 0.8)]
     inner = [(r - 0.05, y) for r, y in reversed(outer[1:])]
@@ -113,7 +113,7 @@ def figure() -> Mesh:
 
 
 SHAPES: dict[str, Callable[[], Mesh]] = {
-    make.__name__: make for make in (sphere, box, chair, torus_knot, teapot, vase, animal, figure)
+    make.__name__: make for make in (sphere, box, chair, torus_knot, teapot, urn, animal, figure)
 }
 
 
