@@ -53,7 +53,7 @@ class RunDirectory:
     @classmethod
     def create(cls, path: Path, manifest: Manifest, picture: bytes) -> RunDirectory:
         """A new run in an empty or missing directory. Raises `OutputError`."""
-        with _as_output_error(path):
+        with as_output_error(path):
             path.mkdir(parents=True, exist_ok=True)
             write_atomic(path / manifest.input.file, picture)
             run = cls(path, manifest)
@@ -68,7 +68,11 @@ class RunDirectory:
             raise RunRecordError(f"{path} holds no run", "`kiss3d-orchestrate runs list` shows all")
         try:
             manifest = Manifest.model_validate_json(file.read_bytes())
-        except (ValidationError, OSError) as error:
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise RunRecordError(f"{file} cannot be read: {where} {first['msg']}") from error
+        except OSError as error:
             raise RunRecordError(f"{file} cannot be read: {error}") from error
         if manifest.format > FORMAT:
             raise RunRecordError(
@@ -81,15 +85,24 @@ class RunDirectory:
     def locked(self) -> Iterator[RunDirectory]:
         """Be the only process that works here. Raises `RunLockedError`.
 
-        The lock is the kernel's, so it ends with this process however that dies. A run that
-        belongs to a batch is guarded by the batch's lock as well.
+        The manifest is read again under the lock: another process may just have changed it.
         """
-        with contextlib.ExitStack() as stack:
-            if (self.path.parent / BATCH_FILE).is_file():
-                stack.enter_context(directory_lock(self.path.parent))
-            stack.enter_context(directory_lock(self.path))
+        with run_lock(self.path):
+            self.manifest = RunDirectory.open(self.path).manifest
             self.discard_partial()
             yield self
+
+    def check_input(self) -> None:
+        """Hold the run's copy of the picture to its digest. Raises `RunRecordError`."""
+        path = self.input_path
+        try:
+            same = digest_file(path) == self.manifest.input.digest
+        except OSError as error:
+            raise RunRecordError(
+                f"{path} cannot be read: {error.strerror or error}", "run the picture anew"
+            ) from error
+        if not same:
+            raise RunRecordError(f"{path} was changed since the run began", "run it anew")
 
     def save(self) -> None:
         """Write run.json. Raises OSError when the disk is full."""
@@ -181,10 +194,12 @@ class RunDirectory:
         """A PNG beside each image artifact, for people: not recorded, not durable."""
         for spec in specs:
             if spec.kind == "image" and spec.name in self.manifest.nodes[node].artifacts:
-                with contextlib.suppress(OSError):
+                try:
                     array = codec.read(spec, self.artifact_paths(node, spec.name))
                     target = self.path / node / f"{spec.name}.png"
                     write_atomic(target, codec.preview_png(array), durable=False)
+                except (OSError, ValueError, TypeError) as error:  # e.g. no pixels at all
+                    self.event("no preview", node=node, artifact=spec.name, error=str(error))
 
     def intact(self, node: str) -> str:
         """ "" when all files of a finished node are there and unchanged, else what is wrong."""
@@ -209,6 +224,20 @@ class RunDirectory:
 
 
 @contextlib.contextmanager
+def run_lock(path: Path) -> Iterator[None]:
+    """The lock of a run directory, and of the batch that it belongs to.
+
+    The lock is the kernel's, so it ends with this process however that dies.
+    Raises `RunLockedError` or `OutputError`.
+    """
+    with contextlib.ExitStack() as stack:
+        if (path.parent / BATCH_FILE).is_file():
+            stack.enter_context(directory_lock(path.parent))
+        stack.enter_context(directory_lock(path))
+        yield
+
+
+@contextlib.contextmanager
 def directory_lock(path: Path) -> Iterator[None]:
     """Hold the lock file of a run or batch directory. Raises `RunLockedError` or `OutputError`."""
     lock = FileLock(path / LOCK, timeout=0)
@@ -230,7 +259,7 @@ def directory_lock(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _as_output_error(path: Path) -> Iterator[None]:
+def as_output_error(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

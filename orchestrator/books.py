@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 
+from orchestrator.files import printable
 from orchestrator.gpu import Release
 from orchestrator.jobs import Job
 from orchestrator.manifest import AttemptRow
@@ -26,7 +27,7 @@ class AttemptBook:
             warm=session.process.warm,
             cold_reason=session.process.cold_reason,
             pid=session.process.pid,
-            log=str(session.log),
+            log=printable(session.log),
             started=time.time(),
             timings=dict(session.timings) if session.served == 0 else {},
         )

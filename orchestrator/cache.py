@@ -15,8 +15,8 @@ from typing import Any
 
 from orchestrator.artifacts import RunDirectory
 from orchestrator.errors import RunRecordError
-from orchestrator.files import digest_bytes, link_or_copy, write_json
-from orchestrator.graph import INPUT, Node
+from orchestrator.files import digest_bytes, link_or_copy, printable, write_json
+from orchestrator.graph import INPUT, Graph, Node
 from orchestrator.manifest import NodeRecord
 
 FOLDER = ".cache"
@@ -99,8 +99,37 @@ class CacheIndex:
             if (source / name).is_file():
                 link_or_copy(source / name, target / name)
         return record.model_copy(
-            update={"attempts": [], "cached_from": str(hit.run.path), "reason": "same key"}
+            update={"attempts": [], "cached_from": printable(hit.run.path), "reason": "same key"}
         )
+
+
+def damage(node: Node, run: RunDirectory) -> str:
+    """What is wrong with a finished node's record and files, or ""."""
+    kept = run.manifest.nodes[node.name].artifacts
+    for spec in node.outputs:
+        if not spec.optional and not kept.get(spec.name):
+            return f"{spec.name} is not recorded"
+    return run.intact(node.name)
+
+
+def demote_stale(whole: Graph, run: RunDirectory) -> None:
+    """Let no record say "done" whose inputs, params or seed are no longer those of this run.
+
+    Nodes that the profile does not have are dropped. Files stay: a node whose key comes back is
+    taken over again.
+    """
+    records = run.manifest.nodes
+    for name in [name for name in records if name not in whole.nodes]:
+        del records[name]
+    for name, node in whole.nodes.items():
+        record = records.get(name)
+        if record is None or record.state != "done" or not record.key:
+            continue
+        undone = sorted(n for n in node.upstream if n not in records or records[n].state != "done")
+        if undone:
+            record.state, record.reason = "pending", f"reads from {undone[0]}, which is not done"
+        elif record.key != node_key(node, run.manifest.seed, run):
+            record.state, record.reason = "pending", "its params, seed or inputs have changed"
 
 
 def take_over(node: Node, run: RunDirectory, cache: CacheIndex | None) -> str:
@@ -110,7 +139,8 @@ def take_over(node: Node, run: RunDirectory, cache: CacheIndex | None) -> str:
     """
     record = run.manifest.nodes[node.name]
     key = node_key(node, run.manifest.seed, run)
-    if record.state == "done" and record.key == key and not run.intact(node.name):
+    if record.key == key and record.artifacts and not damage(node, run):
+        record.state, record.reason = "done", ""
         return "this run"
     hit = cache.find(key) if cache is not None else None
     if hit is None or cache is None:

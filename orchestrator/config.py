@@ -7,7 +7,6 @@ error that names the nearest valid key. `Settings` remembers for every value whe
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator.errors import ConfigError, UnknownNameError
+from orchestrator.manifest import NODE_NAME
 from stages.contract import Stage
 from stages.registry import BrokenStageError, UnknownStageError, stage_class
 
@@ -25,7 +25,6 @@ DEFAULT = "default"
 EMPTY = "none"
 RESERVED_NAMES = frozenset({"input", "result", "runtime", "seed"})
 """A node of such a name would collide with a folder, the user's input or a --set path."""
-_NODE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
 class _Strict(BaseModel):
@@ -66,7 +65,10 @@ class Runtime(_Strict):
     stop_grace: float = Field(2.0, ge=0, description="seconds from SIGTERM to SIGKILL")
     cpu_slots: int = Field(2, ge=1, description="CPU stages that compute at the same time")
     threads: int = Field(
-        0, ge=0, description="CPU threads a stage; 0: the cores, at most 4, shared in a batch"
+        0,
+        ge=0,
+        le=256,
+        description="CPU threads a stage; 0: the cores, at most 4",
     )
     prefetch: bool = Field(True, description="start the next stage's process ahead of time")
     inline_max_bytes: int = Field(1 << 20, ge=0, description="larger files the child writes itself")
@@ -282,7 +284,7 @@ def _check_layout(merged: Mapping[str, Any]) -> None:
     if not isinstance(nodes, Mapping):
         raise ConfigError("nodes: expected a mapping of node names")
     for name, node in nodes.items():
-        if not _NODE_NAME.fullmatch(str(name)) or str(name).lower() in RESERVED_NAMES:
+        if not NODE_NAME.fullmatch(str(name)) or str(name).lower() in RESERVED_NAMES:
             raise ConfigError(
                 f'nodes: "{name}" cannot be the name of a node',
                 "letters, digits, - and _, a letter first; not one of "

@@ -11,12 +11,14 @@ import secrets
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 _CHUNK = 1 << 20
 _PRIVATE = "kiss3d-"
+_ALIVE = "alive.lock"
 
 
 def write_atomic(path: Path, content: bytes | memoryview, durable: bool = True) -> None:
@@ -88,23 +90,31 @@ def link_or_copy(source: Path, target: Path) -> None:
 def private_folder() -> Iterator[Path]:
     """A folder (0700) for sockets and scratch that is removed at the end.
 
-    A killed process cannot remove its own: `sweep_private_folders` does.
+    A killed process cannot remove its own: `sweep_private_folders` does. A lock inside, which the
+    kernel drops with its process, tells the living from the dead, across containers too.
     """
-    folder = Path(tempfile.mkdtemp(prefix=f"{_PRIVATE}{os.getpid()}-"))
+    from filelock import FileLock
+
+    folder = Path(tempfile.mkdtemp(prefix=_PRIVATE))
+    lock = FileLock(folder / _ALIVE)
     try:
+        lock.acquire(timeout=0)
         yield folder
     finally:
+        lock.release()
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def sweep_private_folders() -> None:
-    """Remove this user's private folders that dead processes left behind."""
-    import psutil
+    """Remove private folders that dead processes left behind."""
+    from filelock import FileLock, Timeout
 
     for folder in Path(tempfile.gettempdir()).glob(f"{_PRIVATE}*"):
-        owner = folder.name.removeprefix(_PRIVATE).partition("-")[0]
-        if owner.isdigit() and not psutil.pid_exists(int(owner)):
-            shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError, Timeout):
+            if not (folder / _ALIVE).exists() and time.time() - folder.stat().st_mtime < 60.0:
+                continue  # somebody is just making it
+            with FileLock(folder / _ALIVE, timeout=0):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def next_log(folder: Path, stem: str) -> Path:
@@ -118,6 +128,11 @@ def next_log(folder: Path, stem: str) -> Path:
             number += 1
         else:
             return path
+
+
+def printable(path: Path) -> str:
+    """A path as text that any encoding of the record can hold."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def slug(text: str) -> str:

@@ -34,6 +34,7 @@ class NodeProgress:
 class Job:
     """One picture on its way through the graph.
 
+    graph    what is to be computed; whole: the profile's, of which that may be a part
     force    nodes to compute even if an equal result exists
     closed   its books are closed: result written, manifest final
     unsaved  the manifest has news that is not on disk yet
@@ -42,6 +43,7 @@ class Job:
     name: str
     run: RunDirectory
     graph: Graph
+    whole: Graph
     force: frozenset[str] = frozenset()
     nodes: dict[str, NodeProgress] = field(default_factory=dict)
     error: str = ""

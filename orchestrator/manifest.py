@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 FORMAT = 1
+NODE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 NodeState = Literal["pending", "running", "done", "failed", "skipped"]
 RunState = Literal["running", "done", "failed", "interrupted"]
+
+
+def _plain_name(name: str) -> str:
+    """One path component: what run.json says must never lead out of the run directory."""
+    if not name or name in (".", "..") or any(sign in name for sign in "/\\:\0"):
+        raise ValueError(f"{name!r} is not a plain file name")
+    return name
+
+
+def _node_name(name: str) -> str:
+    if not NODE_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is not a node's name")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_plain_name)]
+NodeName = Annotated[str, AfterValidator(_node_name)]
 
 
 class _Row(BaseModel):
@@ -19,7 +38,7 @@ class _Row(BaseModel):
 class FileRecord(_Row):
     """One file of an artifact, relative to the node's folder."""
 
-    file: str
+    file: FileName
     size: int
     digest: str = ""
 
@@ -76,7 +95,7 @@ class InputRecord(_Row):
     """The user's picture: where it was, and the copy that the run works on."""
 
     source: str
-    file: str
+    file: FileName
     size: int
     digest: str
 
@@ -99,7 +118,7 @@ class Manifest(_Row):
     until: str = ""
     device: str = "auto"
     machine: dict[str, Any] = Field(default_factory=dict)
-    nodes: dict[str, NodeRecord] = Field(default_factory=dict)
+    nodes: dict[NodeName, NodeRecord] = Field(default_factory=dict)
     error: str = ""
 
     @property

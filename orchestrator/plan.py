@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from orchestrator.artifacts import RunDirectory
-from orchestrator.cache import CacheIndex, Hit, changed, key_of, key_parts
+from orchestrator.cache import CacheIndex, Hit, changed, damage, key_of, key_parts
 from orchestrator.graph import Graph, Node
 from orchestrator.manifest import NodeRecord
 
@@ -54,17 +54,17 @@ def _look_up(
     parts = key_parts(node, seed, known)
     key = key_of(parts)
     record = known.manifest.nodes.get(node.name, NodeRecord())
-    damage = ""
-    if record.state == "done" and record.key == key:
-        damage = known.intact(node.name)
-        if not damage:
+    broken = ""
+    if record.key == key and record.artifacts:
+        broken = damage(node, known)
+        if not broken:
             return True, "done in this run"
     hit: Hit | None = cache.find(key) if cache is not None else None
     if hit is not None:
         known.manifest.nodes[node.name] = hit.run.manifest.nodes[hit.node]
         return True, f"same inputs and params as in {hit.run.path}"
-    if damage:
-        return False, damage
-    if record.state == "done":
+    if broken:
+        return False, broken
+    if record.key_parts:
         return False, f"changed: {', '.join(changed(record.key_parts, parts))}"
     return False, "no finished run has these inputs and params"

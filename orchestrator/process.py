@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 _HOST_MODULES = ("zmq", "msgpack", "psutil")
 """What every child needs, whatever its stage."""
+_SOCKET_PATH_BYTES = 100
+"""The kernel's limit for a socket's path is 107 on Linux and 103 on macOS."""
 _POLL_SECONDS = 0.05
 """How often exits are looked for where the system has no pidfd."""
 
@@ -135,9 +137,11 @@ class ProcessHub:
             self.preload(_HOST_MODULES)
 
     def _bind(self, router: zmq.Socket[bytes]) -> str:
-        if sys.platform == "win32":  # no ipc transport there; the token keeps strangers out
+        path = self._folder / "socket"
+        too_long = len(os.fsencode(path)) > _SOCKET_PATH_BYTES
+        if sys.platform == "win32" or too_long:  # no ipc there; the token keeps strangers out
             return f"tcp://127.0.0.1:{router.bind_to_random_port('tcp://127.0.0.1')}"
-        endpoint = f"ipc://{self._folder}/socket"
+        endpoint = f"ipc://{path}"
         router.bind(endpoint)
         return endpoint
 
@@ -329,6 +333,11 @@ class ProcessHub:
 
     def _forget(self, process: StageProcess) -> None:
         self._processes.pop(process.identity, None)
+        if hasattr(os, "killpg") and process.pid:
+            # Helpers that the stage started and left behind would keep their memory, on the card
+            # too. While one lives the group's number is taken, so it can be nobody else's.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
         process.connection.unlink(missing_ok=True)
         if process.pidfd >= 0:
             self._poller.unregister(process.pidfd)

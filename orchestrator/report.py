@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from orchestrator.artifacts import RESULT, RunDirectory
+from orchestrator.artifacts import BATCH_FILE, LOCK, RESULT, RunDirectory, directory_lock
+from orchestrator.errors import KissError, RunRecordError
 from orchestrator.files import link_or_copy, write_atomic
 from orchestrator.manifest import AttemptRow, NodeRecord
 from orchestrator.preview import preview_sheet
 
 RESULT_FILES = {"glb": "mesh.glb", "obj": "mesh.obj"}
+BUNDLE_PNG = "bundle.png"
+PREVIEW_PNG = "preview.png"
 
 
 def write_result(run: RunDirectory) -> None:
-    """Fill <run>/result/ with what there is: meshes, bundle.png, preview.png."""
+    """Make <run>/result/ anew from the nodes that are done: meshes, bundle.png, preview.png."""
     written = {
         artifact: name
         for name, record in run.manifest.nodes.items()
         if record.state == "done"
         for artifact in record.artifacts
     }
-    if not written:
-        return
     folder = run.path / RESULT
+    if not written and not folder.is_dir():
+        return
     folder.mkdir(exist_ok=True)
+    for stale in (*RESULT_FILES.values(), BUNDLE_PNG, PREVIEW_PNG):
+        (folder / stale).unlink(missing_ok=True)
     for artifact, target in RESULT_FILES.items():
         if artifact in written:
             link_or_copy(run.artifact_paths(written[artifact], artifact)[0], folder / target)
@@ -33,11 +39,14 @@ def write_result(run: RunDirectory) -> None:
     if bundle:
         png = run.path / written[bundle] / f"{bundle}.png"
         if png.is_file():
-            link_or_copy(png, folder / "bundle.png")
-    with contextlib.suppress(OSError):
+            link_or_copy(png, folder / BUNDLE_PNG)
+    try:
         content = preview_sheet(run, written)
-        if content:
-            write_atomic(folder / "preview.png", content, durable=False)
+    except (OSError, ValueError, TypeError) as error:  # a picture for people must not end a run
+        run.event("no preview", error=str(error))
+        return
+    if content:
+        write_atomic(folder / PREVIEW_PNG, content, durable=False)
 
 
 TABLE_HEADER = (
@@ -74,6 +83,7 @@ def _table_row(name: str, record: NodeRecord) -> tuple[str, ...]:
     if record.state == "failed":
         state = f"failed: {last.outcome}"
     peak = last.vram.get("peak", -1)
+    verdict = str(last.vram.get("verdict", ""))
     return (
         name,
         state,
@@ -83,7 +93,7 @@ def _table_row(name: str, record: NodeRecord) -> tuple[str, ...]:
         f"{last.timings.get('compute', 0.0):.2f}",
         format_size(last.peak_rss),
         format_size(peak),
-        str(last.vram.get("verdict", "")),
+        "-" if verdict == "no gpu used" else verdict,
     )
 
 
@@ -101,6 +111,34 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         for row in [header, *rows]
     ]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def state_now(run: RunDirectory) -> str:
+    """The manifest's state, but "interrupted" for a run that says "running" and nobody works in.
+
+    A killed process leaves such a manifest. A lock file that exists is tried, which ends at once; a
+    live run is not disturbed, since its lock file exists for as long as it runs.
+    """
+    if run.manifest.state != "running" or _in_use(run.path):
+        return run.manifest.state
+    with contextlib.suppress(RunRecordError):  # it may have ended since the manifest was read
+        state = RunDirectory.open(run.path).manifest.state
+        return "interrupted" if state == "running" else state
+    return "interrupted"
+
+
+def _in_use(path: Path) -> bool:
+    for folder in (path, path.parent):
+        if folder == path.parent and not (folder / BATCH_FILE).is_file():
+            continue
+        if not (folder / LOCK).exists():
+            continue
+        try:
+            with directory_lock(folder):
+                pass
+        except KissError:  # held, or not ours to look at
+            return True
+    return False
 
 
 def summary(run: RunDirectory) -> dict[str, Any]:

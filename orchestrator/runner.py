@@ -240,10 +240,10 @@ class Runner:
                 next(iter(self._jobs.values())).run.manifest.seed,
                 self._threads,
             )
-        except StageProcessError as error:
+        except (StageProcessError, OSError) as error:
             for job in self._schedule.ready(node.name, rung):
                 row = AttemptRow(rung=rung, device="cpu", started=time.time())
-                self._fail_attempt(job, node, row, StageFailure("internal", error.message))
+                self._fail_attempt(job, node, row, StageFailure("internal", str(error)))
             return
         self._sessions.append(session)
         self._preload_after(node)
@@ -285,14 +285,15 @@ class Runner:
         progress.standing, progress.tries = "running", progress.tries + 1
         progress.attempt = self._books.open(job, session)
         job.run.manifest.nodes[name].state = "running"
-        scratch = self._folder / f"{name}-{time.monotonic_ns()}"
-        scratch.mkdir()
-        session.run(
-            job.name,
-            job.input_paths(session.node),
-            job.run.node_folder(name).resolve(),
-            scratch,
-        )
+        try:
+            scratch = self._folder / f"{name}-{time.monotonic_ns()}"
+            scratch.mkdir()
+            folder = job.run.node_folder(name).resolve()
+        except OSError as error:
+            row = self._close_row(job, session)
+            self._fail_attempt(job, session.node, row, _storage_failure(error))
+            return
+        session.run(job.name, job.input_paths(session.node), folder, scratch)
         self._notify(
             "started",
             job,
@@ -484,6 +485,5 @@ class Runner:
 
 def _storage_failure(error: OSError) -> StageFailure:
     if error.errno in _DISK_ERRORS:
-        hint = "free disk space, then: kiss3d-orchestrate resume RUN_DIR"
-        return StageFailure("disk_full", f"cannot write the result: {error}", hint)
+        return StageFailure("disk_full", f"cannot write the result: {error}", "free disk space")
     return StageFailure("internal", f"cannot write the result: {error}")

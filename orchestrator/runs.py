@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator import __version__, config, machine, report
-from orchestrator.artifacts import MANIFEST, RunDirectory
-from orchestrator.cache import CacheIndex
+from orchestrator.artifacts import LOCK, MANIFEST, RunDirectory, as_output_error, run_lock
+from orchestrator.cache import CacheIndex, demote_stale
 from orchestrator.config import Settings
 from orchestrator.errors import (
     ConfigError,
@@ -22,7 +24,7 @@ from orchestrator.errors import (
     RunRecordError,
     UsageError,
 )
-from orchestrator.files import digest_bytes, slug
+from orchestrator.files import digest_bytes, printable, slug, write_atomic
 from orchestrator.gpu import GpuMonitor
 from orchestrator.graph import Graph
 from orchestrator.jobs import Job
@@ -58,12 +60,16 @@ class Options:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A request that has been checked against this machine: everything but the pictures."""
+    """A request that has been checked against this machine: everything but the pictures.
+
+    graph   what is asked for; whole: the profile's, without --until
+    """
 
     options: Options
     settings: Settings
     reason: str
     graph: Graph
+    whole: Graph
     cards: tuple[Card, ...]
     monitor: GpuMonitor
     workplace: Workplace | None = None
@@ -85,14 +91,21 @@ def prepare(options: Options, workplace: Workplace | None = None) -> Prepared:
         sets.append(f"seed={options.seed}")
     settings = config.load(name, options.config_file, sets)
     cards = choose_cards(options.device, monitor)
-    graph = Graph.from_profile(settings.profile)
-    if options.device == "cpu":
-        graph = graph.on_device("cpu")
-    if options.until:
-        graph = graph.until(options.until)
+    whole = _graph_of(settings, options.device)
+    graph = whole.until(options.until) if options.until else whole
     if options.from_node:
-        graph.require(options.from_node)
-    return Prepared(options, settings, reason, graph, cards, monitor, workplace)
+        whole.require(options.from_node)
+        if options.from_node not in graph.nodes:
+            raise UsageError(
+                f"--from {options.from_node} lies behind --until {options.until}",
+                "nothing would be computed",
+            )
+    return Prepared(options, settings, reason, graph, whole, cards, monitor, workplace)
+
+
+def _graph_of(settings: Settings, device: str) -> Graph:
+    graph = Graph.from_profile(settings.profile)
+    return graph.on_device("cpu") if device == "cpu" else graph
 
 
 def choose_profile(monitor: GpuMonitor) -> tuple[str, str]:
@@ -141,41 +154,62 @@ def read_picture(path: Path, limit_mib: int) -> bytes:
 
 
 def new_run_path(root: Path, source: Path) -> Path:
-    """outputs/<input>-<time>, with a number behind it if that exists."""
+    """Make outputs/<input>-<time>, with a number behind it if that exists, and return it.
+
+    Making it is what claims it: two runs that start in one second get two directories.
+    Raises `OutputError`.
+    """
     stem = f"{slug(source.stem)}-{time.strftime('%Y%m%d-%H%M%S')}"
-    path, number = root / stem, 2
-    while path.exists():
-        path, number = root / f"{stem}-{number}", number + 1
-    return path
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        for suffix in itertools.chain([""], (f"-{number}" for number in itertools.count(2))):
+            with contextlib.suppress(FileExistsError):
+                (root / f"{stem}{suffix}").mkdir()
+                return root / f"{stem}{suffix}"
+    except OSError as error:
+        raise OutputError(f"cannot write to {root}: {error.strerror or error}") from error
+    raise AssertionError("unreachable: the count has no end")
 
 
 def open_or_create(prepared: Prepared, source: Path, path: Path) -> RunDirectory:
     """The run directory for a picture: a new one, or a known one that is being run again.
 
-    Raises `InputFileError`, `OutputError` (the directory holds something else).
+    The caller holds its lock. Raises `InputFileError`, `OutputError` (the directory holds something
+    else) or `RunRecordError`.
     """
-    picture = read_picture(source, prepared.settings.profile.runtime.max_input_mib)
-    digest = digest_bytes(picture)
     if (path / MANIFEST).is_file():
-        run = RunDirectory.open(path)
-        if run.manifest.input.digest != digest:
-            raise OutputError(
-                f"{path} holds a run of another picture ({run.manifest.input.source})",
-                "choose another --output",
-            )
-        run.manifest = _describe(prepared, run.manifest.input, run.manifest)
-        return run
+        return _open_again(prepared, source, RunDirectory.open(path))
+    picture = read_picture(source, prepared.settings.profile.runtime.max_input_mib)
     try:
-        taken = path.is_dir() and any(path.iterdir())
+        taken = path.is_dir() and any(entry.name != LOCK for entry in path.iterdir())
     except OSError as error:
         raise OutputError(f"cannot read {path}: {error.strerror or error}") from error
     if taken or path.is_file():
         raise OutputError(f"{path} is not empty and holds no run", "choose another --output")
     suffix = source.suffix.lower() if source.suffix.lower() in SUFFIXES else ".img"
     record = InputRecord(
-        source=str(source.resolve()), file=f"input{suffix}", size=len(picture), digest=digest
+        source=printable(source.resolve()),
+        file=f"input{suffix}",
+        size=len(picture),
+        digest=digest_bytes(picture),
     )
     return RunDirectory.create(path, _describe(prepared, record, None), picture)
+
+
+def _open_again(prepared: Prepared, source: Path, run: RunDirectory) -> RunDirectory:
+    """A known run for the same picture; the picture itself may be gone, the copy serves."""
+    record = run.manifest.input
+    if source.exists() or printable(source.resolve()) != record.source:
+        picture = read_picture(source, prepared.settings.profile.runtime.max_input_mib)
+        if digest_bytes(picture) != record.digest:
+            raise OutputError(
+                f"{run.path} holds a run of another picture ({record.source})",
+                "choose another --output",
+            )
+        write_atomic(run.input_path, picture)
+    run.check_input()
+    run.manifest = _describe(prepared, record, run.manifest)
+    return run
 
 
 def _describe(prepared: Prepared, record: InputRecord, old: Manifest | None) -> Manifest:
@@ -212,9 +246,7 @@ def execute(
     """
     graph = Graph([prepared.graph.require(only)]) if only else prepared.graph
     forced = frozenset({only} if only else _forced(prepared))
-    jobs = [Job(name, run, graph, forced) for name, run in runs]
-    if prepared.options.from_node:
-        _require_upstream(jobs, prepared.options.from_node, cache)
+    jobs = [Job(name, run, graph, prepared.whole, forced) for name, run in runs]
     runner = Runner(
         graph,
         jobs,
@@ -229,6 +261,7 @@ def execute(
         _close_books,
     )
     for job in jobs:
+        demote_stale(job.whole, job.run)
         job.run.manifest.state = "running"
         job.run.event("begin", profile=prepared.settings.name, seed=prepared.seed)
     try:
@@ -248,17 +281,19 @@ def _forced(prepared: Prepared) -> set[str]:
     return {first, *prepared.graph.descendants(first)} if first else set()
 
 
-def _require_upstream(jobs: Sequence[Job], first: str, cache: CacheIndex | None) -> None:
+def require_upstream(prepared: Prepared, run: RunDirectory, cache: CacheIndex | None) -> None:
     """--from promises that nothing before it is computed: it must all be there."""
-    for job in jobs:
-        rows = {row.node: row for row in predict(job.graph, job.run, job.run.manifest.seed, cache)}
-        missing = [n for n in job.graph.ancestors(first) if not rows[n].cached]
-        if missing:
-            raise ConfigError(
-                f"--from {first}: {', '.join(sorted(missing))} of {job.name} would have to run too "
-                f"({rows[sorted(missing)[0]].reason})",
-                "leave --from out, or name a run that has them with --output",
-            )
+    first = prepared.options.from_node
+    if not first:
+        return
+    rows = {row.node: row for row in predict(prepared.graph, run, prepared.seed, cache)}
+    missing = sorted(n for n in prepared.graph.ancestors(first) if not rows[n].cached)
+    if missing:
+        raise ConfigError(
+            f"--from {first}: {', '.join(missing)} would have to run too "
+            f"({rows[missing[0]].reason})",
+            "leave --from out, or name a run that has them with --output",
+        )
 
 
 def _close_books(job: Job) -> None:
@@ -267,9 +302,11 @@ def _close_books(job: Job) -> None:
     for record in manifest.nodes.values():
         if record.state == "running":
             record.state = "pending"
+    demote_stale(job.whole, job.run)
     manifest.finished, manifest.wall_seconds = time.time(), time.monotonic() - job.started
     manifest.error = job.error
-    if job.succeeded:
+    wanted = job.whole.until(manifest.until) if manifest.until else job.whole
+    if all(manifest.nodes[n].state == "done" for n in wanted.nodes if n in manifest.nodes):
         manifest.state = "done"
     else:
         manifest.state = "failed" if job.error else "interrupted"
@@ -291,11 +328,25 @@ def run_one(
 
     on_open is told the run directory as soon as work begins in it.
     """
+    read_picture(source, prepared.settings.profile.runtime.max_input_mib)  # before anything is made
     root = Path(OUTPUTS)
-    run = open_or_create(prepared, source, output or new_run_path(root, source))
-    with run.locked():
+    path = output or new_run_path(root, source)
+    with contextlib.ExitStack() as stack:
+        with as_output_error(path):
+            path.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(run_lock(path))
+        known = (path / MANIFEST).is_file()
+        run = open_or_create(prepared, source, path)
+        try:
+            cache = None if output else CacheIndex(root)
+            if prepared.options.from_node:
+                require_upstream(prepared, run, cache)
+        except UsageError:
+            if not known:
+                shutil.rmtree(path, ignore_errors=True)
+            raise
         on_open(run)
-        finish_one(prepared, run, observer, None if output else CacheIndex(root))
+        finish_one(prepared, run, observer, cache)
     return run
 
 
@@ -322,6 +373,7 @@ def finish_one(
     only: str | None = None,
 ) -> None:
     """Execute one locked run; failure is raised with what to do next."""
+    run.check_input()
     try:
         jobs = execute(prepared, [(run.path.name, run)], observer, cache, only=only)
     except InterruptedRunError as error:
@@ -365,15 +417,12 @@ def prepared_for(
         raise RunRecordError(f"{run.path}: {error.message}", error.hint) from error
     monitor = GpuMonitor()
     device = manifest.device if options.device == "auto" else options.device
-    graph = Graph.from_profile(settings.profile)
-    if device == "cpu":
-        graph = graph.on_device("cpu")
-    if manifest.until:
-        graph = graph.until(manifest.until)
+    whole = _graph_of(settings, device)
+    graph = whole.until(manifest.until) if manifest.until else whole
     options = replace(options, device=device, until=manifest.until or None)
     cards = choose_cards(device, monitor)
     reason = manifest.profile_reason
-    return Prepared(options, settings, reason, graph, cards, monitor, workplace)
+    return Prepared(options, settings, reason, graph, whole, cards, monitor, workplace)
 
 
 def find_runs(root: Path) -> Iterator[RunDirectory]:

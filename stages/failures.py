@@ -39,7 +39,7 @@ def classify(error: BaseException) -> Failure:
             "out_of_memory", text, "close other programs, or choose smaller sizes in the profile"
         )
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
-        return Failure("disk_full", text, "free disk space, then: kiss3d-orchestrate resume")
+        return Failure("disk_full", text, "free disk space")
     if any(sign in lower for sign in _NO_GPU):
         return Failure("gpu_unavailable", text, "run `kiss3d-orchestrate doctor`", fatal=True)
     if "out of memory" in lower:

@@ -20,16 +20,15 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator import protocol
+from orchestrator.files import private_folder
 from stages.common import codec
 from stages.contract import Context
 from stages.core import JobResult, OutputFile, StageCore
@@ -229,7 +228,6 @@ class HostProcess:
     def _fail(self, job: str, error: BaseException) -> None:
         failure: Failure = classify(error)
         text = "".join(traceback.format_exception(error))
-        print(text, file=sys.stderr, flush=True)
         self._send(
             protocol.Failed(
                 job,
@@ -241,6 +239,8 @@ class HostProcess:
                 dict(self._heart.peaks),
             )
         )
+        with contextlib.suppress(OSError):  # the log may lie on the very disk that is full
+            print(text, file=sys.stderr, flush=True)
 
 
 def _as_parts(result: JobResult) -> tuple[dict[str, list[protocol.Part]], list[bytes]]:
@@ -270,8 +270,9 @@ def serve(connection: Connection, warm: bool) -> None:
 
     HostProcess(connection, warm).serve()
     zmq.Context.instance().term()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(0)
 
 
@@ -279,7 +280,8 @@ def run_job_file(path: Path) -> int:
     """Run one job described by a JSON file, without a parent; for debuggers and profilers.
 
     Keys: stage, params, inputs (name -> list of paths), output (folder), and optionally device,
-    dtype, seed, threads. Prints the written files; exit code 1 when the stage fails.
+    dtype, seed, threads, listing (a file that gets the written files as JSON). Prints the written
+    files; exit code 2 when the stage finds its input bad, 1 when it fails otherwise.
     """
     job = json.loads(path.read_text())
     output = Path(job["output"])
@@ -292,17 +294,21 @@ def run_job_file(path: Path) -> int:
     )
     core = StageCore(job["stage"], 0)
     inputs = {name: [Path(p) for p in paths] for name, paths in job["inputs"].items()}
-    with _scratch_folder() as scratch:
+    with private_folder() as scratch:
         try:
             core.load(job.get("params", {}), context)
             result = core.run(inputs, output, scratch, _print_progress)
         except Exception as error:
-            traceback.print_exc()
             failure = classify(error)
-            print(f"{failure.kind}: {failure.message}\n  -> {failure.hint}", file=sys.stderr)
-            return 1
+            if failure.kind == "internal":
+                traceback.print_exc()
+            print(f"{failure.kind}: {failure.message}", file=sys.stderr)
+            if failure.hint and failure.kind != "internal":  # no log here that it could point to
+                print(f"  -> {failure.hint}", file=sys.stderr)
+            return 2 if failure.kind == "bad_input" else 1
         finally:
             core.close()
+    written: list[str] = []
     for name, files in result.outputs.items():
         stored = [store_output(output, file) for file in files]
         spec = core.output_spec(name)
@@ -311,6 +317,9 @@ def run_job_file(path: Path) -> int:
             preview.write_bytes(codec.preview_png(codec.read(spec, stored)))
             stored.append(preview)
         print(*stored, sep="\n")
+        written += map(str, stored)
+    if "listing" in job:
+        Path(job["listing"]).write_text(json.dumps(written))
     return 0
 
 
@@ -326,12 +335,6 @@ def store_output(folder: Path, file: OutputFile) -> Path:
 
 def _print_progress(step: int, total: int, note: str = "") -> None:
     print(f"step {step}/{total} {note}".rstrip(), file=sys.stderr)
-
-
-@contextlib.contextmanager
-def _scratch_folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="kiss3d-") as folder:
-        yield Path(folder)
 
 
 def main() -> int:

@@ -47,6 +47,7 @@ Mode = Literal[
     "nan",
     "print",
     "grandchild",
+    "helper",
     "load_raise",
     "load_segfault",
     "load_hang",
@@ -267,6 +268,7 @@ def misbehave(mode: str, context: Context) -> Mapping[str, Any] | None:
         "import_error": lambda: fail(ImportError("libcudart.so: cannot open shared object")),
         "print": lambda: sys.stdout.buffer.write(os.urandom(100_000)) and None,
         "grandchild": lambda: subprocess.Popen(["sleep", "3600"]) and time.sleep(3600),
+        "helper": lambda: subprocess.Popen(["sleep", "3601"]) and None,
         "escape": escape,
         "ok": lambda: None,
     }

@@ -50,7 +50,7 @@ class Bench:
     def carry_out(self, run: RunDirectory, graph: Graph) -> dict[str, bool]:
         watcher = Watcher()
         runtime = Runtime(heartbeat_interval=0.1, prefetch=False)
-        job = Job(run.path.name, run, graph)
+        job = Job(run.path.name, run, graph, graph)
         Runner(graph, [job], runtime, [], GpuMonitor(), watcher, self.index).run()
         assert job.succeeded, job.error
         run.save()
