@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -35,15 +36,22 @@ if TYPE_CHECKING:
 )
 @common.output_option("DIR", "Where the outputs go. With --run alone: into the run itself.")
 @click.option(
-    "--inline", is_flag=True, help="In this process, so that pdb, breakpoints and profilers work."
+    "--inline",
+    is_flag=True,
+    help="In this process, so that pdb, breakpoints and profilers work. With --run and no "
+    "--output, files go to RUN_DIR/NAME/inline.",
 )
 @click.option("--set", "sets", multiple=True, metavar="PARAM=VALUE", help="Change a param.")
-@click.option("--seed", type=click.IntRange(0), help="Default: the run's, else 42.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    help="Default: the run's, else 42. Goes with --output or --inline.",
+)
 @click.option(
     "--dtype",
-    default="float32",
-    show_default=True,
+    metavar="DTYPE",
     type=click.Choice(["float32", "float16", "bfloat16"]),
+    help="float32 (default), float16 or bfloat16. Goes with --output or --inline.",
 )
 @common.device_options
 @common.view_options
@@ -55,13 +63,13 @@ def stage(
     inline: bool,
     sets: tuple[str, ...],
     seed: int | None,
-    dtype: str,
+    dtype: str | None,
     device: str,
     no_warm: bool,
     as_json: bool,
     verbose: bool,
 ) -> None:
-    """Run one stage.
+    """Run one stage by itself.
 
     With --run RUN_DIR, NAME is a node of that run: it is computed again from its real inputs, in a
     process of its own; nodes behind it are left for `resume`. With --output the run is not touched.
@@ -75,6 +83,11 @@ def stage(
         raise UsageError("give either --run RUN_DIR or --input KEY=PATH ... with --output DIR")
     if run_dir is not None:
         if output is None and not inline:
+            if seed is not None or dtype is not None:
+                raise UsageError(
+                    "--seed and --dtype go with --output or --inline",
+                    "a node in the run itself keeps the run's seed and the dtypes of its ladder",
+                )
             _redo(name, run_dir, sets, device, no_warm, as_json, verbose)
             return
         job = _job_of_run(name, run_dir, sets, seed)
@@ -84,9 +97,13 @@ def stage(
             raise UsageError("--input needs --output DIR")
         job = _job_of_files(name, inputs, sets, seed)
         job["output"] = str(output)
+    if verbose:
+        raise UsageError(
+            "--verbose goes with --run alone", "a stage outside of a run has no plan to show"
+        )
     job["device"] = "cpu" if device in ("auto", "cpu") else "cuda:0"
-    job["dtype"] = dtype
-    _run_job(job, device, inline)
+    job["dtype"] = dtype or "float32"
+    _run_job(job, device, inline, as_json)
 
 
 def _redo(
@@ -187,9 +204,11 @@ def _job_of_files(
             raise UsageError(f'--input "{text}": expected KEY=PATH')
         if key not in known:
             raise UnknownNameError("input", key, known, f"stage {stage_name}")
+        if key in files:
+            raise UsageError(f"--input {key} was given twice", "an input is one file")
         if not Path(path).is_file():
             raise InputFileError(f"{path} does not exist", f"it was given as the input {key}")
-        files.setdefault(key, []).append(str(Path(path).resolve()))
+        files[key] = [str(Path(path).resolve())]
     missing = [key for key, spec in known.items() if key not in files and not spec.optional]
     if missing:
         raise UsageError(
@@ -214,14 +233,22 @@ def _parse_sets(sets: tuple[str, ...]) -> dict[str, Any]:
         key, equals, raw = text.partition("=")
         if not equals:
             raise ConfigError(f'--set "{text}": expected PARAM=VALUE')
-        params[key] = yaml.safe_load(raw)
+        try:
+            params[key] = yaml.safe_load(raw)
+        except (yaml.YAMLError, ValueError) as error:
+            raise ConfigError(f'--set "{text}": the value is not valid YAML') from error
     return params
 
 
-def _run_job(job: dict[str, Any], device: str, inline: bool) -> None:
-    """Through `stages.host`, the same program that the parent's children run."""
-    import os
+def _run_job(job: dict[str, Any], device: str, inline: bool, as_json: bool) -> None:
+    """Through `stages.host`, the same program that the parent's children run.
 
+    Its stdout lists the files that were written. With --json that is the document's to say, and
+    what the stage prints goes to stderr.
+    """
+    import contextlib
+
+    from orchestrator.files import private_folder
     from orchestrator.gpu import GpuMonitor
     from orchestrator.runs import choose_cards
     from orchestrator.warm import child_environment
@@ -229,20 +256,48 @@ def _run_job(job: dict[str, Any], device: str, inline: bool) -> None:
     visible = ""
     if job["device"] != "cpu":
         visible = choose_cards(device, GpuMonitor())[0].visible
-    with tempfile.TemporaryDirectory(prefix="kiss3d-") as folder:
-        file = Path(folder) / "job.json"
-        file.write_text(json.dumps(job))
+    _require_writable(Path(job["output"]))
+    with private_folder() as folder:
+        file, listing = folder / "job.json", folder / "outputs.json"
+        file.write_text(json.dumps({**job, "listing": str(listing)}))
         if inline:
             from stages.host import run_job_file
 
             os.environ["CUDA_VISIBLE_DEVICES"] = visible
-            code = run_job_file(file)
+            with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
+                code = run_job_file(file)
         else:
-            command = [sys.executable, "-P", "-m", "stages.host", "--job", str(file)]
-            environment = {**child_environment(), "CUDA_VISIBLE_DEVICES": visible}
-            code = subprocess.run(command, env=environment, check=False).returncode
-    if code:
-        from orchestrator.errors import RunFailedError
-        from orchestrator.session import describe_exit
+            code = subprocess.run(
+                [sys.executable, "-P", "-m", "stages.host", "--job", str(file)],
+                env={**child_environment(), "CUDA_VISIBLE_DEVICES": visible},
+                stdout=sys.stderr if as_json else None,
+                check=False,
+            ).returncode
+        if code:
+            _fail(job["stage"], code)
+        if as_json:
+            common.print_json({"outputs": json.loads(listing.read_text())})
 
-        raise RunFailedError(f"stage {job['stage']} failed ({describe_exit(code)})")
+
+def _require_writable(folder: Path) -> None:
+    """Make the folder of the outputs. Raises `OutputError`."""
+    from orchestrator.errors import OutputError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"cannot write to {folder}: {error.strerror or error}", "choose another --output"
+        ) from error
+
+
+def _fail(stage_name: str, code: int) -> None:
+    from orchestrator.errors import RunFailedError, UsageError
+    from orchestrator.session import describe_exit
+
+    error = RunFailedError(f"stage {stage_name} failed ({describe_exit(code)})")
+    if code == UsageError.exit_code:  # its input is at fault, as the stage has said by now
+        error.exit_code = UsageError.exit_code
+    raise error

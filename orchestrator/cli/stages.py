@@ -20,7 +20,10 @@ def stages() -> None:
 @stages.command("list")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def list_stages(as_json: bool) -> None:
-    """All stages, shipped and registered by packages (entry point group kiss3d.stages)."""
+    """All stages, shipped or registered by packages.
+
+    A package registers a stage under the entry point group kiss3d.stages.
+    """
     from stages.registry import BUILT_IN, BrokenStageError, known_stages, stage_class
 
     rows = []
@@ -43,10 +46,8 @@ def list_stages(as_json: bool) -> None:
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def describe(name: str, as_json: bool) -> None:
-    """The contract of stage NAME: inputs, outputs, shapes, params with defaults."""
-    from orchestrator.config import NodeConfig, node_stage
-
-    cls = node_stage(name, NodeConfig(stage=name))
+    """The contract of stage NAME: inputs, outputs, params."""
+    cls = _stage_class(name)
     if as_json:
         common.print_json(_contract(cls))
         return
@@ -63,6 +64,18 @@ def describe(name: str, as_json: bool) -> None:
         common.print_table(("param", "type", "default", "what it does"), rows)
     else:
         click.echo("no params")
+
+
+def _stage_class(name: str) -> type[Stage]:
+    from orchestrator.errors import ConfigError, UnknownNameError
+    from stages.registry import BrokenStageError, UnknownStageError, stage_class
+
+    try:
+        return stage_class(name)
+    except UnknownStageError as error:
+        raise UnknownNameError("stage", name, error.known) from error
+    except BrokenStageError as error:
+        raise ConfigError(str(error), "reinstall the package it comes from") from error
 
 
 def _layout(spec: ArtifactSpec) -> str:
