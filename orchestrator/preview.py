@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -55,19 +56,39 @@ def _first_column(run: RunDirectory, written: Mapping[str, str]) -> list[tuple[s
     from PIL import Image
 
     found = []
-    try:
-        with Image.open(run.input_path) as picture:
-            if picture.width * picture.height <= _MAX_INPUT_PIXELS:
-                picture.draft("RGB", (_TILE, _TILE))
-                rgba = picture.convert("RGBA")
-                rgba.thumbnail((_TILE, _TILE))
-                flat = Image.new("RGBA", rgba.size, "white")
-                found.append(("input", Image.alpha_composite(flat, rgba).convert("RGB")))
-    except (OSError, ValueError, SyntaxError):
-        pass  # preprocess has its own, fuller decoder; a thumbnail is not worth an error
+    # preprocess has its own, fuller decoder; a thumbnail is not worth an error, and Pillow's
+    # plugins have many of them for a damaged file or EXIF block.
+    with contextlib.suppress(Exception), Image.open(run.input_path) as picture:
+        if picture.width * picture.height <= _MAX_INPUT_PIXELS:
+            found.append(("input", _input_thumbnail(picture)))
     if "image" in written:
         found.append(("object", _thumbnail(_load(run, written, "image"))))
     return found
+
+
+def _input_thumbnail(picture: Image.Image) -> Image.Image:
+    """The user's picture upright, on white, at most a tile wide and high."""
+    from PIL import Image, ImageOps
+
+    picture.draft("RGB", (_TILE, _TILE))
+    upright = ImageOps.exif_transpose(picture)
+    if upright.mode.startswith("I") or upright.mode == "F":
+        upright = _eight_bit(upright)
+    rgba = upright.convert("RGBA")
+    rgba.thumbnail((_TILE, _TILE))
+    flat = Image.new("RGBA", rgba.size, "white")
+    return Image.alpha_composite(flat, rgba).convert("RGB")
+
+
+def _eight_bit(wide: Image.Image) -> Image.Image:
+    """16-bit, 32-bit or float grey with its white at 255; Pillow's own conversion clips there."""
+    import numpy as np
+    from PIL import Image
+
+    values = np.asarray(wide, dtype=np.float32)
+    # Only 16-bit files say what white is.
+    white = 65535.0 if wide.mode.startswith("I;16") else max(float(values.max()), 1.0)
+    return Image.fromarray((values.clip(0.0, white) * (255.0 / white)).astype(np.uint8))
 
 
 def _rows(run: RunDirectory, written: Mapping[str, str]) -> list[tuple[str, Sequence[Image.Image]]]:
