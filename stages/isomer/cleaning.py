@@ -34,21 +34,29 @@ def laplacian_smooth(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 
 def loop_subdivide(
-    vertices: np.ndarray, faces: np.ndarray, split: np.ndarray, edges: Edges
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    split: np.ndarray,
+    edges: Edges,
+    keep_shape: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """One round of Loop subdivision (Loop 1987) that splits only the edges marked in `split`.
 
     vertices (V, 3) float64; faces (F, 3); split (E,) bool over `edges` of the same faces.
     Old vertices keep their numbers and all of them move by Loop's mask; a new one sits at
-    3/8 (a + b) + 1/8 (c + d), on a border at the middle of its edge.
+    3/8 (a + b) + 1/8 (c + d), on a border at the middle of its edge. With `keep_shape` nothing
+    moves and every new vertex sits at the middle.
     """
     old_count = len(vertices)
     ends = edges.ends[split]
-    inside = ~edges.on_border[split]
     new = vertices[ends].mean(axis=1)
-    wings = vertices[edges.across[split][inside]]
-    new[inside] = 0.75 * new[inside] + wings.sum(axis=1) / 8.0
-    moved = np.concatenate([_loop_mask(vertices, edges), new])
+    old = vertices
+    if not keep_shape:
+        inside = ~edges.on_border[split]
+        wings = vertices[edges.across[split][inside]]
+        new[inside] = 0.75 * new[inside] + wings.sum(axis=1) / 8.0
+        old = _loop_mask(vertices, edges)
+    moved = np.concatenate([old, new])
     midpoint = np.full(len(edges.ends), -1, np.int64)
     midpoint[split] = old_count + np.arange(len(ends))
     # Diagonals are compared before the old vertices move.
@@ -114,12 +122,14 @@ def subdivide(
     rounds: int,
     min_edge: float,
     target_faces: int | None,
+    keep_shape: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Loop-subdivide long edges.
 
     min_edge      edges up to this share of the bounding-box diagonal (measured once) stay whole
     target_faces  split only as many edges, the longest first, as this number of faces allows;
                   None for no limit
+    keep_shape    see `loop_subdivide`
     """
     diagonal = float(np.linalg.norm(np.ptp(vertices, axis=0)))
     for _ in range(rounds):
@@ -134,7 +144,7 @@ def subdivide(
             split[longest[growth > target_faces - len(faces)]] = False
         if not split.any():
             break
-        vertices, faces = loop_subdivide(vertices, faces, split, edges)
+        vertices, faces = loop_subdivide(vertices, faces, split, edges, keep_shape)
     return vertices, faces
 
 
@@ -145,6 +155,7 @@ def clean(
     rounds: int,
     min_edge: float,
     target_faces: int | None,
+    keep_shape: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The whole of mesh cleaning; see `laplacian_smooth` and `subdivide`.
 
@@ -156,5 +167,5 @@ def clean(
         return points.astype(np.float32), triangles
     for _ in range(smooth_iterations):
         points = laplacian_smooth(points, triangles)
-    points, triangles = subdivide(points, triangles, rounds, min_edge, target_faces)
+    points, triangles = subdivide(points, triangles, rounds, min_edge, target_faces, keep_shape)
     return points.astype(np.float32), triangles

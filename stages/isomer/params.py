@@ -72,12 +72,13 @@ class IsomerParams(Params):
     )
 
     # Cleaning.
-    smooth_iterations: int | None = Field(
+    smooth: bool | None = Field(
         None,
-        ge=0,
-        le=50,
-        description="Rounds of Laplacian smoothing; null: none after refinement with objective "
-        "improved, which it would undo at outlines, else 1 (reference: 1).",
+        description="Whether smoothing and subdivision may move vertices; null: not after "
+        "refinement with objective improved, whose outlines would shrink (reference: true).",
+    )
+    smooth_iterations: int = Field(
+        1, ge=0, le=50, description="Rounds of Laplacian smoothing, if any."
     )
     subdivisions: int = Field(2, ge=0, le=4, description="Rounds of Loop subdivision.")
     min_edge: float = Field(

@@ -85,13 +85,15 @@ class Isomer(Stage):
             coarse = refine(coarse, normal_tiles, mask, params, self._rasterizer, context, report)
 
         context.progress(refining + 1, steps, "clean")
+        smooth = _may_smooth(params)
         vertices, faces = clean(
             coarse.vertices,
             coarse.faces,
-            _smooth_iterations(params),
+            params.smooth_iterations if smooth else 0,
             params.subdivisions,
             params.min_edge,
             params.target_faces,
+            keep_shape=not smooth,
         )
         if not len(faces):
             raise BadInput("coarse_mesh: all its faces are degenerate")
@@ -121,11 +123,11 @@ class Isomer(Stage):
         return self.params
 
 
-def _smooth_iterations(params: IsomerParams) -> int:
-    if params.smooth_iterations is not None:
-        return params.smooth_iterations
+def _may_smooth(params: IsomerParams) -> bool:
+    if params.smooth is not None:
+        return params.smooth
     refined = params.stage1_steps + params.stage2_steps > 0
-    return 0 if refined and params.objective == "improved" else 1
+    return not (refined and params.objective == "improved")
 
 
 def _tiles(

@@ -36,7 +36,9 @@ def mesh() -> tuple[torch.Tensor, torch.Tensor]:
     field = np.linalg.norm(np.meshgrid(steps, steps, steps, indexing="ij"), axis=0) - 0.71
     vertices, faces, _, _ = marching_cubes(field, 0.0, gradient_direction="ascent")
     points = torch.tensor(vertices.copy()) / 16.0 - 1.0
-    return points / points.norm(dim=1, keepdim=True) * 0.7, torch.tensor(faces.copy()).long()
+    return points / points.norm(dim=1, keepdim=True) * 0.7, torch.tensor(
+        faces[:, ::-1].copy()
+    ).long()
 
 
 class PixelPair:

@@ -20,6 +20,9 @@ REACH = 3
 BEHIND = 0.2
 """Depth by which a vertex may lie behind what its window shows (scene units): a ball of radius 0.7
 rises by 0.11 within a pixel and a half of its outline."""
+SLACK = 1.0
+"""Pixels by which a contour vertex may lie inside: the contour itself runs up to an edge further
+out, and antialiased coverage settles the rest."""
 FAR = 2.0
 """Pixels from which the pull no longer grows."""
 
@@ -40,9 +43,9 @@ def outline_loss(
     with torch.no_grad():
         on_contour = contour_vertices(vertices, faces, views)
         on_contour &= _at_background(grid, clip[..., 2], visible)
-    return functional.huber_loss(
-        felt[on_contour], torch.zeros_like(felt[on_contour]), reduction="sum", delta=FAR
-    )
+    felt = felt[on_contour]
+    off = felt - felt.detach().clamp(-SLACK, 0.0)
+    return functional.huber_loss(off, torch.zeros_like(off), reduction="sum", delta=FAR)
 
 
 def contour_vertices(vertices: Tensor, faces: Tensor, views: Views) -> Tensor:

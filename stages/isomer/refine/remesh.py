@@ -34,7 +34,7 @@ def remesh(
 
     min_length, max_length  (V,) edge lengths wanted around each vertex
     generator               on the CPU; one draw of F + 1 numbers a call
-    max_vertices            nothing is split in a mesh that has reached this size
+    max_vertices            only so many edges are split, the longest first, as this allows
     """
     lengths = torch.stack([min_length, max_length], dim=1)
     carried = torch.cat([state, lengths], dim=1)
@@ -46,8 +46,7 @@ def remesh(
     wanted = min_length[table.ends].mean(dim=1)
     shortness = (1.0 - edge_lengths(state[:, :3], table.ends) / wanted).clamp(min=0.0)
     carried, faces = collapse(carried, faces, table.ends, shortness + marked)
-    if len(carried) < max_vertices:
-        carried, faces = split(carried, faces, carried[:, -1])
+    carried, faces = split(carried, faces, carried[:, -1], max_vertices)
     carried, faces = pack(carried, faces)
     faces = flip(carried[:, :3], faces)
     return carried[:, :-2], faces
@@ -135,14 +134,22 @@ def _common_neighbours(ends: Tensor, chosen: Tensor, vertex_count: int) -> Tenso
     return torch.bincount(common, minlength=len(chosen))
 
 
-def split(state: Tensor, faces: Tensor, max_length: Tensor) -> tuple[Tensor, Tensor]:
+def split(
+    state: Tensor, faces: Tensor, max_length: Tensor, max_vertices: int = MAX_SPLIT_VERTICES
+) -> tuple[Tensor, Tensor]:
     """Halve every edge longer than the mean `max_length` (V,) of its ends.
 
-    A face with n split sides becomes n + 1 faces.
+    A face with n split sides becomes n + 1 faces. Where that would need more rows of `state` than
+    `max_vertices`, the longest edges are taken.
     """
     table = edge_table(faces, len(state))
     ends = table.ends
-    long = edge_lengths(state[:, :3], ends) > max_length[ends].mean(dim=1)
+    length = edge_lengths(state[:, :3], ends)
+    long = length > max_length[ends].mean(dim=1)
+    room = max(0, max_vertices - len(torch.unique(faces)))
+    if int(long.sum()) > room:
+        shortest_first = torch.where(long, length, 0.0).argsort(stable=True)
+        long[shortest_first[: len(length) - room]] = False
     midpoint = torch.full((len(ends),), -1, dtype=torch.int64, device=faces.device)
     midpoint[long] = len(state) + torch.arange(int(long.sum()), device=faces.device)
     state = torch.cat([state, state[ends[long]].mean(dim=1)])

@@ -1,0 +1,160 @@
+"""The refinement as a whole: it fits a mesh to its pictures, keeps its bounds and fails by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from skimage.measure import marching_cubes
+
+from stages.common.cameras import bundle_cameras
+from stages.common.raster import Rasterizer, open_rasterizer
+from stages.common.render import look, normal_tile, vertex_normals
+from stages.contract import BadInput, Context, Mesh, StageError
+from stages.isomer.params import IsomerParams
+from stages.isomer.refine import loop
+from stages.isomer.refine.refine import make_targets, refine
+from stages.isomer.refine.start import disagreement
+
+SIZE = 128
+STEPS = 12
+
+
+def egg(x: float, y: float, z: float) -> Mesh:
+    """An ellipsoid with these half axes."""
+    steps = np.linspace(-1.0, 1.0, 29)
+    grid = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1)
+    field = np.linalg.norm(grid / (x, y, z), axis=-1) - 1.0
+    vertices, faces, _, _ = marching_cubes(field, 0.0, gradient_direction="ascent")
+    return Mesh((vertices / 14.0 - 1.0).astype(np.float32), faces[:, ::-1].astype(np.int32))
+
+
+class Case:
+    """Pictures of an egg and a start that is a little off."""
+
+    def __init__(self) -> None:
+        self.rasterizer: Rasterizer = open_rasterizer("cpu")
+        self.truth = egg(0.6, 0.8, 0.7)
+        self.start = egg(0.55, 0.72, 0.72)
+        tiles = []
+        for camera in bundle_cameras():
+            normals = vertex_normals(self.truth.vertices, self.truth.faces)
+            fragments = look(
+                self.truth.vertices, self.truth.faces, camera, SIZE, 2, self.rasterizer
+            )
+            tiles.append(normal_tile(fragments, self.truth.faces, normals, camera, 2))
+        self.tiles = np.stack(tiles)
+        self.mask = self.covered(self.truth)
+
+    def covered(self, mesh: Mesh) -> np.ndarray:
+        return np.stack(
+            [
+                look(mesh.vertices, mesh.faces, camera, SIZE, 1, self.rasterizer).covered
+                for camera in bundle_cameras()
+            ]
+        )
+
+    def overlap(self, mesh: Mesh) -> float:
+        found = self.covered(mesh)
+        return float((found & self.mask).sum() / (found | self.mask).sum())
+
+    def refine(self, mesh: Mesh | None = None, seed: int = 1, **params: Any) -> Mesh:
+        self.notes: list[tuple[int, str]] = []
+        settings = {"stage2_steps": STEPS, "stage2_edges": (0.06, 0.03), **params}
+        return refine(
+            mesh or self.start,
+            self.tiles,
+            self.mask,
+            IsomerParams(**settings),
+            self.rasterizer,
+            Context(seed=seed),
+            lambda step, note: self.notes.append((step, note)),
+        )
+
+
+@pytest.fixture(scope="module")
+def case() -> Case:
+    return Case()
+
+
+def test_it_covers_the_silhouettes_that_the_start_left_uncovered(case: Case) -> None:
+    assert case.overlap(case.start) < 0.9
+    found = case.refine(stage2_steps=30)
+    assert case.overlap(found) > 0.975
+    radius = np.linalg.norm(found.vertices / (0.6, 0.8, 0.7), axis=1)
+    assert np.abs(radius - 1.0).mean() < 0.04
+    assert case.overlap(case.refine(stage2_steps=30, objective="reference")) < 0.92
+
+
+def test_a_good_start_stays_good(case: Case) -> None:
+    found = case.refine(case.truth)
+    assert case.overlap(found) > 0.98
+    radius = np.linalg.norm(found.vertices / (0.6, 0.8, 0.7), axis=1)
+    assert np.abs(radius - 1.0).mean() < 0.015
+
+
+def test_a_start_that_is_far_off_is_replaced_by_a_fused_one(case: Case) -> None:
+    box = egg(0.6, 0.8, 0.7)
+    square = np.clip(box.vertices * 1.6, (-0.6, -0.8, -0.7), (0.6, 0.8, 0.7)).astype(np.float32)
+    params = IsomerParams()
+    targets = make_targets(case.tiles, case.mask, params)
+    assert disagreement(square, box.faces, targets, case.rasterizer) > 15.0
+    found = case.refine(Mesh(square, box.faces), stage2_steps=1)
+    assert case.notes[0] == (0, "from a mesh fused from the normal maps")
+    assert disagreement(found.vertices, found.faces, targets, case.rasterizer) < 8.0
+    case.refine(Mesh(square, box.faces), stage2_steps=1, start="mesh")
+    assert case.notes[0] == (0, "from the coarse mesh")
+
+
+def test_the_same_seed_gives_the_same_mesh_whatever_others_draw(case: Case) -> None:
+    torch.manual_seed(1)
+    one = case.refine(seed=7)
+    torch.manual_seed(2)
+    two = case.refine(seed=7)
+    np.testing.assert_array_equal(one.vertices, two.vertices)
+    np.testing.assert_array_equal(one.faces, two.faces)
+
+
+def test_both_stages_report_their_steps_with_the_size_of_the_mesh(case: Case) -> None:
+    mesh = case.refine(stage1_steps=2, stage2_steps=3, objective="reference")
+    assert [step for step, _ in case.notes] == [0, 1, 2, 3, 4, 5]
+    assert case.notes[-1][1] == f"{len(mesh.vertices)} vertices"
+
+
+def test_the_mesh_stays_below_its_bound_which_is_told_first(case: Case) -> None:
+    mesh = case.refine(stage2_edges=(0.02, 0.005), max_vertices=3000)
+    assert len(mesh.vertices) <= 3000
+    assert "at most 3000 vertices" in case.notes[1][1]
+    with pytest.raises(BadInput, match="max_vertices is 1000"):
+        case.refine(max_vertices=1000)
+
+
+def test_a_mesh_that_explodes_is_stopped_at_the_last_good_one(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = loop.MeshOptimizer.step
+    calls = []
+
+    def explode(self: loop.MeshOptimizer, gradient: torch.Tensor) -> None:
+        step(self, gradient)
+        calls.append(1)
+        if len(calls) > 3:
+            self.state[:, :3] *= 100.0
+
+    monkeypatch.setattr(loop.MeshOptimizer, "step", explode)
+    mesh = case.refine()
+    assert np.abs(mesh.vertices).max() < 1.0
+    assert "stopped at step 4" in case.notes[-1][1]
+    with pytest.raises(StageError, match="exploded") as caught:
+        case.refine()
+    assert caught.value.kind == "internal"
+
+
+def test_an_empty_tile_is_bad_input(case: Case) -> None:
+    blank = Case()
+    blank.tiles = case.tiles.copy()
+    blank.tiles[1] = 1.0
+    with pytest.raises(BadInput, match="left tile"):
+        blank.refine()
