@@ -11,9 +11,10 @@ from stages.isomer.refine.loop import Plan
 
 AREA_PER_VERTEX = 0.866
 """Of a mesh of equilateral triangles, in squared edge lengths (two triangles a vertex)."""
-BYTES_PER_VERTEX = 3_500
+BYTES_PER_VERTEX = 4_400
 BYTES_PER_PIXEL = 400
-"""Peak of one step on the CPU, measured with 30,000 to 300,000 vertices at 512 x 512 x 4."""
+"""Rough, from the peaks of two processes on the CPU at 512 x 512 x 4: 836 MiB with 15,000 vertices,
+1084 MiB with 74,000."""
 
 
 @dataclass(frozen=True)
