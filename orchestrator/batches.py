@@ -241,7 +241,8 @@ def _write_summary(path: Path, outcomes: Sequence[Outcome]) -> None:
     }
     with contextlib.suppress(OSError):  # a full disk has been reported job by job
         write_json(path / "summary.json", document)
-        write_atomic(path / "summary.csv", text.getvalue().encode())
+        # A name that is no UTF-8 (b"caf\xe9.png") is shown as summary.json shows it.
+        write_atomic(path / "summary.csv", text.getvalue().encode(errors="backslashreplace"))
 
 
 def iter_rows(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, ...]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 
 import click
@@ -71,6 +73,8 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: every expected error ends in a message and its exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file name need not be UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = cli.main(arguments, prog_name="kiss3d-orchestrate", standalone_mode=False)
     except KissError as error:
@@ -84,6 +88,14 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output has gone
         sys.stderr.close()
+        _drop_stdout()
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # Without a file name it was a write to an open stream: stdout goes to a full disk.
+        _drop_stdout()
+        _complain(f"cannot write the output: {error.strerror or error}", "")
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -92,3 +104,8 @@ def _complain(message: str, hint: str) -> None:
     click.echo(f"error: {message}", err=True)
     if hint:
         click.echo(f"  -> {hint}", err=True)
+
+
+def _drop_stdout() -> None:
+    """What stdout still holds cannot be written; at exit Python would try again and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

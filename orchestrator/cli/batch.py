@@ -11,7 +11,7 @@ from orchestrator.cli import common
 
 if TYPE_CHECKING:
     from orchestrator.batches import Batch, Outcome
-    from orchestrator.runs import Options
+    from orchestrator.runs import Options, Prepared
     from orchestrator.workplace import Workplace
 
 
@@ -45,59 +45,79 @@ def batch(
     verbose: bool,
     **request: Any,
 ) -> None:
-    """Turn every picture in DIR into a mesh; each model is loaded once for all of them.
+    """Turn every picture in DIR into a mesh.
 
-    Ends with a table and BATCH_DIR/summary.json and summary.csv. Exit code 0: all good, 1: some
-    failed, 2: nothing to do.
+    Each model is loaded once for all of them. Ends with a table and BATCH_DIR/summary.json and
+    summary.csv. Exit code 0: all good, 1: some failed, 2: nothing to do.
     """
-    from orchestrator import batches
+    from orchestrator import batches, runs
     from orchestrator.errors import UsageError
     from orchestrator.workplace import open_workplace
 
-    options = common.options_from(**request)
-    pictures = batches.find_pictures(folder, glob, recursive)
-    if go_on and output is None:
-        raise UsageError("--resume needs --output BATCH_DIR", "or: kiss3d-orchestrate resume DIR")
-    if go_on and output is not None and batches.is_batch(output):
-        made = batches.join(batches.load(output), folder, pictures, options)
-    else:
-        made = batches.create(folder, pictures, output, options)
-    with open_workplace(not no_warm) as workplace:
-        _run(made, workplace, as_json, verbose, not keep_going)
+    told: list[object] = []
+    with common.errors_as_json(as_json, told):
+        options = common.options_from(**request)
+        pictures = batches.find_pictures(folder, glob, recursive)
+        if go_on and output is None:
+            raise UsageError(
+                "--resume needs --output BATCH_DIR", "or: kiss3d-orchestrate resume DIR"
+            )
+        with open_workplace(not no_warm) as workplace:
+            prepared = runs.prepare(options, workplace)  # refuses before anything is written
+            if go_on and output is not None and batches.is_batch(output):
+                made = batches.join(batches.load(output), folder, pictures, options)
+            else:
+                made = batches.create(folder, pictures, output, options)
+            _run(made, prepared, told, as_json, verbose, not keep_going)
 
 
 def finish_batch(
-    path: Path, options: Options, workplace: Workplace, as_json: bool, verbose: bool
+    path: Path,
+    options: Options,
+    workplace: Workplace,
+    told: list[object],
+    as_json: bool,
+    verbose: bool,
 ) -> None:
-    """`resume BATCH_DIR`: the recorded request, with what the command line adds."""
+    """`resume BATCH_DIR`: the recorded request, with what the command line adds.
+
+    told: filled as soon as the outcomes are known, which are printed then in any case.
+    """
     from dataclasses import replace
 
-    from orchestrator import batches
+    from orchestrator import batches, runs
 
     known = batches.load(path)
     device = known.options.device if options.device == "auto" else options.device
     merged = replace(known.options, device=device, sets=(*known.options.sets, *options.sets))
     made = batches.Batch(path, known.pictures, merged)
-    _run(made, workplace, as_json, verbose, fail_fast=False)
+    _run(made, runs.prepare(merged, workplace), told, as_json, verbose, fail_fast=False)
 
 
-def _run(made: Batch, workplace: Workplace, as_json: bool, verbose: bool, fail_fast: bool) -> None:
-    from orchestrator import batches, runs
+def _run(
+    made: Batch,
+    prepared: Prepared,
+    told: list[object],
+    as_json: bool,
+    verbose: bool,
+    fail_fast: bool,
+) -> None:
+    from orchestrator import batches
     from orchestrator.view import open_view
 
-    prepared = runs.prepare(made.options, workplace)
     if not as_json:
         click.echo(f"profile {prepared.settings.name} ({prepared.reason})", err=True)
         click.echo(f"{len(made.pictures)} pictures -> {made.path}", err=True)
     view = open_view(prepared.graph.nodes, len(made.pictures), as_json, verbose)
-    told: list[Outcome] = []
+    outcomes: list[Outcome] = []
     try:
         with view:
-            batches.execute(made, prepared, view, fail_fast, told.extend)
+            batches.execute(made, prepared, view, fail_fast, outcomes.extend)
     finally:
-        if told:
-            _print_outcomes(made, told, as_json)
-    if any(not outcome.good for outcome in told):
+        if outcomes:
+            told.extend(outcomes)
+            _print_outcomes(made, outcomes, as_json)
+    if any(not outcome.good for outcome in outcomes):
         raise SystemExit(1)
 
 

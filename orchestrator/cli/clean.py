@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from orchestrator.artifacts import RunDirectory
+    from orchestrator.cleanup import Chosen
 
 
 @click.command()
@@ -29,48 +28,50 @@ if TYPE_CHECKING:
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def clean(root: Path, days: float, failed: bool, intermediate: bool, yes: bool) -> None:
-    """Remove runs below ROOT (default: outputs), or just their intermediate artifacts.
+    """Remove runs, or just their intermediate artifacts.
 
-    Only directories that hold a run.json are touched; one that is in use is left alone.
+    Runs below ROOT (default: outputs) go; so do the files of a batch whose runs all go, and cache
+    entries that name a run which is gone. Nothing else is touched. A run that is in use is left
+    alone. Exit code 1 when something could not be removed.
     """
-    from orchestrator.errors import RunLockedError, RunRecordError
-    from orchestrator.runs import find_runs
+    from orchestrator import cleanup
+    from orchestrator.artifacts import RunDirectory
+    from orchestrator.errors import RunRecordError
 
     if not root.is_dir():
         raise RunRecordError(f"{root} does not exist", "nothing to clean")
     limit = time.time() - days * 86400.0
-    chosen = [
-        run
-        for run in find_runs(root)
-        if run.manifest.created <= limit and not (failed and run.manifest.state == "done")
-    ]
+
+    def wanted(run: RunDirectory) -> bool:
+        return run.manifest.created <= limit and not (failed and run.manifest.state == "done")
+
+    chosen = cleanup.choose(root, wanted, intermediate)
     if not chosen:
         click.echo("nothing to clean")
         return
-    total = sum(_bytes(run.path) for run in chosen)
-    what = "the intermediate artifacts of " if intermediate else ""
-    for run in chosen:
-        click.echo(f"{run.path}  {run.manifest.state}  {_bytes(run.path) / 2**20:.0f} MiB")
-    question = f"remove {what}{len(chosen)} runs ({total / 2**20:.0f} MiB in all)?"
-    if not yes and not click.confirm(question):
+    _show(chosen)
+    if not yes and not click.confirm("remove this?"):
         return
-    for run in chosen:
-        try:
-            with run.locked():
-                _remove(run, intermediate)
-        except RunLockedError as error:
-            click.echo(f"left alone: {error.message}", err=True)
+    left = cleanup.remove(chosen)
+    for item in left:
+        click.echo(f"left {item.path}: {item.why}", err=True)
+    if any(not item.in_use for item in left):
+        raise SystemExit(1)
 
 
-def _bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def _show(chosen: Chosen) -> None:
+    from orchestrator.cleanup import size_of
+    from orchestrator.report import state_now
 
-
-def _remove(run: RunDirectory, intermediate: bool) -> None:
-    if not intermediate:
-        shutil.rmtree(run.path)
-        return
-    for name, record in run.manifest.nodes.items():
-        shutil.rmtree(run.path / name, ignore_errors=True)
-        record.state, record.artifacts, record.key = "pending", {}, ""
-    run.save()
+    total = 0
+    for run in chosen.runs:
+        nodes = [run.path / name for name in run.manifest.nodes]
+        size = size_of(nodes if chosen.intermediate else [run.path])
+        total += size
+        click.echo(f"{run.path}  {state_now(run)}  {size / 2**20:.0f} MiB")
+    for folder in chosen.batches:
+        click.echo(f"{folder}  batch.json, summaries and logs")
+    if chosen.entries:
+        click.echo(f"{len(chosen.entries)} cache entries of runs that are gone by then")
+    what = "intermediate artifacts of " if chosen.intermediate else ""
+    click.echo(f"{what}{len(chosen.runs)} runs, {total / 2**20:.0f} MiB in all")

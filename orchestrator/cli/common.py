@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from orchestrator.errors import KissError
 
 if TYPE_CHECKING:
     from orchestrator.artifacts import RunDirectory
@@ -109,6 +112,27 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=1, default=str))
 
 
+@contextlib.contextmanager
+def errors_as_json(as_json: bool, told: Sequence[object] = ()) -> Iterator[None]:
+    """With --json, stdout holds one document even when the command ends before it has a result.
+
+    told: filled by then if the command prints a document of its own. The error goes on to `main`.
+    """
+    try:
+        yield
+    except KissError as error:
+        if as_json and not told:
+            print_json(
+                {
+                    "state": "failed",
+                    "error": error.message,
+                    "hint": error.hint,
+                    "exit_code": error.exit_code,
+                }
+            )
+        raise
+
+
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], err: bool = False) -> None:
     """A coloured table on a terminal, a plain aligned one elsewhere."""
     from orchestrator.report import format_table
@@ -121,7 +145,10 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], err: bool 
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(*header, box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
+    for index, title in enumerate(header):
+        # A cut name is of no use to the next command; what is too wide wraps further right.
+        table.add_column(title, no_wrap=index == 0, overflow="fold")
     for row in rows:
         table.add_row(*map(escape, row))
     Console(stderr=err).print(table)

@@ -27,7 +27,7 @@ def show(
     as_json: bool,
     everything: bool,
 ) -> None:
-    """The effective configuration, with the layer that each value came from."""
+    """The effective configuration, and which layer set what."""
     from orchestrator.config import DEFAULT
     from orchestrator.runs import Options, prepare
 
@@ -57,7 +57,7 @@ def profiles() -> None:
 @click.argument("first")
 @click.argument("second")
 def diff(first: str, second: str) -> None:
-    """Values in which two profiles differ, and the layer that set each."""
+    """Values in which two profiles differ."""
     from orchestrator.config import load
 
     sides = []

@@ -18,9 +18,10 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def doctor(as_json: bool) -> None:
-    """Check python, torch, CUDA, GPUs, pytorch3d, memory, disk and weights.
+    """Check what works on this machine.
 
-    Exit code 1 when something needed is broken.
+    Python, torch, CUDA, GPUs, pytorch3d, memory, disk and weights. Exit code 1 when something
+    needed is broken.
     """
     from dataclasses import asdict
 

@@ -69,9 +69,10 @@ def evaluate(
     outside_only: bool,
     as_json: bool,
 ) -> None:
-    """Score MESH against a true mesh: Chamfer distance, F-score, normals.
+    """Score MESH against a true mesh.
 
-    Distances are from points on either mesh to the triangles of the other.
+    Chamfer distance, F-score and normals. Distances are from points on either mesh to the triangles
+    of the other.
     """
     options = ["--tau", str(tau), "--samples", str(samples), "--seed", str(seed)]
     options += ["--normalize"] if normalize else []

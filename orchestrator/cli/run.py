@@ -28,7 +28,11 @@ def run(
     """Turn IMAGE into a mesh."""
     from orchestrator.workplace import open_workplace
 
-    with open_workplace(not no_warm) as workplace:  # first: it boots while the rest is imported
+    started: list[RunDirectory] = []
+    with (
+        common.errors_as_json(as_json, started),
+        open_workplace(not no_warm) as workplace,  # first: it boots while the rest is imported
+    ):
         from orchestrator import runs
         from orchestrator.view import open_view
 
@@ -37,7 +41,6 @@ def run(
         if verbose and not as_json:
             _print_plan(prepared, image, output)
         view = open_view(prepared.graph.nodes, 1, as_json, verbose)
-        started: list[RunDirectory] = []
         try:
             with view:
                 runs.run_one(image, output, prepared, view, started.append)
@@ -59,9 +62,10 @@ def plan(image: Path, output: Path | None, as_json: bool, **request: Any) -> Non
 
     from orchestrator import runs
 
-    prepared = runs.prepare(common.options_from(**request))
     if as_json:
-        rows = runs.plan(prepared, image, output)
+        with common.errors_as_json(as_json):
+            prepared = runs.prepare(common.options_from(**request))
+            rows = runs.plan(prepared, image, output)
         common.print_json(
             {
                 "profile": prepared.settings.name,
@@ -71,6 +75,7 @@ def plan(image: Path, output: Path | None, as_json: bool, **request: Any) -> Non
             }
         )
         return
+    prepared = runs.prepare(common.options_from(**request))
     _announce(prepared, as_json)
     _print_plan(prepared, image, output, err=False)
 
@@ -87,13 +92,14 @@ def plan(image: Path, output: Path | None, as_json: bool, **request: Any) -> Non
 @common.device_options
 @common.view_options
 def resume(run_dir: Path, no_warm: bool, as_json: bool, verbose: bool, **request: Any) -> None:
-    """Go on with an interrupted or failed run; what is finished and unchanged is kept.
+    """Go on with an interrupted or failed run.
 
-    RUN_DIR may be the directory of a run or of a batch.
+    What is finished and unchanged is kept. RUN_DIR may be the directory of a run or of a batch.
     """
     from orchestrator.workplace import open_workplace
 
-    with open_workplace(not no_warm) as workplace:
+    opened: list[object] = []
+    with common.errors_as_json(as_json, opened), open_workplace(not no_warm) as workplace:
         from orchestrator import batches, runs
         from orchestrator.artifacts import RunDirectory
         from orchestrator.view import open_view
@@ -102,12 +108,13 @@ def resume(run_dir: Path, no_warm: bool, as_json: bool, verbose: bool, **request
         if batches.is_batch(run_dir):
             from orchestrator.cli.batch import finish_batch
 
-            finish_batch(run_dir, options, workplace, as_json, verbose)
+            finish_batch(run_dir, options, workplace, opened, as_json, verbose)
             return
         run_directory = RunDirectory.open(run_dir)
         prepared = runs.prepared_for(run_directory, options, workplace)
         view = open_view(prepared.graph.nodes, 1, as_json, verbose)
         with run_directory.locked():
+            opened.append(run_directory)
             try:
                 with view:
                     runs.finish_one(prepared, run_directory, view, _cache_beside(run_dir))

@@ -28,12 +28,14 @@ def list_runs(root: Path, as_json: bool) -> None:
         raise RunRecordError(f"{root} does not exist", "`kiss3d-orchestrate run IMG` makes a run")
     found = list(find_runs(root))
     if as_json:
-        common.print_json([report.summary(run) for run in found])
+        common.print_json(
+            [{**report.summary(run), "state": report.state_now(run)} for run in found]
+        )
         return
     rows = [
         (
             str(run.path),
-            run.manifest.state,
+            report.state_now(run),
             run.manifest.profile,
             time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.manifest.created)),
             f"{run.manifest.wall_seconds:.1f}",
@@ -48,16 +50,20 @@ def list_runs(root: Path, as_json: bool) -> None:
 @click.argument("run_dir", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="The whole manifest as JSON.")
 def show(run_dir: Path, as_json: bool) -> None:
-    """One run: its table of nodes, and every attempt with what was decided after it."""
+    """One run: its nodes and every failed attempt.
+
+    Each failed attempt comes with what was decided after it.
+    """
     from orchestrator import report
     from orchestrator.artifacts import RunDirectory
 
     run = RunDirectory.open(run_dir)
     manifest = run.manifest
     if as_json:
-        common.print_json(manifest.model_dump(mode="json"))
+        common.print_json({**manifest.model_dump(mode="json"), "state": report.state_now(run)})
         return
-    click.echo(f"{run.path}: {manifest.state}, profile {manifest.profile}, seed {manifest.seed}")
+    state = report.state_now(run)
+    click.echo(f"{run.path}: {state}, profile {manifest.profile}, seed {manifest.seed}")
     click.echo(f"input {manifest.input.source}\n")
     common.print_table(report.TABLE_HEADER, report.table_rows(run))
     for name, record in manifest.nodes.items():

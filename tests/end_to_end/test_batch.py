@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import time
@@ -153,6 +154,32 @@ def test_same_stems_in_subdirectories_get_names_of_their_own(
     assert done.returncode == 0, done.stderr
     assert (out / "more-p1" / "run.json").is_file()
     assert (out / "p1" / "run.json").is_file()
+
+
+def test_a_request_that_is_refused_leaves_no_directory(kiss3d, pictures, config_file, tmp_path):
+    base = ("batch", pictures, "--glob", "*.txt", "--output", tmp_path / "out")
+    refused = kiss3d(*base, "--profile", "nope", "--json")
+    assert refused.returncode == 2
+    assert 'unknown profile "nope"' in json.loads(refused.stdout)["error"]
+    assert not (tmp_path / "out").exists()
+    done = kiss3d(*base, "--config", config_file())
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_name_that_is_no_utf8_is_a_name(kiss3d, config_file, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    with open(os.fsencode(folder) + b"/caf\xe9.txt", "w") as stream:
+        stream.write("1 2")
+    out = tmp_path / "out"
+    done = kiss3d("batch", folder, "--glob", "*.txt", "--config", config_file(), "-o", out)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    with (out / "summary.csv").open(encoding="utf-8") as stream:
+        assert next(csv.DictReader(stream))["input"].endswith("caf\\udce9.txt")
+    again = kiss3d("resume", out, "--json")
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["good"] == 1
 
 
 def test_nothing_to_do_is_a_usage_error(kiss3d, tmp_path):

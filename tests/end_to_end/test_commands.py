@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 
 import pytest
-from fakes.tools import leftovers
+from fakes.tools import cli_environment, command, leftovers
+from filelock import FileLock
+
+from orchestrator import report
+from orchestrator.cli import common
 
 
 def made_run(kiss3d, picture, config, out, *options):
@@ -140,13 +146,6 @@ def test_stage_says_what_is_missing(arguments, words, kiss3d, picture):
     assert words in done.stderr
 
 
-def test_a_failing_stage_by_itself_exits_with_one(kiss3d, tmp_path):
-    (tmp_path / "words.txt").write_text("no numbers")
-    done = kiss3d("stage", "fake.source", "--input", "input_image=words.txt", "--output", "alone")
-    assert done.returncode == 1
-    assert "bad_input: not a list of numbers" in done.stderr
-
-
 def test_stages_list_and_describe_show_the_contracts(kiss3d):
     listed = kiss3d("stages", "list").stdout
     assert "preprocess" in listed
@@ -178,6 +177,81 @@ def test_config_show_names_the_layer_of_every_value(kiss3d, tmp_path):
     assert rows["runtime.cpu_slots"]["source"] == "default"
 
 
+def killed_run(kiss3d, picture, config_file, tmp_path):
+    """A run directory as SIGKILL leaves it: the state "running" and a lock that nobody holds."""
+    out = tmp_path / "outputs" / "killed"
+    made_run(kiss3d, picture, config_file(), out)
+    manifest = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps({**manifest, "state": "running"}))
+    (out / ".lock").touch()
+    return out
+
+
+def test_a_killed_run_is_listed_as_interrupted(kiss3d, picture, config_file, tmp_path):
+    out = killed_run(kiss3d, picture, config_file, tmp_path)
+    assert [run["state"] for run in json.loads(kiss3d("runs", "list", "--json").stdout)] == [
+        "interrupted"
+    ]
+    assert ": interrupted, profile" in kiss3d("runs", "show", out).stdout
+
+
+def test_a_live_run_is_listed_as_running(kiss3d, picture, config_file, tmp_path):
+    out = killed_run(kiss3d, picture, config_file, tmp_path)
+    with FileLock(out / ".lock"):
+        listed = json.loads(kiss3d("runs", "list", "--json").stdout)
+        assert (out / ".lock").exists()
+    assert [run["state"] for run in listed] == ["running"]
+
+
+def test_a_full_stdout_is_one_line(kiss3d, picture, config_file, tmp_path):
+    out = tmp_path / "out"
+    made_run(kiss3d, picture, config_file(), out)
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command("runs", "show", out),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=cli_environment(),
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "error: cannot write the output: No space left on device\n"
+
+
+def test_the_table_keeps_the_names_of_nodes_at_80_columns(monkeypatch, capsys):
+    header = report.TABLE_HEADER
+    row = ("reconstruction", "done", "cpu warm", "10.31", "10.02", "10.29", "1.23 GiB", "-", "-")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    common.print_table(header, [row])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert lines[1].split()[0] == "reconstruction"
+
+
+def test_every_command_fits_its_line_of_help(kiss3d, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for group in ((), ("stages",), ("runs",), ("config",)):
+        listed = kiss3d(*group, "--help").stdout.partition("Commands:")[2]
+        assert listed
+        assert "..." not in listed
+
+
+@pytest.mark.parametrize("command_line", [["run", "no.png"], ["plan", "no.png"], ["resume", "no"]])
+def test_json_tells_an_error_that_comes_before_the_run(command_line, kiss3d):
+    done = kiss3d(*command_line, "--json")
+    told = json.loads(done.stdout)
+    assert (told["state"], told["exit_code"], done.returncode) == ("failed", 2, 2)
+    assert told["error"] in done.stderr
+
+
+def test_json_of_a_failed_run_is_the_run_once(kiss3d, picture, config_file):
+    done = kiss3d("run", picture, "--config", config_file(mode="raise"), "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["nodes"]["trouble"]["state"] == "failed"
+
+
 def test_clean_removes_only_runs(kiss3d, picture, config_file, tmp_path):
     assert kiss3d("run", picture, "--config", config_file()).returncode == 0
     keep = tmp_path / "outputs" / "notes"
@@ -187,6 +261,49 @@ def test_clean_removes_only_runs(kiss3d, picture, config_file, tmp_path):
     assert done.returncode == 0, done.stderr
     assert list((tmp_path / "outputs").glob("in-*")) == []
     assert (keep / "keep.txt").exists()
+
+
+def test_clean_goes_on_behind_a_run_that_it_cannot_remove(kiss3d, picture, config_file, tmp_path):
+    config, outputs = config_file(), tmp_path / "outputs"
+    for name in ("a", "b", "c"):
+        made_run(kiss3d, picture, config, outputs / name)
+    (outputs / "a" / ".lock").mkdir()
+    with FileLock(outputs / "b" / ".lock"):
+        done = kiss3d("clean", "--yes")
+    assert done.returncode == 1
+    assert "left outputs/a: cannot write to" in done.stderr
+    assert "left outputs/b: another process is working" in done.stderr
+    assert sorted(path.name for path in outputs.iterdir()) == ["a", "b"]
+    assert (outputs / "a" / "run.json").exists()
+
+
+def test_clean_takes_a_batch_and_stale_cache_entries_along(kiss3d, config_file, tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for number in (1, 2):
+        (pictures / f"p{number}.txt").write_text(f"{number}")
+    made = kiss3d("batch", pictures, "--glob", "*.txt", "--config", config_file())
+    assert made.returncode == 0, made.stderr
+    outputs = tmp_path / "outputs"
+    assert list(outputs.glob(".cache/*.json"))
+    shown = kiss3d("clean", input="n\n").stdout
+    assert "batch.json, summaries and logs" in shown
+    assert "cache entries" in shown
+    done = kiss3d("clean", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert list(outputs.iterdir()) == []
+
+
+def test_clean_keeps_a_batch_that_holds_anything_else(kiss3d, config_file, tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    (pictures / "p.txt").write_text("1")
+    out = tmp_path / "outputs" / "mine"
+    made = kiss3d("batch", pictures, "--glob", "*.txt", "--config", config_file(), "-o", out)
+    assert made.returncode == 0, made.stderr
+    (out / "notes.txt").touch()
+    assert kiss3d("clean", "--yes").returncode == 0
+    assert [path.name for path in out.iterdir()] == ["notes.txt"]
 
 
 def test_clean_asks_first(kiss3d, picture, config_file, tmp_path):
