@@ -79,31 +79,33 @@ def stage(
     """
     from orchestrator.errors import UsageError
 
-    if bool(run_dir) == bool(inputs):
-        raise UsageError("give either --run RUN_DIR or --input KEY=PATH ... with --output DIR")
-    if run_dir is not None:
-        if output is None and not inline:
-            if seed is not None or dtype is not None:
-                raise UsageError(
-                    "--seed and --dtype go with --output or --inline",
-                    "a node in the run itself keeps the run's seed and the dtypes of its ladder",
-                )
-            _redo(name, run_dir, sets, device, no_warm, as_json, verbose)
-            return
-        job = _job_of_run(name, run_dir, sets, seed)
-        job["output"] = str(output or run_dir / name / "inline")
-    else:
-        if output is None:
-            raise UsageError("--input needs --output DIR")
-        job = _job_of_files(name, inputs, sets, seed)
-        job["output"] = str(output)
-    if verbose:
-        raise UsageError(
-            "--verbose goes with --run alone", "a stage outside of a run has no plan to show"
-        )
-    job["device"] = "cpu" if device in ("auto", "cpu") else "cuda:0"
-    job["dtype"] = dtype or "float32"
-    _run_job(job, device, inline, as_json)
+    told: list[object] = []
+    with common.errors_as_json(as_json, told):
+        if bool(run_dir) == bool(inputs):
+            raise UsageError("give either --run RUN_DIR or --input KEY=PATH ... with --output DIR")
+        if run_dir is not None:
+            if output is None and not inline:
+                if seed is not None or dtype is not None:
+                    raise UsageError(
+                        "--seed and --dtype go with --output or --inline",
+                        "in the run itself a node keeps the seed and the dtypes of its ladder",
+                    )
+                _redo(name, run_dir, sets, device, no_warm, told, as_json, verbose)
+                return
+            job = _job_of_run(name, run_dir, sets, seed)
+            job["output"] = str(output or run_dir / name / "inline")
+        else:
+            if output is None:
+                raise UsageError("--input needs --output DIR")
+            job = _job_of_files(name, inputs, sets, seed)
+            job["output"] = str(output)
+        if verbose:
+            raise UsageError(
+                "--verbose goes with --run alone", "a stage outside of a run has no plan to show"
+            )
+        job["device"] = "cpu" if device in ("auto", "cpu") else "cuda:0"
+        job["dtype"] = dtype or "float32"
+        _run_job(job, device, inline, as_json)
 
 
 def _redo(
@@ -112,6 +114,7 @@ def _redo(
     sets: tuple[str, ...],
     device: str,
     no_warm: bool,
+    told: list[object],
     as_json: bool,
     verbose: bool,
 ) -> None:
@@ -140,6 +143,7 @@ def _redo(
                 prepared = replace(prepared, workplace=workplace)
                 runs.finish_one(prepared, run, view, None, only=name)
         finally:
+            told.append(run)
             common.print_run(run, as_json)
 
 

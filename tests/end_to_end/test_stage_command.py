@@ -66,6 +66,12 @@ def test_json_keeps_what_a_stage_prints_off_stdout(kiss3d, picture, config_file,
     assert len(json.loads(done.stdout)["outputs"]) == 1
 
 
+def test_json_tells_what_was_wrong(kiss3d, finished):
+    done = kiss3d("stage", "trouble", "--run", finished, "--set", "nope=1", "--json")
+    assert done.returncode == 2
+    assert 'unknown param "nope"' in json.loads(done.stdout)["error"]
+
+
 @pytest.mark.parametrize("how", [(), ("--inline",)])
 def test_a_bad_input_is_told_without_a_traceback(how, kiss3d, tmp_path):
     (tmp_path / "words.txt").write_text("no numbers")
