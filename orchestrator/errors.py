@@ -62,10 +62,6 @@ class RunRecordError(UsageError):
     """A directory holds no run, or its run.json cannot be read."""
 
 
-class MissingDependencyError(KissError):
-    """A package that this command needs is not installed."""
-
-
 class ProtocolError(KissError):
     """A stage process sent something that is not a message."""
 

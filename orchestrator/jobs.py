@@ -68,10 +68,6 @@ class Job:
     def succeeded(self) -> bool:
         return self.standing(self.graph.nodes) <= {"done"}
 
-    def may_reach(self, node: str) -> bool:
-        """Whether this job may still ask for `node`."""
-        return self.nodes[node].standing in ("waiting", "ready", "running")
-
     def input_paths(self, node: Node) -> dict[str, list[str]]:
         """Absolute paths of a node's inputs, by input name; a missing optional one is left out."""
         paths: dict[str, list[str]] = {}

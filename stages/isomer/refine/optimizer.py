@@ -65,11 +65,6 @@ class MeshOptimizer:
         """(V, 3) current positions, detached."""
         return self.state[:, POSITION]
 
-    @property
-    def edge_length(self) -> float:
-        """Mean of the target edge length."""
-        return float(self.state[:, LENGTH].mean())
-
     @torch.no_grad()
     def step(self, gradient: Tensor) -> None:
         """Move all vertices; `gradient` (V, 3) of the loss."""
