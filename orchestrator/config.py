@@ -23,6 +23,8 @@ from stages.registry import BrokenStageError, UnknownStageError, stage_class
 _HERE = Path(__file__).resolve().parent
 DEFAULT = "default"
 EMPTY = "none"
+DATA_FILES = frozenset({"models", "vram"})
+"""Tables that lie beside the profiles and are none."""
 RESERVED_NAMES = frozenset({"input", "result", "runtime", "seed"})
 """A node of such a name would collide with a folder, the user's input or a --set path."""
 
@@ -123,7 +125,7 @@ def config_folder() -> Path:
 
 
 def profile_names() -> list[str]:
-    return sorted(path.stem for path in config_folder().glob("*.yaml"))
+    return sorted({path.stem for path in config_folder().glob("*.yaml")} - DATA_FILES)
 
 
 def load(profile: str, user_file: Path | None = None, sets: Sequence[str] = ()) -> Settings:

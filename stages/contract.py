@@ -243,6 +243,12 @@ class Stage(ABC):
     def __init__(self, params: Any) -> None:
         self.params = params
 
+    @classmethod
+    def weights(cls, params: Any) -> tuple[str, ...]:
+        """Names in configs/models.yaml that a process with these params will load, or paths that
+        the params name. The parent asks before it starts anything (`stages.weights.locate`)."""
+        return ()
+
     def load(self, context: Context) -> None:  # noqa: B027 (a stage without a model needs none)
         """Import what is heavy and put the model where `context.device` says."""
 

@@ -38,6 +38,18 @@ REFERENCE_BUNDLE = ArtifactSpec(
     "float32",
     (0.0, 1.0),
 )
+CAPTION = ArtifactSpec("caption", "text", "what the picture shows, in English")
+PROMPT = ArtifactSpec("prompt", "text", "the text that T5 encodes, behind the fixed bundle prompt")
+PROMPT_EMBEDS = ArtifactSpec(
+    "prompt_embeds",
+    "array",
+    "T5 tokens, then Redux image tokens scaled by its strength; FLUX.1-dev: (512 + 729, 4096)",
+    ("T", "D"),
+    "float32",
+)
+POOLED_EMBEDS = ArtifactSpec(
+    "pooled_embeds", "array", "pooled CLIP text embedding; FLUX.1-dev: (768,)", ("P",), "float32"
+)
 BUNDLE = ArtifactSpec(
     "bundle",
     "image",
