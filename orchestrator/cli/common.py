@@ -128,6 +128,7 @@ def errors_as_json(as_json: bool, told: Sequence[object] = ()) -> Iterator[None]
                     "error": error.message,
                     "hint": error.hint,
                     "exit_code": error.exit_code,
+                    **error.facts(),
                 }
             )
         raise
