@@ -197,7 +197,7 @@ def _request(file: RemoteFile, start: int, meter: Meter, stop: threading.Event) 
         with file.part.open("r+b" if start else "wb") as stream:
             stream.seek(start)
             stream.truncate()
-            for chunk in response.iter_raw(_CHUNK):
+            for chunk in response.iter_raw():  # as it comes: a larger chunk is lost in a cut
                 _check(stop)
                 stream.write(chunk)
                 meter.move(len(chunk))

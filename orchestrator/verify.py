@@ -96,6 +96,8 @@ def stated_hash(model: Model, folder: Path, path: str, listing: dict[str, dict[s
 
 
 def _check(file: Path, path: str, expected: str) -> FileCheck:
+    if not file.is_file():
+        return FileCheck(path, "missing", expected)
     if not expected:
         return FileCheck(path, "unknown")
     found = file_digest(file, expected.partition(":")[0])
@@ -110,6 +112,8 @@ def require_small(model: Model, folder: Path, paths: Iterable[str]) -> None:
     listing = weights.hub_listing(folder)
     for path in paths:
         check = _check(folder / path, path, stated_hash(model, folder, path, listing))
+        if check.verdict == "missing":
+            raise DownloadError(f"{model.name}/{path}: the hub's client did not bring it")
         if check.verdict == "damaged":
             _remove(folder / path)
             raise DownloadError(
