@@ -214,6 +214,8 @@ class Runner:
             self._lease_and_load(session)
             if session.state == "idle":
                 self._feed(session)
+            elif session.state == "imported" and not self._schedule.is_wanted(session):
+                session.stop()  # started ahead, but its jobs failed or were found in the cache
 
     def _fall_without_card(self) -> None:
         """A GPU rung on a machine without a card fails at once, without a process."""
@@ -264,7 +266,8 @@ class Runner:
         if session.state != "imported":
             return
         if not on_gpu(session.node, session.rung):
-            session.load(None)
+            if self._schedule.may_load(session):
+                session.load(None)
         elif self._schedule.ready(session.node.name, session.rung) and (
             card := self._leases.take_card()
         ):
@@ -371,7 +374,7 @@ class Runner:
         )
         self._durable.submit(job, node.name, artifacts)
         if self._runtime.previews:
-            self._durable.later(functools.partial(job.run.write_previews, node.name, node.outputs))
+            self._durable.draw(functools.partial(job.run.write_previews, node.name, node.outputs))
 
     def _collect_durable(self) -> None:
         """Files that are safe on disk now enter the manifest."""

@@ -22,6 +22,7 @@ from orchestrator.errors import (
     OutputError,
     RunFailedError,
     RunRecordError,
+    StageProcessError,
     UsageError,
 )
 from orchestrator.files import digest_bytes, printable, slug, write_atomic
@@ -100,7 +101,17 @@ def prepare(options: Options, workplace: Workplace | None = None) -> Prepared:
                 f"--from {options.from_node} lies behind --until {options.until}",
                 "nothing would be computed",
             )
+    _warm_up(graph, workplace)
     return Prepared(options, settings, reason, graph, whole, cards, monitor, workplace)
+
+
+def _warm_up(graph: Graph, workplace: Workplace | None) -> None:
+    """The template imports for the first nodes while the run directory is being made."""
+    if workplace is None or workplace.template is None:
+        return
+    for node in itertools.islice(graph.nodes.values(), 2):
+        with contextlib.suppress(StageProcessError):  # the hub will meet it too, and start cold
+            workplace.template.preload(node.preload)
 
 
 def _graph_of(settings: Settings, device: str) -> Graph:
