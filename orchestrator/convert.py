@@ -35,8 +35,7 @@ def files_of(name: str) -> list[Path]:
     folder = weights.locate(name)
     if folder is None:
         raise models.missing_error([models.Missing(name, (), model)])
-    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-    files = [folder / file for file in weights.wanted(model, names)]
+    files = [folder / file for file in weights.files(model, folder)]
     pickled = [file for file in files if file.suffix in weights.PICKLED]
     if not pickled:
         raise UsageError(f"{name} has no file to convert", f"{folder} is in .safetensors already")

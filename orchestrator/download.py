@@ -10,12 +10,13 @@ its process ends; these files have up to 24 GB.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -79,31 +80,37 @@ def file_digest(path: Path, kind: str) -> str:
 
 def download(file: RemoteFile, meter: Meter, stop: threading.Event) -> None:
     """Bring `file` to its target. Raises `DownloadError`, OSError, or what the client raises."""
+    file.target.parent.mkdir(parents=True, exist_ok=True)
+    with _only_one(file, stop):
+        if file.target.exists():  # another process has brought it meanwhile
+            return
+        resumed = file.part.exists()
+        _fetch(file, meter, stop)
+        if resumed and not _is_right(file):  # what was left of an earlier try may be at fault
+            file.part.unlink()
+            _fetch(file, meter, stop)
+        if not _is_right(file):
+            file.part.unlink()
+            raise _wrong(file)
+        os.replace(file.part, file.target)
+
+
+@contextlib.contextmanager
+def _only_one(file: RemoteFile, stop: threading.Event) -> Iterator[None]:
+    """Wait until no other process is at the same file."""
     from filelock import FileLock, Timeout
 
-    file.target.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(file.target.with_name(f"{file.target.name}.lock"))
-    while True:  # another process may be at the same file; then it is done here as well
+    while not lock.is_locked:
         _check(stop)
-        try:
+        with contextlib.suppress(Timeout):
             lock.acquire(timeout=1.0)
-            break
-        except Timeout:
-            continue
-    with lock:
-        if not file.target.exists():
-            resumed = file.part.exists()
-            _fetch(file, meter, stop)
-            if not _is_right(file):
-                file.part.unlink()
-                if not resumed:
-                    raise _wrong(file)
-                _fetch(file, meter, stop)  # what an earlier process left may have been at fault
-                if not _is_right(file):
-                    file.part.unlink()
-                    raise _wrong(file)
-            os.replace(file.part, file.target)
-        Path(lock.lock_file).unlink(missing_ok=True)
+    try:
+        yield
+        with contextlib.suppress(OSError):  # Windows does not remove an open file; it may stay
+            Path(lock.lock_file).unlink()
+    finally:
+        lock.release()
 
 
 def _check(stop: threading.Event) -> None:

@@ -7,6 +7,8 @@ that rung fails, and the next one is tried.
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -83,8 +85,10 @@ def missing_for(graph: Graph, gpu: bool = True) -> list[Missing]:
     ]
 
 
-def require(graph: Graph, gpu: bool, will_run: Callable[[], Collection[str]] | None = None) -> None:
-    """Raise `MissingWeightsError` where weights are missing of a node that will run.
+def shortage(
+    graph: Graph, gpu: bool, will_run: Callable[[], Collection[str]] | None = None
+) -> MissingWeightsError | None:
+    """What to tell where a node that will run lacks weights; None: nothing is lacking.
 
     will_run: names of the nodes that are not taken from the cache; asked only if something is
     missing. None: all of them.
@@ -93,15 +97,20 @@ def require(graph: Graph, gpu: bool, will_run: Callable[[], Collection[str]] | N
     if missing and will_run is not None:
         running = set(will_run())
         missing = [item for item in missing if running & set(item.nodes)]
-    if missing:
-        raise missing_error(missing, lower_rungs(graph, missing, gpu))
+    return missing_error(missing, lower_rungs(graph, missing, gpu)) if missing else None
+
+
+def require(graph: Graph, gpu: bool, will_run: Callable[[], Collection[str]] | None = None) -> None:
+    """Raise the `MissingWeightsError` of `shortage`, if there is one."""
+    if error := shortage(graph, gpu, will_run):
+        raise error
 
 
 def missing_error(missing: Sequence[Missing], notes: Iterable[str] = ()) -> MissingWeightsError:
     """What is missing, how large it is, and the one command that gets it."""
     listed = [item for item in missing if item.model is not None]
     lines = [_line(item) for item in missing]
-    if listed:
+    if len(listed) > 1:
         lines.append(f"  {'together':<24} {_gb(sum(item.size for item in listed)):>8}")
     names = " ".join(item.name for item in listed)
     hint = f"kiss3d-orchestrate models pull {names}" if listed else "correct the path in the params"
@@ -117,7 +126,7 @@ def _line(item: Missing) -> str:
     if item.model is None:
         return f"  {item.name}: no such file or folder, which {nodes} names"
     gated = f"  (gated: {item.model.page})" if item.model.gated else ""
-    return f"  {item.name:<24} {_gb(item.size):>8}  {nodes}{gated}"
+    return f"  {item.name:<24} {_gb(item.size):>8}  {nodes}{gated}".rstrip()
 
 
 def lower_rungs(graph: Graph, missing: Sequence[Missing], gpu: bool) -> list[str]:
@@ -128,14 +137,25 @@ def lower_rungs(graph: Graph, missing: Sequence[Missing], gpu: bool) -> list[str
     lines = []
     for name in dict.fromkeys(node for item in missing for node in item.nodes):
         node = graph.nodes[name]
-        for rung in node.config.attempts[_first_rung(node, gpu) + 1 :]:
+        rungs, first = node.config.attempts, _first_rung(node, gpu)
+        for rung in rungs[first + 1 :]:
             needed = _weights_of(node, rung)
             if needed and all(weights.locate(one) is not None for one in needed):
                 cost = f" ({rung.degraded})" if rung.degraded else ""
-                sets = " ".join(f"--set {name}.{key}={value}" for key, value in rung.params.items())
-                lines.append(f"  {name} could use {', '.join(needed)}, which is here{cost}: {sets}")
+                lines.append(
+                    f"  {name} could use {', '.join(needed)}, which is here{cost}"
+                    + _way_there(name, rungs[first], rung)
+                )
                 break
     return lines
+
+
+def _way_there(node: str, first: Attempt, rung: Attempt) -> str:
+    """The options that make `first` load what `rung` does; "" where it has its own word in it."""
+    if not rung.params or set(rung.params) & set(first.params):
+        return ""
+    sets = (f"{node}.{key}={json.dumps(value)}" for key, value in rung.params.items())
+    return ": " + " ".join(f"--set {shlex.quote(text)}" for text in sets)
 
 
 def profile_needs(profile: str, fallbacks: bool = False) -> dict[str, tuple[str, ...]]:

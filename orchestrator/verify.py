@@ -56,23 +56,17 @@ class ModelCheck:
 
 def verify(model: Model) -> ModelCheck:
     """Hash every file of a model; takes a second or so a gigabyte."""
-    folder = weights.locate(model.name) or _partial(model)
+    folder = weights.locate(model.name) or weights.locate_part(model)
     if folder is None:
         missing = tuple(FileCheck(pattern, "missing") for pattern in model.files)
         return ModelCheck(model.name, None, missing)
-    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     listing = weights.hub_listing(folder) if model.repo else {}
     checks = [
         _check(folder / path, path, stated_hash(model, folder, path, listing))
-        for path in weights.wanted(model, names)
+        for path in weights.files(model, folder)
     ]
     checks += [FileCheck(path, "missing") for path in weights.missing_files(model, folder)]
     return ModelCheck(model.name, folder, tuple(checks))
-
-
-def _partial(model: Model) -> Path | None:
-    """A folder that holds a part of the model."""
-    return next((folder for folder in weights.candidates(model) if folder.is_dir()), None)
 
 
 def stated_hash(model: Model, folder: Path, path: str, listing: dict[str, dict[str, Any]]) -> str:

@@ -169,6 +169,14 @@ def locate(name: str) -> Path | None:
     return next((f for f in candidates(model) if not missing_files(model, f)), None)
 
 
+def locate_part(model: Model) -> Path | None:
+    """The first folder that holds at least one file of a model, complete or not."""
+    for folder in candidates(model):
+        if folder.is_dir() and files(model, folder):
+            return folder
+    return None
+
+
 def candidates(model: Model) -> list[Path]:
     """The folders that are looked at for a model, in this order; none of them need exist."""
     folders = []
@@ -213,6 +221,11 @@ def hub_listing(snapshot: Path) -> dict[str, dict[str, Any]]:
         return {}
 
 
+def files(model: Model, folder: Path) -> list[str]:
+    """Paths of a model's files in a folder, relative to it, sorted."""
+    return wanted(model, _files_in(folder))
+
+
 def wanted(model: Model, paths: Iterable[str]) -> list[str]:
     """Those of a repository's paths that the model's patterns name, sorted."""
     return sorted({path for path in paths for p in model.files if fnmatch.fnmatch(path, p)})
@@ -225,13 +238,17 @@ def missing_files(model: Model, folder: Path) -> list[str]:
     """
     if not folder.is_dir():
         return list(model.files)
-    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    names = _files_in(folder)
     missing = [pattern for pattern in model.files if not _matched(pattern, names)]
     missing += _missing_shards(wanted(model, names), names)
     if model.repo and folder == hub_snapshot(model):
         listed = wanted(model, hub_listing(folder))
         missing += [path for path in listed if path not in missing and not _matched(path, names)]
     return missing
+
+
+def _files_in(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
 def _matched(pattern: str, names: set[str]) -> bool:

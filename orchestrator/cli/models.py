@@ -79,7 +79,7 @@ def _row(model: Model, profiles: tuple[str, ...]) -> dict[str, Any]:
     from stages import weights
 
     folder = weights.locate(model.name)
-    partial = any(path.is_dir() for path in weights.candidates(model))
+    partial = weights.locate_part(model) is not None
     return {
         "name": model.name,
         "state": "yes" if folder else "in part" if partial else "no",

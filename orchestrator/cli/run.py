@@ -12,6 +12,7 @@ from orchestrator.cli import common
 if TYPE_CHECKING:
     from orchestrator.artifacts import RunDirectory
     from orchestrator.cache import CacheIndex
+    from orchestrator.plan import PlanRow
     from orchestrator.runs import Prepared
 
 
@@ -39,7 +40,7 @@ def run(
         prepared = runs.prepare(common.options_from(**request), workplace)
         _announce(prepared, as_json)
         if verbose and not as_json:
-            _print_plan(prepared, image, output)
+            _print_plan(runs.plan(prepared, image, output))
         view = open_view(prepared.graph.nodes, 1, as_json, verbose)
         try:
             with view:
@@ -57,27 +58,36 @@ def run(
 @common.device_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def plan(image: Path, output: Path | None, as_json: bool, **request: Any) -> None:
-    """Show what `run IMAGE` would do, without starting anything."""
+    """Show what `run IMAGE` would do, without starting anything.
+
+    Exit code 2: weights are missing that it would need.
+    """
     from dataclasses import asdict
 
-    from orchestrator import runs
+    from orchestrator import models, runs
 
-    if as_json:
-        with common.errors_as_json(as_json):
-            prepared = runs.prepare(common.options_from(**request))
-            rows = runs.plan(prepared, image, output)
-        common.print_json(
-            {
-                "profile": prepared.settings.name,
-                "profile_reason": prepared.reason,
-                "seed": prepared.seed,
-                "nodes": [asdict(row) for row in rows],
-            }
-        )
-        return
-    prepared = runs.prepare(common.options_from(**request))
-    _announce(prepared, as_json)
-    _print_plan(prepared, image, output, err=False)
+    told: list[object] = []
+    with common.errors_as_json(as_json, told):
+        prepared = runs.prepare(common.options_from(**request))
+        rows = runs.plan(prepared, image, output)
+        graph, gpu = prepared.graph, bool(prepared.cards)
+        shortage = models.shortage(graph, gpu, lambda: runs.to_run(rows))
+        if as_json:
+            common.print_json(
+                {
+                    "profile": prepared.settings.name,
+                    "profile_reason": prepared.reason,
+                    "seed": prepared.seed,
+                    "nodes": [asdict(row) for row in rows],
+                    "missing_weights": shortage.missing if shortage else [],
+                }
+            )
+            told.append(rows)
+        else:
+            _announce(prepared, as_json)
+            _print_plan(rows, err=False)
+        if shortage:
+            raise shortage
 
 
 @click.command()
@@ -112,12 +122,14 @@ def resume(run_dir: Path, no_warm: bool, as_json: bool, verbose: bool, **request
             return
         run_directory = RunDirectory.open(run_dir)
         prepared = runs.prepared_for(run_directory, options, workplace)
+        cache = _cache_beside(run_dir)
+        runs.require_weights(prepared, run_directory, cache)
         view = open_view(prepared.graph.nodes, 1, as_json, verbose)
         with run_directory.locked():
             opened.append(run_directory)
             try:
                 with view:
-                    runs.finish_one(prepared, run_directory, view, _cache_beside(run_dir))
+                    runs.finish_one(prepared, run_directory, view, cache)
             finally:
                 common.print_run(run_directory, as_json)
 
@@ -135,9 +147,7 @@ def _announce(prepared: Prepared, as_json: bool) -> None:
         click.echo(f"profile {prepared.settings.name} ({prepared.reason})", err=True)
 
 
-def _print_plan(prepared: Prepared, image: Path, output: Path | None, err: bool = True) -> None:
-    from orchestrator import runs
-
+def _print_plan(plan: list[PlanRow], err: bool = True) -> None:
     rows = [
         (
             row.node,
@@ -146,6 +156,6 @@ def _print_plan(prepared: Prepared, image: Path, output: Path | None, err: bool 
             "cached" if row.cached else "run",
             row.reason,
         )
-        for row in runs.plan(prepared, image, output)
+        for row in plan
     ]
     common.print_table(("node", "stage", "ladder", "plan", "why"), rows, err=err)

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 SOURCE_SIZE = "kiss3d.source_size"
 """Metadata key of a converted file: bytes of the file that it was made of."""
-_UNSUPPORTED = re.compile(r"Unsupported [^.\n]*(?:\.\w[^.\n]*)*")
-"""Where torch's text names what it met besides tensors and plain containers."""
+_UNSUPPORTED = re.compile(r"[Uu]nsupported (global|GLOBAL|class|operand)[^\n]*")
+"""What torch's text names besides tensors and plain containers. An unknown operand is no code: the
+file is damaged, or nothing that torch.save wrote."""
 
 
 def load_state_dict(path: Path, prefix: str = "") -> dict[str, torch.Tensor]:
@@ -80,9 +81,10 @@ def read_pickled(path: Path) -> dict[str, torch.Tensor]:
             path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
         )
     except pickle.UnpicklingError as error:
-        if unsupported := _UNSUPPORTED.search(str(error)):
-            raise _refused(path, unsupported[0]) from error
-        raise _damaged(path, error) from error
+        found = _UNSUPPORTED.search(str(error))
+        if found and found[1] != "operand":
+            raise _refused(path, found[0].partition(". ")[0]) from error
+        raise _damaged(path, found[0] if found else "it is no file of torch.save") from error
     except (RuntimeError, EOFError, ValueError, KeyError) as error:
         raise _damaged(path, error) from error
     if isinstance(loaded, dict):

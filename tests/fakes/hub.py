@@ -111,19 +111,17 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the base class's name)
         pass
 
-    def do_HEAD(self) -> None:  # noqa: N802 (the base class's name)
+    def do_HEAD(self) -> None:
         self._answer()
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         self._answer()
 
     def _answer(self) -> None:
         path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
         headers = self.headers
         self.server_hub.requests.append(
-            Request(
-                self.command, path, headers.get("Range", ""), headers.get("Authorization", "")
-            )
+            Request(self.command, path, headers.get("Range", ""), headers.get("Authorization", ""))
         )
         if path.startswith("/api/models/"):
             self._api(path.removeprefix("/api/models/"))
