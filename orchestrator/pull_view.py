@@ -89,6 +89,7 @@ class _Bars:
             TransferSpeedColumn(),
             TimeRemainingColumn(),
             console=Console(stderr=True),
+            transient=True,
         )
         self._tasks: dict[str, TaskID] = {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -67,24 +68,10 @@ def test_the_rung_that_a_node_starts_on_settles_what_it_needs():
     }
 
 
-def test_what_two_nodes_share_is_listed_once(tmp_path):
-    nodes = {**NODES, "again": {**NODES["trouble"], "stage": "fake.trouble"}}
-    del nodes["sink"]
-    nodes["again"] = {"stage": "fake.trouble", "params": {"needs": ["prm"]}}
-    resolved = Graph(
-        [
-            graph().nodes["trouble"],
-            Graph.from_profile(
-                Profile(
-                    nodes={
-                        "source": NodeConfig(stage="fake.source"),
-                        "again": NodeConfig.model_validate(nodes["again"]),
-                    }
-                )
-            ).nodes["again"],
-        ]
-    )
-    assert models.needs(resolved)["prm"] == ("trouble", "again")
+def test_what_two_nodes_share_is_listed_once():
+    node = graph().nodes["trouble"]
+    both = Graph([node, dataclasses.replace(node, name="again")])
+    assert models.needs(both)["prm"] == ("trouble", "again")
 
 
 def test_missing_for_is_empty_when_all_is_here(tmp_path):

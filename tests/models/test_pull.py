@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
+import shutil
 import signal
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
-from fakes.hub import COMMIT, TOKEN, FakeHub, sha256
+from fakes.hub import COMMIT, TOKEN, FakeHub, Repository, sha256
 from fakes.tools import cli_environment, command
 
+T = TypeVar("T")
 FLEXGEN = b"flexgen" * 300_000
 
 
@@ -86,6 +90,19 @@ def test_a_killed_pull_is_resumed_by_the_next_one(kiss3d, hub, tmp_path):
     assert leftovers(tmp_path) == []
 
 
+def test_several_files_come_at_once(hub, tmp_path):
+    hub.stall["flexgen.ckpt"] = 1 << 20
+    names = ("flexgen", "kiss3dgen-lora")
+    with subprocess.Popen(
+        command("models", "pull", *names, "--workers", "2"), cwd=tmp_path, env=cli_environment()
+    ) as process:
+        assert hub.stalled.wait(30)
+        lora = tmp_path / "hf/hub/models--LTT--Kiss3DGen/blobs" / sha256(b"lora" * 1000)
+        wait_for(lora.exists)
+        hub.resume.set()
+        assert process.wait(30) == 0
+
+
 def test_ctrl_c_stops_and_keeps_what_has_come(hub, tmp_path):
     hub.stall["flexgen.ckpt"] = 1 << 20
     process = subprocess.Popen(
@@ -128,6 +145,14 @@ def test_a_wrong_hash_is_refused_and_nothing_of_it_stays(kiss3d, hub, tmp_path):
     assert kiss3d("models", "path", "flexgen").returncode == 2
     hub.forged.clear()
     assert kiss3d("models", "pull", "flexgen").returncode == 0
+
+
+def test_a_hub_that_states_another_hash_than_the_catalogue_is_not_trusted(kiss3d, hub):
+    hub.repositories["LTT/PRM"] = Repository({"final_ckpt.ckpt": b"something else"})
+    done = kiss3d("models", "pull", "prm")
+    assert done.returncode == 1
+    assert "the hub states another hash for final_ckpt.ckpt" in done.stderr
+    assert hub.asked("final_ckpt.ckpt") == []
 
 
 def test_a_small_file_with_a_wrong_hash_is_refused_too(kiss3d, hub, tmp_path, monkeypatch):
@@ -237,8 +262,6 @@ def test_a_hub_that_is_not_there(kiss3d, hub, monkeypatch):
 
 def test_a_disk_without_room_is_refused_before_anything_is_fetched(hub, tmp_path, monkeypatch):
     """In this process: a full disk cannot be made without rights on the machine."""
-    import shutil
-
     from click.testing import CliRunner
 
     from orchestrator.cli.models import models
@@ -270,20 +293,12 @@ def set_hub(monkeypatch: pytest.MonkeyPatch, hub: FakeHub, home: Path) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", hub.url)
     template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    from huggingface_hub import hf_api
-
-    monkeypatch.setattr(hf_api.HfApi, "endpoint", hub.url, raising=False)
 
 
-def wait_for(holds, seconds: float = 20.0):
-    import time
-
+def wait_for(holds: Callable[[], T], seconds: float = 20.0) -> T:
+    """What `holds` returns as soon as that is true."""
     end = time.monotonic() + seconds
     while not (found := holds()):
         assert time.monotonic() < end
         time.sleep(0.02)
     return found
-
-
-if os.name == "nt":
-    pytest.skip("signals are sent", allow_module_level=True)
