@@ -162,6 +162,7 @@ def errors_as_json(as_json: bool, told: Sequence[object] = ()) -> Iterator[None]
                     "error": error.message,
                     "hint": error.hint,
                     "exit_code": error.exit_code,
+                    **error.facts(),
                 }
             )
         raise
