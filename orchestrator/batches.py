@@ -146,6 +146,7 @@ def save(batch: Batch) -> None:
                 "seed": options.seed,
                 "until": options.until,
                 "device": options.device,
+                "caption": options.caption,
             },
         },
     )
@@ -165,6 +166,7 @@ def load(path: Path) -> Batch:
             kept["until"],
             None,
             kept["device"],
+            kept.get("caption"),
         )
         pictures = {str(name): Path(picture) for name, picture in data["pictures"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -47,6 +47,7 @@ class Options:
     seed        None leaves the profile's; 0 is a seed like any other
     until       last node to compute; from_node: first node to compute again
     device      "auto", "cpu" or "cuda:<index>"
+    caption     the user's own, for the profile's caption stage
     """
 
     profile: str | None = None
@@ -56,6 +57,7 @@ class Options:
     until: str | None = None
     from_node: str | None = None
     device: str = "auto"
+    caption: str | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,9 @@ def prepare(options: Options, workplace: Workplace | None = None) -> Prepared:
     if options.seed is not None:
         sets.append(f"seed={options.seed}")
     settings = config.load(name, options.config_file, sets)
+    if options.caption is not None:
+        sets += config.sets_for_caption(settings.profile, options.caption)
+        settings = config.load(name, options.config_file, sets)
     cards = choose_cards(options.device, monitor)
     whole = _graph_of(settings, options.device)
     graph = whole.until(options.until) if options.until else whole
