@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import StoppingCriteria
 
 from stages.contract import Context
 
@@ -24,6 +23,7 @@ def from_folder(cls: Any, folder: Path, dtype: torch.dtype | None = None) -> Any
         dtype="auto" if dtype is None else dtype,
         local_files_only=True,
         use_safetensors=True,
+        trust_remote_code=False,
     )
     return model.eval().requires_grad_(False)
 
@@ -49,10 +49,9 @@ def has_native_bfloat16() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-class TokenProgress(StoppingCriteria):
-    """Tells `context.progress` about every generated token; stops nothing.
-
-    What is generated may be much shorter than `limit`.
+class TokenProgress:
+    """A stopping criterion of `generate` that stops nothing, but tells `context.progress` of every
+    token. What is generated may be much shorter than `limit`.
     """
 
     def __init__(self, context: Context, limit: int) -> None:

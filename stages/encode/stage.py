@@ -112,8 +112,7 @@ class Encode(contract.Stage):
         if self._clip is None or self._t5 is None:
             raise StageError("internal", "run before load")
         params = self.params
-        image = inputs.get(IMAGE.name)
-        if self._redux is not None and image is None:
+        if params.redux and IMAGE.name not in inputs:
             raise BadInput(
                 "Redux needs the picture, and no node writes `image`",
                 "set encode.redux=false, or add a preprocess node",
@@ -127,7 +126,7 @@ class Encode(contract.Stage):
             picture = None
             if self._redux is not None:
                 context.progress(2, 3, "Redux")
-                picture = self._redux.tokens(image)
+                picture = self._redux.tokens(inputs[IMAGE.name])
             joined = join(tokens, picture, params.redux_strength)
             outputs = {
                 PROMPT_EMBEDS.name: _as_array(joined * params.prompt_embeds_scale),

@@ -16,9 +16,9 @@ is made in (cute, cartoon-like, realistic, low-poly ... whatever suits it);
 6. "No background. Eight tiles in a 2x4 grid: RGB images in the upper row, normal maps in the \
 lower row."
 
-Rules: one object only. No scene, floor, shadow, light, camera or other things around it. The sides \
-must fit together: a thing on the left is not on the right as well, unless there are two of it. \
-Keep what the user says, leave out what is not about the object, and invent the rest sensibly. \
+Rules: one object only. No scene, floor, shadow, light, camera or other things around it. The \
+sides must fit together: a thing on the left is not on the right as well, unless there are two of \
+it. Keep what the user says, leave out what is not about the object, and invent the rest sensibly. \
 Write the line and nothing else: no quotes, no list, no comment.
 
 Examples

@@ -23,6 +23,8 @@ class Int8Linear(nn.Module):
     The bias is kept as it is.
     """
 
+    levels: torch.Tensor
+
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         weight = linear.weight.detach()

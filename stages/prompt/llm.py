@@ -26,7 +26,9 @@ class Rewriter:
         torch.set_num_threads(context.threads)
         self._device = torch.device(context.device)
         dtype = compute_dtype(context)
-        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        self._tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
         if quantize == "int8":
             model = from_folder(AutoModelForCausalLM, folder)
             quantize_linears(model)

@@ -44,7 +44,6 @@ class Prompt(contract.Stage):
     inputs = (CAPTION,)
     outputs = (PROMPT,)
     Params: ClassVar[type[contract.Params]] = PromptParams
-    preload = ("stages.prompt.llm",)
 
     params: PromptParams
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from diffusers.pipelines.flux.modeling_flux import ReduxImageEncoder
 from safetensors.torch import load_file, save_file
-from tiny.text import BYTES, save_tokenizer, seeded
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -18,6 +17,8 @@ from transformers import (
     T5EncoderModel,
     T5TokenizerFast,
 )
+
+from tiny.text import BYTES, save_tokenizer, seeded
 
 TEXT_DIM = 32
 """Width of T5's tokens (FLUX.1-dev: 4096)."""
