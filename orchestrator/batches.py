@@ -148,6 +148,7 @@ def save(batch: Batch) -> None:
                 "device": options.device,
                 "target_vram": options.target_vram,
                 "host_ram": options.host_ram,
+                "caption": options.caption,
             },
         },
     )
@@ -169,6 +170,7 @@ def load(path: Path) -> Batch:
             kept["device"],
             float(kept.get("target_vram", 0.0)),
             float(kept.get("host_ram", 0.0)),
+            kept.get("caption"),
         )
         pictures = {str(name): Path(picture) for name, picture in data["pictures"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

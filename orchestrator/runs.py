@@ -51,6 +51,7 @@ class Options:
     device      "auto", "cpu" or "cuda:<index>"
     target_vram  GiB of the card that a process may take; 0: what is free
     host_ram     GiB of host memory for weights; 0: what is available
+    caption     the user's own, for the profile's caption stage
     """
 
     profile: str | None = None
@@ -62,6 +63,7 @@ class Options:
     device: str = "auto"
     target_vram: float = 0.0
     host_ram: float = 0.0
+    caption: str | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,9 @@ def prepare(options: Options, workplace: Workplace | None = None) -> Prepared:
     if options.seed is not None:
         sets.append(f"seed={options.seed}")
     settings = config.load(name, options.config_file, sets)
+    if options.caption is not None:
+        sets += config.sets_for_caption(settings.profile, options.caption)
+        settings = config.load(name, options.config_file, sets)
     cards = choose_cards(options.device, monitor)
     budget = vram.budget_for(options.target_vram, options.host_ram, cards, monitor)
     whole = _graph_of(settings, options.device, cards, budget)

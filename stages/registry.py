@@ -20,6 +20,9 @@ BUILT_IN = {
     "inflate": "stages.multiview.inflate.stage:Inflate",
     "hull.reference": "stages.lrm.hull.stage:HullReference",
     "hull.reconstruct": "stages.lrm.hull.stage:HullReconstruct",
+    "caption": "stages.caption.stage:Caption",
+    "prompt": "stages.prompt.stage:Prompt",
+    "encode": "stages.encode.stage:Encode",
     "isomer": "stages.isomer.stage:Isomer",
 }
 
