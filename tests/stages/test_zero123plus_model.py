@@ -11,7 +11,14 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, EulerAncestralDiscreteScheduler, UNet2DConditionModel
 from PIL import Image
-from tiny.zero123plus import SCHEDULER, TINY, build_zero123plus, random_state
+from tiny.zero123plus import (
+    PUBLISHED,
+    SCHEDULER,
+    TINY,
+    build_zero123plus,
+    meta_networks,
+    random_state,
+)
 from torch import nn
 
 from stages.contract import StageError
@@ -20,7 +27,11 @@ from stages.multiview.zero123plus.conditioning import Condition, condition_laten
 from stages.multiview.zero123plus.grid import views_of
 from stages.multiview.zero123plus.noise import Noise, normal
 from stages.multiview.zero123plus.pixels import PixelExtractor
-from stages.multiview.zero123plus.reference_attention import ReferenceTokens, ReferenceUNet
+from stages.multiview.zero123plus.reference_attention import (
+    ReferenceAttention,
+    ReferenceTokens,
+    ReferenceUNet,
+)
 from stages.multiview.zero123plus.residency import resident
 from stages.multiview.zero123plus.sampler import denoise, require_finite
 from stages.multiview.zero123plus.text import empty_prompt_ids
@@ -95,6 +106,17 @@ def test_a_layer_that_reads_without_having_written_is_an_error():
     assert reference.keys_and_values("layer", tokens).shape == (1, 4, 3)
     with pytest.raises(KeyError):
         reference.keys_and_values("layer", tokens)
+
+
+def test_the_published_sizes_have_the_published_numbers_of_weights():
+    """UNet, VAE, text and vision encoder; 16 self-attention layers in the UNet."""
+    networks = meta_networks(PUBLISHED)
+    counts = [sum(weight.numel() for weight in network.parameters()) for network in networks]
+    assert counts == [865_910_724, 83_653_863, 340_387_840, 632_076_800]
+    unet = ReferenceUNet(networks[0]).unet
+    processors = unet.attn_processors.values()
+    assert sum(isinstance(processor, ReferenceAttention) for processor in processors) == 16
+    assert len(processors) == 32
 
 
 # --- scale functions, tiles -----------------------------------------------------------------------

@@ -98,10 +98,54 @@ class Architecture:
         }
     )
     vae_side: int = 64
-    ramp_first: float = 0.25
 
 
 TINY = Architecture()
+
+PUBLISHED = Architecture(
+    unet={
+        "sample_size": 64,
+        "block_out_channels": [320, 640, 1280, 1280],
+        "down_block_types": [*["CrossAttnDownBlock2D"] * 3, "DownBlock2D"],
+        "up_block_types": ["UpBlock2D", *["CrossAttnUpBlock2D"] * 3],
+        "layers_per_block": 2,
+        "cross_attention_dim": 1024,
+        "attention_head_dim": [5, 10, 20, 20],
+        "norm_num_groups": 32,
+        "use_linear_projection": True,
+    },
+    vae={
+        "sample_size": 768,
+        "block_out_channels": [128, 256, 512, 512],
+        "down_block_types": ["DownEncoderBlock2D"] * 4,
+        "up_block_types": ["UpDecoderBlock2D"] * 4,
+        "layers_per_block": 2,
+        "norm_num_groups": 32,
+        "latent_channels": 4,
+        "scaling_factor": 0.18215,
+    },
+    text={
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_hidden_layers": 23,
+        "num_attention_heads": 16,
+        "max_position_embeddings": 77,
+        "vocab_size": 49408,
+        "hidden_act": "gelu",
+    },
+    vision={
+        "hidden_size": 1280,
+        "intermediate_size": 5120,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 16,
+        "image_size": 224,
+        "patch_size": 14,
+        "projection_dim": 1024,
+        "hidden_act": "gelu",
+    },
+    vae_side=512,
+)
+"""The published sizes: what the memory bench builds."""
 
 
 def build_zero123plus(
@@ -109,11 +153,7 @@ def build_zero123plus(
 ) -> Path:
     """Everything that the stage reads of sudo-ai/zero123plus-v1.2. Returns its folder."""
     base = folder / "zero123plus"
-    with torch.device("meta"):
-        vae = AutoencoderKL(**sizes.vae)
-        text = CLIPTextModel(CLIPTextConfig(**sizes.text))
-        vision = CLIPVisionModelWithProjection(CLIPVisionConfig(**sizes.vision))
-        unet = UNet2DConditionModel(**sizes.unet)
+    unet, vae, text, vision = meta_networks(sizes)
     vae.save_config(base / "vae")
     unet.save_config(base / "unet")
     for part, model in (("text_encoder", text), ("vision_encoder", vision)):
@@ -130,7 +170,7 @@ def build_zero123plus(
     _write_json(base / "feature_extractor_vae/preprocessor_config.json", _vae_extractor(sizes))
     _write_json(base / "feature_extractor_clip/preprocessor_config.json", _clip_extractor(sizes))
     tokens = sizes.text["max_position_embeddings"]
-    ramp = torch.linspace(sizes.ramp_first, 1.2, tokens).tolist()
+    ramp = torch.linspace(0.25, 1.2, tokens).tolist()
     _write_json(
         base / "model_index.json",
         {"_class_name": ["pipeline", "Zero123PlusPipeline"], "ramping_coefficients": ramp},
@@ -142,12 +182,24 @@ def build_flexgen(
     folder: Path, sizes: Architecture = TINY, dtype: torch.dtype = torch.float16, seed: int = 10
 ) -> Path:
     """FlexGen's UNet, a bare state dict in a .ckpt. Returns the file."""
-    with torch.device("meta"):
-        unet = UNet2DConditionModel(**sizes.unet)
+    unet = meta_networks(sizes)[0]
     file = folder / "flexgen" / "flexgen.ckpt"
     file.parent.mkdir(parents=True, exist_ok=True)
     torch.save(random_state(unet, dtype, seed), file)
     return file
+
+
+def meta_networks(
+    sizes: Architecture,
+) -> tuple[UNet2DConditionModel, AutoencoderKL, CLIPTextModel, CLIPVisionModelWithProjection]:
+    """All four, without any memory."""
+    with torch.device("meta"):
+        return (
+            UNet2DConditionModel(**sizes.unet),
+            AutoencoderKL(**sizes.vae),
+            CLIPTextModel(CLIPTextConfig(**sizes.text)),
+            CLIPVisionModelWithProjection(CLIPVisionConfig(**sizes.vision)),
+        )
 
 
 def random_state(model: torch.nn.Module, dtype: torch.dtype, seed: int) -> dict[str, torch.Tensor]:

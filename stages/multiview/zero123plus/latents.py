@@ -47,6 +47,7 @@ def factor(vae: AutoencoderKL) -> int:
 @torch.no_grad()
 def posterior(vae: AutoencoderKL, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation of the latent of `pixels` (1, 3, H, W), float32 on the CPU."""
+    vae.use_tiling = False
     distribution = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist
     return distribution.mean.float().cpu(), distribution.std.float().cpu()
 

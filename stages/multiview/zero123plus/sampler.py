@@ -49,10 +49,10 @@ def denoise(
         return scheduler.scale_model_input(latents, timestep).to(dtype)
 
     start = normal((1, unet.channels, side, side), noise.sampling)
-    latents = start.to(device) * scheduler.init_noise_sigma.to(device)
+    latents = start.to(device) * float(scheduler.init_noise_sigma)
     for step, timestep in enumerate(scheduler.timesteps):
         eps = normal(tuple(reference.shape), noise.conditioning).to(device)
-        noised = reference + scheduler.sigmas[step].to(device) * eps
+        noised = reference + float(scheduler.sigmas[step]) * eps
         predicted = unet(
             scaled(latents, timestep).repeat(len(text), 1, 1, 1),
             timestep.to(device),

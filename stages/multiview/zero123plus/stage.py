@@ -21,7 +21,7 @@ class Zero123PlusStage(Stage):
     """
 
     name = "zero123plus"
-    summary = "four views by diffusion: Zero123++ v1.2 with FlexGen's UNet, 5 GB of VRAM"
+    summary = "four views by diffusion: Zero123++ v1.2 with FlexGen's UNet, made for a GPU"
     inputs = (IMAGE,)
     outputs = (VIEWS,)
     Params = Zero123PlusParams
