@@ -39,8 +39,8 @@ def unscale_image(image: torch.Tensor) -> torch.Tensor:
     return image / 0.5 * 0.8
 
 
-def factor(vae: AutoencoderKL) -> int:
-    """Pixels a latent's side: 8 for Stable Diffusion's VAE."""
+def pixels_per_latent(vae: AutoencoderKL) -> int:
+    """Pixels along the side of one latent: 8 for Stable Diffusion's VAE."""
     return int(2 ** (len(vae.config.block_out_channels) - 1))
 
 
@@ -59,7 +59,7 @@ def decode(vae: AutoencoderKL, latents: torch.Tensor, tiling: bool) -> torch.Ten
     Not clipped: NaN and overflow stay visible.
     """
     if tiling:
-        vae.tile_sample_min_size, vae.tile_latent_min_size = TILE, TILE // factor(vae)
+        vae.tile_sample_min_size, vae.tile_latent_min_size = TILE, TILE // pixels_per_latent(vae)
     vae.use_tiling = tiling
     unscaled = unscale_latents(latents.float()) / vae.config.scaling_factor
     pixels = vae.decode(unscaled.to(vae.device, vae.dtype), return_dict=False)[0]

@@ -106,7 +106,7 @@ class Zero123Plus:
                 self.unet,
                 self.scheduler,
                 condition,
-                2 * self.params.view_size // latents.factor(self.vae),
+                2 * self.params.view_size // latents.pixels_per_latent(self.vae),
                 self.params.guidance,
                 noise,
                 lambda step: progress(1 + step, total, "denoising"),
