@@ -18,6 +18,7 @@ GROUP = "kiss3d.stages"
 BUILT_IN = {
     "preprocess": "stages.preprocess.stage:Preprocess",
     "inflate": "stages.multiview.inflate.stage:Inflate",
+    "zero123plus": "stages.multiview.zero123plus.stage:Zero123PlusStage",
     "hull.reference": "stages.lrm.hull.stage:HullReference",
     "hull.reconstruct": "stages.lrm.hull.stage:HullReconstruct",
     "caption": "stages.caption.stage:Caption",
