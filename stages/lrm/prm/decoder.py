@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 CORNERS = 8
 WEIGHTS = 21
@@ -26,7 +26,7 @@ def sample_planes(planes: Tensor, points: Tensor) -> Tensor:
     planes (3, C, H, W), points (N, 3) in frame T. Returns (N, 3 * C), one plane after another.
     """
     grids = torch.stack([points[:, list(axes)] for axes in PLANE_AXES]).unsqueeze(1)
-    sampled = F.grid_sample(
+    sampled = functional.grid_sample(
         planes, grids, mode="bilinear", padding_mode="zeros", align_corners=False
     )
     return sampled.squeeze(2).permute(2, 0, 1).flatten(1)

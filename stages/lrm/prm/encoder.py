@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from stages.lrm.prm.config import EncoderConfig
 
@@ -92,7 +92,7 @@ class Embeddings(nn.Module):
         side = self._image_size // self._patch
         grid = learned.reshape(1, side, side, -1).permute(0, 3, 1, 2)
         h, w = height // self._patch, width // self._patch
-        resized = F.interpolate(
+        resized = functional.interpolate(
             grid,
             scale_factor=((h + 0.1) / side, (w + 0.1) / side),
             mode="bicubic",
@@ -120,7 +120,7 @@ class Layer(nn.Module):
         shift1, scale1, shift2, scale2 = modulation.chunk(4, dim=-1)
         tokens = tokens + self.attention(self.layernorm_before(tokens) * (1 + scale1) + shift1)
         read = self.layernorm_after(tokens) * (1 + scale2) + shift2
-        return tokens + self.output["dense"](F.gelu(self.intermediate["dense"](read)))
+        return tokens + self.output["dense"](functional.gelu(self.intermediate["dense"](read)))
 
 
 class Attention(nn.Module):
@@ -139,7 +139,7 @@ class Attention(nn.Module):
             split_heads(self.attention[name](tokens), self._heads)
             for name in ("query", "key", "value")
         )
-        return self.output["dense"](join_heads(F.scaled_dot_product_attention(q, k, v)))
+        return self.output["dense"](join_heads(functional.scaled_dot_product_attention(q, k, v)))
 
 
 def split_heads(tokens: Tensor, heads: int) -> Tensor:

@@ -31,6 +31,7 @@ class Prm(nn.Module):
         self.encoder = ImageEncoder(config.encoder)
         self.transformer = TriplaneTransformer(config.transformer, config.encoder.hidden)
         self.synthesizer = Synthesizer(config.transformer.plane_dim)
+        self._dtype = torch.float32
 
     @property
     def decoder(self) -> Decoder:
@@ -45,8 +46,8 @@ class Prm(nn.Module):
         Where the layers were made half by `halve`, matrix products and attention run in their
         dtype; the residual streams between them, the norms and the planes are float32.
         """
-        dtype = self._layers_dtype
-        with torch.autocast(images.device.type, dtype=dtype, enabled=dtype != torch.float32):
+        half = self._dtype != torch.float32
+        with torch.autocast(images.device.type, dtype=self._dtype, enabled=half):
             return self.transformer(self.encoder(images, cameras))
 
     def halve(self, dtype: torch.dtype) -> None:
@@ -55,11 +56,7 @@ class Prm(nn.Module):
         for part in (self.encoder, self.transformer):
             for module in part.modules():
                 if isinstance(module, matrices):
-                    module.to(dtype)
-
-    @property
-    def _layers_dtype(self) -> torch.dtype:
-        return self.encoder.camera_embedder[0].weight.dtype
+                    module.to(dtype)        self._dtype = dtype
 
 
 def load_prm(path: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Prm:

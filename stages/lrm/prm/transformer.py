@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from stages.lrm.prm.config import TransformerConfig
 from stages.lrm.prm.encoder import join_heads, split_heads
@@ -77,10 +77,10 @@ class CrossAttention(nn.Module):
         self.out_proj = nn.Linear(dim, dim, bias=False)
 
     def forward(self, tokens: Tensor, features: Tensor) -> Tensor:
-        q = split_heads(F.linear(tokens, self.q_proj_weight), self._heads)
-        k = split_heads(F.linear(features, self.k_proj_weight), self._heads)
-        v = split_heads(F.linear(features, self.v_proj_weight), self._heads)
-        return self.out_proj(join_heads(F.scaled_dot_product_attention(q, k, v)))
+        q = split_heads(functional.linear(tokens, self.q_proj_weight), self._heads)
+        k = split_heads(functional.linear(features, self.k_proj_weight), self._heads)
+        v = split_heads(functional.linear(features, self.v_proj_weight), self._heads)
+        return self.out_proj(join_heads(functional.scaled_dot_product_attention(q, k, v)))
 
 
 class SelfAttention(nn.Module):
@@ -93,6 +93,6 @@ class SelfAttention(nn.Module):
         self.out_proj = nn.Linear(dim, dim, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        packed = F.linear(tokens, self.in_proj_weight).chunk(3, dim=-1)
+        packed = functional.linear(tokens, self.in_proj_weight).chunk(3, dim=-1)
         q, k, v = (split_heads(each, self._heads) for each in packed)
-        return self.out_proj(join_heads(F.scaled_dot_product_attention(q, k, v)))
+        return self.out_proj(join_heads(functional.scaled_dot_product_attention(q, k, v)))
