@@ -20,6 +20,8 @@ BUILT_IN = {
     "inflate": "stages.multiview.inflate.stage:Inflate",
     "hull.reference": "stages.lrm.hull.stage:HullReference",
     "hull.reconstruct": "stages.lrm.hull.stage:HullReconstruct",
+    "prm.reference": "stages.lrm.prm.stage:PrmReference",
+    "prm.reconstruct": "stages.lrm.prm.stage:PrmReconstruct",
     "isomer": "stages.isomer.stage:Isomer",
 }
 

@@ -1,4 +1,4 @@
-"""A field without a surface: the model saw no object. What the reference does, and what is right."""
+"""A field without a surface: the model saw no object. Two ways to go on all the same."""
 
 from __future__ import annotations
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stages.lrm.flexicubes.grid import cube_corners, vertex_count, vertex_positions
+from stages.lrm.flexicubes import cube_corners, vertex_count, vertex_positions
 from stages.lrm.prm.decoder import CORNERS, WEIGHTS, Decoder, sample_planes
 
 GRID_SCALE = 2.1
-"""Side of the grid in frame T. The planes end at +-1, so the outermost vertices read zeros there."""
+"""Side of the grid in frame T. The planes end at +-1: the outermost vertices read zeros."""
 
 
 @dataclass(frozen=True)

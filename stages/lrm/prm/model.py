@@ -56,7 +56,8 @@ class Prm(nn.Module):
         for part in (self.encoder, self.transformer):
             for module in part.modules():
                 if isinstance(module, matrices):
-                    module.to(dtype)        self._dtype = dtype
+                    module.to(dtype)
+        self._dtype = dtype
 
 
 def load_prm(path: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Prm:
