@@ -18,14 +18,8 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from stages.lrm.flexicubes import (
-    NoSurfaceError,
-    cube_corners,
-    extract,
-    vertex_count,
-    vertex_positions,
-)
-from stages.lrm.flexicubes.extract import CHUNK, find_surface_cubes
+from stages.lrm.flexicubes.extract import CHUNK, NoSurfaceError, extract, find_surface_cubes
+from stages.lrm.flexicubes.grid import cube_corners, vertex_count, vertex_positions
 from stages.lrm.flexicubes.tables import CORNERS, EDGES, FACE_LOOPS, edge_groups, tables
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "flexicubes.npz"
