@@ -11,7 +11,7 @@ from tiny.prm import TINY, prm_tensors, published_shapes
 from torch import Tensor
 
 from stages.common.cameras import Camera
-from stages.lrm.flexicubes import cube_corners, vertex_count, vertex_positions
+from stages.lrm.flexicubes.grid import cube_corners, vertex_count, vertex_positions
 from stages.lrm.prm.cameras import condition_vectors, t_to_w, w_to_t
 from stages.lrm.prm.config import EncoderConfig, PrmConfig, TransformerConfig
 from stages.lrm.prm.decoder import Synthesizer, sample_planes

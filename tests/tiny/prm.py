@@ -27,6 +27,8 @@ BLOB_CENTER = (0.1, -0.05, 0.15)
 BLOB_RADIUS = 0.6
 REACH = 1.5
 """Along each plane the blob's feature is max(0, REACH - squared distance from its centre)."""
+DEVIATION = 4.0
+"""Of a token's channels."""
 
 
 def published_shapes(config: PrmConfig) -> dict[str, tuple[int, ...]]:
@@ -136,17 +138,18 @@ def _shape_blob(tensors: dict[str, Tensor], config: TransformerConfig) -> None:
     for plane, (across, down) in zip(tokens, ((x, y), (x, z), (z, y)), strict=True):
         squared = (axis - across) ** 2 + (axis[:, None] - down) ** 2
         value = (REACH - squared).clamp_min(0.0)
-        # Channel 1 keeps the mean 0; a large pair keeps the deviation near 1, so that the final
-        # norm leaves channel 0 nearly as it is.
-        large = math.sqrt(0.3 * config.dim)
+        # Channel 1 keeps the mean 0; a large pair keeps the deviation near DEVIATION, so that the
+        # final norm leaves channel 0 nearly as it is.
+        large = DEVIATION * math.sqrt(config.dim / 2.0)
         for channel, content in enumerate((value, -value, large, -large)):
             plane[..., channel] = content
     for key, value in tensors.items():
         if key.startswith("transformer.layers") and (".out_proj" in key or ".mlp.3" in key):
             value *= 0.2
             value[:4] = 0.0  # nothing is added to these channels
-    tensors["transformer.norm.weight"][0] = 1.0
-    tensors["transformer.norm.bias"][0] = 0.0
+    tensors["transformer.norm.weight"] *= DEVIATION
+    tensors["transformer.norm.weight"][:4] = torch.tensor((DEVIATION, 0.0, 0.0, 0.0))
+    tensors["transformer.norm.bias"][:4] = 0.0
     deconv = tensors["transformer.deconv.weight"]
     deconv[:, 0] = 0.0
     deconv[0, 0] = 1.0
@@ -154,7 +157,7 @@ def _shape_blob(tensors: dict[str, Tensor], config: TransformerConfig) -> None:
 
     net = "synthesizer.decoder.net_sdf"
     for index in (0, 2, 4, 6):
-        tensors[f"{net}.{index}.weight"][0] *= 0.02
+        tensors[f"{net}.{index}.weight"][0] *= 0.01
         tensors[f"{net}.{index}.bias"][0] = 0.0
     tensors[f"{net}.0.weight"][0, :: config.plane_dim] = 1.0
     tensors[f"{net}.2.weight"][0, 0] = 1.0

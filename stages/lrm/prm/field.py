@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stages.lrm.flexicubes import cube_corners, vertex_count, vertex_positions
+from stages.lrm.flexicubes.grid import cube_corners, vertex_count, vertex_positions
 from stages.lrm.prm.decoder import CORNERS, WEIGHTS, Decoder, sample_planes
 
 GRID_SCALE = 2.1

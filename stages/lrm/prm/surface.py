@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stages.contract import Mesh, StageError
-from stages.lrm.flexicubes import extract
+from stages.lrm.flexicubes.extract import extract
 from stages.lrm.prm.cameras import condition_vectors, t_to_w
 from stages.lrm.prm.empty import has_surface, repaired
 from stages.lrm.prm.field import GRID_SCALE, TriplaneField
