@@ -103,9 +103,7 @@ def test_no_more_points_than_a_chunk_are_decoded_at_once(
 
 def test_the_tiny_models_blob_is_a_closed_solid_where_it_was_put(model: Prm) -> None:
     mesh = mesh_of(field_of(model, 4096), ModelParams(resolution=32))
-    largest = max(
-        trimesh.Trimesh(mesh.vertices, mesh.faces).split(), key=lambda part: part.volume
-    )
+    largest = max(trimesh.Trimesh(mesh.vertices, mesh.faces).split(), key=lambda part: part.volume)
     assert is_closed_solid(mesh)
     assert np.abs(largest.center_mass - t_to_w(np.array(BLOB_CENTER))).max() < 0.15
     assert np.abs(largest.extents - 2 * BLOB_RADIUS).max() < 0.4
