@@ -100,6 +100,16 @@ def test_a_mesh_inside_out_looks_the_same() -> None:
     np.testing.assert_allclose(theirs, ours, atol=1e-5)
 
 
+def test_turning_the_mesh_and_the_cameras_together_changes_no_picture_without_the_tilt() -> None:
+    mesh = cube()
+    quarter = np.array([[0, 0, 1], [0, 1, 0], [-1, 0, 0]], np.float32)  # azimuth 0 to 90
+    turned = Mesh(mesh.vertices @ quarter.T, mesh.faces)
+    for tilted in (False, True):
+        ours, _ = render_bundle_normals(mesh, [20.0], size=SIZE, tilted=tilted)
+        theirs, _ = render_bundle_normals(turned, [110.0], size=SIZE, tilted=tilted)
+        assert (np.abs(theirs - ours).max() < 1e-3) != tilted
+
+
 def test_normals_never_look_away_from_the_camera() -> None:
     mesh = solids.torus()  # its smooth normals do, beside the rim and in the hole
     camera = Camera(60.0)

@@ -49,7 +49,8 @@ def render_bundle_normals(
 
     mesh        in frame W
     azimuths    V of them; with elevation and fovy in degrees, radius in scene units
-    tilted      tilt the normals as the reference does (T1) instead of encoding them as they are
+    tilted      as the reference: normals turned by T1, and mixed at outlines with a white that is
+                turned with them. Otherwise neither: turning mesh and cameras changes no picture
     rasterizer  default: ours on the CPU
     device      of the tensors, "cpu" or "cuda:N"
 
@@ -58,7 +59,7 @@ def render_bundle_normals(
     """
     cameras = tuple(Camera(azimuth, elevation, radius, fovy) for azimuth in azimuths)
     shot = _Shot.of(mesh, cameras, size, rasterizer, device)
-    world, coverage = shot.finish(shading_normals(shot, mesh))
+    world, coverage = shot.finish(shading_normals(shot, mesh), 1.0 if tilted else 0.0)
     return encode_bundle_normals(world, coverage, cameras, tilted), coverage
 
 
@@ -81,16 +82,16 @@ def render_bundle_colors(
     cameras = tuple(Camera(azimuth, elevation, radius, fovy) for azimuth in azimuths)
     shot = _Shot.of(mesh, cameras, size, rasterizer, device)
     colors = torch.tensor(mesh.colors, dtype=torch.float32, device=device) / 255.0
-    image, coverage = shot.finish(shot.samples.interpolate(colors))
+    image, coverage = shot.finish(shot.samples.interpolate(colors), 1.0)
     return np.clip(image, 0.0, 1.0), coverage
 
 
 def encode_bundle_normals(
     world: np.ndarray, coverage: np.ndarray, cameras: Sequence[Camera], tilted: bool
 ) -> np.ndarray:
-    """(V, S, S, 3) world normals, antialiased on a background of 1 -> colours in [0, 1] on white.
+    """(V, S, S, 3) antialiased world normals -> colours in [0, 1] on white.
 
-    coverage (V, S, S) in [0, 1]. Each pixel is renormalised after the rotation into its camera.
+    coverage (V, S, S) in [0, 1] is what they are blended with white by. Each pixel is renormalised.
     """
     tiles = []
     for normals, share, camera in zip(world.astype(np.float64), coverage, cameras, strict=True):
@@ -127,11 +128,11 @@ class _Shot:
         clip, visible = views.to_clip(vertices), views.look(vertices, faces)
         return cls(views, vertices, faces, clip, visible, sample(clip, faces, visible))
 
-    def finish(self, values: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """(P, 3) pixel values -> antialiased pictures on white (K, S, S, 3), coverage (K, S, S)."""
-        background = values.new_tensor((1.0, 1.0, 1.0, 0.0))
+    def finish(self, values: Tensor, background: float) -> tuple[np.ndarray, np.ndarray]:
+        """(P, 3) pixel values -> antialiased (K, S, S, 3), and coverage (K, S, S)."""
         image = self.samples.fill(
-            torch.cat([values, torch.ones_like(values[:, :1])], dim=1), background
+            torch.cat([values, torch.ones_like(values[:, :1])], dim=1),
+            values.new_tensor((background, background, background, 0.0)),
         )
         across = edge_table(self.faces, len(self.vertices)).across(self.faces)
         image = antialias(image, self.visible, self.clip, self.faces, across)
