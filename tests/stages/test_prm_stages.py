@@ -16,6 +16,7 @@ from tiny.prm import build_prm
 from stages.common import codec
 from stages.common.bundle import join, split
 from stages.common.cameras import Camera, encode_normals
+from stages.common.raster import open_rasterizer
 from stages.common.specs import BUNDLE, VIEWS
 from stages.contract import ArtifactSpec, BadInput, Context, Mesh, StageError
 from stages.core import JobResult, StageCore
@@ -169,7 +170,7 @@ def test_the_front_is_shown_to_the_model_at_azimuth_270_and_rendered_from_there(
 ) -> None:
     """The grid of Zero123++ holds left, back, right, front, which the model takes as 0 to 270."""
     seen = Seen(monkeypatch)
-    reference_bundle(views, model, ReferenceParams(resolution=R), "cpu", silent)
+    reference_bundle(views, model, ReferenceParams(resolution=R), open_rasterizer("cpu"), silent)
     np.testing.assert_array_equal(seen.images, views[[1, 2, 3, 0]].astype(np.float32) / 255.0)
     np.testing.assert_array_equal(seen.cameras, condition_vectors((0, 90, 180, 270)))
     assert AZIMUTHS == (270.0, 0.0, 90.0, 180.0)
@@ -222,7 +223,9 @@ def fixed_mesh(monkeypatch: pytest.MonkeyPatch) -> Mesh:
 def test_rendered_colours_stand_above_their_normals_with_the_front_first(
     model: Prm, views: np.ndarray, fixed_mesh: Mesh
 ) -> None:
-    made = reference_bundle(views, model, ReferenceParams(rgb="render"), "cpu", silent)
+    made = reference_bundle(
+        views, model, ReferenceParams(rgb="render"), open_rasterizer("cpu"), silent
+    )
     rgb, normals = split(made)
     np.testing.assert_allclose(rgb[0, 256, 256], (1.0, 0.0, 0.0), atol=0.01)
     encoded_blue = 1.055 * (60 / 255) ** (1 / 2.4) - 0.055
@@ -243,9 +246,13 @@ def test_colours_under_even_light_keep_black_and_white() -> None:
 def test_normals_face_the_camera_and_are_tilted_on_request_only(
     model: Prm, views: np.ndarray, fixed_mesh: Mesh
 ) -> None:
-    straight = split(reference_bundle(views, model, ReferenceParams(), "cpu", silent))[1]
+    straight = split(
+        reference_bundle(views, model, ReferenceParams(), open_rasterizer("cpu"), silent)
+    )[1]
     tilted = split(
-        reference_bundle(views, model, ReferenceParams(tilted_normals=True), "cpu", silent)
+        reference_bundle(
+            views, model, ReferenceParams(tilted_normals=True), open_rasterizer("cpu"), silent
+        )
     )[1]
     wall = encode_normals(np.array([-1.0, 0.0, 0.0]), Camera(270.0))
     np.testing.assert_allclose(straight[0, 256, 256], wall, atol=1e-3)

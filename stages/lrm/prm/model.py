@@ -37,6 +37,10 @@ class Prm(nn.Module):
     def decoder(self) -> Decoder:
         return self.synthesizer.decoder
 
+    @property
+    def device(self) -> torch.device:
+        return self.transformer.pos_embed.device
+
     def planes(self, images: Tensor, cameras: Tensor) -> Tensor:
         """What the decoder reads of an object.
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from stages.common.bundle import join
 from stages.common.cameras import BUNDLE_AZIMUTHS
+from stages.common.raster import Rasterizer
 from stages.common.srgb import linear_to_srgb
 from stages.contract import Mesh
 from stages.lrm.prm.cameras import FROM_ZERO123, ZERO123_FRONT
@@ -25,7 +26,7 @@ def reference_bundle(
     views: np.ndarray,
     model: Prm,
     params: ReferenceParams,
-    device: str,
+    rasterizer: Rasterizer,
     progress: Callable[[int, int, str], None],
 ) -> np.ndarray:
     """(4, 512, 512, 3) uint8 views, front, left, back, right -> (1024, 2048, 3) float32 in [0, 1].
@@ -38,12 +39,18 @@ def reference_bundle(
     progress(1, 3, "extract mesh")
     mesh = mesh_of(field, params)
     progress(2, 3, "render")
+    device = str(model.device)
     normals, _ = render_bundle_normals(
-        mesh, AZIMUTHS, radius=params.radius, tilted=params.tilted_normals, device=device
+        mesh,
+        AZIMUTHS,
+        radius=params.radius,
+        tilted=params.tilted_normals,
+        rasterizer=rasterizer,
+        device=device,
     )
     if params.rgb == "render":
         colors, _ = render_bundle_colors(
-            lit_evenly(mesh), AZIMUTHS, radius=params.radius, device=device
+            lit_evenly(mesh), AZIMUTHS, radius=params.radius, rasterizer=rasterizer, device=device
         )
     progress(3, 3, "")
     return join(colors, normals)

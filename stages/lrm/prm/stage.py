@@ -11,6 +11,7 @@ from stages.lrm.prm.params import ModelParams, ReconstructParams, ReferenceParam
 from stages.weights import find_file, locate
 
 if TYPE_CHECKING:
+    from stages.common.raster import Rasterizer
     from stages.lrm.prm.masks import Matting
     from stages.lrm.prm.model import Prm
 
@@ -57,11 +58,18 @@ class PrmReference(PrmStage):
     Params = ReferenceParams
     params: ReferenceParams
 
+    def load(self, context: Context) -> None:
+        from stages.common.raster import open_rasterizer
+
+        super().load(context)
+        # Ours on the CPU takes milliseconds a view, and no VRAM.
+        self._rasterizer: Rasterizer = open_rasterizer("cpu", threads=context.threads)
+
     def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
         from stages.lrm.prm.reference import reference_bundle
 
         bundle = reference_bundle(
-            inputs[VIEWS.name], self._model, self.params, context.device, context.progress
+            inputs[VIEWS.name], self._model, self.params, self._rasterizer, context.progress
         )
         return {REFERENCE_BUNDLE.name: bundle}
 

@@ -25,15 +25,14 @@ def read_views(model: Prm, tiles: np.ndarray, chunk_points: int) -> TriplaneFiel
 
     tiles  (4, S, S, 3) float32 in [0, 1] on white, seen from azimuth 0, 90, 180 and 270 in turn
     """
-    decoder = model.decoder
-    device = next(decoder.parameters()).device
+    device = model.device
     images = torch.from_numpy(np.ascontiguousarray(tiles.transpose(0, 3, 1, 2), np.float32))
     if images.shape[-1] != IMAGE_SIZE:
         size = (IMAGE_SIZE, IMAGE_SIZE)
         images = functional.interpolate(images, size, mode="bicubic", antialias=True)
     cameras = torch.from_numpy(condition_vectors())
     planes = model.planes(images.clamp(0.0, 1.0)[None].to(device), cameras[None].to(device))
-    return TriplaneField(planes[0], decoder, chunk_points)
+    return TriplaneField(planes[0], model.decoder, chunk_points)
 
 
 def mesh_of(field: TriplaneField, params: ModelParams) -> Mesh:
