@@ -334,13 +334,14 @@ def test_a_surface_that_only_cuts_the_border_is_no_surface() -> None:
         extract_plain(field.reshape(-1), 4)
 
 
-def test_fields_of_the_wrong_size_or_without_numbers_are_refused() -> None:
+def test_fields_of_the_wrong_size_or_that_are_not_finite_are_refused() -> None:
     sdf = random_field(1, 4)
     with pytest.raises(ValueError, match="resolution 5 needs"):
         extract_plain(sdf, 5)
-    sdf[7] = torch.nan
-    with pytest.raises(ValueError, match="not a number"):
-        extract_plain(sdf, 4)
+    for value in (torch.nan, torch.inf):
+        sdf[7] = value
+        with pytest.raises(ValueError, match="not finite"):
+            extract_plain(sdf, 4)
     with pytest.raises(ValueError, match="need weights"):
         extract(random_field(1, 4), torch.zeros(125, 3), lambda c: torch.zeros(len(c), 20), 4, 1.0)
 

@@ -8,6 +8,7 @@ import fields
 import numpy as np
 import pytest
 import solids
+import torch
 import trimesh
 from scipy import ndimage
 
@@ -136,3 +137,15 @@ def test_colours_are_the_vertices_own_unlit_on_white() -> None:
 def test_a_mesh_without_colours_is_refused() -> None:
     with pytest.raises(ValueError, match="no colours"):
         render_bundle_colors(solids.ball(), [0.0])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_tensors_on_a_card_give_the_same_pictures() -> None:
+    mesh = solids.torus()
+    for here, there in zip(
+        render_bundle_normals(mesh, [30.0], size=SIZE),
+        render_bundle_normals(mesh, [30.0], size=SIZE, device="cuda:0"),
+        strict=True,
+    ):
+        assert (np.abs(here - there) > 1e-3).mean() < 1e-3

@@ -73,7 +73,7 @@ def extract(
     closed manifold; elsewhere the surface ends at the border, and vertices next to it may belong
     to no face. The same arguments give the same bits on one device.
 
-    Raises NoSurfaceError, and ValueError for arrays of another shape or with NaN.
+    Raises NoSurfaceError, and ValueError for arrays of another shape or a field that is not finite.
     """
     count = vertex_count(resolution)
     if sdf.shape != (count,) or deformation.shape != (count, 3):
@@ -81,8 +81,8 @@ def extract(
             f"resolution {resolution} needs sdf ({count},) and deformation ({count}, 3), not "
             f"{tuple(sdf.shape)} and {tuple(deformation.shape)}"
         )
-    if bool(sdf.isnan().any()):
-        raise ValueError("the field is not a number in places")
+    if not bool(sdf.isfinite().all()):
+        raise ValueError("the field has values that are not finite")
     with torch.no_grad():
         inside = (sdf < 0.0).reshape((resolution + 1,) * 3)
         surface = find_surface_cubes(inside)
