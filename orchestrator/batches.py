@@ -146,6 +146,8 @@ def save(batch: Batch) -> None:
                 "seed": options.seed,
                 "until": options.until,
                 "device": options.device,
+                "target_vram": options.target_vram,
+                "host_ram": options.host_ram,
             },
         },
     )
@@ -165,6 +167,8 @@ def load(path: Path) -> Batch:
             kept["until"],
             None,
             kept["device"],
+            float(kept.get("target_vram", 0.0)),
+            float(kept.get("host_ram", 0.0)),
         )
         pictures = {str(name): Path(picture) for name, picture in data["pictures"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from orchestrator.budget import Prediction
 from orchestrator.config import NodeConfig, Profile, node_stage, params_of
 from orchestrator.errors import ConfigError, UnknownNameError
 from stages.contract import ArtifactSpec
@@ -29,6 +30,8 @@ class Node:
 
     inputs    input name of the stage -> where it comes from (optional inputs nobody writes: absent)
     params    the validated params, as plain data
+    skipped   upper rungs of the profile's ladder that the budget rules out, and why
+    predictions  rung -> what it is expected to take, for those that were measured once
     """
 
     name: str
@@ -39,6 +42,8 @@ class Node:
     inputs: Mapping[str, Source]
     params: Mapping[str, Any]
     preload: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
+    predictions: Mapping[int, Prediction] = field(default_factory=dict)
 
     @property
     def upstream(self) -> set[str]:

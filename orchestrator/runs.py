@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from orchestrator import __version__, config, machine, report
+from orchestrator import __version__, config, machine, report, vram
 from orchestrator.artifacts import LOCK, MANIFEST, RunDirectory, as_output_error, run_lock
+from orchestrator.budget import NO_LIMIT, Budget
 from orchestrator.cache import CacheIndex, demote_stale
 from orchestrator.config import Settings
 from orchestrator.errors import (
@@ -22,6 +23,7 @@ from orchestrator.errors import (
     OutputError,
     RunFailedError,
     RunRecordError,
+    StageProcessError,
     UsageError,
 )
 from orchestrator.files import digest_bytes, printable, slug, write_atomic
@@ -47,6 +49,8 @@ class Options:
     seed        None leaves the profile's; 0 is a seed like any other
     until       last node to compute; from_node: first node to compute again
     device      "auto", "cpu" or "cuda:<index>"
+    target_vram  GiB of the card that a process may take; 0: what is free
+    host_ram     GiB of host memory for weights; 0: what is available
     """
 
     profile: str | None = None
@@ -56,6 +60,8 @@ class Options:
     until: str | None = None
     from_node: str | None = None
     device: str = "auto"
+    target_vram: float = 0.0
+    host_ram: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,7 @@ class Prepared:
     cards: tuple[Card, ...]
     monitor: GpuMonitor
     workplace: Workplace | None = None
+    budget: Budget = NO_LIMIT
 
     @property
     def seed(self) -> int:
@@ -91,7 +98,8 @@ def prepare(options: Options, workplace: Workplace | None = None) -> Prepared:
         sets.append(f"seed={options.seed}")
     settings = config.load(name, options.config_file, sets)
     cards = choose_cards(options.device, monitor)
-    whole = _graph_of(settings, options.device)
+    budget = vram.budget_for(options.target_vram, options.host_ram, cards, monitor)
+    whole = _graph_of(settings, options.device, cards, budget)
     graph = whole.until(options.until) if options.until else whole
     if options.from_node:
         whole.require(options.from_node)
@@ -100,12 +108,25 @@ def prepare(options: Options, workplace: Workplace | None = None) -> Prepared:
                 f"--from {options.from_node} lies behind --until {options.until}",
                 "nothing would be computed",
             )
-    return Prepared(options, settings, reason, graph, whole, cards, monitor, workplace)
+    _warm_up(graph, workplace)
+    return Prepared(options, settings, reason, graph, whole, cards, monitor, workplace, budget)
 
 
-def _graph_of(settings: Settings, device: str) -> Graph:
+def _warm_up(graph: Graph, workplace: Workplace | None) -> None:
+    """The template imports for the first nodes while the run directory is being made."""
+    if workplace is None or workplace.template is None:
+        return
+    for node in itertools.islice(graph.nodes.values(), 2):
+        with contextlib.suppress(StageProcessError):  # the hub will meet it too, and start cold
+            workplace.template.preload(node.preload)
+
+
+def _graph_of(settings: Settings, device: str, cards: Sequence[Card], budget: Budget) -> Graph:
+    """The profile's graph with the rungs that this machine can try. Raises `UsageError`."""
     graph = Graph.from_profile(settings.profile)
-    return graph.on_device("cpu") if device == "cpu" else graph
+    if device == "cpu":
+        return graph.on_device("cpu")
+    return vram.fit(graph, budget, vram.table()) if cards else graph
 
 
 def choose_profile(monitor: GpuMonitor) -> tuple[str, str]:
@@ -225,6 +246,8 @@ def _describe(prepared: Prepared, record: InputRecord, old: Manifest | None) -> 
         sources=dict(prepared.settings.sources),
         until=prepared.options.until or "",
         device=prepared.options.device,
+        target_vram=prepared.options.target_vram,
+        host_ram=prepared.options.host_ram,
         machine=machine.describe(prepared.monitor),
         nodes=old.nodes if old else {},
     )
@@ -259,6 +282,7 @@ def execute(
         prepared.workplace,
         fail_fast,
         _close_books,
+        prepared.budget,
     )
     for job in jobs:
         demote_stale(job.whole, job.run)
@@ -362,7 +386,7 @@ def plan(prepared: Prepared, source: Path, output: Path | None) -> list[PlanRow]
     run = RunDirectory(output or Path(OUTPUTS), _describe(prepared, record, known))
     cache = None if output else CacheIndex(Path(OUTPUTS))
     force = frozenset(_forced(prepared))
-    return list(predict(prepared.graph, run, prepared.seed, cache, force))
+    return list(predict(prepared.graph, run, prepared.seed, cache, force, prepared.budget))
 
 
 def finish_one(
@@ -417,12 +441,19 @@ def prepared_for(
         raise RunRecordError(f"{run.path}: {error.message}", error.hint) from error
     monitor = GpuMonitor()
     device = manifest.device if options.device == "auto" else options.device
-    whole = _graph_of(settings, device)
-    graph = whole.until(manifest.until) if manifest.until else whole
-    options = replace(options, device=device, until=manifest.until or None)
+    options = replace(
+        options,
+        device=device,
+        until=manifest.until or None,
+        target_vram=options.target_vram or manifest.target_vram,
+        host_ram=options.host_ram or manifest.host_ram,
+    )
     cards = choose_cards(device, monitor)
+    budget = vram.budget_for(options.target_vram, options.host_ram, cards, monitor)
+    whole = _graph_of(settings, device, cards, budget)
+    graph = whole.until(manifest.until) if manifest.until else whole
     reason = manifest.profile_reason
-    return Prepared(options, settings, reason, graph, whole, cards, monitor, workplace)
+    return Prepared(options, settings, reason, graph, whole, cards, monitor, workplace, budget)
 
 
 def find_runs(root: Path) -> Iterator[RunDirectory]:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 @common.settings_options
 @click.option("--until", metavar="NODE", help="Stop after this node.")
 @common.device_options
+@common.budget_options
 @common.view_options
 def batch(
     folder: Path,
@@ -89,7 +90,13 @@ def finish_batch(
 
     known = batches.load(path)
     device = known.options.device if options.device == "auto" else options.device
-    merged = replace(known.options, device=device, sets=(*known.options.sets, *options.sets))
+    merged = replace(
+        known.options,
+        device=device,
+        sets=(*known.options.sets, *options.sets),
+        target_vram=options.target_vram or known.options.target_vram,
+        host_ram=options.host_ram or known.options.host_ram,
+    )
     made = batches.Batch(path, known.pictures, merged)
     _run(made, runs.prepare(merged, workplace), told, as_json, verbose, fail_fast=False)
 

@@ -69,6 +69,28 @@ def device_options(function: _F) -> _F:
     return cold(device_option(function))
 
 
+def budget_options(function: _F) -> _F:
+    """--target-vram and --host-ram."""
+    for option in (
+        click.option(
+            "--host-ram",
+            type=click.FloatRange(min=0, min_open=True),
+            default=None,
+            metavar="GB",
+            help="Host memory that weights may fill. Default: what is available, less 4.",
+        ),
+        click.option(
+            "--target-vram",
+            type=click.FloatRange(min=0, min_open=True),
+            default=None,
+            metavar="GB",
+            help="What a process may take of the card. Default: what is free, less 0.5.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
 def range_options(function: _F) -> _F:
     """--until and --from."""
     for option in (
@@ -102,10 +124,22 @@ def options_from(
     until: str | None = None,
     from_node: str | None = None,
     device: str = "auto",
+    target_vram: float | None = None,
+    host_ram: float | None = None,
 ) -> Options:
     from orchestrator.runs import Options
 
-    return Options(profile, config_file, tuple(sets), seed, until, from_node, device)
+    return Options(
+        profile,
+        config_file,
+        tuple(sets),
+        seed,
+        until,
+        from_node,
+        device,
+        target_vram or 0.0,
+        host_ram or 0.0,
+    )
 
 
 def print_json(value: Any) -> None:

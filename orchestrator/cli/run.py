@@ -12,6 +12,7 @@ from orchestrator.cli import common
 if TYPE_CHECKING:
     from orchestrator.artifacts import RunDirectory
     from orchestrator.cache import CacheIndex
+    from orchestrator.plan import PlanRow
     from orchestrator.runs import Prepared
 
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 @common.settings_options
 @common.range_options
 @common.device_options
+@common.budget_options
 @common.view_options
 def run(
     image: Path, output: Path | None, no_warm: bool, as_json: bool, verbose: bool, **request: Any
@@ -55,6 +57,7 @@ def run(
 @common.settings_options
 @common.range_options
 @common.device_option
+@common.budget_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def plan(image: Path, output: Path | None, as_json: bool, **request: Any) -> None:
     """Show what `run IMAGE` would do, without starting anything."""
@@ -71,6 +74,7 @@ def plan(image: Path, output: Path | None, as_json: bool, **request: Any) -> Non
                 "profile": prepared.settings.name,
                 "profile_reason": prepared.reason,
                 "seed": prepared.seed,
+                "budget": asdict(prepared.budget),
                 "nodes": [asdict(row) for row in rows],
             }
         )
@@ -90,6 +94,7 @@ def plan(image: Path, output: Path | None, as_json: bool, **request: Any) -> Non
     help="Change one value before going on.",
 )
 @common.device_options
+@common.budget_options
 @common.view_options
 def resume(run_dir: Path, no_warm: bool, as_json: bool, verbose: bool, **request: Any) -> None:
     """Go on with an interrupted or failed run.
@@ -138,14 +143,35 @@ def _announce(prepared: Prepared, as_json: bool) -> None:
 def _print_plan(prepared: Prepared, image: Path, output: Path | None, err: bool = True) -> None:
     from orchestrator import runs
 
-    rows = [
-        (
-            row.node,
-            row.stage,
-            " -> ".join(row.ladder),
-            "cached" if row.cached else "run",
-            row.reason,
+    plan = runs.plan(prepared, image, output)
+    common.print_table(PLAN_HEADER, [_plan_cells(row) for row in plan], err=err)
+    for row in plan:
+        for why in row.skipped:
+            click.echo(f"{row.node}: not tried: {why}", err=err)
+    if any(row.expected for row in plan):
+        seconds = sum(row.expected.seconds for row in plan if row.expected and not row.cached)
+        click.echo(
+            f"GPU nodes: about {seconds:.0f} s on the card of the measurements; budget: "
+            f"{prepared.budget.why}",
+            err=err,
         )
-        for row in runs.plan(prepared, image, output)
-    ]
-    common.print_table(("node", "stage", "ladder", "plan", "why"), rows, err=err)
+
+
+PLAN_HEADER = ("node", "stage", "ladder", "plan", "VRAM", "margin", "host RAM", "seconds", "why")
+
+
+def _plan_cells(row: PlanRow) -> tuple[str, ...]:
+    from orchestrator.report import format_size
+
+    expected = row.expected
+    return (
+        row.node,
+        row.stage,
+        " -> ".join(row.ladder),
+        "cached" if row.cached else "run",
+        format_size(expected.vram) if expected else "-",
+        format_size(row.margin) if row.margin >= 0 else "-",
+        format_size(expected.host) if expected else "-",
+        f"{expected.seconds:.0f}" if expected else "-",
+        row.reason,
+    )
