@@ -24,6 +24,8 @@ BUILT_IN = {
     "caption": "stages.caption.stage:Caption",
     "prompt": "stages.prompt.stage:Prompt",
     "encode": "stages.encode.stage:Encode",
+    "prm.reference": "stages.lrm.prm.stage:PrmReference",
+    "prm.reconstruct": "stages.lrm.prm.stage:PrmReconstruct",
     "isomer": "stages.isomer.stage:Isomer",
 }
 
