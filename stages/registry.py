@@ -18,6 +18,7 @@ GROUP = "kiss3d.stages"
 BUILT_IN = {
     "preprocess": "stages.preprocess.stage:Preprocess",
     "inflate": "stages.multiview.inflate.stage:Inflate",
+    "flux": "stages.flux.stage:Flux",
     "hull.reference": "stages.lrm.hull.stage:HullReference",
     "hull.reconstruct": "stages.lrm.hull.stage:HullReconstruct",
     "isomer": "stages.isomer.stage:Isomer",
