@@ -48,7 +48,7 @@ def build(
     model = empty(model_class, checkpoint)
     linear = storage.linear_layers(model)
     if lora is not None:
-        lora.check({name: (l.out_features, l.in_features) for name, l in linear.items()})
+        lora.check({name: tuple(layer.weight.shape) for name, layer in linear.items()})
     deltas = lora.layers if lora is not None and merge_lora else {}
     small = storage.stored_small(linear, form.storage, checkpoint.in_float8)
     if checkpoint.is_gguf:
@@ -56,7 +56,7 @@ def build(
             raise StageError(
                 "bad_input",
                 f"the GGUF weights {checkpoint.name} can be neither merged with a LoRA nor packed",
-                "set lora_merge to false and storage to full",
+                "set lora_merge to false, and storage to full or fp8 (of the ControlNet)",
             )
         storage.gguf_layers(model, checkpoint.tensors, form.dtype)
         small = frozenset()

@@ -47,7 +47,7 @@ def is_gguf(tensor: torch.Tensor) -> bool:
 
 def shape_of(tensor: torch.Tensor) -> tuple[int, ...]:
     """Sizes of the numbers; a GGUF tensor's own shape is that of its bytes."""
-    return tuple(tensor.quant_shape if is_gguf(tensor) else tensor.shape)
+    return tuple(getattr(tensor, "quant_shape", tensor.shape))
 
 
 def open_transformer(name: str) -> Checkpoint:
@@ -95,7 +95,9 @@ def transformer_config(tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
         "attention_head_dim": head,
         "num_attention_heads": width // head,
         "joint_attention_dim": shape_of(tensors["context_embedder.weight"])[1],
-        "pooled_projection_dim": shape_of(tensors["time_text_embed.text_embedder.linear_1.weight"])[1],
+        "pooled_projection_dim": shape_of(tensors["time_text_embed.text_embedder.linear_1.weight"])[
+            1
+        ],
         "guidance_embeds": "time_text_embed.guidance_embedder.linear_1.weight" in tensors,
         "axes_dims_rope": (head // 8, 7 * head // 16, 7 * head // 16),
     }

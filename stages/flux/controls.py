@@ -1,4 +1,7 @@
-"""The pictures that ControlNet-Union is given, one recipe a mode (reference/pipeline.md 6.4, 6.5)."""
+"""The pictures that ControlNet-Union is given, one recipe a mode.
+
+After reference/pipeline.md 6.4 and 6.5.
+"""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from stages.contract import StageError
 from stages.flux.schedule import TRAIN_STEPS, Schedule, integrate
 
 Residuals = tuple[list[torch.Tensor] | None, list[torch.Tensor] | None]
-"""What is added to the double and to the single blocks; None where a ControlNet has none of them."""
+"""What is added to the double and the single blocks; None where a ControlNet has none of a kind."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Denoiser:
 
     @torch.no_grad()
     def run(
-        self, state: torch.Tensor, schedule: Schedule, on_step: Callable[[int], None]
+        self, start: torch.Tensor, schedule: Schedule, on_step: Callable[[int], None]
     ) -> torch.Tensor:
         """Noisy tokens (1, L, 64) float32 at the schedule's start -> clean ones.
 
@@ -78,13 +78,13 @@ class Denoiser:
         on_step(k) is called after each of the schedule's steps. Raises StageError (internal) as
         soon as a step gives NaN or infinity.
         """
-        total = schedule.evaluations
+        state, total = start, schedule.evaluations
 
         def velocity(state: torch.Tensor, sigma: float, evaluation: int) -> torch.Tensor:
             acting = [control for control in self.controls if control.acts(evaluation, total)]
             return self._velocity(state, sigma, acting)
 
-        for evaluation, state in enumerate(integrate(velocity, state, schedule)):
+        for evaluation, state in enumerate(integrate(velocity, start, schedule)):
             if evaluation % 2 == 1 or evaluation == total - 1:
                 step = evaluation // 2 + 1
                 if not bool(torch.isfinite(state).all()):

@@ -41,7 +41,7 @@ class Lora:
     layers: Mapping[str, LowRank]
     text_encoder_keys: int = 0
 
-    def check(self, linear: Mapping[str, tuple[int, int]]) -> None:
+    def check(self, linear: Mapping[str, tuple[int, ...]]) -> None:
         """Raise StageError (bad_input) unless each layer fits one of the net's.
 
         linear: (out, in) of the net's linear layers by name.
@@ -92,7 +92,7 @@ def merged(weight: torch.Tensor, layer: LowRank, device: torch.device) -> torch.
 
 def attach(transformer: Any, lora: Lora, device: torch.device, dtype: torch.dtype) -> None:
     """Put the LoRA beside the layers (peft) of a transformer that may still be without weights."""
-    state = {}
+    state: dict[str, torch.Tensor] = {}
     for name, layer in lora.layers.items():
         state |= {f"{name}.lora_A.weight": layer.down, f"{name}.lora_B.weight": layer.up}
     transformer.load_lora_adapter(state, prefix=None, adapter_name=_ADAPTER, low_cpu_mem_usage=True)

@@ -47,7 +47,9 @@ class FluxParams(contract.Params):
 
     width: int = Field(2048, ge=2 * PATCH, le=8192, description="pixels: twice the height")
     height: int = Field(1024, ge=PATCH, le=4096, description="pixels: a multiple of 16")
-    steps: int = Field(20, ge=1, le=200, description="Heun steps at strength 1; two evaluations each")
+    steps: int = Field(
+        20, ge=1, le=200, description="Heun steps at strength 1; two evaluations each"
+    )
     guidance_scale: float = Field(3.5, ge=0, le=30, description="guidance that FLUX.1-dev embeds")
     strength: float = Field(
         0.95,
@@ -86,15 +88,15 @@ class FluxParams(contract.Params):
         description="flux1-dev-transformer, -fp8, -gguf-q8, -gguf-q4, or a path of one's own",
     )
     vae: str = Field("flux1-dev-vae", description="weights of the autoencoder")
-    controlnet_weights: str = Field("flux1-controlnet-union", description="weights of the ControlNet")
+    controlnet_weights: str = Field(
+        "flux1-controlnet-union", description="weights of the ControlNet"
+    )
     lora: str = Field("kiss3dgen-lora", description="weights of the LoRA; empty: none")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.width != 2 * self.height:
-            raise ValueError(
-                f"a bundle is twice as wide as high, not {self.width} x {self.height}"
-            )
+            raise ValueError(f"a bundle is twice as wide as high, not {self.width} x {self.height}")
         if self.height % PATCH:
             raise ValueError(f"height has to be a multiple of {PATCH}, not {self.height}")
         if self.storage == "nf4" and self.placement != "resident":

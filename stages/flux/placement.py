@@ -11,8 +11,7 @@ and `with placement.nets()`. Another way to stream is another class with these t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, Literal, Protocol
 
 import torch
@@ -94,8 +93,6 @@ class ByModel:
 
     @contextmanager
     def nets(self) -> Iterator[None]:
-        from contextlib import ExitStack
-
         with ExitStack() as stack:
             for net in self._nets:
                 stack.enter_context(net.on_device())

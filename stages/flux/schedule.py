@@ -37,7 +37,7 @@ class Schedule:
     @classmethod
     def heun(cls, steps: int, strength: float) -> Schedule:
         """`steps` Heun steps, of which the last `strength` share is taken."""
-        smallest = float(_shifted(np.float64(1.0 / TRAIN_STEPS)))
+        smallest = float(_shifted(np.array(1.0 / TRAIN_STEPS)))
         levels = _shifted(np.linspace(1.0, smallest, steps))
         first = int(max(steps - min(steps * strength, steps), 0))
         return cls((*levels.tolist(), 0.0), first)
@@ -67,7 +67,9 @@ def noisy_start(latents: torch.Tensor, noise: torch.Tensor, sigma: float) -> tor
     return sigma * noise + (1.0 - sigma) * latents
 
 
-def integrate(velocity: Velocity, state: torch.Tensor, schedule: Schedule) -> Iterator[torch.Tensor]:
+def integrate(
+    velocity: Velocity, state: torch.Tensor, schedule: Schedule
+) -> Iterator[torch.Tensor]:
     """Follow the ODE; yields the state after each evaluation.
 
     Every other state is Heun's result for a step, those between are its Euler predictions.

@@ -98,7 +98,7 @@ class Flux(Stage):
     def _control_image(
         self, control: ControlParams, reference: np.ndarray | None, inputs: Mapping[str, Any]
     ) -> np.ndarray:
-        """(H, W, 3) uint8 at the params' size. Raises `BadInput` if what it is made of is missing."""
+        """(H, W, 3) uint8 at the params' size. Raises `BadInput` if its source is missing."""
         from stages.flux.controls import control_image, resize_bundle
 
         if control.mode in GIVEN:

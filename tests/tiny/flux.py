@@ -60,7 +60,7 @@ def build_flux_vae(folder: Path) -> AutoencoderKL:
         use_post_quant_conv=False,
     ).eval()
     with torch.no_grad():  # a random decoder's pictures are almost grey
-        model.decoder.conv_out.weight.mul_(8.0)
+        model.decoder.conv_out.weight.mul_(2.0)
     model.save_pretrained(folder / "flux1-dev-vae" / "vae")
     scheduler = folder / "flux1-dev-vae" / "scheduler"
     scheduler.mkdir(parents=True, exist_ok=True)
