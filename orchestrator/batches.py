@@ -149,6 +149,7 @@ def save(batch: Batch) -> None:
                 "target_vram": options.target_vram,
                 "host_ram": options.host_ram,
                 "caption": options.caption,
+                "fast": options.fast,
             },
         },
     )
@@ -171,6 +172,7 @@ def load(path: Path) -> Batch:
             float(kept.get("target_vram", 0.0)),
             float(kept.get("host_ram", 0.0)),
             kept.get("caption"),
+            bool(kept.get("fast", False)),
         )
         pictures = {str(name): Path(picture) for name, picture in data["pictures"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -109,17 +109,18 @@ class Graph:
         return Graph(node for node in self.nodes.values() if node.name in wanted)
 
     def on_device(self, device: str) -> Graph:
-        """Keep the rungs that a machine can try: `device` is "cpu" (no GPU may be used) or "cuda".
+        """Keep the rungs that may be tried: with "cpu" those of the CPU, else those that are meant
+        to be fallen to.
 
         A node whose ladder has only GPU rungs keeps it, and fails there with a clear error.
         """
-        if device != "cpu":
-            return self
         return Graph(
-            replace(node, config=node.config.model_copy(update={"attempts": cpu or list(rungs)}))
+            replace(node, config=node.config.model_copy(update={"attempts": kept or list(rungs)}))
             for node in self.nodes.values()
             for rungs in [node.config.attempts]
-            for cpu in [[rung for rung in rungs if rung.device == "cpu"]]
+            for kept in [
+                [r for r in rungs if (r.device == "cpu" if device == "cpu" else r.fallback)]
+            ]
         )
 
 

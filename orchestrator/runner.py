@@ -226,7 +226,9 @@ class Runner:
         if self._leases.cards:
             return
         why = self._monitor.why_not or "no GPU may be used (--device)"
-        failure = StageFailure("gpu_unavailable", why, "run `kiss3d-orchestrate doctor`")
+        failure = StageFailure(
+            "gpu_unavailable", why, "`kiss3d-orchestrate doctor` checks; --device cpu uses the CPU"
+        )
         for node in self._graph.nodes.values():
             for rung in range(len(node.config.attempts)):
                 if on_gpu(node, rung):

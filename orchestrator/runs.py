@@ -12,6 +12,7 @@ from pathlib import Path
 
 from orchestrator import __version__, config, machine, models, report, vram
 from orchestrator.artifacts import LOCK, MANIFEST, RunDirectory, as_output_error, run_lock
+from orchestrator.auto import choose_profile
 from orchestrator.budget import NO_LIMIT, Budget
 from orchestrator.cache import CacheIndex, demote_stale
 from orchestrator.config import Settings
@@ -52,6 +53,7 @@ class Options:
     target_vram  GiB of the card that a process may take; 0: what is free
     host_ram     GiB of host memory for weights; 0: what is available
     caption     the user's own, for the profile's caption stage
+    fast        the profile's faster settings
     """
 
     profile: str | None = None
@@ -64,6 +66,7 @@ class Options:
     target_vram: float = 0.0
     host_ram: float = 0.0
     caption: str | None = None
+    fast: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,10 +101,10 @@ def prepare(options: Options, workplace: Workplace | None = None) -> Prepared:
     sets = list(options.sets)
     if options.seed is not None:
         sets.append(f"seed={options.seed}")
-    settings = config.load(name, options.config_file, sets)
+    settings = config.load(name, options.config_file, sets, options.fast)
     if options.caption is not None:
         sets += config.sets_for_caption(settings.profile, options.caption)
-        settings = config.load(name, options.config_file, sets)
+        settings = config.load(name, options.config_file, sets, options.fast)
     cards = choose_cards(options.device, monitor)
     budget = vram.budget_for(options.target_vram, options.host_ram, cards, monitor)
     whole = _graph_of(settings, options.device, cards, budget)
@@ -128,17 +131,10 @@ def _warm_up(graph: Graph, workplace: Workplace | None) -> None:
 
 def _graph_of(settings: Settings, device: str, cards: Sequence[Card], budget: Budget) -> Graph:
     """The profile's graph with the rungs that this machine can try. Raises `UsageError`."""
-    graph = Graph.from_profile(settings.profile)
+    graph = Graph.from_profile(settings.profile).on_device(device)
     if device == "cpu":
-        return graph.on_device("cpu")
+        return graph
     return vram.fit(graph, budget, vram.table()) if cards else graph
-
-
-def choose_profile(monitor: GpuMonitor) -> tuple[str, str]:
-    """The best shipped profile that this machine can run, and why it is that one."""
-    gpus = monitor.gpus()
-    seen = ", ".join(f"{g.name} {g.total / 2**30:.0f} GiB" for g in gpus) or "no GPU"
-    return "sketch", f"auto: {seen}; sketch is the only shipped profile that needs no weights"
 
 
 def choose_cards(device: str, monitor: GpuMonitor) -> tuple[Card, ...]:

@@ -27,7 +27,7 @@ def output_option(metavar: str, text: str) -> Callable[[_F], _F]:
 
 
 def settings_options(function: _F) -> _F:
-    """--profile, --config, --seed, --caption and --set."""
+    """--profile, --fast, --config, --seed, --caption and --set."""
     for option in (
         click.option(
             "--set",
@@ -49,6 +49,7 @@ def settings_options(function: _F) -> _F:
             metavar="FILE",
             help="YAML file on top of the profile.",
         ),
+        click.option("--fast", is_flag=True, help="The profile's faster settings."),
         click.option(
             "--profile", metavar="NAME", help="Default: auto (by hardware and weights present)."
         ),
@@ -132,6 +133,7 @@ def options_from(
     target_vram: float | None = None,
     host_ram: float | None = None,
     caption: str | None = None,
+    fast: bool = False,
 ) -> Options:
     from orchestrator.runs import Options
 
@@ -146,6 +148,7 @@ def options_from(
         target_vram or 0.0,
         host_ram or 0.0,
         caption,
+        fast,
     )
 
 
