@@ -6,8 +6,6 @@ from typing import Literal
 
 from torch import Tensor
 
-EmptyShape = Literal["error", "repair", "reference"]
-
 
 def has_surface(sdf: Tensor, resolution: int) -> bool:
     """Whether the inner vertices of a grid, ((R + 1)^3,), have values of both signs."""
