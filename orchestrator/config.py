@@ -149,6 +149,24 @@ def load(profile: str, user_file: Path | None = None, sets: Sequence[str] = ()) 
     return Settings(_validate(merged), profile, sources)
 
 
+def sets_for_caption(profile: Profile, caption: str) -> list[str]:
+    """`--caption TEXT` as the `--set`s of the nodes that run the stage "caption".
+
+    Raises `ConfigError` for an empty text, or without such a node.
+    """
+    text = " ".join(caption.split())
+    nodes = [n for n, node in profile.nodes.items() if node.enabled and node.stage == "caption"]
+    if not text:
+        raise ConfigError("--caption is empty", "leave it out, or describe the picture")
+    if not nodes:
+        raise ConfigError(
+            "--caption: this profile describes no picture in words",
+            'choose a profile with a node of the stage "caption" (--profile), or leave it out',
+        )
+    # A JSON string is a YAML one, as long as its letters stay letters.
+    return [f"{name}.text={json.dumps(text, ensure_ascii=False)}" for name in nodes]
+
+
 def from_record(
     name: str, data: Mapping[str, Any], sources: Mapping[str, str], sets: Sequence[str] = ()
 ) -> Settings:

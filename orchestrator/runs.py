@@ -6,11 +6,11 @@ import contextlib
 import itertools
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from orchestrator import __version__, config, machine, report, vram
+from orchestrator import __version__, config, machine, models, report, vram
 from orchestrator.artifacts import LOCK, MANIFEST, RunDirectory, as_output_error, run_lock
 from orchestrator.budget import NO_LIMIT, Budget
 from orchestrator.cache import CacheIndex, demote_stale
@@ -51,6 +51,7 @@ class Options:
     device      "auto", "cpu" or "cuda:<index>"
     target_vram  GiB of the card that a process may take; 0: what is free
     host_ram     GiB of host memory for weights; 0: what is available
+    caption     the user's own, for the profile's caption stage
     """
 
     profile: str | None = None
@@ -62,6 +63,7 @@ class Options:
     device: str = "auto"
     target_vram: float = 0.0
     host_ram: float = 0.0
+    caption: str | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,9 @@ def prepare(options: Options, workplace: Workplace | None = None) -> Prepared:
     if options.seed is not None:
         sets.append(f"seed={options.seed}")
     settings = config.load(name, options.config_file, sets)
+    if options.caption is not None:
+        sets += config.sets_for_caption(settings.profile, options.caption)
+        settings = config.load(name, options.config_file, sets)
     cards = choose_cards(options.device, monitor)
     budget = vram.budget_for(options.target_vram, options.host_ram, cards, monitor)
     whole = _graph_of(settings, options.device, cards, budget)
@@ -320,6 +325,24 @@ def require_upstream(prepared: Prepared, run: RunDirectory, cache: CacheIndex | 
         )
 
 
+def require_weights(prepared: Prepared, run: RunDirectory, cache: CacheIndex | None) -> None:
+    """Nodes that will run need weights that are here: said before any stage starts.
+
+    Raises `MissingWeightsError`.
+    """
+
+    def will_run() -> set[str]:
+        rows = predict(prepared.graph, run, prepared.seed, cache, frozenset(_forced(prepared)))
+        return to_run(rows)
+
+    models.require(prepared.graph, bool(prepared.cards), will_run)
+
+
+def to_run(rows: Iterable[PlanRow]) -> set[str]:
+    """Names of the nodes that a plan does not take from the cache."""
+    return {row.node for row in rows if not row.cached}
+
+
 def _close_books(job: Job) -> None:
     """Bring the manifest to its final state, assemble result/, save."""
     manifest = job.run.manifest
@@ -365,6 +388,7 @@ def run_one(
             cache = None if output else CacheIndex(root)
             if prepared.options.from_node:
                 require_upstream(prepared, run, cache)
+            require_weights(prepared, run, cache)
         except UsageError:
             if not known:
                 shutil.rmtree(path, ignore_errors=True)
@@ -376,6 +400,13 @@ def run_one(
 
 def plan(prepared: Prepared, source: Path, output: Path | None) -> list[PlanRow]:
     """What `run_one` would do with this picture, without writing anything."""
+    return predict_picture(prepared, source, output, None if output else CacheIndex(Path(OUTPUTS)))
+
+
+def predict_picture(
+    prepared: Prepared, source: Path, output: Path | None, cache: CacheIndex | None
+) -> list[PlanRow]:
+    """The plan for one picture, whose run directory (None: a new one) need not exist."""
     picture = read_picture(source, prepared.settings.profile.runtime.max_input_mib)
     record = InputRecord(
         source=str(source), file="input.img", size=len(picture), digest=digest_bytes(picture)
@@ -384,7 +415,6 @@ def plan(prepared: Prepared, source: Path, output: Path | None) -> list[PlanRow]
     if output is not None and (output / MANIFEST).is_file():
         known = RunDirectory.open(output).manifest
     run = RunDirectory(output or Path(OUTPUTS), _describe(prepared, record, known))
-    cache = None if output else CacheIndex(Path(OUTPUTS))
     force = frozenset(_forced(prepared))
     return list(predict(prepared.graph, run, prepared.seed, cache, force, prepared.budget))
 

@@ -27,7 +27,7 @@ def output_option(metavar: str, text: str) -> Callable[[_F], _F]:
 
 
 def settings_options(function: _F) -> _F:
-    """--profile, --config, --seed and --set."""
+    """--profile, --config, --seed, --caption and --set."""
     for option in (
         click.option(
             "--set",
@@ -35,6 +35,11 @@ def settings_options(function: _F) -> _F:
             multiple=True,
             metavar="NODE.PARAM=VALUE",
             help="Change one value; may be given several times.",
+        ),
+        click.option(
+            "--caption",
+            metavar="TEXT",
+            help="What the picture shows, in your words; no caption model is needed then.",
         ),
         click.option("--seed", type=click.IntRange(0), help="Default: the profile's (42)."),
         click.option(
@@ -126,6 +131,7 @@ def options_from(
     device: str = "auto",
     target_vram: float | None = None,
     host_ram: float | None = None,
+    caption: str | None = None,
 ) -> Options:
     from orchestrator.runs import Options
 
@@ -139,6 +145,7 @@ def options_from(
         device,
         target_vram or 0.0,
         host_ram or 0.0,
+        caption,
     )
 
 
@@ -162,6 +169,7 @@ def errors_as_json(as_json: bool, told: Sequence[object] = ()) -> Iterator[None]
                     "error": error.message,
                     "hint": error.hint,
                     "exit_code": error.exit_code,
+                    **error.facts(),
                 }
             )
         raise

@@ -24,6 +24,7 @@ def show(
     config_file: Path | None,
     sets: tuple[str, ...],
     seed: int | None,
+    caption: str | None,
     as_json: bool,
     everything: bool,
 ) -> None:
@@ -31,7 +32,7 @@ def show(
     from orchestrator.config import DEFAULT
     from orchestrator.runs import Options, prepare
 
-    prepared = prepare(Options(profile, config_file, tuple(sets), seed))
+    prepared = prepare(Options(profile, config_file, tuple(sets), seed, caption=caption))
     rows = [row for row in prepared.settings.rows() if everything or row[2] != DEFAULT]
     if as_json:
         common.print_json(

@@ -41,7 +41,7 @@ def run(
         prepared = runs.prepare(common.options_from(**request), workplace)
         _announce(prepared, as_json)
         if verbose and not as_json:
-            _print_plan(prepared, image, output)
+            _print_plan(prepared, runs.plan(prepared, image, output))
         view = open_view(prepared.graph.nodes, 1, as_json, verbose)
         try:
             with view:
@@ -60,28 +60,37 @@ def run(
 @common.budget_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def plan(image: Path, output: Path | None, as_json: bool, **request: Any) -> None:
-    """Show what `run IMAGE` would do, without starting anything."""
+    """Show what `run IMAGE` would do, without starting anything.
+
+    Exit code 2: weights are missing that it would need.
+    """
     from dataclasses import asdict
 
-    from orchestrator import runs
+    from orchestrator import models, runs
 
-    if as_json:
-        with common.errors_as_json(as_json):
-            prepared = runs.prepare(common.options_from(**request))
-            rows = runs.plan(prepared, image, output)
-        common.print_json(
-            {
-                "profile": prepared.settings.name,
-                "profile_reason": prepared.reason,
-                "seed": prepared.seed,
-                "budget": asdict(prepared.budget),
-                "nodes": [asdict(row) for row in rows],
-            }
-        )
-        return
-    prepared = runs.prepare(common.options_from(**request))
-    _announce(prepared, as_json)
-    _print_plan(prepared, image, output, err=False)
+    told: list[object] = []
+    with common.errors_as_json(as_json, told):
+        prepared = runs.prepare(common.options_from(**request))
+        rows = runs.plan(prepared, image, output)
+        graph, gpu = prepared.graph, bool(prepared.cards)
+        shortage = models.shortage(graph, gpu, lambda: runs.to_run(rows))
+        if as_json:
+            common.print_json(
+                {
+                    "profile": prepared.settings.name,
+                    "profile_reason": prepared.reason,
+                    "seed": prepared.seed,
+                    "budget": asdict(prepared.budget),
+                    "nodes": [asdict(row) for row in rows],
+                    "missing_weights": shortage.missing if shortage else [],
+                }
+            )
+            told.append(rows)
+        else:
+            _announce(prepared, as_json)
+            _print_plan(prepared, rows, err=False)
+        if shortage:
+            raise shortage
 
 
 @click.command()
@@ -117,12 +126,14 @@ def resume(run_dir: Path, no_warm: bool, as_json: bool, verbose: bool, **request
             return
         run_directory = RunDirectory.open(run_dir)
         prepared = runs.prepared_for(run_directory, options, workplace)
+        cache = _cache_beside(run_dir)
+        runs.require_weights(prepared, run_directory, cache)
         view = open_view(prepared.graph.nodes, 1, as_json, verbose)
         with run_directory.locked():
             opened.append(run_directory)
             try:
                 with view:
-                    runs.finish_one(prepared, run_directory, view, _cache_beside(run_dir))
+                    runs.finish_one(prepared, run_directory, view, cache)
             finally:
                 common.print_run(run_directory, as_json)
 
@@ -140,10 +151,7 @@ def _announce(prepared: Prepared, as_json: bool) -> None:
         click.echo(f"profile {prepared.settings.name} ({prepared.reason})", err=True)
 
 
-def _print_plan(prepared: Prepared, image: Path, output: Path | None, err: bool = True) -> None:
-    from orchestrator import runs
-
-    plan = runs.plan(prepared, image, output)
+def _print_plan(prepared: Prepared, plan: list[PlanRow], err: bool = True) -> None:
     common.print_table(PLAN_HEADER, [_plan_cells(row) for row in plan], err=err)
     for row in plan:
         for why in row.skipped:
