@@ -16,10 +16,9 @@ def has_surface(sdf: Tensor, resolution: int) -> bool:
 def repaired(sdf: Tensor, resolution: int, mode: Literal["repair", "reference"]) -> Tensor:
     """A copy of an all-outside or all-inside field, ((R + 1)^3,), that has a surface.
 
-    The centre vertex (the reference's: one past the middle) and the outermost two layers get new
-    values. "repair" makes the centre inside and the border outside. "reference" reproduces trap T14
+    The centre vertex and the outermost two layers get new values. "repair" makes the centre inside and the border outside. "reference" reproduces trap T14
     (reference/pipeline.md): its values suit fields that are positive inside, so the mesh is inside
-    out, or hollow.
+    out, or hollow; its centre is one vertex past the middle.
     """
     values = _cube(sdf.clone(), resolution)
     if mode == "repair":
@@ -27,7 +26,7 @@ def repaired(sdf: Tensor, resolution: int, mode: Literal["repair", "reference"])
         center, border = -size, size
     else:
         center, border = 1.0 - float(sdf.min()), -1.0 - float(sdf.max())
-    middle = resolution // 2 + 1
+    middle = resolution // 2 + (1 if mode == "reference" else 0)
     # A new value of 0 counts as none.
     if border:
         for layers in (slice(0, 2), slice(-2, None)):
