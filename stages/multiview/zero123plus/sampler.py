@@ -75,6 +75,6 @@ def require_finite(values: torch.Tensor, when: str, dtype: torch.dtype) -> None:
         advice = (
             "numbers overflowed: give this node's attempt dtype bfloat16, or float32"
             if dtype == torch.float16
-            else "the weights are likely damaged: get them again with `kiss3d-orchestrate models`"
+            else "the weights may be damaged: get them again (`kiss3d-orchestrate models pull`)"
         )
         raise StageError("internal", f"Zero123++ got NaN or infinity {when} ({name})", advice)

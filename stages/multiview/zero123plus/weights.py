@@ -133,6 +133,6 @@ def _require_fit(
 
 def _remedy(path: Path) -> str:
     return (
-        "it is incomplete or of another model: delete it and get it again with "
-        f"`kiss3d-orchestrate models pull` ({path.name})"
+        f"it is incomplete or of another model: delete {path} and get it again "
+        "(`kiss3d-orchestrate models pull`)"
     )
