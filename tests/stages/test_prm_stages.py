@@ -11,6 +11,7 @@ import pytest
 import solids
 import torch
 from solids import bundle_of
+from tiny.onnx_net import build_isnet
 from tiny.prm import build_prm
 
 from stages.common import codec
@@ -277,6 +278,33 @@ def test_a_matting_networks_mask_is_used_as_the_reference_uses_it() -> None:
     mask = silhouettes(golden["tiles"].transpose(0, 2, 3, 1), stand_in, 0.1)
     np.testing.assert_array_equal(np.stack(seen), golden["uint8_seen_by_rembg"])
     np.testing.assert_array_equal(mask, golden["get_background"][:, 0] > 0.5)
+
+
+@pytest.mark.parametrize("mask", ["u2net", "auto"])
+def test_the_network_is_used_where_it_is_asked_for_or_there(
+    bundle: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mask: str
+) -> None:
+    """The stand-in takes the darkest for the object, so it cuts off more than the background."""
+    build_prm(tmp_path)
+    build_isnet(tmp_path, 320, "u2net")
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    seen = Seen(monkeypatch)
+    job = Job("prm.reconstruct", tmp_path, {"resolution": R, "mask": mask})
+    job.run(BUNDLE, bundle)
+    assert "find the object (u2net)" in job.notes
+    shown = (seen.images < 1.0).any(axis=-1)
+    on_white = silhouettes(split(bundle)[1], None, 0.1)
+    assert 0.1 < shown.sum() / on_white.sum() < 0.9
+
+
+def test_without_the_network_auto_looks_for_white(
+    weights: Path, bundle: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FOLDER_VARIABLE, str(weights))
+    monkeypatch.setattr("stages.lrm.prm.stage.locate", lambda name: None)
+    job = Job("prm.reconstruct", tmp_path, {"resolution": R})
+    job.run(BUNDLE, bundle)
+    assert "find the object (on white)" in job.notes
 
 
 def test_a_bundle_without_an_object_is_refused(model: Prm) -> None:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
 import trimesh
+from analytic import Analytic, ball
 from solids import is_closed_solid
 from tiny.prm import BLOB_CENTER, BLOB_RADIUS, TINY, prm_tensors
 from torch import Tensor
 
 from stages.contract import Mesh, StageError
-from stages.lrm.flexicubes.grid import vertex_count, vertex_positions
+from stages.lrm.flexicubes.grid import vertex_count
 from stages.lrm.prm import field as field_module
 from stages.lrm.prm.cameras import t_to_w
 from stages.lrm.prm.empty import has_surface, repaired
-from stages.lrm.prm.field import GRID_SCALE, GridValues, TriplaneField
+from stages.lrm.prm.field import GRID_SCALE, TriplaneField
 from stages.lrm.prm.model import Prm
 from stages.lrm.prm.params import ModelParams
 from stages.lrm.prm.surface import mesh_of, read_views
@@ -37,28 +36,6 @@ def field_of(model: Prm, chunk_points: int, size: int = 512) -> TriplaneField:
     for k, tile in enumerate(tiles):
         tile[size // 4 : -size // 4, size // 3 : -size // 3] = (0.2 * k, 0.5, 0.9 - 0.2 * k)
     return read_views(model, tiles, chunk_points)
-
-
-class Analytic(TriplaneField):
-    """A field given as a function of points (N, 3) in frame T, without deformation."""
-
-    def __init__(self, sdf: Callable[[Tensor], Tensor]) -> None:
-        self._sdf = sdf
-
-    def grid_values(self, resolution: int, scale: float = GRID_SCALE) -> GridValues:
-        count = vertex_count(resolution)
-        points = vertex_positions(torch.arange(count), resolution, scale)
-        return GridValues(self._sdf(points), torch.zeros(count, 3))
-
-    def cube_weights(self, cubes: Tensor, resolution: int, scale: float = GRID_SCALE) -> Tensor:
-        return torch.zeros(len(cubes), 21)
-
-    def colors(self, points: Tensor) -> Tensor:
-        return (points + 1.0) / 2.0
-
-
-def ball(center: tuple[float, float, float], radius: float) -> Analytic:
-    return Analytic(lambda points: (points - torch.tensor(center)).norm(dim=1) - radius)
 
 
 def volume(mesh: Mesh) -> float:

@@ -6,8 +6,6 @@ from typing import Literal
 
 from torch import Tensor
 
-EmptyShape = Literal["error", "repair", "reference"]
-
 
 def has_surface(sdf: Tensor, resolution: int) -> bool:
     """Whether the inner vertices of a grid, ((R + 1)^3,), have values of both signs."""
@@ -18,10 +16,10 @@ def has_surface(sdf: Tensor, resolution: int) -> bool:
 def repaired(sdf: Tensor, resolution: int, mode: Literal["repair", "reference"]) -> Tensor:
     """A copy of an all-outside or all-inside field, ((R + 1)^3,), that has a surface.
 
-    The centre vertex (the reference's: one past the middle) and the outermost two layers get new
-    values. "repair" makes the centre inside and the border outside. "reference" reproduces trap T14
-    (reference/pipeline.md): its values suit fields that are positive inside, so the mesh is inside
-    out, or hollow.
+    The centre vertex and the outermost two layers get new values. "repair" makes the centre inside
+    and the border outside. "reference" reproduces trap T14 (reference/pipeline.md): its values suit
+    fields that are positive inside, so the mesh is inside out, or hollow; its centre is one vertex
+    past the middle.
     """
     values = _cube(sdf.clone(), resolution)
     if mode == "repair":
@@ -29,7 +27,7 @@ def repaired(sdf: Tensor, resolution: int, mode: Literal["repair", "reference"])
         center, border = -size, size
     else:
         center, border = 1.0 - float(sdf.min()), -1.0 - float(sdf.max())
-    middle = resolution // 2 + 1
+    middle = resolution // 2 + (1 if mode == "reference" else 0)
     # A new value of 0 counts as none.
     if border:
         for layers in (slice(0, 2), slice(-2, None)):

@@ -45,6 +45,10 @@ class TriplaneField:
         self._decoder = decoder
         self._chunk_points = chunk_points
 
+    @property
+    def device(self) -> torch.device:
+        return self._planes.device
+
     @torch.no_grad()
     def grid_values(self, resolution: int, scale: float = GRID_SCALE) -> GridValues:
         """Signed distance and deformation at all vertices of the grid."""

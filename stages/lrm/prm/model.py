@@ -55,7 +55,7 @@ class Prm(nn.Module):
             return self.transformer(self.encoder(images, cameras))
 
     def halve(self, dtype: torch.dtype) -> None:
-        """Keep the matrices of encoder and transformer, 99.5 % of the weights, in `dtype`."""
+        """Keep the matrices of encoder and transformer, 98.8 % of the weights, in `dtype`."""
         matrices = (nn.Linear, transformer.CrossAttention, transformer.SelfAttention)
         for part in (self.encoder, self.transformer):
             for module in part.modules():

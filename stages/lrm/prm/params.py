@@ -69,3 +69,10 @@ class ReconstructParams(ModelParams):
         le=0.5,
         description="how far from white, in any channel, is still background (mask: white)",
     )
+    texture_size: int = Field(
+        0,
+        ge=0,
+        le=8192,
+        description="side in texels of the texture of an additional file, coarse_mesh.glb; 0 for "
+        "none. Needs xatlas",
+    )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from stages.common.specs import BUNDLE, COARSE_MESH, REFERENCE_BUNDLE, VIEWS
-from stages.contract import Context, Stage
+from stages.contract import ArtifactSpec, Context, Stage
 from stages.lrm.prm.params import ModelParams, ReconstructParams, ReferenceParams
 from stages.weights import find_file, locate
 
@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from stages.lrm.prm.model import Prm
 
 MATTING_WEIGHTS = "u2net"
+TEXTURED = ArtifactSpec(
+    "coarse_textured",
+    "file",
+    "the coarse mesh with a UV texture instead of vertex colours, binary glTF",
+    suffix=".glb",
+    filename="coarse_mesh.glb",
+    optional=True,
+)
 
 
 class PrmStage(Stage):
@@ -83,7 +91,7 @@ class PrmReconstruct(PrmStage):
     name = "prm.reconstruct"
     summary = "coarse mesh from a bundle with the PRM model"
     inputs = (BUNDLE,)
-    outputs = (COARSE_MESH,)
+    outputs = (COARSE_MESH, TEXTURED)
     Params = ReconstructParams
     params: ReconstructParams
 
@@ -93,6 +101,11 @@ class PrmReconstruct(PrmStage):
         return (*super().weights(params), *matting)
 
     def load(self, context: Context) -> None:
+        """As `PrmStage.load`, and StageError (missing_dependency) if a texture cannot be made."""
+        if self.params.texture_size:
+            from stages.lrm.prm.texture import require_xatlas
+
+            require_xatlas()
         super().load(context)
         self._matting: Matting | None = None
         wanted = self.params.mask
@@ -102,9 +115,18 @@ class PrmReconstruct(PrmStage):
             self._matting = load_matting(MATTING_WEIGHTS, context.threads).mask
 
     def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
-        from stages.lrm.prm.reconstruct import reconstruct
+        from stages.lrm.prm.reconstruct import STEPS, reconstruct
 
-        mesh = reconstruct(
+        mesh, field = reconstruct(
             inputs[BUNDLE.name], self._model, self._matting, self.params, context.progress
         )
-        return {COARSE_MESH.name: mesh}
+        outputs: dict[str, Any] = {COARSE_MESH.name: mesh}
+        if size := self.params.texture_size:
+            from stages.common.raster import open_rasterizer
+            from stages.lrm.prm.texture import textured_glb
+
+            context.progress(STEPS - 1, STEPS, "texture")
+            rasterizer = open_rasterizer("cpu", threads=context.threads)
+            outputs[TEXTURED.name] = textured_glb(field, mesh, size, rasterizer)
+        context.progress(STEPS, STEPS)
+        return outputs
