@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-PACKED_ROWS = 8
+PACKED_ROWS = 64
 """Up to this many rows at once (generated tokens: one a sequence) torch's kernel for packed int8 is
 the fastest, because it reads half the bytes of bfloat16. With more (the question: hundreds of rows)
 unpacking the weights first costs less than that kernel does. bench/text.py shows both sides."""
