@@ -32,8 +32,13 @@ class Checkpoint:
     tensors: Mapping[str, torch.Tensor]
 
     @property
-    def in_float8(self) -> bool:
-        return any(tensor.dtype is torch.float8_e4m3fn for tensor in self.tensors.values())
+    def float8_layers(self) -> frozenset[str]:
+        """Layers of which the file has every tensor in float8."""
+        small: dict[str, bool] = {}
+        for name, tensor in self.tensors.items():
+            layer = name.rpartition(".")[0]
+            small[layer] = small.get(layer, True) and tensor.dtype is torch.float8_e4m3fn
+        return frozenset(layer for layer, is_small in small.items() if is_small)
 
     @property
     def is_gguf(self) -> bool:

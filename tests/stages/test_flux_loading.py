@@ -193,16 +193,35 @@ def test_fp8_storage_keeps_block_weights_in_a_byte_and_comes_close(models: Path)
     assert 0 < relative(call(model), call(tiny.transformer())) < 0.05
 
 
-def test_fp8_storage_of_a_float8_file_loses_nothing(models: Path) -> None:
-    model = loaded("flux1-dev-fp8", Form(torch.float32, "fp8", CPU, CPU))
+@pytest.mark.parametrize("storage", ["file", "fp8"])
+def test_a_float8_file_kept_in_float8_loses_nothing(models: Path, storage: Any) -> None:
+    model = loaded("flux1-dev-fp8", Form(torch.float32, storage, CPU, CPU))
     assert model.transformer_blocks[0].norm1.linear.weight.dtype is FP8
     assert_same(call(model), call(loaded("flux1-dev-fp8")))
+
+
+def test_storage_as_in_the_file_rounds_nothing(models: Path) -> None:
+    """Neither a file of full precision, nor layers that a LoRA was merged into."""
+    form = Form(torch.float32, "file", CPU, CPU)
+    model = loaded("flux1-dev-transformer", form)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    lora = read_lora("kiss3dgen-lora", 1.0)
+    merged = loaded("flux1-dev-fp8", form, lora, merge=True)
+    assert merged.transformer_blocks[0].attn.to_q.weight.dtype is torch.float32
+    assert merged.transformer_blocks[1].attn.to_q.weight.dtype is FP8
+    assert_same(call(merged), call(loaded("flux1-dev-fp8", FULL, lora, merge=True)))
+
+
+def test_a_layer_with_a_bias_in_full_precision_is_not_kept_in_float8() -> None:
+    tensors = {"a.weight": torch.zeros(2).to(FP8), "a.bias": torch.zeros(2)}
+    tensors["b.weight"] = torch.zeros(2).to(FP8)
+    assert Checkpoint("own", {}, tensors).float8_layers == {"b"}
 
 
 def test_nf4_takes_the_blocks_linear_layers_only() -> None:
     names = ["x_embedder", "proj_out", "transformer_blocks.0.norm1.linear"]
     names += ["single_transformer_blocks.3.proj_out", "controlnet_blocks.1"]
-    assert stored_small(names, "nf4", False) == frozenset(names[2:])
+    assert stored_small(names, "nf4", ()) == frozenset(names[2:])
 
 
 def test_nf4_without_bitsandbytes_says_what_to_install(
