@@ -119,6 +119,12 @@ def _locate(name: str, subfolder: str) -> Path:
 
 
 def _open_folder(name: str, folder: Path) -> Checkpoint:
+    if folder.is_file():
+        raise StageError(
+            "bad_input",
+            f"the weights {name} are one file; this net is read from a folder",
+            "name a folder in diffusers' format, with a config.json",
+        )
     config = folder / "config.json"
     index = folder / f"{_ONE_FILE}.index.json"
     try:
