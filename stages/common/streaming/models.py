@@ -127,7 +127,7 @@ def stream(
     numbers: dict[str, range] = {}
     for name, net in nets.items():
         begin = len(blocks)
-        blocks += _blocks(name, net, dtype, storage)
+        blocks += make_blocks(name, net, dtype, storage)
         numbers[name] = range(begin, len(blocks))
     plan = plan_streaming(nets, blocks, dtype, vram_bytes, host_bytes)
     reader = FileReader(threads)
@@ -182,7 +182,10 @@ def _work_space(blocks: Sequence[StreamedBlock]) -> tuple[int, int]:
     return staging, widest
 
 
-def _blocks(net_name: str, net: Net, dtype: torch.dtype, storage: Storage) -> list[StreamedBlock]:
+def make_blocks(
+    net_name: str, net: Net, dtype: torch.dtype, storage: Storage = "full"
+) -> list[StreamedBlock]:
+    """A network's blocks in running order, with the ways that their tensors take."""
     blocks = []
     for list_name in net.block_lists:
         stack = net.module.get_submodule(list_name)

@@ -179,6 +179,7 @@ class BlockStreamer:
                 self._hook(index, block.module)
             else:
                 self._hook_resident(index, block.module)
+        self._lanes.settle()
         self._prefetch(None)
 
     def expect(self, cycle: Sequence[int]) -> None:
@@ -230,6 +231,8 @@ class BlockStreamer:
         layout = self._blocks[index].layout
         image = torch.empty(layout.file.nbytes, dtype=torch.uint8)
         self._reader.start(layout.pieces, memoryview(image.numpy())).result()
+        # The allocator may have handed out memory that computing is not done with yet.
+        self._lanes.settle()
         # On the transfer lane, as it will be when it streams: the library that multiplies has
         # its work space there.
         with self._lanes.transfers():
