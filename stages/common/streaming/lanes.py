@@ -7,7 +7,7 @@ weights stream.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 
@@ -97,14 +97,14 @@ class CudaLanes:
         return torch.cuda.current_stream(self._device).record_event()
 
     def transfers_wait(self, mark: Mark) -> None:
-        self._side.wait_event(mark)
+        self._side.wait_event(cast(torch.cuda.Event, mark))
 
     def compute_waits(self, mark: Mark) -> None:
         stream = torch.cuda.current_stream(self._device)
         before = torch.cuda.Event(enable_timing=True)
         after = torch.cuda.Event(enable_timing=True)
         before.record(stream)
-        stream.wait_event(mark)
+        stream.wait_event(cast(torch.cuda.Event, mark))
         after.record(stream)
         self._waits.append((before, after))
         self._harvest()

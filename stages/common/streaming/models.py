@@ -219,7 +219,7 @@ def _load_rest(net: Net, reader: FileReader, device: torch.device, dtype: torch.
         source = net.tensors[name]
         image = torch.empty(source.nbytes, dtype=torch.uint8)
         piece = Piece(source.path, source.offset, source.nbytes, 0)
-        reader.start([piece], memoryview(image.numpy())).result()
+        reader.start([piece], image.numpy().data).result()
         stored = image.view(DTYPES[source.dtype]).view(source.shape)
         value = stored.to(device, _computed(empty, dtype))
         if name in net.deltas:

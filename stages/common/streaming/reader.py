@@ -131,7 +131,7 @@ class _Files:
             return os.preadv(self._descriptor(path), [target], offset)
         stream = self._stream(path)
         stream.seek(offset)
-        return stream.readinto(target)  # type: ignore[attr-defined, no-any-return]
+        return stream.readinto(target)  # type: ignore[attr-defined]
 
     def _descriptor(self, path: Path) -> int:
         with self._lock:
@@ -142,7 +142,7 @@ class _Files:
     def _stream(self, path: Path) -> BinaryIO:
         streams: dict[Path, BinaryIO] = self._own.__dict__.setdefault("streams", {})
         if path not in streams:
-            streams[path] = path.open("rb", buffering=0)  # type: ignore[assignment]
+            streams[path] = path.open("rb", buffering=0)
             with self._lock:
                 self._streams.append(streams[path])
         return streams[path]

@@ -230,7 +230,7 @@ class BlockStreamer:
         """Read a block and finish it in `memory`, through pageable memory."""
         layout = self._blocks[index].layout
         image = torch.empty(layout.file.nbytes, dtype=torch.uint8)
-        self._reader.start(layout.pieces, memoryview(image.numpy())).result()
+        self._reader.start(layout.pieces, image.numpy().data).result()
         # The allocator may have handed out memory that computing is not done with yet.
         self._lanes.settle()
         # On the transfer lane, as it will be when it streams: the library that multiplies has

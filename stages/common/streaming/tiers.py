@@ -128,20 +128,14 @@ def _choose_resident(
     if sum(block.card for block in blocks) <= room:
         return set(range(len(blocks))), 0, 0
     slots = min(SLOTS, len(blocks))
-    slot_bytes = max(block.card for block in blocks)
-    # Once all blocks of the largest size are resident, the slots can be smaller, which leaves room
-    # for more. Each turn only adds blocks, so this ends.
-    while True:
+    # Small slots leave room for more, but all larger blocks have to stay: the smallest that do.
+    for slot_bytes in sorted({block.card for block in blocks}):
         resident = _spared(blocks, room - slots * slot_bytes)
-        largest = max(
-            (block.card for index, block in enumerate(blocks) if index not in resident), default=0
-        )
-        if largest == slot_bytes or not resident:
-            break
-        slot_bytes = largest
-    if slots * slot_bytes > room:
-        raise BudgetError("card", rest_bytes + slots * slot_bytes, rest_bytes + room)
-    return resident, slots, slot_bytes
+        moved = [block.card for index, block in enumerate(blocks) if index not in resident]
+        if max(moved) <= slot_bytes and slots * slot_bytes <= room:
+            return resident, slots, slot_bytes
+    needed = rest_bytes + slots * max(block.card for block in blocks)
+    raise BudgetError("card", needed, rest_bytes + room)
 
 
 def _spared(blocks: Sequence[BlockSize], room: int) -> set[int]:
