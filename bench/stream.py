@@ -42,6 +42,7 @@ from diffusers import FluxControlNetModel, FluxTransformer2DModel  # noqa: F401 
 from bench.stream_rows import Row, Setup, measure
 from bench.stream_weights import FULL_SIZES, TINY_SIZES, write_weights
 from orchestrator.report import format_table
+from stages.common.streaming.models import READERS
 
 ROWS = (
     "rates",
@@ -118,7 +119,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="default: FOLDER/rows.jsonl")
     parser.add_argument("--minutes", type=float, default=8.0, help="for everything")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=8, help="that read files")
+    parser.add_argument("--threads", type=int, default=READERS, help="that read files")
     parser.add_argument(
         "--activations", type=float, default=2.4, help="GiB, until `resident` has measured them"
     )

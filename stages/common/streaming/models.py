@@ -10,6 +10,7 @@ with stream(nets, vram_bytes=3 << 30, host_bytes=16 << 30, device=cuda) as strea
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -30,7 +31,8 @@ FLUX_BLOCKS = ("transformer_blocks", "single_transformer_blocks")
 """Block lists of diffusers' FluxTransformer2DModel and FluxControlNetModel, in running order."""
 T5_BLOCKS = ("encoder.block",)
 """Of transformers' T5EncoderModel."""
-READERS = 8
+READERS = min(16, os.cpu_count() or 1)
+"""Threads that read files: one core copies from the page cache at a few GB/s, a link takes 50."""
 
 Storage = Literal["full", "fp8"]
 """full: the weights as they are. fp8 (lossy): matrices of blocks, AdaLN's too, rounded to
