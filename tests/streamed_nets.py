@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from diffusers import FluxControlNetModel, FluxTransformer2DModel
 
+from stages.common.streaming.delta import LowRankDelta
 from stages.common.streaming.models import FLUX_BLOCKS, Net
 from stages.common.streaming.source import open_tensors
 
@@ -60,28 +61,40 @@ def save_tiny_flux(folder: Path) -> TinyFlux:
 
 
 @torch.no_grad()
-def evaluate(transformer: Any, controlnet: Any = None) -> torch.Tensor:
+def evaluate(transformer: Any, controlnet: Any = None, device: torch.device = CPU) -> torch.Tensor:
     """One evaluation on fixed inputs, with the ControlNet unless it is None."""
     generator = torch.Generator().manual_seed(1)
 
     def random(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=generator).to(torch.bfloat16)
+        return torch.randn(*shape, generator=generator).to(device, torch.bfloat16)
 
     shared = {
         "hidden_states": random(1, 6, 4),
         "encoder_hidden_states": random(1, 3, 32),
         "pooled_projections": random(1, 16),
-        "timestep": torch.tensor([0.5]).to(torch.bfloat16),
-        "guidance": torch.tensor([3.5]),
-        "img_ids": torch.arange(18.0).view(6, 3),
-        "txt_ids": torch.zeros(3, 3),
+        "timestep": torch.tensor([0.5], device=device, dtype=torch.bfloat16),
+        "guidance": torch.tensor([3.5], device=device),
+        "img_ids": torch.arange(18.0, device=device).view(6, 3),
+        "txt_ids": torch.zeros(3, 3, device=device),
         "return_dict": False,
     }
     residuals: dict[str, Any] = {}
     if controlnet is not None:
-        double, single = controlnet(
-            controlnet_cond=random(1, 6, 4), controlnet_mode=torch.tensor([[1]]), **shared
-        )
+        mode = torch.tensor([[1]], device=device)
+        double, single = controlnet(controlnet_cond=random(1, 6, 4), controlnet_mode=mode, **shared)
         residuals = {"controlnet_block_samples": double, "controlnet_single_block_samples": single}
     (velocity,) = transformer(**shared, **residuals)
     return velocity
+
+
+def low_rank(nets: dict[str, Net]) -> dict[str, LowRankDelta]:
+    """A LoRA for matrices inside and outside of the transformer's blocks."""
+    generator = torch.Generator().manual_seed(5)
+    return {
+        name: LowRankDelta(
+            torch.randn(parameter.shape[0], 4, generator=generator) * 0.1,
+            torch.randn(4, parameter.shape[1], generator=generator) * 0.1,
+        )
+        for name, parameter in nets["transformer"].module.named_parameters()
+        if parameter.ndim == 2 and ("attn" in name or "embedder" in name)
+    }

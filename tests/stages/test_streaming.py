@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from streamed_nets import CPU, TinyFlux, evaluate, save_tiny_flux
+from streamed_nets import CPU, TinyFlux, evaluate, low_rank, save_tiny_flux
 
 from stages.common.streaming.delta import SCRATCH_NUMBERS, LowRankDelta, Merger
 from stages.common.streaming.models import (
@@ -158,19 +158,6 @@ def test_bytes_on_the_links_are_those_of_the_plan(tiny: TinyFlux) -> None:
         after = streamed.stats
         assert after.link_bytes - before.link_bytes == 3 * streamed.plan.link_bytes
         assert after.file_bytes - before.file_bytes == 3 * streamed.plan.file_bytes
-
-
-def low_rank(nets: dict[str, Net]) -> dict[str, LowRankDelta]:
-    """A LoRA for matrices inside and outside of the transformer's blocks."""
-    generator = torch.Generator().manual_seed(5)
-    return {
-        name: LowRankDelta(
-            torch.randn(parameter.shape[0], 4, generator=generator) * 0.1,
-            torch.randn(4, parameter.shape[1], generator=generator) * 0.1,
-        )
-        for name, parameter in nets["transformer"].module.named_parameters()
-        if parameter.ndim == 2 and ("attn" in name or "embedder" in name)
-    }
 
 
 @pytest.mark.parametrize("budgets", BUDGETS.values(), ids=BUDGETS)
