@@ -357,7 +357,7 @@ def test_a_delta_that_fits_nothing_is_refused(tiny: TinyFlux) -> None:
 def test_nothing_keeps_the_host_memory_alive_after_close(tiny: TinyFlux) -> None:
     nets = tiny.nets()
     streamed = open_streamed(nets)
-    pages = weakref.ref(streamed._streamer._host.view().obj)
+    pages = weakref.ref(streamed._streamer._store.host.view().obj)
     run(nets)
     streamed.close()
     gc.collect()

@@ -90,10 +90,12 @@ class StreamedModels:
 
     def close(self) -> None:
         """Give all memory, threads and files back. The modules are on meta again."""
-        self._streamer.close()
-        self._reader.close()
-        for net in self._nets.values():
-            net.module.to_empty(device="meta")
+        try:
+            self._streamer.close()
+        finally:
+            self._reader.close()
+            for net in self._nets.values():
+                net.module.to_empty(device="meta")
 
     def __enter__(self) -> StreamedModels:
         return self

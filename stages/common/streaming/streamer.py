@@ -18,13 +18,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from stages.common.streaming.filling import Deltas, Filler
+from stages.common.streaming.filling import Filler
 from stages.common.streaming.lanes import Lanes, Mark, open_lanes
 from stages.common.streaming.layout import BlockLayout, Image
 from stages.common.streaming.order import ExecutionOrder
-from stages.common.streaming.pinned import HostBuffer
 from stages.common.streaming.readahead import ReadAhead
 from stages.common.streaming.reader import FileReader
+from stages.common.streaming.store import BlockStore
 from stages.common.streaming.tiers import TierPlan
 
 
@@ -114,18 +114,17 @@ class BlockStreamer:
         self._link_bytes = 0
         self._uses = 0
         self._handles: list[Any] = []
-        self._resident: dict[int, torch.Tensor] = {}
-        self._deltas: dict[int, Deltas] = {}
-        self._pinned_at: dict[int, int] = {}
         self._slots: list[_Slot] = []
         self._ahead: ReadAhead | None = None
+        self._filler: Filler | None = None
         self._final: StreamStats | None = None
-        self._host = HostBuffer(plan.host_bytes)
+        layouts = [block.layout for block in blocks]
+        self._store = BlockStore(layouts, plan, device, self._lanes, reader)
 
     @property
     def note(self) -> str:
         """What is slower than it could be, "" if nothing."""
-        return self._host.note
+        return self._store.host.note
 
     @property
     def stats(self) -> StreamStats:
@@ -150,36 +149,18 @@ class BlockStreamer:
             _Slot(torch.empty(self._plan.slot_bytes, dtype=torch.uint8, device=self._device))
             for _ in range(self._plan.slots)
         ]
-        end = 0
-        for index, tier in enumerate(self._plan.tiers):
-            layout = self._blocks[index].layout
-            if tier == "host":
-                self._pinned_at[index] = end
-                end += layout.stored.nbytes
-        for index, tier in enumerate(self._plan.tiers):
-            if tier == "card":
-                self._load_resident(index)
-            elif tier == "host":
-                self._load_pinned(index)
-            else:
-                self._deltas[index] = self._device_deltas(index)
-        layouts = {
-            index: self._blocks[index].layout
-            for index in range(len(self._blocks))
-            if self._is_file(index)
-        }
-        if self._device.type == "cuda":
-            self._host.register()
-        if layouts:
-            self._ahead = ReadAhead(
-                self._reader, self._host.bytes[end:], self._host.view()[end:], layouts
-            )
+        self._store.load(filler, self._slots[0].memory if self._slots else None)
+        from_file = [index for index in range(len(self._blocks)) if self._is_file(index)]
+        if from_file:
+            layouts = {index: self._blocks[index].layout for index in from_file}
+            self._ahead = ReadAhead(self._reader, *self._store.ring(), layouts)
         for index, block in enumerate(self._blocks):
-            if index not in self._resident:
+            memory = self._store.resident.get(index)
+            if memory is None:
                 self._hook(index, block.module)
             else:
+                self._bind(index, _parameters(block.layout.slot, memory))
                 self._hook_resident(index, block.module)
-        self._lanes.settle()
         self._prefetch(None)
 
     def expect(self, cycle: Sequence[int]) -> None:
@@ -200,57 +181,9 @@ class BlockStreamer:
             self._ahead.close()
         self._lanes.settle()
         self._final = self.stats
-        self._slots, self._resident, self._views, self._deltas = [], {}, {}, {}
-        self._ahead = None
-        self._host.close()
-
-    # Loading
-
-    def _load_resident(self, index: int) -> None:
-        layout = self._blocks[index].layout
-        memory = torch.empty(layout.slot.nbytes, dtype=torch.uint8, device=self._device)
-        self._fill_now(index, memory)
-        self._resident[index] = memory
-        parameters = _parameters(layout.slot, memory)
-        for place, parameter in zip(self._places[index], parameters, strict=True):
-            place.put(parameter)
-
-    def _load_pinned(self, index: int) -> None:
-        layout = self._blocks[index].layout
-        begin = self._pinned_at[index]
-        if layout.is_plain:
-            target = self._host.view()[begin : begin + layout.stored.nbytes]
-            self._reader.start(layout.pieces, target).result()
-            return
-        slot = self._slots[0].memory
-        self._fill_now(index, slot)
-        self._filler.to_stored(layout, slot, self._stored(index))
-
-    def _fill_now(self, index: int, memory: torch.Tensor) -> None:
-        """Read a block and finish it in `memory`, through pageable memory."""
-        layout = self._blocks[index].layout
-        image = torch.empty(layout.file.nbytes, dtype=torch.uint8)
-        self._reader.start(layout.pieces, image.numpy().data).result()
-        # The allocator may have handed out memory that computing is not done with yet.
-        self._lanes.settle()
-        # On the transfer lane, as it will be when it streams: the library that multiplies has
-        # its work space there.
-        with self._lanes.transfers():
-            self._filler.from_file(layout, image, memory, self._device_deltas(index))
-        self._lanes.settle()
-
-    def _device_deltas(self, index: int) -> Deltas:
-        return {
-            number: tensor.delta.to(self._device)
-            for number, tensor in enumerate(self._blocks[index].layout.tensors)
-            if tensor.delta is not None
-        }
-
-    def _stored(self, index: int) -> torch.Tensor:
-        begin = self._pinned_at[index]
-        return self._host.bytes[begin : begin + self._blocks[index].layout.stored.nbytes]
-
-    # Running
+        self._slots, self._views = [], {}
+        self._ahead = self._filler = None
+        self._store.close()
 
     def _hook(self, index: int, module: nn.Module) -> None:
         def before(_module: nn.Module, _inputs: Any) -> None:
@@ -281,9 +214,12 @@ class BlockStreamer:
         self._lanes.compute_waits(slot.arrived)
         slot.running = True
         self._touch(slot)
-        for place, parameter in zip(self._places[index], self._bound(index, number), strict=True):
-            place.put(parameter)
+        self._bind(index, self._bound(index, number))
         self._prefetch(index)
+
+    def _bind(self, index: int, parameters: Sequence[nn.Parameter]) -> None:
+        for place, parameter in zip(self._places[index], parameters, strict=True):
+            place.put(parameter)
 
     def _leave(self, index: int) -> None:
         for place in self._places[index]:
@@ -300,7 +236,7 @@ class BlockStreamer:
 
     def _prefetch(self, running: int | None) -> None:
         """Fill the slots that are free with the next blocks, as far as that needs no waiting."""
-        upcoming = [i for i in self._order.upcoming() if i not in self._resident]
+        upcoming = [i for i in self._order.upcoming() if i not in self._store.resident]
         free = len(self._slots) - (running is not None)
         # A block that runs now has its slot; should it come again, it is found there.
         wanted = [i for i in dict.fromkeys(upcoming) if i != running][:free]
@@ -317,6 +253,7 @@ class BlockStreamer:
 
     def _fill(self, number: int, index: int) -> None:
         """Put a block on its way into a slot."""
+        assert self._filler is not None
         slot = self._slots[number]
         layout = self._blocks[index].layout
         slot.block = None  # should reading fail, nobody's weights are in it
@@ -325,10 +262,10 @@ class BlockStreamer:
             self._lanes.transfers_wait(slot.left)
         with self._lanes.transfers():
             if image is None:
-                self._filler.from_stored(layout, self._stored(index), slot.memory)
+                self._filler.from_stored(layout, self._store.stored(index), slot.memory)
                 self._link_bytes += layout.stored.nbytes
             else:
-                self._filler.from_file(layout, image, slot.memory, self._deltas[index])
+                self._filler.from_file(layout, image, slot.memory, self._store.deltas[index])
                 self._link_bytes += layout.file.nbytes
         slot.arrived = self._lanes.mark_transfers()
         slot.block = index
