@@ -164,8 +164,11 @@ class IsomerParams(Params):
         description="Vertices below the threshold: blend what little is seen with colours grown "
         "from their neighbours, take the grown colour only (reference), or blend with black.",
     )
-    rasterizer: Literal["auto", "cpu", "pytorch3d"] = Field(
-        "auto", description="auto: pytorch3d on a CUDA device, ours on the CPU."
+    rasterizer: Literal["auto", "pytorch3d", "torch", "cpu"] = Field(
+        "auto",
+        description="Who draws. auto: pytorch3d on a CUDA device, cpu (ours) elsewhere; torch: "
+        "ours for cards without a working pytorch3d. pytorch3d and torch draw on the device of "
+        "the attempt.",
     )
 
     # Files.
