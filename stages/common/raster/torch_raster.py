@@ -153,7 +153,6 @@ def _compete(
     id_bits: int,
 ) -> None:
     """Let pairs of a triangle and a pixel of its box into the z-buffer `best` (H * W,)."""
-    height, width = size
     within = pair - (ends[triangle] - setup.pixels[triangle])
     columns = setup.columns[triangle]
     row = setup.top[triangle] + torch.div(within, columns, rounding_mode="floor")
@@ -163,31 +162,35 @@ def _compete(
     inside = (edges[..., 0] * x[:, None] + edges[..., 1] * y[:, None] + edges[..., 2] >= 0).all(1)
     triangle, row, column = triangle[inside], row[inside], column[inside]
     plane, nearest = setup.plane[triangle], setup.nearest[triangle]
-    inverse = (
-        plane[:, 0] * ((2 * column + 1) / width - 1.0)
-        + plane[:, 1] * (1.0 - (2 * row + 1) / height)
-        + plane[:, 2]
-    )
+    center_x, center_y = _centers(column, row, size)
+    inverse = plane[:, 0] * center_x + plane[:, 1] * center_y + plane[:, 2]
     inverse = torch.minimum(torch.maximum(inverse, nearest[:, 0]), nearest[:, 1])
     # The bits of a positive float64 grow with it; its lowest make room for the face's number.
     mask = _lowest(id_bits)
     key = (inverse.view(torch.int64) & ~mask) | (mask - setup.owner[triangle])
-    best.scatter_reduce_(0, row * width + column, key, "amax")
+    best.scatter_reduce_(0, row * size[1] + column, key, "amax")
+
+
+def _centers(column: Tensor, row: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """NDC of pixel centres, float64: torch would divide integers as float32."""
+    height, width = size
+    x = (2 * column + 1).to(torch.float64) / width - 1.0
+    return x, 1.0 - (2 * row + 1).to(torch.float64) / height
 
 
 def _resolve(
     clip: Tensor, faces: Tensor, ids: Tensor, size: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
     """Barycentrics (H * W, 3) and depth (H * W,) float32 of the faces that won."""
-    height, width = size
+    width = size[1]
     weights = torch.zeros((len(ids), 3), dtype=torch.float32, device=ids.device)
     depth = torch.full((len(ids),), torch.inf, dtype=torch.float32, device=ids.device)
     pixel = torch.nonzero(ids >= 0)[:, 0]
     p = clip[faces[ids[pixel]]]
     w = p[..., 3]
-    x = p[..., 0] - ((2 * (pixel % width) + 1) / width - 1.0).to(w.dtype)[:, None] * w
     row = torch.div(pixel, width, rounding_mode="floor")
-    y = p[..., 1] - (1.0 - (2 * row + 1) / height).to(w.dtype)[:, None] * w
+    center_x, center_y = _centers(pixel % width, row, size)
+    x, y = p[..., 0] - center_x[:, None] * w, p[..., 1] - center_y[:, None] * w
     parts = x.roll(-1, 1) * y.roll(-2, 1) - x.roll(-2, 1) * y.roll(-1, 1)
     parts = torch.where(parts.sum(dim=1, keepdim=True) < 0.0, -parts, parts).clamp(min=0.0)
     total = parts.sum(dim=1, keepdim=True)

@@ -23,13 +23,12 @@ if TYPE_CHECKING:
 def refine(
     mesh: Mesh,
     normal_tiles: np.ndarray,
-    mask: np.ndarray,
     params: IsomerParams,
     rasterizer: Rasterizer,
     context: Context,
     progress: Progress,
 ) -> Mesh:
-    """Fit a mesh to normal tiles (4, S, S, 3) in [0, 1] and silhouettes (4, S, S) bool.
+    """Fit a mesh to normal tiles (4, S, S, 3) in [0, 1] and to the silhouettes in them.
 
     Raises BadInput for tiles or a mesh that cannot be used, StageError for a mesh that explodes.
     """
@@ -39,7 +38,7 @@ def refine(
     # took 4.3 s with one thread and 14 s with two; the rasteriser has threads of its own.
     torch.set_num_threads(max(1, context.threads // 2))
     plans = stage_plans(params)
-    targets = make_targets(normal_tiles, mask, params)
+    targets = make_targets(normal_tiles, params)
     vertices, faces = compact(mesh.vertices, mesh.faces)
     if not len(faces):
         raise BadInput("coarse_mesh: all its faces are degenerate")
@@ -56,7 +55,7 @@ def refine(
         )
         vertices, faces = chosen.vertices, chosen.faces
         progress(0, chosen.note)
-    plans, limits = bound(vertices, faces, plans, params.max_vertices, mask.size)
+    plans, limits = bound(vertices, faces, plans, params.max_vertices, targets.mask.size)
     progress(0, str(limits))
     refiner = Refiner(
         targets, rasterizer, context.device, context.seed, params.objective, params.max_vertices
@@ -84,16 +83,16 @@ def stage_plans(params: IsomerParams) -> tuple[Plan, ...]:
     )
 
 
-def make_targets(normal_tiles: np.ndarray, mask: np.ndarray, params: IsomerParams) -> Targets:
-    """Targets with the silhouettes as they are (reference), or found again with soft outlines.
+def make_targets(normal_tiles: np.ndarray, params: IsomerParams) -> Targets:
+    """Targets whose silhouettes are the pixels that the object covers by half or more.
 
+    A mask that takes in every pixel with a trace of the object is half a pixel too large all
+    round: 8 % of Chamfer and 1.2 dB of the vase, 10 + 50 steps of objective reference.
     Raises BadInput if a tile shows no object.
     """
     from stages.lrm.hull.silhouettes import clean, coverage
 
     cover = clean(coverage(normal_tiles))
-    if params.objective == "improved":
-        mask = cover > 0.5
     return Targets.from_tiles(
-        normal_tiles, mask, cover, bundle_cameras(params.radius), params.geometry_weights
+        normal_tiles, cover > 0.5, cover, bundle_cameras(params.radius), params.geometry_weights
     )
