@@ -91,8 +91,9 @@ class IsomerParams(Params):
         100_000,
         ge=100,
         le=10_000_000,
-        description="Subdivision stops at this many faces, longest edges first; null for no limit "
-        "(reference: null, which grows a mesh 5 to 12 times). A larger mesh is never reduced.",
+        description="The final mesh has no more faces: a larger one is reduced, and subdivision "
+        "stops there, longest edges first. null for no limit (reference: null, which grows a mesh "
+        "5 to 12 times).",
     )
 
     # Masks.
