@@ -23,6 +23,7 @@ fake.trouble = fakes.stages:Trouble
 fake.sink = fakes.stages:Sink
 fake.shapes = fakes.stages:Shapes
 fake.cuda = fakes.stages:Cuda
+fake.egg = fakes.egg:Egg
 """
 
 

@@ -165,6 +165,12 @@ class IsomerParams(Params):
         description="Vertices below the threshold: blend what little is seen with colours grown "
         "from their neighbours, take the grown colour only (reference), or blend with black.",
     )
+    base_color: Literal["untouched", "overwritten"] = Field(
+        "untouched",
+        description="What hardly seen vertices slide to with completion replace or none: the "
+        "mesh's own colour, black (as in the reference, whose in-place writes land in a copy), or "
+        "what the views before wrote there in passing (what those writes would do).",
+    )
     rasterizer: Literal["auto", "pytorch3d", "torch", "cpu"] = Field(
         "auto",
         description="Who draws. auto: pytorch3d on a CUDA device, cpu (ours) elsewhere; torch: "
