@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator import report, runs
-from orchestrator.artifacts import BATCH_FILE, RunDirectory, directory_lock
+from orchestrator import models, report, runs
+from orchestrator.artifacts import BATCH_FILE, MANIFEST, RunDirectory, directory_lock
 from orchestrator.cache import FOLDER, CacheIndex
 from orchestrator.errors import (
     InputFileError,
@@ -146,6 +146,10 @@ def save(batch: Batch) -> None:
                 "seed": options.seed,
                 "until": options.until,
                 "device": options.device,
+                "target_vram": options.target_vram,
+                "host_ram": options.host_ram,
+                "caption": options.caption,
+                "fast": options.fast,
             },
         },
     )
@@ -165,11 +169,52 @@ def load(path: Path) -> Batch:
             kept["until"],
             None,
             kept["device"],
+            float(kept.get("target_vram", 0.0)),
+            float(kept.get("host_ram", 0.0)),
+            kept.get("caption"),
+            bool(kept.get("fast", False)),
         )
         pictures = {str(name): Path(picture) for name, picture in data["pictures"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunRecordError(f"{path / BATCH_FILE} cannot be read: {error}") from error
     return Batch(path, pictures, options)
+
+
+def require_weights(
+    prepared: Prepared, pictures: Sequence[Path], known: Batch | None, path: Path | None
+) -> None:
+    """Refuse when a picture's node that will run lacks weights; writes nothing.
+
+    known: the batch that is gone on with. path: of the new one, if it was chosen.
+    Raises `MissingWeightsError`.
+    """
+
+    def will_run() -> set[str]:
+        cache = _cache_beside(known.path if known else path or Path(runs.OUTPUTS) / "new")
+        found = set()
+        for output, picture in [*_runs_of(known), *((None, picture) for picture in pictures)]:
+            with contextlib.suppress(KissError):  # a bad file fails alone, later
+                found |= runs.to_run(runs.predict_picture(prepared, picture, output, cache))
+        return found
+
+    models.require(prepared.graph, bool(prepared.cards), will_run)
+
+
+def _runs_of(known: Batch | None) -> Iterator[tuple[Path, Path]]:
+    """(run directory, picture) of each job; a picture that is gone left its copy there."""
+    if known is None:
+        return
+    for name, picture in known.pictures.items():
+        path = known.path / name
+        if not picture.exists() and (path / MANIFEST).is_file():
+            picture = RunDirectory.open(path).input_path
+        yield path, picture
+
+
+def _cache_beside(path: Path) -> CacheIndex | None:
+    """The index of the folder that a batch lies in, if it has one."""
+    beside = path.parent == Path(runs.OUTPUTS) or (path.parent / FOLDER).is_dir()
+    return CacheIndex(path.parent) if beside else None
 
 
 def execute(
@@ -195,9 +240,7 @@ def execute(
                 outcomes[name] = Outcome(name, picture, None, "failed", error.message)
         logs = batch.path / LOGS
         logs.mkdir(exist_ok=True)
-        cache = CacheIndex(batch.path.parent) if (batch.path.parent / FOLDER).is_dir() else None
-        if batch.path.parent == Path(runs.OUTPUTS):
-            cache = CacheIndex(batch.path.parent)
+        cache = _cache_beside(batch.path)
         try:
             if opened and not (fail_fast and outcomes):
                 runs.execute(prepared, opened, observer, cache, logs, fail_fast=fail_fast)

@@ -33,6 +33,8 @@ class AttemptBook:
         )
         if session.card is None:
             row.vram = Release("no gpu used").as_row()
+        elif expected := session.node.predictions.get(session.rung):
+            row.predicted = expected.as_row()
         self._rows.setdefault(id(session), []).append((job, row))
         return row
 

@@ -41,6 +41,9 @@ class Attempt(_Strict):
     params: dict[str, Any] = Field(default_factory=dict, description="params that differ here")
     tries: int = Field(2, ge=1, le=10, description="how often this rung is tried after a crash")
     degraded: str = Field("", description="what a result of this rung costs; empty: nothing")
+    fallback: bool = Field(
+        True, description="false: a CPU rung for --device cpu alone, never fallen to by itself"
+    )
 
 
 class NodeConfig(_Strict):
@@ -86,6 +89,9 @@ class Profile(_Strict):
     description: str = ""
     seed: int = Field(42, ge=0, lt=1 << 63, description="the only source of randomness")
     nodes: dict[str, NodeConfig] = Field(default_factory=dict)
+    fast: dict[str, Any] = Field(
+        default_factory=dict, description="what --fast changes: keys as at the top of a profile"
+    )
     runtime: Runtime = Field(default_factory=Runtime)
 
 
@@ -128,10 +134,13 @@ def profile_names() -> list[str]:
     return sorted({path.stem for path in config_folder().glob("*.yaml")} - DATA_FILES)
 
 
-def load(profile: str, user_file: Path | None = None, sets: Sequence[str] = ()) -> Settings:
+def load(
+    profile: str, user_file: Path | None = None, sets: Sequence[str] = (), fast: bool = False
+) -> Settings:
     """Merge the layers and validate. Raises `ConfigError` or `UnknownNameError`.
 
     profile: a shipped one, or "none" for a user file that describes a whole graph itself.
+    fast: lay the profile's section `fast` over it, below the user file.
     """
     names = profile_names()
     merged: dict[str, Any] = {}
@@ -141,12 +150,40 @@ def load(profile: str, user_file: Path | None = None, sets: Sequence[str] = ()) 
         _merge(merged, shipped, f"profile {profile}", sources)
     elif profile != EMPTY or user_file is None:
         raise UnknownNameError("profile", profile, [*names, "auto"])
+    if fast:
+        _merge(merged, _fast_layer(profile, merged), "--fast", sources)
     if user_file is not None:
         layer = _read_yaml(user_file)
         layer.pop("profile", None)
         _merge(merged, layer, f"file {user_file.name}", sources)
     _apply_sets(merged, sets, sources)
     return Settings(_validate(merged), profile, sources)
+
+
+def _fast_layer(profile: str, merged: Mapping[str, Any]) -> Mapping[str, Any]:
+    layer = merged.get("fast")
+    if not isinstance(layer, Mapping) or not layer:
+        raise ConfigError(f"--fast: profile {profile} has no faster settings", "leave --fast out")
+    _check_keys({**layer}, Profile, "fast")
+    return layer
+
+
+def sets_for_caption(profile: Profile, caption: str) -> list[str]:
+    """`--caption TEXT` as the `--set`s of the nodes that run the stage "caption".
+
+    Raises `ConfigError` for an empty text, or without such a node.
+    """
+    text = " ".join(caption.split())
+    nodes = [n for n, node in profile.nodes.items() if node.enabled and node.stage == "caption"]
+    if not text:
+        raise ConfigError("--caption is empty", "leave it out, or describe the picture")
+    if not nodes:
+        raise ConfigError(
+            "--caption: this profile describes no picture in words",
+            'choose a profile with a node of the stage "caption" (--profile), or leave it out',
+        )
+    # A JSON string is a YAML one, as long as its letters stay letters.
+    return [f"{name}.text={json.dumps(text, ensure_ascii=False)}" for name in nodes]
 
 
 def from_record(

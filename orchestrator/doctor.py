@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from orchestrator import config, machine, warm
+from orchestrator import config, machine, models, warm
+from orchestrator.errors import KissError
 from orchestrator.gpu import GpuMonitor
+from orchestrator.graph import Graph
 from orchestrator.session import describe_exit
 
 Verdict = Literal["ok", "warn", "fail"]
@@ -68,7 +70,7 @@ def checks(outputs: Path) -> Iterator[Check]:
     yield _warm_start()
     yield _ram()
     yield _disk(outputs)
-    yield from _weights()
+    yield from _weights(bool(monitor.gpus()))
 
 
 def _python() -> Check:
@@ -194,9 +196,29 @@ def _disk(outputs: Path) -> Check:
     return Check("disk", "ok", text)
 
 
-def _weights() -> Iterator[Check]:
+def _weights(gpu: bool) -> Iterator[Check]:
     for name in config.profile_names():
-        yield Check(f"weights: {name}", "ok", "needs none")
+        try:
+            graph = Graph.from_profile(config.load(name).profile)
+            needed, missing = models.needs(graph, gpu), models.missing_for(graph, gpu)
+            total = models.total_gb(needed, models.catalogue())
+        except KissError as error:
+            yield Check(f"weights: {name}", "fail", error.message, error.hint or "reinstall it")
+            continue
+        if not needed:
+            yield Check(f"weights: {name}", "ok", "needs none")
+        elif not missing:
+            yield Check(f"weights: {name}", "ok", f"all {len(needed)} here, {total:.1f} GB")
+        else:
+            names = ", ".join(item.name for item in missing)
+            count = f"{len(missing)} of {len(needed)}"
+            sizes = f"{sum(item.size for item in missing) / 1e9:.1f} of {total:.1f} GB"
+            yield Check(
+                f"weights: {name}",
+                "warn",
+                f"{count} missing ({sizes}): {names}",
+                f"kiss3d-orchestrate models pull --profile {name}",
+            )
 
 
 def report(outputs: Path, show: Callable[[Check], None]) -> bool:

@@ -25,10 +25,14 @@ class Durable:
 
 
 class DurableWriter:
-    """A one-thread queue; `on_done` is called from that thread. Use as a context manager."""
+    """Two one-thread queues: what must be safe, in order, and pictures for people beside it.
+
+    `on_done` is called from the first thread. Use as a context manager.
+    """
 
     def __init__(self, on_done: Callable[[], None]) -> None:
         self._executor = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="durable")
+        self._pictures = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="pictures")
         self._on_done = on_done
         self._pending: dict[concurrent.futures.Future[Durable], Job] = {}
         self._extra: list[concurrent.futures.Future[None]] = []
@@ -38,6 +42,7 @@ class DurableWriter:
 
     def __exit__(self, *_: object) -> None:
         self._executor.shutdown(wait=True)
+        self._pictures.shutdown(wait=True)
         for future in self._extra:
             future.result()
 
@@ -54,9 +59,19 @@ class DurableWriter:
         self._pending[future] = job
         future.add_done_callback(lambda _: self._on_done())
 
+    def draw(self, work: Callable[[], None]) -> None:
+        """Make a picture for people, beside the writing."""
+        self._extra.append(self._pictures.submit(work))
+
     def later(self, work: Callable[[], None]) -> None:
         """Do something behind everything submitted so far (finish a job's result folder)."""
-        self._extra.append(self._executor.submit(work))
+        before = tuple(self._extra)
+
+        def run() -> None:
+            concurrent.futures.wait(before)
+            work()
+
+        self._extra.append(self._executor.submit(run))
 
     def collect(self) -> list[Durable]:
         """What has been finished since the last call, in order."""

@@ -7,7 +7,8 @@ Exit codes: 2 the request cannot be done as given (bad input, unknown name, take
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 
 class KissError(Exception):
@@ -22,6 +23,10 @@ class KissError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\n  -> {self.hint}" if self.hint else self.message
+
+    def facts(self) -> dict[str, Any]:
+        """What a program may want of it besides the texts: more keys of the --json document."""
+        return {}
 
 
 class UsageError(KissError):
@@ -60,6 +65,24 @@ class RunLockedError(UsageError):
 
 class RunRecordError(UsageError):
     """A directory holds no run, or its run.json cannot be read."""
+
+
+class MissingWeightsError(UsageError):
+    """Weights that the work needs are not on this machine; nothing was started.
+
+    missing: {"name", "gb", "nodes"} of each
+    """
+
+    def __init__(self, message: str, hint: str, missing: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__(message, hint)
+        self.missing = [dict(row) for row in missing]
+
+    def facts(self) -> dict[str, Any]:
+        return {"missing_weights": self.missing}
+
+
+class DownloadError(KissError):
+    """A file could not be downloaded, or is not what its publisher states."""
 
 
 class ProtocolError(KissError):

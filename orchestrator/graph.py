@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from orchestrator.budget import Prediction
 from orchestrator.config import NodeConfig, Profile, node_stage, params_of
 from orchestrator.errors import ConfigError, UnknownNameError
 from stages.contract import ArtifactSpec
@@ -29,6 +30,8 @@ class Node:
 
     inputs    input name of the stage -> where it comes from (optional inputs nobody writes: absent)
     params    the validated params, as plain data
+    skipped   upper rungs of the profile's ladder that the budget rules out, and why
+    predictions  rung -> what it is expected to take, for those that were measured once
     """
 
     name: str
@@ -39,6 +42,8 @@ class Node:
     inputs: Mapping[str, Source]
     params: Mapping[str, Any]
     preload: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
+    predictions: Mapping[int, Prediction] = field(default_factory=dict)
 
     @property
     def upstream(self) -> set[str]:
@@ -104,17 +109,18 @@ class Graph:
         return Graph(node for node in self.nodes.values() if node.name in wanted)
 
     def on_device(self, device: str) -> Graph:
-        """Keep the rungs that a machine can try: `device` is "cpu" (no GPU may be used) or "cuda".
+        """Keep the rungs that may be tried: with "cpu" those of the CPU, else those that are meant
+        to be fallen to.
 
         A node whose ladder has only GPU rungs keeps it, and fails there with a clear error.
         """
-        if device != "cpu":
-            return self
         return Graph(
-            replace(node, config=node.config.model_copy(update={"attempts": cpu or list(rungs)}))
+            replace(node, config=node.config.model_copy(update={"attempts": kept or list(rungs)}))
             for node in self.nodes.values()
             for rungs in [node.config.attempts]
-            for cpu in [[rung for rung in rungs if rung.device == "cpu"]]
+            for kept in [
+                [r for r in rungs if (r.device == "cpu" if device == "cpu" else r.fallback)]
+            ]
         )
 
 

@@ -51,6 +51,7 @@ class AttemptRow(_Row):
     timings    seconds: spawn, import, load (the process's own, shared by its jobs), read, compute,
                write
     vram       the release verdict (orchestrator.gpu.Release), filled in when the process is gone
+    predicted  what the plan expected (orchestrator.budget.Prediction); empty: never measured
     """
 
     rung: int
@@ -69,6 +70,7 @@ class AttemptRow(_Row):
     timings: dict[str, float] = Field(default_factory=dict)
     peak_rss: int = 0
     vram: dict[str, Any] = Field(default_factory=dict)
+    predicted: dict[str, Any] = Field(default_factory=dict)
 
 
 class NodeRecord(_Row):
@@ -117,6 +119,8 @@ class Manifest(_Row):
     sources: dict[str, str] = Field(default_factory=dict)
     until: str = ""
     device: str = "auto"
+    target_vram: float = 0.0
+    host_ram: float = 0.0
     machine: dict[str, Any] = Field(default_factory=dict)
     nodes: dict[NodeName, NodeRecord] = Field(default_factory=dict)
     error: str = ""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from orchestrator.artifacts import RunDirectory
+from orchestrator.budget import NO_LIMIT, Budget, Prediction
 from orchestrator.cache import CacheIndex, Hit, changed, damage, key_of, key_parts
 from orchestrator.graph import Graph, Node
 from orchestrator.manifest import NodeRecord
@@ -13,13 +14,21 @@ from orchestrator.manifest import NodeRecord
 
 @dataclass(frozen=True)
 class PlanRow:
-    """One node: its ladder, whether its output is there already, and why (not)."""
+    """One node: its ladder, whether its output is there already, and why (not).
+
+    skipped      upper rungs that do not fit into the budget, and why
+    expected     what the first rung left is expected to take; None: on the CPU, or never measured
+    margin       bytes of the VRAM budget that it leaves, -1 without a budget or an expectation
+    """
 
     node: str
     stage: str
     ladder: tuple[str, ...]
     cached: bool
     reason: str
+    skipped: tuple[str, ...] = ()
+    expected: Prediction | None = None
+    margin: int = -1
 
 
 def predict(
@@ -28,6 +37,7 @@ def predict(
     seed: int,
     cache: CacheIndex | None,
     force: frozenset[str] = frozenset(),
+    budget: Budget = NO_LIMIT,
 ) -> Iterator[PlanRow]:
     """Rows in the graph's order. `run` may be one that exists only in memory.
 
@@ -42,7 +52,11 @@ def predict(
         else:
             settled[name], reason = _look_up(node, known, seed, cache, settled)
         ladder = tuple(f"{rung.device} {rung.dtype}" for rung in node.config.attempts)
-        yield PlanRow(name, node.config.stage, ladder, settled[name], reason)
+        expected = node.predictions.get(0)
+        margin = budget.vram - expected.vram if expected and budget.vram else -1
+        yield PlanRow(
+            name, node.config.stage, ladder, settled[name], reason, node.skipped, expected, margin
+        )
 
 
 def _look_up(

@@ -30,8 +30,6 @@ from orchestrator.workplace import Workplace
 if TYPE_CHECKING:
     import zmq
 
-_HOST_MODULES = ("zmq", "msgpack", "psutil")
-"""What every child needs, whatever its stage."""
 _SOCKET_PATH_BYTES = 100
 """The kernel's limit for a socket's path is 107 on Linux and 103 on macOS."""
 _POLL_SECONDS = 0.05
@@ -134,7 +132,6 @@ class ProcessHub:
         self._poller.register(self._router, zmq.POLLIN)
         if self._template is not None:
             self._poller.register(self._template.fileno(), zmq.POLLIN)
-            self.preload(_HOST_MODULES)
 
     def _bind(self, router: zmq.Socket[bytes]) -> str:
         path = self._folder / "socket"
@@ -345,10 +342,12 @@ class ProcessHub:
             process.pidfd = -1
 
     def close(self) -> None:
-        """Kill every child's group, reap, and remove the socket and the folder."""
+        """Kill every child's group, reap, remove the socket, and let the template go."""
         for process in self._processes.values():
             process.signal_group(signal.SIGKILL)
         deadline = time.monotonic() + 5.0
         while any(p.pid for p in self._processes.values()) and time.monotonic() < deadline:
             self.wait(0.2)
         self._stack.close()
+        if self._template is not None:
+            self._template.begin_close()  # its 60 ms pass behind the last writes

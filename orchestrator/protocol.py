@@ -21,7 +21,7 @@ import msgpack
 
 from orchestrator.errors import ProtocolError
 
-VERSION = 1
+VERSION = 2
 INLINE_MAX_BYTES = 1 << 20
 """Files up to this size ride in a frame; larger ones the child writes itself."""
 
@@ -103,7 +103,9 @@ class Failed:
 class Load:
     """Build the stage: which device and dtype, validated params, seed and threads.
 
-    gpu   value for CUDA_VISIBLE_DEVICES: the leased card's UUID, or "" for none
+    gpu         value for CUDA_VISIBLE_DEVICES: the leased card's UUID, or "" for none
+    vram_bytes  the process's share of the card, its CUDA context included; 0: all of it
+    host_bytes  host memory that it may fill with weights; 0: no limit
     """
 
     device: str
@@ -112,6 +114,8 @@ class Load:
     params: dict[str, Any]
     seed: int
     threads: int
+    vram_bytes: int = 0
+    host_bytes: int = 0
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ from stages.contract import FailureKind
 
 Action = Literal["repeat", "next_rung", "end"]
 
-FINAL: frozenset[FailureKind] = frozenset({"bad_input", "missing_weights", "disk_full"})
+FINAL: frozenset[FailureKind] = frozenset({"bad_input", "disk_full"})
 """Nothing that another process could do differently."""
 REPEATED: frozenset[FailureKind] = frozenset({"crashed", "timed_out"})
 """May be an accident: tried again on the same rung as often as the rung allows."""
 
 _WHY = {
     "bad_input": "the input itself cannot be used",
-    "missing_weights": "the weights are not on this machine",
+    "missing_weights": "the weights of this rung are not on this machine",
     "missing_dependency": "a package that this rung needs does not work here",
     "out_of_memory": "this rung needs more memory than there is",
     "gpu_unavailable": "no usable GPU for this rung",

@@ -22,6 +22,7 @@ from typing import Any
 
 from orchestrator import recovery
 from orchestrator.books import AttemptBook
+from orchestrator.budget import NO_LIMIT, Budget
 from orchestrator.cache import CacheIndex, key_of, key_parts, take_over
 from orchestrator.config import Runtime
 from orchestrator.durable import DurableWriter
@@ -62,6 +63,7 @@ class Runner:
     workplace   where the processes live; None opens one, with warm starts
     fail_fast   stop everything at the first failed job
     close_job   called once for each job that is over, behind its last write to disk
+    budget      what each process may take of the card and of host memory
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Runner:
         workplace: Workplace | None = None,
         fail_fast: bool = False,
         close_job: Callable[[Job], None] = lambda job: None,
+        budget: Budget = NO_LIMIT,
     ) -> None:
         self._graph = graph
         self._jobs = {job.name: job for job in jobs}
@@ -90,6 +93,7 @@ class Runner:
         self._workplace = workplace
         self._fail_fast = fail_fast
         self._close_job = close_job
+        self._budget = budget
         self._sessions: list[Session] = []
         self._books = AttemptBook()
         self._cancelled = False
@@ -214,13 +218,17 @@ class Runner:
             self._lease_and_load(session)
             if session.state == "idle":
                 self._feed(session)
+            elif session.state == "imported" and not self._schedule.is_wanted(session):
+                session.stop()  # started ahead, but its jobs failed or were found in the cache
 
     def _fall_without_card(self) -> None:
         """A GPU rung on a machine without a card fails at once, without a process."""
         if self._leases.cards:
             return
         why = self._monitor.why_not or "no GPU may be used (--device)"
-        failure = StageFailure("gpu_unavailable", why, "run `kiss3d-orchestrate doctor`")
+        failure = StageFailure(
+            "gpu_unavailable", why, "`kiss3d-orchestrate doctor` checks; --device cpu uses the CPU"
+        )
         for node in self._graph.nodes.values():
             for rung in range(len(node.config.attempts)):
                 if on_gpu(node, rung):
@@ -239,6 +247,7 @@ class Runner:
                 next_log(*self._log_place(node)),
                 next(iter(self._jobs.values())).run.manifest.seed,
                 self._threads,
+                self._budget,
             )
         except (StageProcessError, OSError) as error:
             for job in self._schedule.ready(node.name, rung):
@@ -264,7 +273,8 @@ class Runner:
         if session.state != "imported":
             return
         if not on_gpu(session.node, session.rung):
-            session.load(None)
+            if self._schedule.may_load(session):
+                session.load(None)
         elif self._schedule.ready(session.node.name, session.rung) and (
             card := self._leases.take_card()
         ):
@@ -371,7 +381,7 @@ class Runner:
         )
         self._durable.submit(job, node.name, artifacts)
         if self._runtime.previews:
-            self._durable.later(functools.partial(job.run.write_previews, node.name, node.outputs))
+            self._durable.draw(functools.partial(job.run.write_previews, node.name, node.outputs))
 
     def _collect_durable(self) -> None:
         """Files that are safe on disk now enter the manifest."""

@@ -6,12 +6,14 @@ import contextlib
 import itertools
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from orchestrator import __version__, config, machine, report
+from orchestrator import __version__, config, machine, models, report, vram
 from orchestrator.artifacts import LOCK, MANIFEST, RunDirectory, as_output_error, run_lock
+from orchestrator.auto import choose_profile
+from orchestrator.budget import NO_LIMIT, Budget
 from orchestrator.cache import CacheIndex, demote_stale
 from orchestrator.config import Settings
 from orchestrator.errors import (
@@ -22,6 +24,7 @@ from orchestrator.errors import (
     OutputError,
     RunFailedError,
     RunRecordError,
+    StageProcessError,
     UsageError,
 )
 from orchestrator.files import digest_bytes, printable, slug, write_atomic
@@ -47,6 +50,10 @@ class Options:
     seed        None leaves the profile's; 0 is a seed like any other
     until       last node to compute; from_node: first node to compute again
     device      "auto", "cpu" or "cuda:<index>"
+    target_vram  GiB of the card that a process may take; 0: what is free
+    host_ram     GiB of host memory for weights; 0: what is available
+    caption     the user's own, for the profile's caption stage
+    fast        the profile's faster settings
     """
 
     profile: str | None = None
@@ -56,6 +63,10 @@ class Options:
     until: str | None = None
     from_node: str | None = None
     device: str = "auto"
+    target_vram: float = 0.0
+    host_ram: float = 0.0
+    caption: str | None = None
+    fast: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,7 @@ class Prepared:
     cards: tuple[Card, ...]
     monitor: GpuMonitor
     workplace: Workplace | None = None
+    budget: Budget = NO_LIMIT
 
     @property
     def seed(self) -> int:
@@ -89,9 +101,13 @@ def prepare(options: Options, workplace: Workplace | None = None) -> Prepared:
     sets = list(options.sets)
     if options.seed is not None:
         sets.append(f"seed={options.seed}")
-    settings = config.load(name, options.config_file, sets)
+    settings = config.load(name, options.config_file, sets, options.fast)
+    if options.caption is not None:
+        sets += config.sets_for_caption(settings.profile, options.caption)
+        settings = config.load(name, options.config_file, sets, options.fast)
     cards = choose_cards(options.device, monitor)
-    whole = _graph_of(settings, options.device)
+    budget = vram.budget_for(options.target_vram, options.host_ram, cards, monitor)
+    whole = _graph_of(settings, options.device, cards, budget)
     graph = whole.until(options.until) if options.until else whole
     if options.from_node:
         whole.require(options.from_node)
@@ -100,19 +116,25 @@ def prepare(options: Options, workplace: Workplace | None = None) -> Prepared:
                 f"--from {options.from_node} lies behind --until {options.until}",
                 "nothing would be computed",
             )
-    return Prepared(options, settings, reason, graph, whole, cards, monitor, workplace)
+    _warm_up(graph, workplace)
+    return Prepared(options, settings, reason, graph, whole, cards, monitor, workplace, budget)
 
 
-def _graph_of(settings: Settings, device: str) -> Graph:
-    graph = Graph.from_profile(settings.profile)
-    return graph.on_device("cpu") if device == "cpu" else graph
+def _warm_up(graph: Graph, workplace: Workplace | None) -> None:
+    """The template imports for the first nodes while the run directory is being made."""
+    if workplace is None or workplace.template is None:
+        return
+    for node in itertools.islice(graph.nodes.values(), 2):
+        with contextlib.suppress(StageProcessError):  # the hub will meet it too, and start cold
+            workplace.template.preload(node.preload)
 
 
-def choose_profile(monitor: GpuMonitor) -> tuple[str, str]:
-    """The best shipped profile that this machine can run, and why it is that one."""
-    gpus = monitor.gpus()
-    seen = ", ".join(f"{g.name} {g.total / 2**30:.0f} GiB" for g in gpus) or "no GPU"
-    return "sketch", f"auto: {seen}; sketch is the only shipped profile that needs no weights"
+def _graph_of(settings: Settings, device: str, cards: Sequence[Card], budget: Budget) -> Graph:
+    """The profile's graph with the rungs that this machine can try. Raises `UsageError`."""
+    graph = Graph.from_profile(settings.profile).on_device(device)
+    if device == "cpu":
+        return graph
+    return vram.fit(graph, budget, vram.table()) if cards else graph
 
 
 def choose_cards(device: str, monitor: GpuMonitor) -> tuple[Card, ...]:
@@ -225,6 +247,8 @@ def _describe(prepared: Prepared, record: InputRecord, old: Manifest | None) -> 
         sources=dict(prepared.settings.sources),
         until=prepared.options.until or "",
         device=prepared.options.device,
+        target_vram=prepared.options.target_vram,
+        host_ram=prepared.options.host_ram,
         machine=machine.describe(prepared.monitor),
         nodes=old.nodes if old else {},
     )
@@ -259,6 +283,7 @@ def execute(
         prepared.workplace,
         fail_fast,
         _close_books,
+        prepared.budget,
     )
     for job in jobs:
         demote_stale(job.whole, job.run)
@@ -294,6 +319,24 @@ def require_upstream(prepared: Prepared, run: RunDirectory, cache: CacheIndex | 
             f"({rows[missing[0]].reason})",
             "leave --from out, or name a run that has them with --output",
         )
+
+
+def require_weights(prepared: Prepared, run: RunDirectory, cache: CacheIndex | None) -> None:
+    """Nodes that will run need weights that are here: said before any stage starts.
+
+    Raises `MissingWeightsError`.
+    """
+
+    def will_run() -> set[str]:
+        rows = predict(prepared.graph, run, prepared.seed, cache, frozenset(_forced(prepared)))
+        return to_run(rows)
+
+    models.require(prepared.graph, bool(prepared.cards), will_run)
+
+
+def to_run(rows: Iterable[PlanRow]) -> set[str]:
+    """Names of the nodes that a plan does not take from the cache."""
+    return {row.node for row in rows if not row.cached}
 
 
 def _close_books(job: Job) -> None:
@@ -341,6 +384,7 @@ def run_one(
             cache = None if output else CacheIndex(root)
             if prepared.options.from_node:
                 require_upstream(prepared, run, cache)
+            require_weights(prepared, run, cache)
         except UsageError:
             if not known:
                 shutil.rmtree(path, ignore_errors=True)
@@ -352,6 +396,13 @@ def run_one(
 
 def plan(prepared: Prepared, source: Path, output: Path | None) -> list[PlanRow]:
     """What `run_one` would do with this picture, without writing anything."""
+    return predict_picture(prepared, source, output, None if output else CacheIndex(Path(OUTPUTS)))
+
+
+def predict_picture(
+    prepared: Prepared, source: Path, output: Path | None, cache: CacheIndex | None
+) -> list[PlanRow]:
+    """The plan for one picture, whose run directory (None: a new one) need not exist."""
     picture = read_picture(source, prepared.settings.profile.runtime.max_input_mib)
     record = InputRecord(
         source=str(source), file="input.img", size=len(picture), digest=digest_bytes(picture)
@@ -360,9 +411,8 @@ def plan(prepared: Prepared, source: Path, output: Path | None) -> list[PlanRow]
     if output is not None and (output / MANIFEST).is_file():
         known = RunDirectory.open(output).manifest
     run = RunDirectory(output or Path(OUTPUTS), _describe(prepared, record, known))
-    cache = None if output else CacheIndex(Path(OUTPUTS))
     force = frozenset(_forced(prepared))
-    return list(predict(prepared.graph, run, prepared.seed, cache, force))
+    return list(predict(prepared.graph, run, prepared.seed, cache, force, prepared.budget))
 
 
 def finish_one(
@@ -417,12 +467,19 @@ def prepared_for(
         raise RunRecordError(f"{run.path}: {error.message}", error.hint) from error
     monitor = GpuMonitor()
     device = manifest.device if options.device == "auto" else options.device
-    whole = _graph_of(settings, device)
-    graph = whole.until(manifest.until) if manifest.until else whole
-    options = replace(options, device=device, until=manifest.until or None)
+    options = replace(
+        options,
+        device=device,
+        until=manifest.until or None,
+        target_vram=options.target_vram or manifest.target_vram,
+        host_ram=options.host_ram or manifest.host_ram,
+    )
     cards = choose_cards(device, monitor)
+    budget = vram.budget_for(options.target_vram, options.host_ram, cards, monitor)
+    whole = _graph_of(settings, device, cards, budget)
+    graph = whole.until(manifest.until) if manifest.until else whole
     reason = manifest.profile_reason
-    return Prepared(options, settings, reason, graph, whole, cards, monitor, workplace)
+    return Prepared(options, settings, reason, graph, whole, cards, monitor, workplace, budget)
 
 
 def find_runs(root: Path) -> Iterator[RunDirectory]:

@@ -36,7 +36,9 @@ def threads_a_stage(runtime: Runtime, jobs: int) -> int:
 class Schedule:
     """Answers the runner's questions; reads jobs and sessions, changes nothing.
 
-    prefetch: start a process for a job whose inputs are still being computed.
+    prefetch: start processes ahead of time. Those of CPU rungs start all at once: they are small
+    until they load, and once they are forked the template is free to import for the GPU stages. A
+    process loads when the inputs of a job of its are there or being computed.
     """
 
     def __init__(self, graph: Graph, jobs: Sequence[Job], leases: Leases, prefetch: bool) -> None:
@@ -75,8 +77,23 @@ class Schedule:
         standing = job.nodes[node.name].standing
         if standing == "ready":
             return True
-        upstream = job.standing(self._graph.upstream(node.name))
-        return self._prefetch and standing == "waiting" and upstream <= {"done", "running"}
+        if not self._prefetch or standing != "waiting":
+            return False
+        return not on_gpu(node, job.nodes[node.name].rung) or self._comes_next(job, node)
+
+    def _comes_next(self, job: Job, node: Node) -> bool:
+        """Whether everything that the node reads is there or being computed."""
+        return job.standing(self._graph.upstream(node.name)) <= {"done", "running"}
+
+    def may_load(self, session: Session) -> bool:
+        """Whether a process without a card may begin to take memory for a job that comes next."""
+        name = session.node.name
+        return any(
+            job.nodes[name].standing in ("waiting", "ready")
+            and job.nodes[name].rung == session.rung
+            and self._comes_next(job, session.node)
+            for job in self._jobs
+        )
 
     def _processes(
         self,
@@ -98,6 +115,11 @@ class Schedule:
         waiting = waiting or any(on_gpu(other, at) for other, at in wanted)
         mine = any(s.node.name == node.name and not s.ended for s in sessions)
         return int(bool(self._leases.cards) and (mine or not waiting))
+
+    def is_wanted(self, session: Session) -> bool:
+        """Whether a process that has not loaded yet has, or may get, something to do."""
+        name = session.node.name
+        return bool(self.ready(name, session.rung)) or self.may_get_more(session)
 
     def may_get_more(self, session: Session) -> bool:
         """Whether a job can still become ready for this process without needing its card."""

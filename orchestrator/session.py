@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from orchestrator import protocol
+from orchestrator.budget import NO_LIMIT, Budget
 from orchestrator.config import Attempt, Runtime
 from orchestrator.gpu import MIB, GpuMonitor, Ledger, Release
 from orchestrator.graph import Node
@@ -112,6 +113,7 @@ class Session:
     log: Path
     seed: int
     threads: int
+    budget: Budget = NO_LIMIT
     card: Card | None = None
     state: State = "starting"
     job: str = ""
@@ -163,6 +165,8 @@ class Session:
                 params,
                 self.seed,
                 self.threads,
+                self.budget.vram if card is not None else 0,
+                self.budget.host,
             ),
         )
 

@@ -16,6 +16,8 @@ from typing import Any
 
 from orchestrator.errors import StageProcessError
 
+COMMON_MODULES = ("zmq", "msgpack", "psutil", "numpy")
+"""What every child needs, whatever its stage."""
 REPO_ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -87,6 +89,7 @@ class WarmTemplate:
             )
         self._channel = ours
         self._buffer = b""
+        self.preload(COMMON_MODULES)
 
     def fileno(self) -> int:
         return self._channel.fileno()
@@ -133,9 +136,13 @@ class WarmTemplate:
                 events.append(Exited(message["exited"], message["code"]))
         return events
 
-    def close(self) -> None:
-        """End the template; it kills what it has left."""
+    def begin_close(self) -> None:
+        """Tell the template to end, without waiting; it kills what it has left."""
         self._channel.close()
+
+    def close(self) -> None:
+        """End the template and wait for its end."""
+        self.begin_close()
         try:
             self._process.wait(timeout=1.0)
         except subprocess.TimeoutExpired:  # it was in the middle of a long import

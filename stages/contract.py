@@ -209,6 +209,11 @@ class Context:
     threads   CPU threads that the stage should keep to
     scratch   an empty folder of its own, removed after the job
     progress  progress(step, total, note="") with 0 <= step <= total
+    vram_bytes  what the process may take of the card, its CUDA context included; 0: all of it.
+              The host caps torch's allocator to it before `load`
+    host_bytes  host memory that the stage may fill with weights; 0: as much as it likes
+
+    Budgets say where weights lie, never what comes out.
     """
 
     device: str = "cpu"
@@ -217,6 +222,8 @@ class Context:
     threads: int = 2
     scratch: Path = field(default_factory=Path)
     progress: Callable[..., None] = _no_progress
+    vram_bytes: int = 0
+    host_bytes: int = 0
 
 
 class Stage(ABC):

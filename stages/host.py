@@ -33,6 +33,7 @@ from stages.common import codec
 from stages.contract import Context
 from stages.core import JobResult, OutputFile, StageCore
 from stages.failures import Failure, classify
+from stages.memory import cap_device_memory
 
 if TYPE_CHECKING:
     import zmq
@@ -190,7 +191,16 @@ class HostProcess:
         try:
             core = StageCore(self._connection.stage, self._connection.inline_max_bytes)
             imported = time.perf_counter()
-            context = Context(message.device, message.dtype, message.seed, message.threads)
+            context = Context(
+                message.device,
+                message.dtype,
+                message.seed,
+                message.threads,
+                vram_bytes=message.vram_bytes,
+                host_bytes=message.host_bytes,
+            )
+            if message.vram_bytes and message.device != "cpu":
+                cap_device_memory(message.vram_bytes)
             core.load(message.params, context)
         except BaseException as error:
             self._fail("", error)

@@ -18,8 +18,15 @@ GROUP = "kiss3d.stages"
 BUILT_IN = {
     "preprocess": "stages.preprocess.stage:Preprocess",
     "inflate": "stages.multiview.inflate.stage:Inflate",
+    "zero123plus": "stages.multiview.zero123plus.stage:Zero123PlusStage",
+    "caption": "stages.caption.stage:Caption",
+    "prompt": "stages.prompt.stage:Prompt",
+    "encode": "stages.encode.stage:Encode",
+    "flux": "stages.flux.stage:Flux",
     "hull.reference": "stages.lrm.hull.stage:HullReference",
     "hull.reconstruct": "stages.lrm.hull.stage:HullReconstruct",
+    "prm.reference": "stages.lrm.prm.stage:PrmReference",
+    "prm.reconstruct": "stages.lrm.prm.stage:PrmReconstruct",
     "isomer": "stages.isomer.stage:Isomer",
 }
 

@@ -21,6 +21,7 @@ _COMMANDS = {
     "runs": ("orchestrator.cli.runs", "runs"),
     "evaluate": ("orchestrator.cli.evaluate", "evaluate"),
     "config": ("orchestrator.cli.config", "config"),
+    "models": ("orchestrator.cli.models", "models"),
     "doctor": ("orchestrator.cli.doctor", "doctor"),
     "clean": ("orchestrator.cli.clean", "clean"),
 }
@@ -65,6 +66,7 @@ def cli() -> None:
     kiss3d-orchestrate run img.png       one picture
     kiss3d-orchestrate batch pictures/   a whole directory
     kiss3d-orchestrate resume RUN_DIR    go on after a crash
+    kiss3d-orchestrate models list       the weights: what there is, what is here
     kiss3d-orchestrate doctor            what works on this machine
 
     Exit codes: 0 done, 1 a run failed, 2 the request cannot be done as given, 130 interrupted.

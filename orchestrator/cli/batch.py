@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 @common.settings_options
 @click.option("--until", metavar="NODE", help="Stop after this node.")
 @common.device_options
+@common.budget_options
 @common.view_options
 def batch(
     folder: Path,
@@ -64,8 +65,12 @@ def batch(
             )
         with open_workplace(not no_warm) as workplace:
             prepared = runs.prepare(options, workplace)  # refuses before anything is written
+            known = None
             if go_on and output is not None and batches.is_batch(output):
-                made = batches.join(batches.load(output), folder, pictures, options)
+                known = batches.load(output)
+            batches.require_weights(prepared, pictures, known, output)
+            if known is not None:
+                made = batches.join(known, folder, pictures, options)
             else:
                 made = batches.create(folder, pictures, output, options)
             _run(made, prepared, told, as_json, verbose, not keep_going)
@@ -89,9 +94,17 @@ def finish_batch(
 
     known = batches.load(path)
     device = known.options.device if options.device == "auto" else options.device
-    merged = replace(known.options, device=device, sets=(*known.options.sets, *options.sets))
+    merged = replace(
+        known.options,
+        device=device,
+        sets=(*known.options.sets, *options.sets),
+        target_vram=options.target_vram or known.options.target_vram,
+        host_ram=options.host_ram or known.options.host_ram,
+    )
     made = batches.Batch(path, known.pictures, merged)
-    _run(made, runs.prepare(merged, workplace), told, as_json, verbose, fail_fast=False)
+    prepared = runs.prepare(merged, workplace)
+    batches.require_weights(prepared, (), made, path)
+    _run(made, prepared, told, as_json, verbose, fail_fast=False)
 
 
 def _run(

@@ -27,7 +27,7 @@ def output_option(metavar: str, text: str) -> Callable[[_F], _F]:
 
 
 def settings_options(function: _F) -> _F:
-    """--profile, --config, --seed and --set."""
+    """--profile, --fast, --config, --seed, --caption and --set."""
     for option in (
         click.option(
             "--set",
@@ -35,6 +35,11 @@ def settings_options(function: _F) -> _F:
             multiple=True,
             metavar="NODE.PARAM=VALUE",
             help="Change one value; may be given several times.",
+        ),
+        click.option(
+            "--caption",
+            metavar="TEXT",
+            help="What the picture shows, in your words; no caption model is needed then.",
         ),
         click.option("--seed", type=click.IntRange(0), help="Default: the profile's (42)."),
         click.option(
@@ -44,6 +49,7 @@ def settings_options(function: _F) -> _F:
             metavar="FILE",
             help="YAML file on top of the profile.",
         ),
+        click.option("--fast", is_flag=True, help="The profile's faster settings."),
         click.option(
             "--profile", metavar="NAME", help="Default: auto (by hardware and weights present)."
         ),
@@ -67,6 +73,28 @@ def device_options(function: _F) -> _F:
     """--device and --no-warm."""
     cold = click.option("--no-warm", is_flag=True, help="Start every process cold.")
     return cold(device_option(function))
+
+
+def budget_options(function: _F) -> _F:
+    """--target-vram and --host-ram."""
+    for option in (
+        click.option(
+            "--host-ram",
+            type=click.FloatRange(min=0, min_open=True),
+            default=None,
+            metavar="GB",
+            help="Host memory that weights may fill. Default: what is available, less 4.",
+        ),
+        click.option(
+            "--target-vram",
+            type=click.FloatRange(min=0, min_open=True),
+            default=None,
+            metavar="GB",
+            help="What a process may take of the card. Default: what is free, less 0.5.",
+        ),
+    ):
+        function = option(function)
+    return function
 
 
 def range_options(function: _F) -> _F:
@@ -102,10 +130,26 @@ def options_from(
     until: str | None = None,
     from_node: str | None = None,
     device: str = "auto",
+    target_vram: float | None = None,
+    host_ram: float | None = None,
+    caption: str | None = None,
+    fast: bool = False,
 ) -> Options:
     from orchestrator.runs import Options
 
-    return Options(profile, config_file, tuple(sets), seed, until, from_node, device)
+    return Options(
+        profile,
+        config_file,
+        tuple(sets),
+        seed,
+        until,
+        from_node,
+        device,
+        target_vram or 0.0,
+        host_ram or 0.0,
+        caption,
+        fast,
+    )
 
 
 def print_json(value: Any) -> None:
@@ -128,6 +172,7 @@ def errors_as_json(as_json: bool, told: Sequence[object] = ()) -> Iterator[None]
                     "error": error.message,
                     "hint": error.hint,
                     "exit_code": error.exit_code,
+                    **error.facts(),
                 }
             )
         raise

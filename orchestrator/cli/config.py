@@ -24,6 +24,8 @@ def show(
     config_file: Path | None,
     sets: tuple[str, ...],
     seed: int | None,
+    caption: str | None,
+    fast: bool,
     as_json: bool,
     everything: bool,
 ) -> None:
@@ -31,7 +33,7 @@ def show(
     from orchestrator.config import DEFAULT
     from orchestrator.runs import Options, prepare
 
-    prepared = prepare(Options(profile, config_file, tuple(sets), seed))
+    prepared = prepare(Options(profile, config_file, tuple(sets), seed, caption=caption, fast=fast))
     rows = [row for row in prepared.settings.rows() if everything or row[2] != DEFAULT]
     if as_json:
         common.print_json(
@@ -64,6 +66,7 @@ def diff(first: str, second: str) -> None:
     for name in (first, second):
         sides.append({path: (value, source) for path, value, source in load(name).rows()})
     rows = []
+    sides = [{p: e for p, e in side.items() if p != "description"} for side in sides]
     for path in dict.fromkeys([*sides[0], *sides[1]]):
         before, after = sides[0].get(path), sides[1].get(path)
         if (before and before[0]) != (after and after[0]) or (before is None) != (after is None):
@@ -72,8 +75,20 @@ def diff(first: str, second: str) -> None:
 
 
 def _side(entry: tuple[Any, str] | None) -> str:
-    return "-" if entry is None else f"{_text(entry[0])} ({entry[1]})"
+    """A value, and where it comes from unless that is the profile which heads the column."""
+    if entry is None:
+        return "-"
+    return _text(entry[0]) + (" (default)" if entry[1] == "default" else "")
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, list) and value and isinstance(value[0], dict) and "device" in value[0]:
+        return " -> ".join(map(_rung, value))
     return value if isinstance(value, str) and value else repr(value)
+
+
+def _rung(attempt: dict[str, Any]) -> str:
+    """A rung of a ladder in a few words: `cuda bfloat16 placement=streamed`."""
+    params = [f"{name}={value}" for name, value in attempt["params"].items()]
+    notes = [] if attempt["fallback"] else ["(--device cpu only)"]
+    return " ".join([attempt["device"], attempt["dtype"], *params, *notes])

@@ -12,6 +12,7 @@ from orchestrator.cli import common
 if TYPE_CHECKING:
     from orchestrator.artifacts import RunDirectory
     from orchestrator.cache import CacheIndex
+    from orchestrator.plan import PlanRow
     from orchestrator.runs import Prepared
 
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 @common.settings_options
 @common.range_options
 @common.device_options
+@common.budget_options
 @common.view_options
 def run(
     image: Path, output: Path | None, no_warm: bool, as_json: bool, verbose: bool, **request: Any
@@ -39,7 +41,7 @@ def run(
         prepared = runs.prepare(common.options_from(**request), workplace)
         _announce(prepared, as_json)
         if verbose and not as_json:
-            _print_plan(prepared, image, output)
+            _print_plan(prepared, runs.plan(prepared, image, output))
         view = open_view(prepared.graph.nodes, 1, as_json, verbose)
         try:
             with view:
@@ -55,29 +57,40 @@ def run(
 @common.settings_options
 @common.range_options
 @common.device_option
+@common.budget_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def plan(image: Path, output: Path | None, as_json: bool, **request: Any) -> None:
-    """Show what `run IMAGE` would do, without starting anything."""
+    """Show what `run IMAGE` would do, without starting anything.
+
+    Exit code 2: weights are missing that it would need.
+    """
     from dataclasses import asdict
 
-    from orchestrator import runs
+    from orchestrator import models, runs
 
-    if as_json:
-        with common.errors_as_json(as_json):
-            prepared = runs.prepare(common.options_from(**request))
-            rows = runs.plan(prepared, image, output)
-        common.print_json(
-            {
-                "profile": prepared.settings.name,
-                "profile_reason": prepared.reason,
-                "seed": prepared.seed,
-                "nodes": [asdict(row) for row in rows],
-            }
-        )
-        return
-    prepared = runs.prepare(common.options_from(**request))
-    _announce(prepared, as_json)
-    _print_plan(prepared, image, output, err=False)
+    told: list[object] = []
+    with common.errors_as_json(as_json, told):
+        prepared = runs.prepare(common.options_from(**request))
+        rows = runs.plan(prepared, image, output)
+        graph, gpu = prepared.graph, bool(prepared.cards)
+        shortage = models.shortage(graph, gpu, lambda: runs.to_run(rows))
+        if as_json:
+            common.print_json(
+                {
+                    "profile": prepared.settings.name,
+                    "profile_reason": prepared.reason,
+                    "seed": prepared.seed,
+                    "budget": asdict(prepared.budget),
+                    "nodes": [asdict(row) for row in rows],
+                    "missing_weights": shortage.missing if shortage else [],
+                }
+            )
+            told.append(rows)
+        else:
+            _announce(prepared, as_json)
+            _print_plan(prepared, rows, err=False)
+        if shortage:
+            raise shortage
 
 
 @click.command()
@@ -90,6 +103,7 @@ def plan(image: Path, output: Path | None, as_json: bool, **request: Any) -> Non
     help="Change one value before going on.",
 )
 @common.device_options
+@common.budget_options
 @common.view_options
 def resume(run_dir: Path, no_warm: bool, as_json: bool, verbose: bool, **request: Any) -> None:
     """Go on with an interrupted or failed run.
@@ -112,12 +126,14 @@ def resume(run_dir: Path, no_warm: bool, as_json: bool, verbose: bool, **request
             return
         run_directory = RunDirectory.open(run_dir)
         prepared = runs.prepared_for(run_directory, options, workplace)
+        cache = _cache_beside(run_dir)
+        runs.require_weights(prepared, run_directory, cache)
         view = open_view(prepared.graph.nodes, 1, as_json, verbose)
         with run_directory.locked():
             opened.append(run_directory)
             try:
                 with view:
-                    runs.finish_one(prepared, run_directory, view, _cache_beside(run_dir))
+                    runs.finish_one(prepared, run_directory, view, cache)
             finally:
                 common.print_run(run_directory, as_json)
 
@@ -135,17 +151,35 @@ def _announce(prepared: Prepared, as_json: bool) -> None:
         click.echo(f"profile {prepared.settings.name} ({prepared.reason})", err=True)
 
 
-def _print_plan(prepared: Prepared, image: Path, output: Path | None, err: bool = True) -> None:
-    from orchestrator import runs
-
-    rows = [
-        (
-            row.node,
-            row.stage,
-            " -> ".join(row.ladder),
-            "cached" if row.cached else "run",
-            row.reason,
+def _print_plan(prepared: Prepared, plan: list[PlanRow], err: bool = True) -> None:
+    common.print_table(PLAN_HEADER, [_plan_cells(row) for row in plan], err=err)
+    for row in plan:
+        for why in row.skipped:
+            click.echo(f"{row.node}: not tried: {why}", err=err)
+    if any(row.expected for row in plan):
+        seconds = sum(row.expected.seconds for row in plan if row.expected and not row.cached)
+        click.echo(
+            f"GPU nodes: about {seconds:.0f} s on the card of the measurements; budget: "
+            f"{prepared.budget.why}",
+            err=err,
         )
-        for row in runs.plan(prepared, image, output)
-    ]
-    common.print_table(("node", "stage", "ladder", "plan", "why"), rows, err=err)
+
+
+PLAN_HEADER = ("node", "stage", "ladder", "plan", "VRAM", "margin", "host RAM", "seconds", "why")
+
+
+def _plan_cells(row: PlanRow) -> tuple[str, ...]:
+    from orchestrator.report import format_size
+
+    expected = row.expected
+    return (
+        row.node,
+        row.stage,
+        " -> ".join(row.ladder),
+        "cached" if row.cached else "run",
+        format_size(expected.vram) if expected else "-",
+        format_size(row.margin) if row.margin >= 0 else "-",
+        format_size(expected.host) if expected else "-",
+        f"{expected.seconds:.0f}" if expected else "-",
+        row.reason,
+    )

@@ -120,9 +120,10 @@ def _redo(
 ) -> None:
     from dataclasses import replace
 
-    from orchestrator import runs
+    from orchestrator import models, runs
     from orchestrator.artifacts import RunDirectory
     from orchestrator.errors import UsageError
+    from orchestrator.graph import Graph
     from orchestrator.view import open_view
     from orchestrator.workplace import open_workplace
 
@@ -136,6 +137,7 @@ def _redo(
             f"{name} reads from {', '.join(unfinished)}, which is not done",
             f"kiss3d-orchestrate resume {run_dir}",
         )
+    models.require(Graph([node]), bool(prepared.cards))
     view = open_view([name], 1, as_json, verbose)
     with open_workplace(not no_warm) as workplace, run.locked():
         try:

@@ -2,28 +2,115 @@
 
 from __future__ import annotations
 
+import pickle
+import re
+import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from stages.contract import StageError
 
 if TYPE_CHECKING:
     import torch
+
+SOURCE_SIZE = "kiss3d.source_size"
+"""Metadata key of a converted file: bytes of the file that it was made of."""
+_UNSUPPORTED = re.compile(r"[Uu]nsupported (global|GLOBAL|class|operand)[^\n]*")
+"""What torch's text names besides tensors and plain containers. An unknown operand is no code: the
+file is damaged, or nothing that torch.save wrote."""
 
 
 def load_state_dict(path: Path, prefix: str = "") -> dict[str, torch.Tensor]:
     """The tensors of a .safetensors, .ckpt, .pth or .bin file, on the CPU, mapped from the file.
 
     A .safetensors file beside another kind of file (`models convert` makes it) is read in its
-    place. A Lightning checkpoint is unwrapped (`state_dict`). prefix: keep only keys that start
-    with it, and strip it.
+    place, unless it was made of another file. A Lightning checkpoint is unwrapped (`state_dict`).
+    prefix: keep only keys that start with it, and strip it.
+    Raises `StageError` of kind missing_weights: the file is damaged, or holds more than tensors.
     """
-    converted = path.with_suffix(".safetensors")
-    if converted.is_file():
-        from safetensors.torch import load_file
-
-        tensors = load_file(converted)
-    else:
-        import torch
-
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        tensors = loaded.get("state_dict", loaded)
+    converted = converted_file(path)
+    tensors = _read_safetensors(converted) if converted else read_pickled(path)
     return {key[len(prefix) :]: tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+
+
+def converted_file(path: Path) -> Path | None:
+    """The .safetensors file to read in place of `path`, which may be `path` itself."""
+    twin = path.with_suffix(".safetensors")
+    if not twin.is_file():
+        return None
+    if twin == path or not path.is_file():
+        return twin
+    source = path.stat()
+    size = _metadata(twin).get(SOURCE_SIZE)
+    made_by_us = size is not None
+    stale = made_by_us and (int(size or 0) != source.st_size or _older(twin, source.st_mtime_ns))
+    return None if stale else twin
+
+
+def _older(path: Path, than_ns: int) -> bool:
+    return path.stat().st_mtime_ns < than_ns
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except SafetensorError as error:
+        raise _damaged(path, error) from error
+
+
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return dict(load_file(path))
+    except SafetensorError as error:
+        raise _damaged(path, error) from error
+
+
+def read_pickled(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a file that torch.save wrote, unwrapped. Raises `StageError`."""
+    import torch
+
+    try:
+        # Only the zip format can be mapped; older files are read as a whole.
+        loaded: Any = torch.load(
+            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
+    except pickle.UnpicklingError as error:
+        found = _UNSUPPORTED.search(str(error))
+        if found and found[1] != "operand":
+            raise _refused(path, found[0].partition(". ")[0]) from error
+        raise _damaged(path, found[0] if found else "it is no file of torch.save") from error
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise _damaged(path, error) from error
+    if isinstance(loaded, dict):
+        loaded = loaded.get("state_dict", loaded)
+    tensors = (
+        {str(key): value for key, value in loaded.items() if isinstance(value, torch.Tensor)}
+        if isinstance(loaded, dict)
+        else {}
+    )
+    if not tensors:
+        raise _damaged(path, "it holds no state dict")
+    return tensors
+
+
+def _refused(path: Path, reason: str) -> StageError:
+    return StageError(
+        "missing_weights",
+        f"{path} is refused: besides tensors it asks for code to be run ({reason})",
+        "do not load it elsewhere either, unless you trust who made it; ask them for .safetensors",
+    )
+
+
+def _damaged(path: Path, error: object) -> StageError:
+    reason = str(error).partition("\n")[0]
+    return StageError(
+        "missing_weights",
+        f"{path} cannot be read: {reason}",
+        "kiss3d-orchestrate models verify says which files are damaged; pull --repair mends them",
+    )

@@ -50,6 +50,22 @@ PROMPT_EMBEDS = ArtifactSpec(
 POOLED_EMBEDS = ArtifactSpec(
     "pooled_embeds", "array", "pooled CLIP text embedding; FLUX.1-dev: (768,)", ("P",), "float32"
 )
+CONTROL_DEPTH = ArtifactSpec(
+    "control_depth",
+    "image",
+    "depth maps in the bundle's layout, near is bright, for ControlNet's mode depth",
+    ("H", "W", 3),
+    "uint8",
+    optional=True,
+)
+CONTROL_POSE = ArtifactSpec(
+    "control_pose",
+    "image",
+    "OpenPose skeletons in the bundle's layout, for ControlNet's mode pose",
+    ("H", "W", 3),
+    "uint8",
+    optional=True,
+)
 BUNDLE = ArtifactSpec(
     "bundle",
     "image",

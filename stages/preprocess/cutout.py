@@ -15,7 +15,7 @@ from stages.preprocess.matting import defringe_cutout, matte, over_white
 from stages.preprocess.resample import scaled_crop, shrink
 from stages.preprocess.segment import WORK_SIDE, Segmentation, segment, significant
 
-Background = Literal["auto", "alpha", "grabcut", "none"]
+Background = Literal["auto", "alpha", "rembg", "grabcut", "none"]
 Framed = tuple[np.ndarray, np.ndarray]
 
 MIN_SHARE = 0.005
@@ -26,15 +26,21 @@ CROP_MARGIN = 0.04
 """Kept around the object while its rim is worked out, of its longest side."""
 
 
-def choose_background(rgba: np.ndarray, wanted: Background, threshold: int) -> Background:
-    """Resolve "auto" for a picture (H, W, 4) uint8, and refuse what cannot work for it."""
+def choose_background(
+    rgba: np.ndarray, wanted: Background, threshold: int, has_network: bool = False
+) -> Background:
+    """Resolve "auto" for a picture (H, W, 4) uint8, and refuse what cannot work for it.
+
+    has_network: whether the weights of rembg's network are on this machine.
+    """
     alpha = rgba[..., 3]
     if int(alpha.max()) <= threshold:
         raise BadInput("the picture is fully transparent", "Use a picture that shows an object.")
     covered = float((alpha > threshold).mean())
     is_cutout = min(covered, 1.0 - covered) >= MIN_SHARE
     if wanted == "auto":
-        return "alpha" if is_cutout else "grabcut"
+        without_alpha: Background = "rembg" if has_network else "grabcut"
+        return "alpha" if is_cutout else without_alpha
     if wanted == "alpha" and not is_cutout:
         raise BadInput(
             "the picture has no transparency that tells the object from its background",
@@ -49,23 +55,35 @@ class Cutout:
     background  a resolved one, see `choose_background`
     threshold   alpha above it belongs to the object
     ratio       longest side of the object, of the canvas
+    mask        (H, W) uint8, the network's, for background "rembg"
     """
 
     def __init__(
-        self, rgba: np.ndarray, background: Background, threshold: int, ratio: float, seed: int
+        self,
+        rgba: np.ndarray,
+        background: Background,
+        threshold: int,
+        ratio: float,
+        seed: int,
+        mask: np.ndarray | None = None,
     ) -> None:
         self.rgba = rgba
         self.background = background
         self.threshold = threshold
         self.ratio = ratio
         self.seed = seed
+        self.mask = mask
 
     def centered(self, max_side: int, defringe: bool) -> Framed:
         """Image (S, S, 3) on white and alpha (S, S, 1), uint8, the object in the middle."""
         if self.background == "alpha":
-            return self._centered_alpha(max_side, defringe)
+            return self._centered_alpha(self.rgba, max_side, defringe)
         if self.background == "grabcut":
             return self._centered_segment(max_side, defringe)
+        if self.mask is not None:
+            rgb = reference.flatten_on_grey(self.rgba)
+            cut = np.concatenate([rgb, self.mask[..., None]], axis=-1)
+            return self._centered_alpha(cut, max_side, defringe)
         return self._centered_whole(max_side)
 
     def as_reference(self) -> Framed:
@@ -75,12 +93,16 @@ class Cutout:
             mask = self.rgba[..., 3]
         elif self.background == "grabcut":
             mask = self._full_mask(rgb)
+        elif self.mask is not None:
+            mask = self.mask
+            if int(mask.max()) <= self.threshold:
+                raise _nothing_left()
         else:
             mask = np.full(rgb.shape[:2], 255, np.uint8)
         return reference.frame(rgb, mask, self.ratio)
 
-    def _centered_alpha(self, max_side: int, defringe: bool) -> Framed:
-        alpha = self.rgba[..., 3]
+    def _centered_alpha(self, rgba: np.ndarray, max_side: int, defringe: bool) -> Framed:
+        alpha = rgba[..., 3]
         height, width = alpha.shape
         seen = shrink(alpha, WORK_SIDE) > self.threshold
         kept = significant(seen)
@@ -88,7 +110,7 @@ class Cutout:
         region = rough.region.outward().within(width, height)
         exact = bounding_box(alpha[region.slices] > self.threshold)
         canvas = plan_canvas((exact or region).longest, self.ratio, max_side)
-        pixels = scaled_crop(self.rgba, region, canvas.scale)
+        pixels = scaled_crop(rgba, region, canvas.scale)
         coverage = pixels[..., 3]
         if (kept != seen).any():
             coverage = np.where(_enlarge(rough.mask, coverage.shape), coverage, np.uint8(0))

@@ -28,3 +28,26 @@ def test_a_run_goes_through_all_nodes_and_records_them(
     assert len(pids) == 3, "every node must have had a process of its own"
     assert leftovers(out) == []
     assert json.loads(done.stdout)["state"] == "done"
+
+
+def test_processes_start_at_once_but_load_only_when_their_inputs_come_next(
+    kiss3d, picture, config_file, tmp_path
+):
+    out = tmp_path / "out"
+    config = config_file(seconds=1.0)
+    assert kiss3d("run", picture, "--config", config, "--output", out).returncode == 0
+    events = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
+    order = [(e["event"], e.get("node", ""), e.get("state", "")) for e in events]
+    assert order.index(("process", "sink", "imported")) < order.index(("done", "trouble", ""))
+    assert order.index(("started", "trouble", "")) < order.index(("process", "sink", "idle"))
+
+
+def test_a_process_started_ahead_is_let_go_when_its_job_fails(
+    kiss3d, picture, config_file, tmp_path
+):
+    out = tmp_path / "out"
+    done = kiss3d("run", picture, "--config", config_file(mode="raise"), "--output", out)
+    assert done.returncode == 1
+    events = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
+    assert [e["node"] for e in events if e["event"] == "gone"].count("sink") == 1
+    assert not any(e["event"] == "started" and e["node"] == "sink" for e in events)

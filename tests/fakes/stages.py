@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from stages import weights
 from stages.common.specs import INPUT_IMAGE
 from stages.contract import ArtifactSpec, BadInput, Context, Mesh, Params, Stage, StageError
 
@@ -96,6 +97,7 @@ class Trouble(Stage):
         count_file: str = Field("", description="append one line a run to this file")
         only_for: float | None = Field(None, description="misbehave only if the first number is")
         diary: str = Field("", description="append when this ran, where and for how long")
+        needs: tuple[str, ...] = Field((), description="weights to find before it works")
 
     name = "fake.trouble"
     summary = "adds one, or breaks"
@@ -103,7 +105,13 @@ class Trouble(Stage):
     outputs = (TROUBLED,)
     Params: ClassVar[type[Params]] = Params
 
+    @classmethod
+    def weights(cls, params: Any) -> tuple[str, ...]:
+        return tuple(params.needs)
+
     def load(self, context: Context) -> None:
+        for name in self.params.needs:
+            weights.find(name)
         if self.params.mode.startswith("load_") and self._due():
             misbehave(self.params.mode.removeprefix("load_"), context)
         if self.params.mode == "only_cuda" and context.device != "cpu":

@@ -16,6 +16,12 @@ from stages.preprocess import reference
 from stages.preprocess.stage import Preprocess, PreprocessParams
 
 
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """background=auto must not find this machine's own weights."""
+    monkeypatch.setattr("stages.preprocess.stage.locate", lambda name: None)
+
+
 @pytest.fixture(scope="module")
 def golden() -> dict[str, np.ndarray]:
     with np.load(Path(__file__).parent.parent / "golden" / "preprocess.npz") as arrays:

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from stages.isomer.refine import remesh as remeshing
-from stages.isomer.refine.halfedges import (
+from stages.common.halfedges import (
     edge_lengths,
     edge_table,
     pack,
     vertex_normals,
 )
+from stages.isomer.refine import remesh as remeshing
 from stages.isomer.refine.optimizer import MeshOptimizer, Schedule
 
 GOLDEN = Path(__file__).parent.parent / "golden"

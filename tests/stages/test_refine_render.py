@@ -11,13 +11,14 @@ from scipy import ndimage
 from skimage.measure import marching_cubes
 
 from stages.common.cameras import bundle_cameras
+from stages.common.diffrender.antialias import antialias, silhouette_sides
+from stages.common.diffrender.samples import barycentrics
+from stages.common.diffrender.views import Views, Visible
+from stages.common.halfedges import edge_table, vertex_normals
 from stages.common.raster import Rasterizer, interpolate, open_rasterizer
-from stages.isomer.refine.antialias import antialias, silhouette_sides
-from stages.isomer.refine.halfedges import edge_table, vertex_normals
-from stages.isomer.refine.normal_render import barycentrics, render_vectors
+from stages.isomer.refine.normal_render import render_vectors
 from stages.isomer.refine.outline import outline_loss
 from stages.isomer.refine.targets import init_target
-from stages.isomer.refine.views import Views, Visible
 from stages.lrm.hull.silhouettes import signed_distance
 
 GOLDEN = Path(__file__).parent.parent / "golden"

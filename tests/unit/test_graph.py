@@ -150,3 +150,15 @@ def test_without_a_gpu_only_the_cpu_rungs_stay():
     assert on_cpu.nodes["left"].config.attempts == [cuda], "it fails there, with its own error"
     assert found.nodes["begin"].config.attempts == [cuda, cpu]
     assert found.on_device("cuda").nodes == found.nodes
+
+
+def test_a_cpu_rung_that_is_no_fallback_is_used_only_when_asked_for(monkeypatch):
+    make_stage(monkeypatch, "big", writes="thing")
+    attempts = [{"device": "cuda"}, {"device": "cpu", "fallback": False}]
+    node = NodeConfig.model_validate({"stage": "big", "attempts": attempts})
+    graph = Graph.from_profile(Profile(nodes={"big": node}))
+    devices = {
+        device: [a.device for a in graph.on_device(device).nodes["big"].config.attempts]
+        for device in ("auto", "cuda:0", "cpu")
+    }
+    assert devices == {"auto": ["cuda"], "cuda:0": ["cuda"], "cpu": ["cpu"]}

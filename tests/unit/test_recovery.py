@@ -11,7 +11,7 @@ from orchestrator.recovery import decide
 from stages.contract import FailureKind
 
 LADDER = [Attempt(device="cuda", tries=3), Attempt(device="cuda", tries=1), Attempt(tries=2)]
-ENDS = {"bad_input", "missing_weights", "disk_full"}
+ENDS = {"bad_input", "disk_full"}
 MAY_BE_ACCIDENTS = {"crashed", "timed_out"}
 KINDS = sorted(typing.get_args(FailureKind))
 

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stages.common.diffrender.views import Views, Visible
+from stages.common.halfedges import vertex_normals
 from stages.common.raster import Rasterizer
 from stages.contract import StageError
-from stages.isomer.refine.halfedges import vertex_normals
 from stages.isomer.refine.losses import (
     background_loss,
     coverage_loss,
@@ -24,7 +25,6 @@ from stages.isomer.refine.normal_render import render_vectors
 from stages.isomer.refine.optimizer import MeshOptimizer, Schedule
 from stages.isomer.refine.outline import outline_loss
 from stages.isomer.refine.targets import Targets, explicit_normals
-from stages.isomer.refine.views import Views, Visible
 from stages.lrm.hull.silhouettes import signed_distance
 
 log = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stages.isomer.refine.halfedges import face_normals
-from stages.isomer.refine.views import Views, Visible
+from stages.common.diffrender.views import Views, Visible
+from stages.common.halfedges import face_normals
 
 REACH = 3
 """Side of the window, in pixels, in which a contour vertex must see background."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stages.isomer.refine.halfedges import (
+from stages.common.halfedges import (
     edge_lengths,
     edge_table,
     face_normals,

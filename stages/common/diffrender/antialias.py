@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stages.isomer.refine.views import Visible
+from stages.common.diffrender.views import Visible
 
 TOLERANCE = 1.0 / 16.0
 """How far outside the pair, in pixels, a crossing still counts."""

@@ -1,0 +1,41 @@
+"""`--profile auto`: the best shipped profile that this machine can run, and why it is that one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from orchestrator import config, models
+from orchestrator.gpu import GpuMonitor
+from orchestrator.graph import Graph
+
+GIB = 1 << 30
+CANDIDATES = (("full_12gb", 6.0), ("multiview_only", 5.0))
+"""Profiles for a GPU, best first, with the GiB of VRAM that their largest stage needs at least."""
+LAST = "sketch"
+
+
+def choose_profile(monitor: GpuMonitor) -> tuple[str, str]:
+    """(name, reason). Looks at the cards and at which weights are here; starts nothing."""
+    gpus = monitor.gpus()
+    seen = ", ".join(f"{g.name} {g.total / GIB:.0f} GiB" for g in gpus) or "no GPU"
+    if not gpus:
+        return LAST, f"auto: {seen}; {LAST} is the profile that needs none"
+    largest = max(gpu.total for gpu in gpus) / GIB
+    refused: list[str] = []
+    for name, least in CANDIDATES:
+        why = "; ".join(_obstacles(name, least, largest))
+        if not why:
+            return name, f"auto: {seen}, and the weights of {name} are here"
+        refused.append(f"{name} {why}")
+    pull = f"kiss3d-orchestrate models pull --profile {CANDIDATES[0][0]}"
+    return LAST, f"auto: {seen}; {'; '.join(refused)} ({pull})"
+
+
+def _obstacles(name: str, least: float, largest: float) -> Iterator[str]:
+    if largest and largest < least:
+        yield f"needs {least:g} GiB of VRAM"
+    graph = Graph.from_profile(config.load(name).profile)
+    missing = models.missing_for(graph)
+    if missing:
+        size = sum(item.size for item in missing) / 1e9
+        yield f"lacks weights of {size:.1f} GB"

@@ -1,0 +1,221 @@
+"""`models`: the weights. What there is, bring it here, check it, where it is, convert it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orchestrator.cli import common
+
+if TYPE_CHECKING:
+    from orchestrator.verify import ModelCheck
+    from stages.weights import Model
+
+
+@click.group()
+def models() -> None:
+    """Look at the weights, download them, check them.
+
+    They are looked for in $KISS3D_MODELS/NAME, then in the Hugging Face cache (HF_HOME), then in
+    this program's own cache.
+    """
+
+
+_names = click.argument("names", nargs=-1, metavar="[NAME]...")
+_profile = click.option("--profile", metavar="NAME", help="All that this profile needs.")
+_fallbacks = click.option(
+    "--fallbacks", is_flag=True, help="With --profile: the weights of its lower rungs too."
+)
+_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+
+
+@models.command("list")
+@_profile
+@_fallbacks
+@_json
+def list_models(profile: str | None, fallbacks: bool, as_json: bool) -> None:
+    """What each model is, how large, under which licence, and whether it is here.
+
+    A star marks a gated one. The last lines add up what each profile needs on disk.
+    """
+    from orchestrator import models as weights_of
+
+    with common.errors_as_json(as_json):
+        known = weights_of.catalogue()
+        used = weights_of.profiles_by_model()
+        chosen = weights_of.select((), profile, fallbacks) if profile else list(known.values())
+        rows = [_row(model, used.get(model.name, ())) for model in chosen]
+        totals = {
+            name: round(weights_of.total_gb(weights_of.profile_needs(name), known), 2)
+            for name in _profiles(profile)
+        }
+    if as_json:
+        common.print_json({"models": rows, "profiles_gb": totals})
+        return
+    table = [
+        (
+            row["name"] + ("*" if row["gated"] else ""),
+            row["state"],
+            f"{row['size_gb']:.2f}",
+            ", ".join(row["profiles"]) or "-",
+            row["licence"],
+            row["about"],
+        )
+        for row in rows
+    ]
+    common.print_table(("model", "here", "GB", "needed by", "licence", "what it is"), table)
+    for name, size in totals.items():
+        click.echo(f"profile {name}: {size:.2f} GB" if size else f"profile {name}: needs none")
+
+
+def _profiles(only: str | None) -> list[str]:
+    from orchestrator.config import profile_names
+
+    return [only] if only else profile_names()
+
+
+def _row(model: Model, profiles: tuple[str, ...]) -> dict[str, Any]:
+    from stages import weights
+
+    folder = weights.locate(model.name)
+    partial = weights.locate_part(model) is not None
+    return {
+        "name": model.name,
+        "state": "yes" if folder else "in part" if partial else "no",
+        "folder": str(folder) if folder else "",
+        "size_gb": model.size_gb,
+        "licence": model.licence,
+        "gated": model.gated,
+        "page": model.page,
+        "revision": model.revision if model.repo else "",
+        "files": list(model.files),
+        "profiles": list(profiles),
+        "about": model.about,
+    }
+
+
+@models.command()
+@_names
+@_profile
+@_fallbacks
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 32),
+    default=4,
+    show_default=True,
+    help="Files that are downloaded at the same time.",
+)
+@click.option("--repair", is_flag=True, help="Hash what is here, and replace what is damaged.")
+@_json
+def pull(
+    names: tuple[str, ...],
+    profile: str | None,
+    fallbacks: bool,
+    workers: int,
+    repair: bool,
+    as_json: bool,
+) -> None:
+    """Download models by name, or all that a profile needs.
+
+    Stop it at any time: the same command goes on where it was. Sizes and hashes are verified.
+    Exit code 1: something could not be downloaded.
+    """
+    from dataclasses import asdict
+
+    from orchestrator import models as weights_of
+    from orchestrator.pull import pull as bring
+    from orchestrator.pull_view import PullView
+
+    with common.errors_as_json(as_json):
+        chosen = weights_of.select_some(names, profile, fallbacks)
+        with PullView(quiet=as_json) as view:
+            results = bring(chosen, view, workers, repair)
+    if as_json:
+        common.print_json([asdict(result) for result in results])
+    failed = [result.name for result in results if result.state == "failed"]
+    if failed:
+        if not as_json:
+            click.echo(f"not here: {', '.join(failed)}", err=True)
+        raise SystemExit(1)
+
+
+@models.command()
+@_names
+@_profile
+@_json
+def verify(names: tuple[str, ...], profile: str | None, as_json: bool) -> None:
+    """Hash the files that are here, and say which are damaged.
+
+    Without names: all that is here. Exit code 1: a file is damaged, or one that was asked for is
+    missing.
+    """
+    from dataclasses import asdict
+
+    from orchestrator import models as weights_of
+    from orchestrator.verify import verify as check
+
+    with common.errors_as_json(as_json):
+        asked = bool(names or profile)
+        chosen = (
+            weights_of.select(names, profile) if asked else list(weights_of.catalogue().values())
+        )
+        checked = [check(model) for model in chosen]
+    if not asked:
+        checked = [one for one in checked if one.folder is not None]
+    if as_json:
+        common.print_json([{**asdict(one), "verdict": one.verdict} for one in checked])
+    else:
+        common.print_table(
+            ("model", "verdict", "files", "folder"), [_check_row(c) for c in checked]
+        )
+    if bad := [one.name for one in checked if one.verdict in ("damaged", "missing")]:
+        if not as_json:
+            click.echo(f"  -> kiss3d-orchestrate models pull --repair {' '.join(bad)}", err=True)
+        raise SystemExit(1)
+
+
+def _check_row(checked: ModelCheck) -> tuple[str, str, str, str]:
+    wrong = "; ".join(
+        f"{verdict}: {', '.join(files)}"
+        for verdict, files in checked.by_verdict().items()
+        if verdict != "ok"
+    )
+    found = wrong or f"{len(checked.files)} as stated"
+    return checked.name, checked.verdict, found, str(checked.folder or "-")
+
+
+@models.command()
+@click.argument("name")
+def path(name: str) -> None:
+    """Print the folder of model NAME, for scripts. Exit code 2: it is not here."""
+    from orchestrator import models as weights_of
+    from stages import weights
+
+    [model] = weights_of.select([name])
+    folder = weights.locate(name)
+    if folder is None:
+        raise weights_of.missing_error([weights_of.Missing(name, (), model)])
+    click.echo(str(folder))
+
+
+@models.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME|FILE...")
+@_json
+def convert(names: tuple[str, ...], as_json: bool) -> None:
+    """Make a .safetensors file beside each .ckpt, .bin, .pth or .pt file of a model.
+
+    Later loads map it instead of unpacking the other. A file that holds more than tensors is
+    refused.
+    """
+    from orchestrator.convert import convert_file, files_of
+
+    rows = []
+    with common.errors_as_json(as_json):
+        for file in [file for name in names for file in files_of(name)]:
+            row = convert_file(file)
+            rows.append(row)
+            if not as_json:
+                click.echo(row["file"])
+    if as_json:
+        common.print_json(rows)

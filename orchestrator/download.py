@@ -1,0 +1,231 @@
+"""One file over HTTP, resumed after any cut, also by a later process, and held to its hash.
+
+    <target>.part    what has come so far; a second process waits for the lock on <target>.lock
+    <target>         the whole file, whose size and hash are right
+
+It goes through the hub's HTTP client, so proxies, certificates and HF_HUB_OFFLINE hold for plain
+urls as well. huggingface_hub resumes a cut only within one call and drops the rest of a file when
+its process ends; these files have up to 24 GB.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from orchestrator.errors import DownloadError
+
+_CHUNK = 1 << 20
+PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
+"""Seconds before each try that follows one which brought nothing; then it is given up."""
+_TIMEOUT = 30.0
+_PASSING = frozenset({408, 429, 500, 502, 503, 504})
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file to download.
+
+    label    how it is called on the screen
+    size     bytes, or None where only the server knows
+    digest   sha256:..., md5:... or git-sha1:...; "" where nobody states one
+    headers  of the request; they may hold a token
+    """
+
+    label: str
+    url: str
+    target: Path
+    size: int | None
+    digest: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def part(self) -> Path:
+        return self.target.with_name(f"{self.target.name}.part")
+
+    def present(self) -> int:
+        """Bytes that need not be downloaded again."""
+        for path in (self.target, self.part):
+            if path.is_file():
+                return path.stat().st_size
+        return 0
+
+
+class Meter(Protocol):
+    """Hears of the bytes of one file: set to `done` of `total`, or moved on by `count`."""
+
+    def at(self, done: int, total: int | None) -> None: ...
+
+    def move(self, count: int) -> None: ...
+
+
+def file_digest(path: Path, kind: str) -> str:
+    """The hash of a file, as sha256, md5 or git-sha1 (how git names a blob)."""
+    digest = hashlib.sha1() if kind == "git-sha1" else hashlib.new(kind)
+    if kind == "git-sha1":
+        digest.update(f"blob {path.stat().st_size}\0".encode())
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return f"{kind}:{digest.hexdigest()}"
+
+
+def download(file: RemoteFile, meter: Meter, stop: threading.Event) -> None:
+    """Bring `file` to its target. Raises `DownloadError`, OSError, or what the client raises."""
+    file.target.parent.mkdir(parents=True, exist_ok=True)
+    with _only_one(file, stop):
+        if file.target.exists():  # another process has brought it meanwhile
+            return
+        resumed = file.part.exists()
+        _fetch(file, meter, stop)
+        if resumed and not _is_right(file):  # what was left of an earlier try may be at fault
+            file.part.unlink()
+            _fetch(file, meter, stop)
+        if not _is_right(file):
+            file.part.unlink()
+            raise _wrong(file)
+        os.replace(file.part, file.target)
+
+
+@contextlib.contextmanager
+def _only_one(file: RemoteFile, stop: threading.Event) -> Iterator[None]:
+    """Wait until no other process is at the same file."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(file.target.with_name(f"{file.target.name}.lock"))
+    while not lock.is_locked:
+        _check(stop)
+        with contextlib.suppress(Timeout):
+            lock.acquire(timeout=1.0)
+    try:
+        yield
+        with contextlib.suppress(OSError):  # Windows does not remove an open file; it may stay
+            Path(lock.lock_file).unlink()
+    finally:
+        lock.release()
+
+
+def _check(stop: threading.Event) -> None:
+    if stop.is_set():
+        raise DownloadError("stopped", "the same command goes on where it was")
+
+
+def _is_right(file: RemoteFile) -> bool:
+    return not file.digest or file_digest(file.part, file.digest.partition(":")[0]) == file.digest
+
+
+def _wrong(file: RemoteFile) -> DownloadError:
+    return DownloadError(
+        f"{file.label}: what came has another hash than its publisher states ({file.digest}), "
+        "and was deleted",
+        "try again; if it stays so, the file was replaced, or a mirror or proxy changes it",
+    )
+
+
+def _fetch(file: RemoteFile, meter: Meter, stop: threading.Event) -> None:
+    """Fill the .part file, trying again after cuts."""
+    failures = 0
+    while True:
+        before = file.part.stat().st_size if file.part.exists() else 0
+        try:
+            _request(file, before, meter, stop)
+            return
+        except Exception as error:
+            if not _is_passing(error):
+                raise
+            after = file.part.stat().st_size if file.part.exists() else 0
+            failures = 0 if after > before else failures + 1
+            if failures > len(PAUSES):
+                raise
+            _pause(PAUSES[max(0, failures - 1)], stop)
+
+
+def _pause(seconds: float, stop: threading.Event) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        _check(stop)
+        stop.wait(min(0.2, seconds))
+
+
+class _CutError(Exception):
+    """The server ended the answer before the file was whole."""
+
+
+def _is_passing(error: Exception) -> bool:
+    """Whether the same request may well succeed in a moment."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if isinstance(error, HfHubHTTPError):
+        return error.response.status_code in _PASSING
+    return isinstance(error, (_CutError, *transport_errors()))
+
+
+def transport_errors() -> tuple[type[Exception], ...]:
+    """What the hub's HTTP client raises for a connection that fails.
+
+    Its package has changed twice; the hub's own error has its base class as first base.
+    """
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return (HfHubHTTPError.__mro__[1],)
+
+
+def _request(file: RemoteFile, start: int, meter: Meter, stop: threading.Event) -> None:
+    from huggingface_hub import get_session
+    from huggingface_hub.utils import hf_raise_for_status
+
+    if file.size is not None and start == file.size:
+        meter.at(start, file.size)
+        return
+    if file.size is not None and start > file.size:
+        start = 0
+    headers = {**file.headers, "Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    with get_session().stream(
+        "GET", file.url, headers=headers, timeout=_TIMEOUT, follow_redirects=True
+    ) as response:
+        if response.status_code == 416:  # the .part file is longer than the file
+            file.part.unlink()
+            raise _CutError(f"{file.label}: nothing is left behind byte {start}")
+        hf_raise_for_status(response)
+        if start and response.status_code != 206:
+            start = 0
+        total = _total(file, response.headers, start)
+        meter.at(start, total)
+        with file.part.open("r+b" if start else "wb") as stream:
+            stream.seek(start)
+            stream.truncate()
+            for chunk in response.iter_raw():  # as it comes: a larger chunk is lost in a cut
+                _check(stop)
+                stream.write(chunk)
+                meter.move(len(chunk))
+            stream.flush()
+            os.fsync(stream.fileno())
+            size = stream.tell()
+    if total is not None and size < total:
+        raise _CutError(f"{file.label}: the connection ended at byte {size} of {total}")
+    if total is not None and size > total:
+        file.part.unlink()
+        raise DownloadError(
+            f"{file.label}: {size} bytes came instead of {total}", "a mirror or proxy changes it"
+        )
+
+
+def _total(file: RemoteFile, headers: Mapping[str, str], start: int) -> int | None:
+    if file.size is not None:
+        return file.size
+    length = headers.get("Content-Length", "")
+    return start + int(length) if length.isdigit() else None
+
+
+def is_disk_full(error: OSError) -> bool:
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -1,0 +1,206 @@
+"""The Hugging Face hub: what a repository holds, and errors of it in words of this program.
+
+huggingface_hub keeps its cache and its API; only the large files are fetched by
+`orchestrator.download`, into the place in that cache where huggingface_hub looks for them
+(blobs/<sha256>).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.download import RemoteFile, is_disk_full, transport_errors
+from orchestrator.errors import DownloadError, KissError
+from stages import weights
+from stages.weights import Model
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A model's files at one commit: the large ones to download, and the rest.
+
+    commit   as the hub resolved the model's revision
+    large    files in LFS, which have a sha256
+    small    paths of the others, kept in git
+    size     bytes of all of them
+    """
+
+    commit: str
+    large: tuple[RemoteFile, ...]
+    small: tuple[str, ...]
+    size: int
+
+
+def list_files(model: Model) -> Listing:
+    """What the hub has of a model. Raises `DownloadError`."""
+    from huggingface_hub import HfApi, hf_hub_url
+    from huggingface_hub.hf_api import RepoFile
+    from huggingface_hub.utils import build_hf_headers
+
+    with explained(model):
+        api = HfApi()
+        revision = api.resolve_revision(model.repo, revision=model.revision)
+        tree = api.list_repo_tree(model.repo, revision=revision.resolved, recursive=True)
+        files = {item.path: item for item in tree if isinstance(item, RepoFile)}
+        chosen = weights.wanted(model, files)
+        _require_all(model, chosen)
+        blobs = weights.hub_storage(model) / "blobs"
+        headers = build_hf_headers()
+        large = []
+        for path in chosen:
+            lfs = files[path].lfs
+            if lfs is not None:
+                url = hf_hub_url(model.repo, path, revision=revision.resolved)
+                digest = f"sha256:{lfs.sha256}"
+                _agree(model, path, digest)
+                target = blobs / lfs.sha256
+                large.append(
+                    RemoteFile(f"{model.name}/{path}", url, target, lfs.size, digest, headers)
+                )
+        small = tuple(path for path in chosen if files[path].lfs is None)
+        return Listing(
+            revision.resolved, tuple(large), small, sum(files[path].size for path in chosen)
+        )
+
+
+def _require_all(model: Model, paths: list[str]) -> None:
+    empty = [pattern for pattern in model.files if not _names(model, pattern, paths)]
+    if empty:
+        raise DownloadError(
+            f"{model.name}: {model.repo} has no {', '.join(empty)} at {model.revision}",
+            f"configs/models.yaml is outdated: see {model.page}/tree/{model.revision}",
+        )
+
+
+def _names(model: Model, pattern: str, paths: list[str]) -> list[str]:
+    return weights.wanted(model.model_copy(update={"files": (pattern,)}), paths)
+
+
+def _agree(model: Model, path: str, digest: str) -> None:
+    known = model.hashes.get(path, digest)
+    if known.startswith("sha256:") and known != digest:
+        raise DownloadError(
+            f"{model.name}: the hub states another hash for {path} ({digest}) than "
+            f"configs/models.yaml ({known})",
+            "the file was replaced, or a mirror serves another one (HF_ENDPOINT)",
+        )
+
+
+def check_access(model: Model, listing: Listing) -> None:
+    """Ask for one file's head: a gate is met now, not after an hour. Raises `DownloadError`."""
+    from huggingface_hub import get_hf_file_metadata
+
+    with explained(model):
+        for file in listing.large[:1]:
+            get_hf_file_metadata(file.url)
+
+
+def finish(model: Model, listing: Listing, workers: int) -> Path:
+    """Fetch the small files, and link all of them into the snapshot; return its folder.
+
+    The large ones lie in the cache by now. Raises `DownloadError`.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.utils import disable_progress_bars
+
+    disable_progress_bars()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # the rest comes as exceptions
+    with explained(model):
+        return Path(
+            snapshot_download(
+                model.repo,
+                revision=listing.commit,
+                allow_patterns=list(model.files),
+                max_workers=workers,
+            )
+        )
+
+
+@contextlib.contextmanager
+def explained(model: Model) -> Iterator[None]:
+    """Turn what the client raises into a `DownloadError` that says what to do."""
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except KissError:
+        raise
+    except errors.GatedRepoError as error:
+        raise _gated(model) from error
+    except errors.RevisionNotFoundError as error:
+        raise DownloadError(
+            f"{model.name}: {model.repo} has no revision {model.revision} (404)",
+            f"{model.page}/commits shows what it has",
+        ) from error
+    except errors.HfHubHTTPError as error:
+        raise _status(model, error) from error
+    except errors.OfflineModeIsEnabled as error:
+        raise DownloadError(
+            f"{model.name}: HF_HUB_OFFLINE is set", "unset it, or copy the files here by hand"
+        ) from error
+    except errors.RevisionResolutionError as error:
+        raise _unreachable(model, error.__cause__ or error) from error
+    except errors.LocalEntryNotFoundError as error:
+        cause = error.__cause__
+        if isinstance(cause, errors.HfHubHTTPError):
+            raise _status(model, cause) from error
+        raise _unreachable(model, cause or error) from error
+    except transport_errors() as error:
+        raise _unreachable(model, error) from error
+    except OSError as error:
+        full = "free space, or put the cache elsewhere: HF_HOME=<folder>; then the same command"
+        raise DownloadError(
+            f"{model.name}: {error.strerror or error}", full if is_disk_full(error) else ""
+        ) from error
+
+
+def _gated(model: Model) -> DownloadError:
+    from huggingface_hub import get_token
+
+    if get_token():
+        return DownloadError(
+            f"{model.name}: {model.repo} is gated, and your account has no access to it yet",
+            f"open {model.page}, log in with the account of your token, and accept the licence",
+        )
+    return DownloadError(
+        f"{model.name}: {model.repo} is gated: its licence has to be accepted first",
+        f"open {model.page}, log in and accept; then `hf auth login` here, or set HF_TOKEN to a "
+        "read token of https://huggingface.co/settings/tokens",
+    )
+
+
+def _status(model: Model, error: Exception) -> DownloadError:
+    code = getattr(getattr(error, "response", None), "status_code", 0)
+    source = model.repo or model.url
+    if code == 404:
+        return DownloadError(
+            f"{model.name}: {source} does not exist (404)",
+            f"is {model.page} there? It may have been renamed or made private",
+        )
+    if code == 401:
+        return DownloadError(
+            f"{model.name}: {source} is not there, or your token does not open it (401)",
+            "`hf auth whoami` shows whose token it is; `hf auth login`, or HF_TOKEN, sets another",
+        )
+    if code == 403:
+        return DownloadError(
+            f"{model.name}: access to {source} is refused (403)",
+            f"does your token have the right to read it? Look at {model.page}",
+        )
+    reason = str(error).strip().partition("\n")[0]
+    return DownloadError(f"{model.name}: {reason}", "try again later: it goes on where it was")
+
+
+def _unreachable(model: Model, error: BaseException) -> DownloadError:
+    from huggingface_hub.constants import ENDPOINT
+
+    server = ENDPOINT if model.repo else model.url
+    reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    return DownloadError(
+        f"{model.name}: {server} cannot be reached, or broke off ({reason})",
+        "the same command goes on where it was; a mirror: HF_ENDPOINT=<url>",
+    )

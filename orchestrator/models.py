@@ -1,0 +1,202 @@
+"""Which weights a graph or a profile needs, and which of them this machine lacks.
+
+What a node needs follows from its stage's `weights(params)`, with the params of the rung that it
+will start on. A lower rung's weights are asked for by `models pull --fallbacks` only: without them
+that rung fails, and the next one is tried.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator import config
+from orchestrator.config import Attempt
+from orchestrator.errors import ConfigError, MissingWeightsError, UnknownNameError, UsageError
+from orchestrator.graph import Graph, Node
+from stages import weights
+from stages.weights import Model
+
+DOCS = "docs/models.md"
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Weights that are not here. model: None where params name a path that does not exist."""
+
+    name: str
+    nodes: tuple[str, ...]
+    model: Model | None
+
+    @property
+    def size(self) -> int:
+        """Bytes to download."""
+        return 0 if self.model is None else self.model.size
+
+    def row(self) -> dict[str, Any]:
+        return {"name": self.name, "gb": round(self.size / 1e9, 2), "nodes": list(self.nodes)}
+
+
+def catalogue() -> dict[str, Model]:
+    """configs/models.yaml. Raises `ConfigError`."""
+    try:
+        return weights.catalogue()
+    except weights.CatalogueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def needs(graph: Graph, gpu: bool = True, fallbacks: bool = False) -> dict[str, tuple[str, ...]]:
+    """Names of weights -> the nodes that load them, in the graph's order.
+
+    gpu: whether a card may be used; it settles on which rung a node starts. fallbacks: the rungs
+    below that one too.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for node in graph.nodes.values():
+        first = _first_rung(node, gpu)
+        ladder = node.config.attempts[first:] if fallbacks else node.config.attempts[first:][:1]
+        for name in dict.fromkeys(n for rung in ladder for n in _weights_of(node, rung)):
+            found[name] = (*found.get(name, ()), node.name)
+    return found
+
+
+def _first_rung(node: Node, gpu: bool) -> int:
+    """Without a card a node falls to its first CPU rung before any process starts."""
+    rungs = node.config.attempts
+    on_cpu = [index for index, rung in enumerate(rungs) if rung.device == "cpu"]
+    return 0 if gpu or not on_cpu else on_cpu[0]
+
+
+def _weights_of(node: Node, rung: Attempt) -> tuple[str, ...]:
+    stage = config.node_stage(node.name, node.config)
+    return stage.weights(config.params_of(node.name, node.config, rung))
+
+
+def missing_for(graph: Graph, gpu: bool = True) -> list[Missing]:
+    """The weights that `graph` needs and this machine lacks; empty: it can start."""
+    known = catalogue()
+    return [
+        Missing(name, nodes, known.get(name))
+        for name, nodes in needs(graph, gpu).items()
+        if weights.locate(name) is None
+    ]
+
+
+def shortage(
+    graph: Graph, gpu: bool, will_run: Callable[[], Collection[str]] | None = None
+) -> MissingWeightsError | None:
+    """What to tell where a node that will run lacks weights; None: nothing is lacking.
+
+    will_run: names of the nodes that are not taken from the cache; asked only if something is
+    missing. None: all of them.
+    """
+    missing = missing_for(graph, gpu)
+    if missing and will_run is not None:
+        running = set(will_run())
+        missing = [item for item in missing if running & set(item.nodes)]
+    return missing_error(missing, lower_rungs(graph, missing, gpu)) if missing else None
+
+
+def require(graph: Graph, gpu: bool, will_run: Callable[[], Collection[str]] | None = None) -> None:
+    """Raise the `MissingWeightsError` of `shortage`, if there is one."""
+    if error := shortage(graph, gpu, will_run):
+        raise error
+
+
+def missing_error(missing: Sequence[Missing], notes: Iterable[str] = ()) -> MissingWeightsError:
+    """What is missing, how large it is, and the one command that gets it."""
+    listed = [item for item in missing if item.model is not None]
+    lines = [_line(item) for item in missing]
+    if len(listed) > 1:
+        lines.append(f"  {'together':<24} {_gb(sum(item.size for item in listed)):>8}")
+    names = " ".join(item.name for item in listed)
+    hint = f"kiss3d-orchestrate models pull {names}" if listed else "correct the path in the params"
+    return MissingWeightsError(
+        "\n".join(["weights that this needs are not on this machine:", *lines, *notes]),
+        hint,
+        [item.row() for item in missing],
+    )
+
+
+def _line(item: Missing) -> str:
+    nodes = ", ".join(item.nodes)
+    if item.model is None:
+        return f"  {item.name}: no such file or folder, which {nodes} names"
+    gated = f"  (gated: {item.model.page})" if item.model.gated else ""
+    return f"  {item.name:<24} {_gb(item.size):>8}  {nodes}{gated}".rstrip()
+
+
+def lower_rungs(graph: Graph, missing: Sequence[Missing], gpu: bool) -> list[str]:
+    """A line for each node that lacks weights, but not those of one of its lower rungs.
+
+    It is not started there unasked: the result would be another one than the profile promises.
+    """
+    lines = []
+    for name in dict.fromkeys(node for item in missing for node in item.nodes):
+        node = graph.nodes[name]
+        rungs, first = node.config.attempts, _first_rung(node, gpu)
+        for rung in rungs[first + 1 :]:
+            needed = _weights_of(node, rung)
+            if needed and all(weights.locate(one) is not None for one in needed):
+                cost = f" ({rung.degraded})" if rung.degraded else ""
+                lines.append(
+                    f"  {name} could use {', '.join(needed)}, which is here{cost}"
+                    + _way_there(name, rungs[first], rung)
+                )
+                break
+    return lines
+
+
+def _way_there(node: str, first: Attempt, rung: Attempt) -> str:
+    """The options that make `first` load what `rung` does; "" where it has its own word in it."""
+    if not rung.params or set(rung.params) & set(first.params):
+        return ""
+    sets = (f"{node}.{key}={json.dumps(value)}" for key, value in rung.params.items())
+    return ": " + " ".join(f"--set {shlex.quote(text)}" for text in sets)
+
+
+def profile_needs(profile: str, fallbacks: bool = False) -> dict[str, tuple[str, ...]]:
+    """As `needs`, of a shipped profile on a machine with a card."""
+    return needs(Graph.from_profile(config.load(profile).profile), fallbacks=fallbacks)
+
+
+def select(
+    names: Sequence[str], profile: str | None = None, fallbacks: bool = False
+) -> list[Model]:
+    """Entries of the catalogue by name and by profile. Raises `UsageError`s."""
+    known = catalogue()
+    for name in names:
+        if name not in known:
+            raise UnknownNameError("model", name, known)
+    wanted = [*names, *(profile_needs(profile, fallbacks) if profile else ())]
+    return [known[name] for name in dict.fromkeys(wanted) if name in known]
+
+
+def select_some(names: Sequence[str], profile: str | None, fallbacks: bool = False) -> list[Model]:
+    """As `select`, but asking for nothing at all is an error."""
+    if not names and not profile:
+        raise UsageError(
+            "which models? give names or --profile NAME", "kiss3d-orchestrate models list"
+        )
+    return select(names, profile, fallbacks)
+
+
+def profiles_by_model() -> dict[str, tuple[str, ...]]:
+    """Name of weights -> the shipped profiles that need them."""
+    found: dict[str, tuple[str, ...]] = {}
+    for profile in config.profile_names():
+        for name in profile_needs(profile):
+            found[name] = (*found.get(name, ()), profile)
+    return found
+
+
+def total_gb(names: Iterable[str], known: Mapping[str, Model]) -> float:
+    """Gigabytes of these entries together."""
+    return sum(known[name].size_gb for name in names if name in known)
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 5e8 else f"{size / 1e6:.0f} MB"

@@ -1,0 +1,119 @@
+"""What `models pull` shows: bars on a terminal, one line a file elsewhere, nothing with --json."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator.download import RemoteFile
+from orchestrator.pull import Result
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+
+class PullView:
+    """`pull.View` on stderr. A context manager: the bars stop at its end."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._lock = threading.Lock()
+        self._bars = _Bars() if not quiet and sys.stderr.isatty() else None
+
+    def __enter__(self) -> PullView:
+        if self._bars:
+            self._bars.progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bars:
+            self._bars.progress.stop()
+
+    def plan(self, size: int) -> None:
+        self._say(f"to download: {size / 1e9:.2f} GB")
+
+    def meter(self, label: str) -> _Meter:
+        return _Meter(self._bars, label)
+
+    def file_done(self, file: RemoteFile) -> None:
+        if self._bars:
+            self._bars.end(file.label)
+        else:
+            size = file.target.stat().st_size / 1e6
+            self._say(f"{file.label}: {size:.1f} MB" + (", hash verified" if file.digest else ""))
+
+    def model_done(self, result: Result) -> None:
+        if result.state == "failed":
+            self._say(f"error: {result.error}")
+            if result.hint:
+                self._say(f"  -> {result.hint}")
+        else:
+            word = "already here" if result.state == "here" else "done"
+            self._say(f"{result.name}: {word}, {result.folder}")
+
+    def _say(self, text: str) -> None:
+        if self._quiet:
+            return
+        with self._lock:
+            if self._bars:
+                self._bars.progress.console.print(text, markup=False, highlight=False)
+            else:
+                click.echo(text, err=True)
+
+
+class _Bars:
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def task(self, label: str) -> TaskID:
+        if label not in self._tasks:
+            self._tasks[label] = self.progress.add_task(label, total=None)
+        return self._tasks[label]
+
+    def end(self, label: str) -> None:
+        self.progress.remove_task(self.task(label))
+
+
+class _Meter:
+    """`download.Meter` of one file."""
+
+    def __init__(self, bars: _Bars | None, label: str) -> None:
+        self._bars = bars
+        self._label = label
+
+    def at(self, done: int, total: int | None) -> None:
+        if self._bars:
+            task = self._bars.task(self._label)
+            self._bars.progress.update(task, completed=done, total=total)
+
+    def move(self, count: int) -> None:
+        if self._bars:
+            self._bars.progress.advance(self._bars.task(self._label), count)

@@ -1,0 +1,176 @@
+"""Predict what each node takes of the card, and choose the first rung of its ladder that fits.
+
+The predictions are measurements kept as data (configs/vram.yaml). A node's rung answers to the
+first row whose stage is its own and whose `when` its params satisfy; a rung that no row describes
+is tried as it is, since the cap is enforced in the process anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from orchestrator.budget import GIB, Budget, Prediction
+from orchestrator.config import config_folder, params_of
+from orchestrator.errors import ConfigError, UsageError
+from orchestrator.gpu import GpuMonitor
+from orchestrator.graph import Graph, Node
+from orchestrator.leases import Card
+
+VRAM_MARGIN = GIB // 2
+"""Of what is free on a card: another program's window may grow by that much while a run goes on."""
+HOST_MARGIN = 4 * GIB
+"""Of what is available in host memory: for the processes themselves and the system."""
+
+
+class Row(BaseModel):
+    """One measurement; sizes in GiB.
+
+    when            params that a rung must have for the row to speak of it
+    peak_gib        the most of the card that the process took, its CUDA context included
+    least_gib       below peak_gib: the least that it can do with, when it is given less
+    host_gib        host memory beyond the page cache; least_host_gib as above
+    load_seconds    from the start to the first job
+    step_seconds    a step, `steps` times (the name of a param); job_seconds: all the rest of a job
+    measured        on what, and when
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    stage: str
+    when: dict[str, Any] = Field(default_factory=dict)
+    peak_gib: float = Field(gt=0)
+    least_gib: float | None = Field(None, gt=0)
+    host_gib: float = Field(0.0, ge=0)
+    least_host_gib: float | None = Field(None, ge=0)
+    load_seconds: float = Field(0.0, ge=0)
+    job_seconds: float = Field(0.0, ge=0)
+    step_seconds: float = Field(0.0, ge=0)
+    steps: str = ""
+    measured: str
+
+    @property
+    def least(self) -> float:
+        return self.peak_gib if self.least_gib is None else self.least_gib
+
+    @property
+    def least_host(self) -> float:
+        return self.host_gib if self.least_host_gib is None else self.least_host_gib
+
+
+@cache
+def table() -> tuple[Row, ...]:
+    """The rows of configs/vram.yaml. Raises `ConfigError` for a broken file."""
+    path = config_folder() / "vram.yaml"
+    try:
+        return tuple(Row(**row) for row in yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, TypeError, ValidationError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: {error}", "reinstall kiss3d-orchestrate") from error
+
+
+def row_for(node: Node, rung: int, rows: Sequence[Row]) -> Row | None:
+    """The measurement that speaks of this rung of a node, if there is one."""
+    attempt = node.config.attempts[rung]
+    params = params_of(node.name, node.config, attempt).model_dump(mode="json")
+    known = {**params, "device": attempt.device, "dtype": attempt.dtype}
+    for row in rows:
+        if row.stage == node.config.stage and all(
+            known.get(key) == value for key, value in row.when.items()
+        ):
+            return row
+    return None
+
+
+def predict(node: Node, rung: int, budget: Budget, rows: Sequence[Row]) -> Prediction | None:
+    """What a rung will take. None: nobody has measured it."""
+    row = row_for(node, rung, rows)
+    if row is None:
+        return None
+    vram, host = int(row.peak_gib * GIB), int(row.host_gib * GIB)
+    steps = node.params.get(row.steps, 0) if row.steps else 0
+    seconds = row.load_seconds + row.job_seconds + row.step_seconds * float(steps)
+    return Prediction(
+        min(vram, budget.vram) if budget.vram else vram,
+        min(host, budget.host) if budget.host else host,
+        seconds,
+        row.measured,
+    )
+
+
+def budget_for(
+    target_vram: float, host_ram: float, cards: Sequence[Card], monitor: GpuMonitor
+) -> Budget:
+    """The budget of a command: what was asked for in GiB (0: nothing was), else what is free.
+
+    With several cards it is that of the fullest, because any of them may be leased.
+    """
+    import psutil
+
+    indices = {card.index for card in cards}
+    free = min(
+        (gpu.free for gpu in monitor.gpus() if gpu.index in indices and gpu.total), default=0
+    )
+    if target_vram:
+        vram, why = int(target_vram * GIB), f"--target-vram {target_vram:g}"
+    elif free:
+        vram, why = max(GIB, free - VRAM_MARGIN), f"{free / GIB:.1f} GiB of the card are free now"
+    else:
+        vram, why = 0, ""
+    if host_ram:
+        return Budget(vram, int(host_ram * GIB), f"{why}, --host-ram {host_ram:g}".lstrip(", "))
+    available = psutil.virtual_memory().available
+    return Budget(
+        vram,
+        max(GIB, available - HOST_MARGIN),
+        f"{why}, {available / GIB:.1f} GiB of host RAM are available".lstrip(", "),
+    )
+
+
+def fit(graph: Graph, budget: Budget, rows: Sequence[Row]) -> Graph:
+    """Drop the upper rungs that are known not to fit, and note what the others will take.
+
+    Raises `UsageError` when no rung of a node fits: with the reason, and the nearest budget that
+    works.
+    """
+    return Graph(_fit_node(node, budget, rows) for node in graph.nodes.values())
+
+
+def _fit_node(node: Node, budget: Budget, rows: Sequence[Row]) -> Node:
+    refused: list[str] = []
+    lacking: list[tuple[float, float]] = []
+    ladder = node.config.attempts
+    for rung, attempt in enumerate(ladder):
+        row = row_for(node, rung, rows) if attempt.device == "cuda" else None
+        if row is None or not (why := _does_not_fit(row, budget)):
+            kept = list(ladder[rung:])
+            below = replace(node, config=node.config.model_copy(update={"attempts": kept}))
+            return replace(below, skipped=tuple(refused), predictions=_all(below, budget, rows))
+        refused.append(f"rung {rung + 1} {why}")
+        lacking.append((row.least, row.least_host))
+    vram, host = min(lacking)
+    raise UsageError(
+        f"{node.name} does not fit: {'; '.join(refused)} ({budget.why})",
+        f"--target-vram {vram:g} --host-ram {max(1.0, host):g} would do",
+    )
+
+
+def _does_not_fit(row: Row, budget: Budget) -> str:
+    if budget.vram and row.least * GIB > budget.vram:
+        return f"needs {row.least:g} GiB of the card, {budget.vram / GIB:.1f} may be used"
+    if budget.host and row.least_host * GIB > budget.host:
+        return f"needs {row.least_host:g} GiB of host RAM, {budget.host / GIB:.1f} may be used"
+    return ""
+
+
+def _all(node: Node, budget: Budget, rows: Sequence[Row]) -> Mapping[int, Prediction]:
+    found = {
+        rung: predict(node, rung, budget, rows)
+        for rung, attempt in enumerate(node.config.attempts)
+        if attempt.device == "cuda"
+    }
+    return {rung: prediction for rung, prediction in found.items() if prediction is not None}

@@ -1,0 +1,1 @@
+"""Image -> what it shows, in words (Florence-2)."""

@@ -1,0 +1,65 @@
+"""Models of transformers from local folders, and the numbers they compute in."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stages.contract import Context
+
+
+def from_folder(cls: Any, folder: Path, dtype: torch.dtype | None = None) -> Any:
+    """`cls.from_pretrained` of a folder on this machine, ready for inference on the CPU.
+
+    Only safetensors, no code from the folder, no network. Weights stay mapped from the file as
+    long as they are of the asked for dtype, so they take no memory of their own; dtype None keeps
+    what is stored.
+    """
+    model = cls.from_pretrained(
+        folder,
+        dtype="auto" if dtype is None else dtype,
+        local_files_only=True,
+        use_safetensors=True,
+        trust_remote_code=False,
+    )
+    return model.eval().requires_grad_(False)
+
+
+def compute_dtype(context: Context) -> torch.dtype:
+    """What to compute in where the profile asks for `context.dtype`.
+
+    bfloat16 is emulated, and slow, on a CPU without instructions for it: float32 there, which
+    loses nothing.
+    """
+    dtype: torch.dtype = getattr(torch, context.dtype)
+    if context.device == "cpu" and dtype == torch.bfloat16 and not has_native_bfloat16():
+        return torch.float32
+    return dtype
+
+
+def has_native_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 matrices in hardware (AVX512-BF16, AMX, Arm BF16)."""
+    if platform.machine() in ("x86_64", "AMD64"):
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    if not torch.backends.mkldnn.is_available():
+        return False
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+class TokenProgress:
+    """A stopping criterion of `generate` that stops nothing, but tells `context.progress` of every
+    token. What is generated may be much shorter than `limit`.
+    """
+
+    def __init__(self, context: Context, limit: int) -> None:
+        self._context = context
+        self._limit = limit
+        self._count = 0
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        self._count += 1
+        self._context.progress(min(self._count, self._limit - 1), self._limit, "tokens")
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)

@@ -1,0 +1,149 @@
+"""Stage "encode": prompt and picture -> the embeddings that FLUX is conditioned on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from stages import contract
+from stages.common.specs import IMAGE, POOLED_EMBEDS, PROMPT, PROMPT_EMBEDS
+from stages.contract import BadInput, Context, StageError
+from stages.weights import find
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from stages.encode.redux import ReduxImage
+    from stages.encode.text import ClipText, T5Text
+
+BUNDLE_PROMPT = "A grid of 2x4 multi-view image, elevation 5. White background."
+"""What the LoRA was trained to answer with a bundle (reference/pipeline.md 6.1)."""
+
+
+class EncodeParams(contract.Params):
+    """Settings of `Encode`."""
+
+    clip_prompt: str = Field(
+        BUNDLE_PROMPT, description="what CLIP encodes, and what T5 reads before the prompt"
+    )
+    max_sequence_length: int = Field(
+        512, ge=1, le=512, description="T5 tokens; a shorter prompt is padded to it"
+    )
+    redux: bool = Field(True, description="append the picture's tokens to the prompt's")
+    redux_strength: float = Field(0.5, ge=0.0, le=2.0, description="factor of the image tokens")
+    prompt_embeds_scale: float = Field(1.0, gt=0.0, le=4.0, description="factor of all tokens")
+    pooled_embeds_scale: float = Field(
+        1.0, gt=0.0, le=4.0, description="factor of CLIP's pooled embedding"
+    )
+    placement: Literal["streamed", "resident"] = Field(
+        "streamed",
+        description="streamed brings one block at a time to the device; resident keeps all "
+        "encoders there, which saves the transfers of a batch's later pictures; same result",
+    )
+    text_weights: str = Field("flux1-dev-text", description="name in models.yaml, or a folder")
+    redux_weights: str = Field("flux1-redux", description="name in models.yaml, or a folder")
+
+
+class Encode(contract.Stage):
+    """CLIP-L, T5-XXL and Redux, so that the denoiser never shares a card with them.
+
+    Raises `StageError`: missing_weights; bad_input for dtype float16, in which T5-XXL overflows;
+    internal when the embeddings are not finite. `BadInput` without a picture for Redux.
+    """
+
+    name = "encode"
+    summary = "prompt and picture to FLUX's embeddings (CLIP, T5, Redux)"
+    inputs = (PROMPT, replace(IMAGE, optional=True))
+    outputs = (PROMPT_EMBEDS, POOLED_EMBEDS)
+    Params: ClassVar[type[contract.Params]] = EncodeParams
+    preload = ("stages.encode.text", "stages.encode.redux")
+
+    params: EncodeParams
+
+    def __init__(self, params: EncodeParams) -> None:
+        super().__init__(params)
+        self._clip: ClipText | None = None
+        self._t5: T5Text | None = None
+        self._redux: ReduxImage | None = None
+
+    @classmethod
+    def weights(cls, params: EncodeParams) -> tuple[str, ...]:
+        redux = (params.redux_weights,) if params.redux else ()
+        return (params.text_weights, *redux)
+
+    def load(self, context: Context) -> None:
+        if context.dtype == "float16":
+            raise StageError(
+                "bad_input",
+                "encode cannot compute in float16: T5-XXL overflows in it",
+                "set dtype: bfloat16 (or float32) in this node's attempts",
+            )
+        import torch
+
+        from stages.common.pretrained import compute_dtype
+        from stages.encode.redux import ReduxImage
+        from stages.encode.text import ClipText, T5Text
+
+        torch.set_num_threads(context.threads)
+        params = self.params
+        device, dtype = torch.device(context.device), compute_dtype(context)
+        text = find(params.text_weights)
+        self._clip = ClipText(text, device, dtype)
+        self._t5 = T5Text(text, device, dtype)
+        self._redux = None
+        if params.redux:
+            self._redux = ReduxImage(find(params.redux_weights), device, dtype)
+        if params.placement == "resident":
+            for encoder in (self._clip, self._t5, self._redux):
+                if encoder is not None:
+                    encoder.keep_on_device()
+
+    def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
+        """Inputs `prompt` and, for Redux, `image` (S, S, 3) uint8; outputs `prompt_embeds` (T, D)
+        and `pooled_embeds` (P,), float32."""
+        import torch
+
+        from stages.encode.redux import join
+
+        if self._clip is None or self._t5 is None:
+            raise StageError("internal", "run before load")
+        params = self.params
+        if params.redux and IMAGE.name not in inputs:
+            raise BadInput(
+                "Redux needs the picture, and no node writes `image`",
+                "set encode.redux=false, or add a preprocess node",
+            )
+        with torch.inference_mode():
+            context.progress(0, 3, "CLIP")
+            pooled = self._clip.pooled(params.clip_prompt)
+            context.progress(1, 3, "T5")
+            prompt = f"{params.clip_prompt} {inputs[PROMPT.name]}"
+            tokens = self._t5.tokens(prompt, params.max_sequence_length)
+            picture = None
+            if self._redux is not None:
+                context.progress(2, 3, "Redux")
+                picture = self._redux.tokens(inputs[IMAGE.name])
+            joined = join(tokens, picture, params.redux_strength)
+            outputs = {
+                PROMPT_EMBEDS.name: _as_array(joined * params.prompt_embeds_scale),
+                POOLED_EMBEDS.name: _as_array(pooled * params.pooled_embeds_scale),
+            }
+        context.progress(3, 3)
+        return outputs
+
+
+def _as_array(embeds: torch.Tensor) -> np.ndarray:
+    import torch
+
+    if not torch.isfinite(embeds).all():
+        raise StageError(
+            "internal",
+            "the embeddings hold NaN or infinity",
+            "the weights may be damaged: kiss3d-orchestrate models verify",
+        )
+    array: np.ndarray = embeds.float().cpu().numpy()
+    return array

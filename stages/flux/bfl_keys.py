@@ -1,0 +1,122 @@
+"""Names of FLUX's layers in Black Forest Labs' layout -> diffusers' names.
+
+Single-file checkpoints (Comfy's too), GGUF files and kohya's LoRAs use BFL's layout, which stacks
+the rows of q, k and v (and of the MLP in single blocks) in one layer. One table serves all three:
+it maps a layer to diffusers' layers and the rows that each gets.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+
+import torch
+
+_MLP_RATIO = 4
+"""linear1 of a single block: q, k, v and an MLP of this width."""
+
+_GLOBAL: Mapping[str, str] = MappingProxyType(
+    {
+        "img_in": "x_embedder",
+        "txt_in": "context_embedder",
+        "time_in.in_layer": "time_text_embed.timestep_embedder.linear_1",
+        "time_in.out_layer": "time_text_embed.timestep_embedder.linear_2",
+        "vector_in.in_layer": "time_text_embed.text_embedder.linear_1",
+        "vector_in.out_layer": "time_text_embed.text_embedder.linear_2",
+        "guidance_in.in_layer": "time_text_embed.guidance_embedder.linear_1",
+        "guidance_in.out_layer": "time_text_embed.guidance_embedder.linear_2",
+        "final_layer.linear": "proj_out",
+    }
+)
+_SWAPPED = "final_layer.adaLN_modulation.1"
+"""BFL: rows of the shift above those of the scale; diffusers (`norm_out.linear`): below."""
+
+_DOUBLE: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "img_mod.lin": ("norm1.linear",),
+        "txt_mod.lin": ("norm1_context.linear",),
+        "img_attn.qkv": ("attn.to_q", "attn.to_k", "attn.to_v"),
+        "txt_attn.qkv": ("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"),
+        "img_attn.norm.query_norm": ("attn.norm_q",),
+        "img_attn.norm.key_norm": ("attn.norm_k",),
+        "txt_attn.norm.query_norm": ("attn.norm_added_q",),
+        "txt_attn.norm.key_norm": ("attn.norm_added_k",),
+        "img_attn.proj": ("attn.to_out.0",),
+        "txt_attn.proj": ("attn.to_add_out",),
+        "img_mlp.0": ("ff.net.0.proj",),
+        "img_mlp.2": ("ff.net.2",),
+        "txt_mlp.0": ("ff_context.net.0.proj",),
+        "txt_mlp.2": ("ff_context.net.2",),
+    }
+)
+_SINGLE: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "modulation.lin": ("norm.linear",),
+        "linear1": ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"),
+        "linear2": ("proj_out",),
+        "norm.query_norm": ("attn.norm_q",),
+        "norm.key_norm": ("attn.norm_k",),
+    }
+)
+_STACKS = {"double_blocks": ("transformer_blocks", _DOUBLE)}
+_STACKS["single_blocks"] = ("single_transformer_blocks", _SINGLE)
+
+
+def split_rows(layer: str, tensor: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+    """diffusers' layers, each with its rows (dimension 0) of a BFL layer's tensor.
+
+    The parts are views, except where BFL orders the rows otherwise. Raises `KeyError` for a layer
+    that FLUX does not have.
+    """
+    if layer == _SWAPPED:
+        shift, scale = tensor.chunk(2)
+        yield "norm_out.linear", torch.cat([scale, shift])
+        return
+    if layer in _GLOBAL:
+        yield _GLOBAL[layer], tensor
+        return
+    found = re.fullmatch(r"(double_blocks|single_blocks)\.(\d+)\.(.+)", layer)
+    if found is None:
+        raise KeyError(layer)
+    stack, targets = _STACKS[found[1]]
+    names = targets[found[3]]
+    start, shares = 0, _shares(found[3], len(names))
+    for name, share in zip(names, shares, strict=True):
+        stop = start + tensor.shape[0] * share // sum(shares)
+        yield f"{stack}.{found[2]}.{name}", tensor[start:stop]
+        start = stop
+
+
+def _shares(layer: str, count: int) -> tuple[int, ...]:
+    return (1, 1, 1, _MLP_RATIO) if layer == "linear1" else (1,) * count
+
+
+def to_diffusers(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A transformer's state dict with BFL's keys -> one with diffusers' keys.
+
+    Raises `KeyError` with the first key that FLUX does not have.
+    """
+    converted = {}
+    for key, tensor in tensors.items():
+        layer, _, leaf = key.rpartition(".")
+        try:
+            parts = list(split_rows(layer, tensor))
+        except KeyError:
+            raise KeyError(key) from None
+        leaf = "weight" if leaf == "scale" else leaf
+        converted.update({f"{name}.{leaf}": part for name, part in parts})
+    return converted
+
+
+def kohya_layers(tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """Kohya's flat layer names ("double_blocks_0_img_attn_qkv") -> BFL's, for the blocks that
+    `tensors` speaks of."""
+    layers = [*_GLOBAL, _SWAPPED]
+    for stack, number in {
+        (found[1], found[2])
+        for key in tensors
+        if (found := re.search(r"(double_blocks|single_blocks)_(\d+)_", key))
+    }:
+        layers += [f"{stack}.{number}.{name}" for name in _STACKS[stack][1]]
+    return {layer.replace(".", "_"): layer for layer in layers}

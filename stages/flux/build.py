@@ -1,0 +1,122 @@
+"""A net from a checkpoint: made on the meta device, then filled tensor by tensor.
+
+A mapped tensor that needs no conversion becomes the weight as it is, so a net that stays on the
+host takes no RAM beyond the page cache, and one that goes to the device is never held twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from stages.contract import StageError
+from stages.flux import storage
+from stages.flux.checkpoints import Checkpoint, is_gguf, shape_of
+from stages.flux.lora import Lora, attach, merged
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a net's weights are kept.
+
+    dtype     what it computes in
+    storage   of the linear layers inside blocks; the layers around the blocks stay in `dtype`
+    device    where it computes
+    home      where its weights are while it does not: `device`, or the CPU
+    """
+
+    dtype: torch.dtype
+    storage: storage.Storage
+    device: torch.device
+    home: torch.device
+
+
+def build(
+    model_class: Any,
+    checkpoint: Checkpoint,
+    form: Form,
+    lora: Lora | None = None,
+    merge_lora: bool = False,
+) -> Any:
+    """A `model_class` (of diffusers) with the checkpoint's weights at `form.home`, in eval mode.
+
+    Raises StageError: bad_input where weights or LoRA do not fit the class, or cannot be merged;
+    missing_dependency for nf4 without bitsandbytes.
+    """
+    model = empty(model_class, checkpoint)
+    linear = storage.linear_layers(model)
+    if lora is not None:
+        lora.check({name: tuple(layer.weight.shape) for name, layer in linear.items()})
+    deltas = lora.layers if lora is not None and merge_lora else {}
+    small = storage.stored_small(linear, form.storage, checkpoint.in_float8)
+    if checkpoint.is_gguf:
+        if deltas or form.storage == "nf4":
+            raise StageError(
+                "bad_input",
+                f"the GGUF weights {checkpoint.name} can be neither merged with a LoRA nor packed",
+                "set lora_merge to false, and storage to full or fp8 (of the ControlNet)",
+            )
+        storage.gguf_layers(model, checkpoint.tensors, form.dtype)
+        small = frozenset()
+    if form.storage == "nf4":
+        storage.replace_by_nf4(model, small, form.dtype)
+    if lora is not None and not merge_lora:
+        # Before there are weights: peft gives its matrices the dtype of the layer's own.
+        attach(model, lora, form.home, form.dtype)
+    for name, tensor in checkpoint.tensors.items():
+        layer, _, leaf = name.rpartition(".")
+        if leaf == "weight" and layer in deltas:
+            tensor = merged(tensor, deltas[layer], form.device)
+        packed = leaf == "weight" and layer in small
+        storage.original_layer(model, layer).register_parameter(
+            leaf, _parameter(tensor, form, form.storage if packed else "full")
+        )
+    model.requires_grad_(False)
+    model.eval()
+    if form.storage == "fp8":
+        storage.cast_layerwise(model, small, form.dtype)
+    return model
+
+
+def empty(model_class: Any, checkpoint: Checkpoint) -> Any:
+    """The model on the meta device. Raises StageError (bad_input) unless the weights fit it."""
+    with torch.device("meta"):
+        model = model_class.from_config(dict(checkpoint.config))
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: shape_of(tensor) for name, tensor in checkpoint.tensors.items()}
+    wrong = sorted(name for name in wanted.keys() | found if wanted.get(name) != found.get(name))
+    if wrong:
+        name, others = wrong[0], len(wrong) - 1
+        raise StageError(
+            "bad_input",
+            f"the weights {checkpoint.name} do not fit {model_class.__name__}: {name} is "
+            f"{found.get(name, 'missing')}, expected {wanted.get(name, 'no such tensor')}"
+            + (f", and {others} more differ" if others else ""),
+            "they are another model's, or the download is incomplete",
+        )
+    return model
+
+
+def _parameter(tensor: torch.Tensor, form: Form, kept: storage.Storage) -> torch.nn.Parameter:
+    if is_gguf(tensor):
+        return _gguf_parameter(tensor, form)
+    if kept == "nf4":
+        return storage.nf4_parameter(tensor.to(form.device, form.dtype), form.home)
+    if kept == "fp8":
+        if tensor.dtype is not storage.FP8:
+            tensor = tensor.to(form.home, form.dtype)
+        return torch.nn.Parameter(tensor.to(form.home, storage.FP8), requires_grad=False)
+    return torch.nn.Parameter(tensor.to(form.home, form.dtype), requires_grad=False)
+
+
+def _gguf_parameter(tensor: torch.Tensor, form: Form) -> torch.nn.Parameter:
+    """Quantised weights of linear layers stay as they are; a quantised vector does not."""
+    if tensor.ndim == 2:
+        kept: torch.nn.Parameter = tensor.to(form.home)  # type: ignore[assignment]
+        return kept
+    from diffusers.quantizers.gguf.utils import dequantize_gguf_tensor
+
+    plain = dequantize_gguf_tensor(tensor).to(form.home, form.dtype)
+    return torch.nn.Parameter(plain, requires_grad=False)

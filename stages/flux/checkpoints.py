@@ -1,0 +1,175 @@
+"""The nets' weights from files: diffusers folders, BFL/Comfy single files, GGUF.
+
+Tensors are mapped from the files and named as diffusers names them. No configuration is ever
+fetched: a folder has its config.json, and what a single file holds can be read off its shapes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stages import weights
+from stages.common.checkpoint import load_state_dict
+from stages.contract import StageError
+
+_ONE_FILE = "diffusion_pytorch_model.safetensors"
+_IN_ALL_IN_ONE = "model.diffusion_model."
+"""Prefix of the transformer in files that hold the encoders and the VAE as well."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """config: of diffusers' class; tensors: by diffusers' parameter names, on the CPU."""
+
+    name: str
+    config: Mapping[str, Any]
+    tensors: Mapping[str, torch.Tensor]
+
+    @property
+    def in_float8(self) -> bool:
+        return any(tensor.dtype is torch.float8_e4m3fn for tensor in self.tensors.values())
+
+    @property
+    def is_gguf(self) -> bool:
+        return any(is_gguf(tensor) for tensor in self.tensors.values())
+
+
+def is_gguf(tensor: torch.Tensor) -> bool:
+    """Whether this is diffusers' GGUFParameter: quantised rows, seen as bytes."""
+    return hasattr(tensor, "quant_shape")
+
+
+def shape_of(tensor: torch.Tensor) -> tuple[int, ...]:
+    """Sizes of the numbers; a GGUF tensor's own shape is that of its bytes."""
+    return tuple(getattr(tensor, "quant_shape", tensor.shape))
+
+
+def open_transformer(name: str) -> Checkpoint:
+    """The FLUX transformer behind a catalogue name or a path: a folder, .safetensors or .gguf.
+
+    Raises StageError: missing_weights, or bad_input for a file that holds something else.
+    """
+    path = _locate(name, "transformer")
+    if path.is_dir():
+        return _open_folder(name, path)
+    tensors = _read_gguf(name, path) if path.suffix == ".gguf" else load_state_dict(path)
+    if any(key.startswith(_IN_ALL_IN_ONE) for key in tensors):
+        tensors = {
+            key.removeprefix(_IN_ALL_IN_ONE): tensor
+            for key, tensor in tensors.items()
+            if key.startswith(_IN_ALL_IN_ONE)
+        }
+    if any(key.startswith("double_blocks.") for key in tensors):
+        tensors = _renamed(name, tensors)
+    try:
+        return Checkpoint(name, transformer_config(tensors), tensors)
+    except KeyError as error:
+        raise _not_flux(name, f"has no {error.args[0]}") from error
+
+
+def open_folder(name: str, subfolder: str = "") -> Checkpoint:
+    """A model in diffusers' folder format, at the top of its repository or in `subfolder`."""
+    return _open_folder(name, _locate(name, subfolder))
+
+
+def transformer_config(tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """What FluxTransformer2DModel has to be, for these tensors to fit.
+
+    Only the split of a head's channels over (index, row, column) leaves no trace in the shapes:
+    every FLUX has 1/8, 7/16, 7/16. Raises `KeyError` when a layer is missing.
+    """
+    width, channels = shape_of(tensors["x_embedder.weight"])
+    head = shape_of(tensors["transformer_blocks.0.attn.norm_q.weight"])[0]
+    return {
+        "patch_size": 1,
+        "in_channels": channels,
+        "out_channels": shape_of(tensors["proj_out.weight"])[0],
+        "num_layers": _count(tensors, "transformer_blocks"),
+        "num_single_layers": _count(tensors, "single_transformer_blocks"),
+        "attention_head_dim": head,
+        "num_attention_heads": width // head,
+        "joint_attention_dim": shape_of(tensors["context_embedder.weight"])[1],
+        "pooled_projection_dim": shape_of(tensors["time_text_embed.text_embedder.linear_1.weight"])[
+            1
+        ],
+        "guidance_embeds": "time_text_embed.guidance_embedder.linear_1.weight" in tensors,
+        "axes_dims_rope": (head // 8, 7 * head // 16, 7 * head // 16),
+    }
+
+
+def _locate(name: str, subfolder: str) -> Path:
+    entry = weights.catalogue().get(name)
+    if entry is None and Path(name).is_file():
+        return Path(name)
+    if entry is not None and "*" not in entry.files[0] and len(entry.files) == 1:
+        return weights.find_file(name)
+    folder = weights.find(name)
+    return folder / subfolder if (folder / subfolder).is_dir() else folder
+
+
+def _open_folder(name: str, folder: Path) -> Checkpoint:
+    config = folder / "config.json"
+    index = folder / f"{_ONE_FILE}.index.json"
+    try:
+        files = [_ONE_FILE]
+        if index.is_file():
+            shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+            files = sorted(set(shards.values()))
+        tensors: dict[str, torch.Tensor] = {}
+        for file in files:
+            # A name from the index must not lead out of the folder.
+            tensors.update(load_state_dict(folder / Path(file).name))
+        return Checkpoint(name, json.loads(config.read_text(encoding="utf-8")), tensors)
+    except FileNotFoundError as error:
+        raise StageError(
+            "missing_weights",
+            f"the weights {name}: {error.filename} is missing",
+            f"kiss3d-orchestrate models pull {name}",
+        ) from error
+
+
+def _renamed(name: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    from stages.flux.bfl_keys import to_diffusers
+
+    try:
+        return to_diffusers(tensors)
+    except KeyError as error:
+        raise _not_flux(name, f"holds {error.args[0]}, which FLUX does not have") from error
+
+
+def _not_flux(name: str, what: str) -> StageError:
+    return StageError(
+        "bad_input",
+        f"the weights {name} are not a FLUX transformer: the file {what}",
+        "set the param transformer to another file",
+    )
+
+
+def _read_gguf(name: str, path: Path) -> dict[str, torch.Tensor]:
+    """Tensors of a GGUF file, mapped; quantised ones as diffusers' GGUFParameter."""
+    import gguf
+    from diffusers.quantizers.gguf.utils import SUPPORTED_GGUF_QUANT_TYPES, GGUFParameter
+
+    plain = (gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16)
+    tensors: dict[str, torch.Tensor] = {}
+    # Copy-on-write: nothing is copied, and torch does not warn of memory that it may not write.
+    for entry in gguf.GGUFReader(path, mode="c").tensors:
+        data = torch.from_numpy(entry.data)
+        if entry.tensor_type in plain:
+            tensors[entry.name] = data
+        elif entry.tensor_type in SUPPORTED_GGUF_QUANT_TYPES:
+            tensors[entry.name] = GGUFParameter(data, quant_type=entry.tensor_type)
+        else:
+            raise _not_flux(name, f"is quantised as {entry.tensor_type.name}, which nothing reads")
+    return tensors
+
+
+def _count(tensors: Mapping[str, torch.Tensor], stack: str) -> int:
+    numbers = {key.split(".")[1] for key in tensors if key.startswith(f"{stack}.")}
+    return len(numbers)

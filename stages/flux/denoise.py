@@ -1,0 +1,151 @@
+"""The denoising loop: transformer, ControlNet-Union, Heun.
+
+It only ever calls `transformer(...)` and `controlnet(...)`; where their weights are, and in which
+form, is the business of `placement` and `build`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from stages.contract import StageError
+from stages.flux.schedule import TRAIN_STEPS, Schedule, integrate
+
+Residuals = tuple[list[torch.Tensor] | None, list[torch.Tensor] | None]
+"""What is added to the double and the single blocks; None where a ControlNet has none of a kind."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """What the picture is to show, in the nets' dtype and on their device.
+
+    tokens    (1, T, D) T5 and Redux tokens
+    pooled    (1, P) CLIP
+    guidance  the embedded guidance scale
+    """
+
+    tokens: torch.Tensor
+    pooled: torch.Tensor
+    guidance: float
+
+
+@dataclass(frozen=True)
+class Control:
+    """One control image.
+
+    tokens      (1, L, 64) its packed latents, in the nets' dtype
+    mode        number of the mode that ControlNet-Union embeds
+    scale       factor of the residuals
+    start, end  acts in evaluation i of n if i/n >= start and (i+1)/n <= end (pipeline.md 6.4)
+    """
+
+    tokens: torch.Tensor
+    mode: int
+    scale: float
+    start: float
+    end: float
+
+    def acts(self, evaluation: int, evaluations: int) -> bool:
+        return evaluation / evaluations >= self.start and (evaluation + 1) / evaluations <= self.end
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """The velocity field of one job.
+
+    transformer  FluxTransformer2DModel, or what is called like it
+    controlnet   FluxControlNetModel with modes, None without controls
+    ids          (L, 3) positions of the image tokens
+    """
+
+    transformer: Any
+    controlnet: Any
+    text: Text
+    controls: Sequence[Control]
+    ids: torch.Tensor
+
+    @torch.no_grad()
+    def run(
+        self, start: torch.Tensor, schedule: Schedule, on_step: Callable[[int], None]
+    ) -> torch.Tensor:
+        """Noisy tokens (1, L, 64) float32 at the schedule's start -> clean ones.
+
+        The state stays float32 between evaluations; only what the nets are given is rounded.
+        on_step(k) is called after each of the schedule's steps. Raises StageError (internal) as
+        soon as a step gives NaN or infinity.
+        """
+        state, total = start, schedule.evaluations
+
+        def velocity(state: torch.Tensor, sigma: float, evaluation: int) -> torch.Tensor:
+            acting = [control for control in self.controls if control.acts(evaluation, total)]
+            return self._velocity(state, sigma, acting)
+
+        for evaluation, state in enumerate(integrate(velocity, start, schedule)):
+            if evaluation % 2 == 1 or evaluation == total - 1:
+                step = evaluation // 2 + 1
+                if not bool(torch.isfinite(state).all()):
+                    raise StageError(
+                        "internal",
+                        f"step {step} of {schedule.steps} gave NaN or infinity",
+                        "use dtype bfloat16 instead of float16, or another storage",
+                    )
+                on_step(step)
+        return state
+
+    def _velocity(
+        self, state: torch.Tensor, sigma: float, controls: Sequence[Control]
+    ) -> torch.Tensor:
+        tokens = self.text.tokens
+        # Rounded to the nets' dtype before the division, as diffusers' pipelines do.
+        time = torch.tensor([TRAIN_STEPS * sigma], device=state.device).to(tokens.dtype)
+        shared = {
+            "hidden_states": state.to(tokens.dtype),
+            "timestep": time / TRAIN_STEPS,
+            "encoder_hidden_states": tokens,
+            "pooled_projections": self.text.pooled,
+            "txt_ids": torch.zeros(tokens.shape[1], 3, device=state.device),
+            "img_ids": self.ids,
+            "return_dict": False,
+        }
+        # Never evaluated just to be multiplied by zero (trap T21).
+        blocks, single_blocks = self._residuals(shared, controls) if controls else (None, None)
+        (velocity,) = self.transformer(
+            guidance=self._guidance(self.transformer),
+            controlnet_block_samples=blocks,
+            controlnet_single_block_samples=single_blocks,
+            **shared,
+        )
+        return velocity.float()
+
+    def _residuals(self, shared: dict[str, Any], controls: Sequence[Control]) -> Residuals:
+        """The sum of what the controls add to the transformer's blocks."""
+        summed: Residuals | None = None
+        for control in controls:
+            mode = torch.tensor([[control.mode]], device=self.ids.device)
+            found = self.controlnet(
+                controlnet_cond=control.tokens,
+                controlnet_mode=mode,
+                conditioning_scale=control.scale,
+                guidance=self._guidance(self.controlnet),
+                **shared,
+            )
+            summed = found if summed is None else _add(summed, found)
+        assert summed is not None
+        return summed
+
+    def _guidance(self, net: Any) -> torch.Tensor | None:
+        if not net.config.guidance_embeds:
+            return None
+        return torch.tensor([self.text.guidance], device=self.ids.device)
+
+
+def _add(one: Residuals, other: Residuals) -> Residuals:
+    double, single = (
+        None if a is None or b is None else [x + y for x, y in zip(a, b, strict=True)]
+        for a, b in zip(one, other, strict=True)
+    )
+    return double, single

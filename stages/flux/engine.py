@@ -1,0 +1,166 @@
+"""The loaded models, and one job's way through them: encode, denoise, decode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, FluxControlNetModel, FluxTransformer2DModel
+
+from stages.contract import BadInput, Context, StageError
+from stages.flux.autoencoder import Autoencoder, vae_dtype
+from stages.flux.build import Form, build
+from stages.flux.checkpoints import open_folder, open_transformer
+from stages.flux.controls import MODE_NUMBER
+from stages.flux.denoise import Control, Denoiser, Text
+from stages.flux.latents import Noise, image_ids, pack, unpack
+from stages.flux.lora import read_lora
+from stages.flux.params import FluxParams
+from stages.flux.placement import open_placement
+from stages.flux.schedule import Schedule, noisy_start
+
+FLAT = 0.02
+"""Contrast (of 1) below which a picture shows nothing; a bundle has white beside an object."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one run works on, sizes as in the params.
+
+    reference      (H, W, 3) float32 in [0, 1], None in text mode
+    control_images (H, W, 3) uint8, one for each of the param controlnet
+    prompt_embeds  (T, D) float32
+    pooled_embeds  (P,) float32
+    """
+
+    reference: np.ndarray | None
+    control_images: Sequence[np.ndarray]
+    prompt_embeds: np.ndarray
+    pooled_embeds: np.ndarray
+    seed: int
+
+
+class Engine:
+    """Transformer, ControlNet and autoencoder, placed as the params say."""
+
+    def __init__(self, params: FluxParams, context: Context) -> None:
+        """Load. Raises StageError: missing_weights, bad_input, missing_dependency."""
+        self._params = params
+        self._device = torch.device(context.device)
+        self._dtype: torch.dtype = getattr(torch, context.dtype)
+        if self._device.type == "cpu":
+            torch.set_num_threads(context.threads)
+        self._placement = open_placement(params.placement, self._device)
+        home = self._placement.home
+        form = Form(self._dtype, params.storage, self._device, home)
+        plain = Form(vae_dtype(self._dtype), "full", self._device, home)
+
+        lora = read_lora(params.lora, params.lora_scale) if params.uses_lora else None
+        self._transformer = build(
+            FluxTransformer2DModel,
+            open_transformer(params.transformer),
+            form,
+            lora,
+            params.lora_merge,
+        )
+        nets = [self._transformer]
+        self._controlnet = None
+        if params.active_controls:
+            checkpoint = open_folder(params.controlnet_weights)
+            self._controlnet = build(FluxControlNetModel, checkpoint, form)
+            nets.append(self._controlnet)
+        vae = build(AutoencoderKL, open_folder(params.vae, "vae"), plain)
+        self._autoencoder = Autoencoder(vae, self._device, params.vae_tiling)
+        self._placement.adopt(vae, nets)
+        skipped = lora.text_encoder_keys if lora is not None else 0
+        self._note = f", {skipped} text encoder tensors of the LoRA left out" if skipped else ""
+
+    def run(self, job: Job, note: str, progress: Callable[..., None]) -> np.ndarray:
+        """The bundle, (H, W, 3) float32 in [0, 1]. Raises StageError: bad_input, internal.
+
+        Random numbers are drawn in the reference's order (pipeline.md 6.3): for each control image,
+        for the reference bundle, then the noise; also for pictures that turn out not to matter, so
+        that changing a scale or the strength leaves the noise alone.
+        """
+        params = self._params
+        schedule = Schedule.heun(params.steps, 1.0 if job.reference is None else params.strength)
+        total = schedule.steps + 2
+        progress(0, total, note + self._note)
+        text = self._text(job)
+        noise = Noise(job.seed, params.noise, self._device, self._dtype)
+        shape = self._autoencoder.latent_shape(params.height, params.width)
+        with self._placement.vae():
+            controls = self._controls(job, noise)
+            start = self._start(job, schedule, noise, shape)
+        denoiser = Denoiser(
+            self._transformer,
+            self._controlnet,
+            text,
+            controls,
+            image_ids(*shape[2:], self._device),
+        )
+        with self._placement.nets():
+            tokens = denoiser.run(
+                pack(start),
+                schedule,
+                lambda step: progress(step, total, f"step {step}/{schedule.steps}"),
+            )
+        progress(total - 1, total, "decode")
+        with self._placement.vae():
+            bundle = self._autoencoder.decode(unpack(tokens, *shape[2:]))
+        check_picture(bundle)
+        progress(total, total)
+        return bundle
+
+    def _text(self, job: Job) -> Text:
+        config = self._transformer.config
+        for name, found, wanted in (
+            ("prompt_embeds", job.prompt_embeds.shape[1], config.joint_attention_dim),
+            ("pooled_embeds", job.pooled_embeds.shape[0], config.pooled_projection_dim),
+        ):
+            if found != wanted:
+                raise BadInput(
+                    f"{name} are {found} wide, the transformer {self._params.transformer} "
+                    f"takes {wanted}",
+                    "encode the prompt with the text encoders of the same model",
+                )
+        tokens, pooled = (
+            torch.from_numpy(np.array(array))[None].to(self._device, self._dtype)
+            for array in (job.prompt_embeds, job.pooled_embeds)
+        )
+        return Text(tokens, pooled, self._params.guidance_scale)
+
+    def _controls(self, job: Job, noise: Noise) -> list[Control]:
+        controls = []
+        for params, image in zip(self._params.controlnet, job.control_images, strict=True):
+            latents = self._autoencoder.encode(image / np.float32(255.0), noise)
+            if params.scale > 0:
+                tokens = pack(latents).to(self._dtype)
+                number = MODE_NUMBER[params.mode]
+                controls.append(Control(tokens, number, params.scale, params.start, params.end))
+        return controls
+
+    def _start(
+        self, job: Job, schedule: Schedule, noise: Noise, shape: Sequence[int]
+    ) -> torch.Tensor:
+        """(1, C, h, w) float32 at the schedule's first noise level."""
+        if job.reference is None or schedule.start == 1.0:
+            noise.draw(shape)
+            return noise.draw(shape)
+        latents = self._autoencoder.encode(job.reference, noise)
+        return noisy_start(latents, noise.draw(shape), schedule.start)
+
+
+def check_picture(picture: np.ndarray) -> None:
+    """Raise StageError (internal) for a picture of NaN, or one that is all of one colour."""
+    hint = "use dtype bfloat16 instead of float16, storage full, or other weights"
+    if not np.isfinite(picture).all():
+        raise StageError("internal", "the decoded bundle contains NaN or infinity", hint)
+    contrast = float(np.ptp(picture.reshape(-1, picture.shape[-1]), axis=0).max())
+    if contrast < FLAT:
+        mean = ", ".join(f"{value:.2f}" for value in picture.mean(axis=(0, 1)))
+        raise StageError(
+            "internal", f"the decoded bundle is flat (contrast {contrast:.3f}, mean {mean})", hint
+        )

@@ -1,0 +1,113 @@
+"""Settings of the flux stage. Defaults are the reference's (reference/pipeline.md 6 and 8)."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from stages import contract
+
+Mode = Literal["canny", "tile", "depth", "blur", "pose", "gray", "lq"]
+
+PATCH = 16
+"""Pixels a side of what one token stands for: VAE factor 8, patches of 2 x 2 latents."""
+
+
+class ControlParams(contract.Params):
+    """One control image for ControlNet-Union."""
+
+    mode: Mode = Field(
+        "tile",
+        description="what the control image shows; depth and pose need the input control_depth or "
+        "control_pose, the others are made from the reference bundle",
+    )
+    scale: float = Field(0.6, ge=0, le=2, description="factor of the net's residuals")
+    start: float = Field(0.0, ge=0, le=1, description="share of the evaluations before it acts")
+    end: float = Field(0.65, ge=0, le=1, description="share of the evaluations after which it ends")
+    down_scale: int | None = Field(
+        None, ge=1, le=64, description="tile, lq: shrink and enlarge by this; default: tile 1, lq 4"
+    )
+    kernel_size: int = Field(51, ge=1, le=501, description="blur: pixels, odd")
+    sigma: float = Field(2.0, gt=0, le=100, description="blur: pixels")
+    low: int = Field(100, ge=0, le=255, description="canny: gradient below which is no edge")
+    high: int = Field(200, ge=0, le=255, description="canny: gradient from which on an edge starts")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.end <= self.start:
+            raise ValueError(f"end ({self.end:g}) has to be greater than start ({self.start:g})")
+        if self.kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size has to be odd, not {self.kernel_size}")
+        return self
+
+
+class FluxParams(contract.Params):
+    """Settings of `Flux`."""
+
+    width: int = Field(2048, ge=2 * PATCH, le=8192, description="pixels: twice the height")
+    height: int = Field(1024, ge=PATCH, le=4096, description="pixels: a multiple of 16")
+    steps: int = Field(
+        20, ge=1, le=200, description="Heun steps at strength 1; two evaluations each"
+    )
+    guidance_scale: float = Field(3.5, ge=0, le=30, description="guidance that FLUX.1-dev embeds")
+    strength: float = Field(
+        0.95,
+        gt=0,
+        le=1,
+        description="how much of the reference bundle is replaced by noise; 1 ignores it, and so "
+        "does a run without a reference bundle",
+    )
+    controlnet: tuple[ControlParams, ...] = Field(
+        (ControlParams(),), description="control images, added up; empty: plain img2img"
+    )
+    lora_scale: float = Field(1.0, ge=-4, le=4, description="factor of the LoRA; 0 leaves it out")
+    lora_merge: bool = Field(
+        False,
+        description="add the LoRA to the weights while loading: no cost a step, rounded to the "
+        "storage; not with GGUF weights",
+    )
+    noise: Literal["cpu", "device"] = Field(
+        "cpu",
+        description="cpu: the same noise on every machine; device: drawn on the card in the "
+        "model's dtype, as the reference does",
+    )
+    placement: Literal["resident", "model", "streamed"] = Field(
+        "resident",
+        description="resident: all on the device; model: the VAE and the two nets take turns; "
+        "streamed: one block at a time",
+    )
+    storage: Literal["full", "fp8", "nf4"] = Field(
+        "full", description="how block weights are kept: in the attempt's dtype, or smaller (lossy)"
+    )
+    vae_tiling: Literal["auto", "on", "off"] = Field(
+        "auto", description="decode in tiles (not lossless); auto: when memory is too small"
+    )
+    transformer: str = Field(
+        "flux1-dev-fp8",
+        description="flux1-dev-transformer, -fp8, -gguf-q8, -gguf-q4, or a path of one's own",
+    )
+    vae: str = Field("flux1-dev-vae", description="weights of the autoencoder")
+    controlnet_weights: str = Field(
+        "flux1-controlnet-union", description="weights of the ControlNet"
+    )
+    lora: str = Field("kiss3dgen-lora", description="weights of the LoRA; empty: none")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.width != 2 * self.height:
+            raise ValueError(f"a bundle is twice as wide as high, not {self.width} x {self.height}")
+        if self.height % PATCH:
+            raise ValueError(f"height has to be a multiple of {PATCH}, not {self.height}")
+        if self.storage == "nf4" and self.placement != "resident":
+            raise ValueError("storage nf4 needs placement resident: it is packed on the card")
+        return self
+
+    @property
+    def active_controls(self) -> tuple[ControlParams, ...]:
+        """Those that change anything."""
+        return tuple(control for control in self.controlnet if control.scale > 0)
+
+    @property
+    def uses_lora(self) -> bool:
+        return bool(self.lora) and self.lora_scale != 0

@@ -1,0 +1,118 @@
+"""Stage "flux": reference bundle and text embeddings -> the final bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from stages.common.specs import (
+    BUNDLE,
+    CONTROL_DEPTH,
+    CONTROL_POSE,
+    POOLED_EMBEDS,
+    PROMPT_EMBEDS,
+    REFERENCE_BUNDLE,
+)
+from stages.contract import BadInput, Context, Stage
+from stages.flux.params import ControlParams, FluxParams
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from stages.flux.engine import Engine
+
+GIVEN = {"depth": CONTROL_DEPTH, "pose": CONTROL_POSE}
+"""Modes whose control image cannot be made from the reference bundle."""
+
+
+class Flux(Stage):
+    """FLUX.1-dev with LoRA and ControlNet-Union, denoising the reference bundle by Heun's method.
+
+    Without a reference bundle (text mode) it starts from pure noise.
+
+    Raises StageError: bad_input if a control image is missing, an input has the wrong size, or
+    weights are not what their param says; missing_weights; missing_dependency (nf4); internal if
+    the result is NaN or flat.
+    """
+
+    name = "flux"
+    summary = "denoise the bundle with FLUX.1-dev, ControlNet-Union and the bundle LoRA"
+    inputs = (
+        replace(REFERENCE_BUNDLE, optional=True),
+        PROMPT_EMBEDS,
+        POOLED_EMBEDS,
+        CONTROL_DEPTH,
+        CONTROL_POSE,
+    )
+    outputs = (BUNDLE,)
+    Params = FluxParams
+    preload = (
+        "numpy",
+        "cv2",
+        "torch",
+        "diffusers.models.transformers.transformer_flux",
+        "diffusers.models.controlnets.controlnet_flux",
+        "diffusers.models.autoencoders.autoencoder_kl",
+        "diffusers.loaders.peft",
+        "peft",
+    )
+    params: FluxParams
+    _engine: Engine
+
+    @classmethod
+    def weights(cls, params: FluxParams) -> tuple[str, ...]:
+        names = [params.transformer, params.vae]
+        if params.active_controls:
+            names.append(params.controlnet_weights)
+        if params.uses_lora:
+            names.append(params.lora)
+        return tuple(names)
+
+    def load(self, context: Context) -> None:
+        from stages.flux.engine import Engine
+
+        self._engine = Engine(self.params, context)
+
+    def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
+        """Inputs and output as in stages/common/specs.py; `bundle` has the params' size."""
+        from stages.flux.controls import resize_bundle
+        from stages.flux.engine import Job
+
+        params = self.params
+        reference, note = inputs.get(REFERENCE_BUNDLE.name), "encode"
+        if reference is not None:
+            height, width = reference.shape[:2]
+            if (height, width) != (params.height, params.width):
+                note = f"encode ({width} x {height} resized to {params.width} x {params.height})"
+            reference = resize_bundle(reference, params.height)
+        job = Job(
+            reference,
+            [self._control_image(control, reference, inputs) for control in params.controlnet],
+            inputs[PROMPT_EMBEDS.name],
+            inputs[POOLED_EMBEDS.name],
+            context.seed,
+        )
+        return {BUNDLE.name: self._engine.run(job, note, context.progress)}
+
+    def _control_image(
+        self, control: ControlParams, reference: np.ndarray | None, inputs: Mapping[str, Any]
+    ) -> np.ndarray:
+        """(H, W, 3) uint8 at the params' size. Raises `BadInput` if its source is missing."""
+        from stages.flux.controls import control_image, resize_bundle
+
+        if control.mode in GIVEN:
+            name = GIVEN[control.mode].name
+            if name not in inputs:
+                raise BadInput(
+                    f"the ControlNet mode {control.mode} needs the input {name}",
+                    "add a node that writes it, or take the mode out of the param controlnet",
+                )
+            given = inputs[name].astype("float32") / 255.0
+            return (resize_bundle(given, self.params.height) * 255.0 + 0.5).astype("uint8")
+        if reference is None:
+            raise BadInput(
+                f"the ControlNet mode {control.mode} needs a reference bundle, and there is none",
+                "set controlnet: [] for text mode",
+            )
+        return control_image(reference, control)

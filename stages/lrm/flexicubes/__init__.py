@@ -1,0 +1,1 @@
+"""Surface extraction with learned weights, on the grid of the LRM."""

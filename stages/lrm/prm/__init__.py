@@ -1,0 +1,1 @@
+"""PRM, the large reconstruction model of Kiss3DGen: four views in, a coloured mesh out."""

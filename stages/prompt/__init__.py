@@ -1,0 +1,1 @@
+"""Caption -> the prompt, rewritten by a language model if one is asked for."""

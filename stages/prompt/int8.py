@@ -1,0 +1,58 @@
+"""Linear layers with 8-bit weights: half the memory of bfloat16, activations untouched.
+
+Weights are rounded to w = q s with int8 q and one scale s = max |w| / 127 for each output row. Only
+weights are: Qwen2 has single activations hundreds of times larger than the rest, which an 8-bit
+activation (torch's dynamic quantisation) would drown everything else in.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+PACKED_ROWS = 8
+"""Up to this many rows at once (generated tokens: one a sequence) torch's kernel for packed int8 is
+the fastest, because it reads half the bytes of bfloat16. With more (the question: hundreds of rows)
+unpacking the weights first costs less than that kernel does. bench/text.py shows both sides."""
+
+
+class Int8Linear(nn.Module):
+    """Stands in for an `nn.Linear`; its weights are off by at most half a level, max |w| / 254.
+
+    The bias is kept as it is.
+    """
+
+    levels: torch.Tensor
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        weight = linear.weight.detach()
+        scale = weight.abs().amax(dim=1, keepdim=True).float().clamp_min(1e-12) / 127.0
+        levels = torch.round(weight.float() / scale).to(torch.int8)
+        self.register_buffer("levels", levels)
+        self.scale = nn.Parameter(scale[:, 0].to(weight.dtype), requires_grad=False)
+        self.bias = linear.bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = x.reshape(-1, x.shape[-1])
+        scale = self.scale.to(x.dtype)
+        if x.device.type == "cpu" and len(rows) <= PACKED_ROWS:
+            product = torch._weight_int8pack_mm(rows.contiguous(), self.levels, scale)
+        else:
+            product = functional.linear(rows, self.levels.to(x.dtype)) * scale
+        if self.bias is not None:
+            product = product + self.bias
+        return product.reshape(*x.shape[:-1], -1)
+
+
+def quantize_linears(module: nn.Module) -> None:
+    """Replace every `nn.Linear` below `module`, one at a time.
+
+    With weights that are mapped from their file, memory grows by the 8-bit ones only.
+    """
+    for name, child in module.named_children():
+        if isinstance(child, nn.Linear):
+            setattr(module, name, Int8Linear(child))
+        else:
+            quantize_linears(child)

@@ -1,0 +1,201 @@
+"""The download of one plain file, in this process so that its pauses can be left out."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from pathlib import Path
+
+import pytest
+from fakes.hub import FakeHub, serve
+
+from orchestrator import download, hub
+from orchestrator.download import RemoteFile
+from orchestrator.errors import DownloadError
+from orchestrator.pull import Result, pull
+from orchestrator.verify import verify
+from stages import weights
+from stages.weights import Model
+
+CONTENT = bytes(range(251)) * 4000
+PATH = "/files/net.onnx"
+MODEL = Model(name="net", url="http://host/net.onnx", files=("net.onnx",), size_gb=1, licence="MIT")
+
+
+class Meter:
+    """Remembers where it was set to, and how far it came."""
+
+    def __init__(self) -> None:
+        self.starts: list[tuple[int, int | None]] = []
+        self.done = 0
+
+    def at(self, done: int, total: int | None) -> None:
+        self.starts.append((done, total))
+        self.done = done
+
+    def move(self, count: int) -> None:
+        self.done += count
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(download, "PAUSES", (0.0, 0.0))
+    with serve(FakeHub(plain={PATH: CONTENT})) as made:
+        yield made
+
+
+def remote(server: FakeHub, folder: Path, digest: str = "", path: str = PATH) -> RemoteFile:
+    digest = digest or f"md5:{hashlib.md5(CONTENT).hexdigest()}"
+    return RemoteFile("net", server.url + path, folder / "net.onnx", None, digest)
+
+
+def fetch(file: RemoteFile) -> Meter:
+    meter = Meter()
+    with hub.explained(MODEL):
+        download.download(file, meter, threading.Event())
+    return meter
+
+
+def test_a_whole_file(server, tmp_path):
+    meter = fetch(remote(server, tmp_path))
+    assert (tmp_path / "net.onnx").read_bytes() == CONTENT
+    assert (meter.starts, meter.done) == ([(0, len(CONTENT))], len(CONTENT))
+    assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
+
+
+def test_a_cut_is_resumed_and_the_meter_follows(server, tmp_path):
+    server.cuts[PATH] = [300_000, 1]
+    meter = fetch(remote(server, tmp_path))
+    assert (tmp_path / "net.onnx").read_bytes() == CONTENT
+    assert [start for start, _ in meter.starts] == [0, 300_000, 300_001]
+    assert [total for _, total in meter.starts] == [len(CONTENT)] * 3
+    assert meter.done == len(CONTENT)
+
+
+def test_a_connection_that_brings_nothing_is_given_up_and_the_rest_kept(server, tmp_path):
+    server.cuts[PATH] = [300_000, 0, 0, 0, 0]
+    with pytest.raises(DownloadError, match="broke off") as caught:
+        fetch(remote(server, tmp_path))
+    assert "goes on where it was" in caught.value.hint
+    assert (tmp_path / "net.onnx.part").stat().st_size == 300_000
+    server.cuts.clear()
+    assert fetch(remote(server, tmp_path)).starts == [(300_000, len(CONTENT))]
+
+
+def test_a_part_that_is_whole_is_only_verified(server, tmp_path):
+    (tmp_path / "net.onnx.part").write_bytes(CONTENT)
+    fetch(remote(server, tmp_path))
+    assert (tmp_path / "net.onnx").read_bytes() == CONTENT
+
+
+def test_a_part_that_is_too_long_begins_again(server, tmp_path):
+    (tmp_path / "net.onnx.part").write_bytes(CONTENT + b"more")
+    fetch(remote(server, tmp_path))
+    assert (tmp_path / "net.onnx").read_bytes() == CONTENT
+
+
+def test_a_wrong_hash_leaves_nothing(server, tmp_path):
+    with pytest.raises(DownloadError, match="another hash"):
+        fetch(remote(server, tmp_path, "md5:" + "0" * 32))
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
+
+
+@pytest.mark.parametrize(
+    ("status", "says"), [(404, "does not exist"), (403, "refused"), (401, "token"), (500, "500")]
+)
+def test_what_the_server_answers_is_said(status, says, server, tmp_path):
+    server.statuses[PATH] = [status] * 5
+    with pytest.raises(DownloadError, match=says):
+        fetch(remote(server, tmp_path))
+
+
+def test_two_at_once_download_once(server, tmp_path):
+    server.stall[PATH] = 1000
+    first = threading.Thread(target=fetch, args=(remote(server, tmp_path),))
+    second = threading.Thread(target=fetch, args=(remote(server, tmp_path),))
+    first.start()
+    assert server.stalled.wait(10)
+    second.start()
+    server.resume.set()
+    first.join(20)
+    second.join(20)
+    assert (tmp_path / "net.onnx").read_bytes() == CONTENT
+    assert len(server.asked(PATH)) == 1
+
+
+def test_a_stop_ends_it_and_keeps_the_rest(server, tmp_path):
+    server.stall[PATH] = 1000
+    stop, ended = threading.Event(), []
+
+    def work() -> None:
+        try:
+            download.download(remote(server, tmp_path), Meter(), stop)
+        except DownloadError as error:
+            ended.append(error.message)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert server.stalled.wait(10)
+    stop.set()
+    server.resume.set()
+    thread.join(20)
+    assert ended == ["stopped"]
+    assert not (tmp_path / "net.onnx").exists()
+
+
+def test_a_full_disk_is_named(server, tmp_path, monkeypatch):
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(download.os, "fsync", full)
+    with pytest.raises(DownloadError, match="No space left") as caught:
+        fetch(remote(server, tmp_path))
+    assert "HF_HOME" in caught.value.hint
+
+
+@pytest.mark.parametrize("kind", ["sha256", "md5", "git-sha1"])
+def test_the_three_kinds_of_hash(kind, tmp_path):
+    (tmp_path / "a").write_bytes(b"hello\n")
+    known = {
+        "sha256": "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03",
+        "md5": "b1946ac92492d2347c6235b4d2611184",
+        "git-sha1": "ce013625030ba8dba906f756967f9e9ca394464a",  # git hash-object
+    }
+    assert download.file_digest(tmp_path / "a", kind) == f"{kind}:{known[kind]}"
+
+
+class Watcher:
+    """`pull.View` that remembers."""
+
+    def __init__(self) -> None:
+        self.results: list[Result] = []
+        self.size = 0
+
+    def plan(self, size: int) -> None:
+        self.size = size
+
+    def meter(self, label: str) -> Meter:
+        return Meter()
+
+    def file_done(self, file: RemoteFile) -> None:
+        pass
+
+    def model_done(self, result: Result) -> None:
+        self.results.append(result)
+
+
+def test_a_model_with_a_url_goes_to_the_programs_own_cache(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    digest = f"md5:{hashlib.md5(CONTENT).hexdigest()}"
+    model = MODEL.model_copy(update={"url": server.url + PATH, "hashes": {"net.onnx": digest}})
+    monkeypatch.setattr(weights, "catalogue", lambda: {"net": model})
+    server.cuts[PATH] = [300_000]
+    watcher = Watcher()
+    [result] = pull([model], watcher, workers=2)
+    assert result.state == "pulled"
+    assert result.folder == tmp_path / "kiss3d-orchestrate/models/net"
+    assert weights.find_file("net").read_bytes() == CONTENT
+    assert watcher.results == [result]
+    assert watcher.size == model.size
+    assert verify(model).verdict == "ok"
+    assert [one.state for one in pull([model], Watcher(), workers=2)] == ["here"]

@@ -1,0 +1,126 @@
+"""What profiles need follows from their stages' params; told by `models`, plan and doctor."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from orchestrator import config, doctor, models
+from orchestrator.cli.models import models as command
+from orchestrator.config import NodeConfig, Profile
+from orchestrator.errors import ConfigError, UnknownNameError, UsageError
+from orchestrator.graph import Graph
+from stages import weights
+
+LADDER = [
+    {"device": "cuda"},
+    {"device": "cuda", "params": {"needs": ["flux1-dev-gguf-q8"]}},
+    {"device": "cpu", "params": {"needs": ["flux1-dev-gguf-q4"]}},
+]
+NODES = {
+    "source": {"stage": "fake.source"},
+    "trouble": {
+        "stage": "fake.trouble",
+        "params": {"needs": ["prm", "flexgen"]},
+        "attempts": LADDER,
+    },
+    "sink": {"stage": "fake.sink"},
+}
+
+
+@pytest.fixture(autouse=True)
+def profiles(hub, tmp_path, monkeypatch) -> None:
+    """Two shipped profiles, `tiny` and `none`; weights of one's own in tmp_path/own."""
+    folder = tmp_path / "configs"
+    folder.mkdir()
+    (folder / "tiny.yaml").write_text(yaml.safe_dump({"nodes": NODES}))
+    (folder / "bare.yaml").write_text(yaml.safe_dump({"nodes": {"source": NODES["source"]}}))
+    monkeypatch.setattr(config, "config_folder", lambda: folder)
+    monkeypatch.setenv("KISS3D_MODELS", str(tmp_path / "own"))
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
+def graph() -> Graph:
+    nodes = {name: NodeConfig.model_validate(node) for name, node in NODES.items()}
+    return Graph.from_profile(Profile(nodes=nodes))
+
+
+def put(home: Path, name: str, file: str) -> None:
+    (home / "own" / name).mkdir(parents=True)
+    (home / "own" / name / file).touch()
+
+
+def test_the_rung_that_a_node_starts_on_settles_what_it_needs():
+    assert models.needs(graph()) == {"prm": ("trouble",), "flexgen": ("trouble",)}
+    assert models.needs(graph(), gpu=False) == {"flux1-dev-gguf-q4": ("trouble",)}
+    assert set(models.needs(graph(), fallbacks=True)) == {
+        "prm",
+        "flexgen",
+        "flux1-dev-gguf-q8",
+        "flux1-dev-gguf-q4",
+    }
+
+
+def test_what_two_nodes_share_is_listed_once():
+    node = graph().nodes["trouble"]
+    both = Graph([node, dataclasses.replace(node, name="again")])
+    assert models.needs(both)["prm"] == ("trouble", "again")
+
+
+def test_missing_for_is_empty_when_all_is_here(tmp_path):
+    assert [item.name for item in models.missing_for(graph())] == ["prm", "flexgen"]
+    put(tmp_path, "prm", "final_ckpt.ckpt")
+    [missing] = models.missing_for(graph())
+    assert (missing.name, missing.nodes, missing.size) == ("flexgen", ("trouble",), 3_500_000_000)
+    put(tmp_path, "flexgen", "flexgen.ckpt")
+    assert models.missing_for(graph()) == []
+
+
+def test_select_by_name_and_by_profile():
+    names = [model.name for model in models.select(["u2net", "prm"], "tiny")]
+    assert names == ["u2net", "prm", "flexgen"]
+    assert len(models.select((), "tiny", fallbacks=True)) == 4
+    with pytest.raises(UnknownNameError, match='unknown model "prn"'):
+        models.select(["prn"])
+    with pytest.raises(UnknownNameError, match='unknown profile "tinny"'):
+        models.select((), "tinny")
+    with pytest.raises(UsageError, match="which models"):
+        models.select_some((), None)
+
+
+def test_list_adds_up_what_a_profile_needs():
+    done = CliRunner().invoke(command, ["list", "--profile", "tiny", "--json"])
+    document = json.loads(done.stdout)
+    assert [row["name"] for row in document["models"]] == ["prm", "flexgen"]
+    assert document["models"][0]["profiles"] == ["tiny"]
+    assert document["profiles_gb"] == {"tiny": 8.1}
+    assert "profile bare: needs none" in CliRunner().invoke(command, ["list"]).stdout
+
+
+def test_the_doctor_has_a_row_for_each_profile(tmp_path):
+    rows = {check.name: check for check in doctor._weights(gpu=True)}
+    assert (rows["weights: bare"].verdict, rows["weights: bare"].found) == ("ok", "needs none")
+    tiny = rows["weights: tiny"]
+    assert tiny.verdict == "warn"
+    assert tiny.found == "2 of 2 missing (8.1 of 8.1 GB): prm, flexgen"
+    assert tiny.remedy == "kiss3d-orchestrate models pull --profile tiny"
+    put(tmp_path, "flux1-dev-gguf-q4", "flux1-dev-Q4_K_S.gguf")
+    tiny = {check.name: check for check in doctor._weights(gpu=False)}["weights: tiny"]
+    assert (tiny.verdict, tiny.found) == ("ok", "all 1 here, 6.8 GB")
+
+
+def test_a_broken_catalogue_is_an_error_with_its_place(tmp_path, monkeypatch):
+    file = tmp_path / "broken.yaml"
+    file.write_text("prm: {repo: LTT/PRM, files: [a], size_gb: 1}")
+    monkeypatch.setattr(weights, "catalogue_file", lambda: file)
+    with pytest.raises(ConfigError, match=r"prm\.licence: Field required"):
+        models.catalogue()
+    rows = {check.name: check.verdict for check in doctor._weights(gpu=True)}
+    assert rows["weights: tiny"] == "fail"

@@ -1,0 +1,304 @@
+"""`models pull` as a user types it, against a hub that also misbehaves."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from fakes.hub import COMMIT, TOKEN, FakeHub, Repository, sha256
+from fakes.tools import cli_environment, command
+
+T = TypeVar("T")
+FLEXGEN = b"flexgen" * 300_000
+
+
+def snapshot(home: Path, repo: str, commit: str = COMMIT) -> Path:
+    return home / "hf/hub" / f"models--{repo.replace('/', '--')}" / "snapshots" / commit
+
+
+def leftovers(home: Path) -> list[str]:
+    return [p.name for p in home.rglob("*") if p.name.endswith((".part", ".incomplete"))]
+
+
+def test_a_model_is_fetched_into_the_hubs_cache(kiss3d, hub, tmp_path):
+    done = kiss3d("models", "pull", "flexgen")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert "flexgen/flexgen.ckpt: 2.1 MB, hash verified" in done.stderr
+    file = snapshot(tmp_path, "LTT/Kiss3DGen") / "flexgen.ckpt"
+    assert file.read_bytes() == FLEXGEN
+    assert file.resolve().name == sha256(FLEXGEN)
+    assert not (file.parent / "rgb_normal.safetensors").exists(), "only what was asked for"
+    assert kiss3d("models", "path", "flexgen").stdout.strip() == str(file.parent)
+    assert leftovers(tmp_path) == []
+    assert list(tmp_path.glob("hf/**/blobs/*.lock")) == []
+
+
+def test_huggingface_hub_finds_what_was_pulled(kiss3d, hub, tmp_path):
+    assert kiss3d("models", "pull", "flexgen").returncode == 0
+    hub.repositories.clear()
+    code = (
+        "from huggingface_hub import hf_hub_download\n"
+        "print(hf_hub_download('LTT/Kiss3DGen', 'flexgen.ckpt', local_files_only=True))"
+    )
+    env = cli_environment()
+    python = command()[0]
+    found = subprocess.run([python, "-c", code], env=env, capture_output=True, text=True)
+    assert Path(found.stdout.strip()).read_bytes() == FLEXGEN, found.stderr
+
+
+def test_what_is_here_is_not_asked_for_again(kiss3d, hub):
+    assert kiss3d("models", "pull", "flexgen").returncode == 0
+    hub.requests.clear()
+    again = kiss3d("models", "pull", "flexgen")
+    assert again.returncode == 0
+    assert "already here" in again.stderr
+    assert hub.requests == []
+
+
+def test_a_cut_connection_is_resumed_where_it_broke(kiss3d, hub):
+    hub.cuts["flexgen.ckpt"] = [700_000, 500_000]
+    done = kiss3d("models", "pull", "flexgen")
+    assert done.returncode == 0, done.stderr
+    ranges = [request.range for request in hub.asked(sha256(FLEXGEN))]
+    assert ranges == ["", "bytes=700000-", "bytes=1200000-"]
+    assert kiss3d("models", "verify", "flexgen").returncode == 0
+
+
+def test_a_killed_pull_is_resumed_by_the_next_one(kiss3d, hub, tmp_path):
+    hub.stall["flexgen.ckpt"] = 1 << 20
+    first = subprocess.Popen(
+        command("models", "pull", "flexgen"), cwd=tmp_path, env=cli_environment()
+    )
+    assert hub.stalled.wait(30)
+    part = next(iter(wait_for(lambda: list(tmp_path.glob("hf/**/blobs/*.part")))))
+    wait_for(lambda: part.stat().st_size == 1 << 20)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    hub.resume.set()
+    hub.requests.clear()
+    second = kiss3d("models", "pull", "flexgen")
+    assert second.returncode == 0, second.stderr
+    assert [request.range for request in hub.asked(sha256(FLEXGEN))] == [f"bytes={1 << 20}-"]
+    assert leftovers(tmp_path) == []
+
+
+def test_several_files_come_at_once(hub, tmp_path):
+    hub.stall["flexgen.ckpt"] = 1 << 20
+    names = ("flexgen", "kiss3dgen-lora")
+    with subprocess.Popen(
+        command("models", "pull", *names, "--workers", "2"), cwd=tmp_path, env=cli_environment()
+    ) as process:
+        assert hub.stalled.wait(30)
+        lora = tmp_path / "hf/hub/models--LTT--Kiss3DGen/blobs" / sha256(b"lora" * 1000)
+        wait_for(lora.exists)
+        hub.resume.set()
+        assert process.wait(30) == 0
+
+
+def test_ctrl_c_stops_and_keeps_what_has_come(hub, tmp_path):
+    hub.stall["flexgen.ckpt"] = 1 << 20
+    process = subprocess.Popen(
+        command("models", "pull", "flexgen"),
+        cwd=tmp_path,
+        env=cli_environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert hub.stalled.wait(30)
+    process.send_signal(signal.SIGINT)
+    hub.resume.set()
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "interrupted" in said
+    assert "Traceback" not in said
+
+
+def test_a_server_without_ranges_sends_all_again(kiss3d, hub):
+    hub.no_ranges = True
+    hub.cuts["flexgen.ckpt"] = [700_000]
+    done = kiss3d("models", "pull", "flexgen")
+    assert done.returncode == 0, done.stderr
+    assert kiss3d("models", "verify", "flexgen").returncode == 0
+
+
+def test_a_server_that_is_busy_for_a_moment_is_asked_again(kiss3d, hub):
+    hub.statuses["flexgen.ckpt"] = [503, 429]
+    done = kiss3d("models", "pull", "flexgen")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_wrong_hash_is_refused_and_nothing_of_it_stays(kiss3d, hub, tmp_path):
+    hub.forged["flexgen.ckpt"] = b"evilgen" * 300_000
+    done = kiss3d("models", "pull", "flexgen")
+    assert done.returncode == 1
+    assert "another hash than its publisher states" in done.stderr
+    assert sha256(FLEXGEN) in done.stderr
+    assert [p for p in tmp_path.glob("hf/**/blobs/*") if p.suffix != ".lock"] == []
+    assert kiss3d("models", "path", "flexgen").returncode == 2
+    hub.forged.clear()
+    assert kiss3d("models", "pull", "flexgen").returncode == 0
+
+
+def test_a_hub_that_states_another_hash_than_the_catalogue_is_not_trusted(kiss3d, hub):
+    hub.repositories["LTT/PRM"] = Repository({"final_ckpt.ckpt": b"something else"})
+    done = kiss3d("models", "pull", "prm")
+    assert done.returncode == 1
+    assert "the hub states another hash for final_ckpt.ckpt" in done.stderr
+    assert hub.asked("final_ckpt.ckpt") == []
+
+
+def test_a_small_file_with_a_wrong_hash_is_refused_too(kiss3d, hub, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    hub.forged["vae/config.json"] = b'{"a": 2}'
+    done = kiss3d("models", "pull", "flux1-dev-vae")
+    assert done.returncode == 1
+    assert "flux1-dev-vae/vae/config.json" in done.stderr
+    assert "another hash" in done.stderr
+    hub.forged.clear()
+    assert kiss3d("models", "pull", "flux1-dev-vae").returncode == 0
+
+
+def test_a_damaged_rest_of_an_earlier_pull_is_thrown_away(kiss3d, hub, tmp_path):
+    blobs = tmp_path / "hf/hub/models--LTT--Kiss3DGen/blobs"
+    blobs.mkdir(parents=True)
+    (blobs / f"{sha256(FLEXGEN)}.part").write_bytes(b"x" * 1000)
+    done = kiss3d("models", "pull", "flexgen")
+    assert done.returncode == 0, done.stderr
+    assert kiss3d("models", "verify", "flexgen").returncode == 0
+
+
+def test_a_gated_model_without_a_token_names_the_page_and_the_way_to_log_in(kiss3d, hub):
+    done = kiss3d("models", "pull", "flux1-dev-vae")
+    assert done.returncode == 1
+    for word in ("gated", "https://huggingface.co/black-forest-labs/FLUX.1-dev", "hf auth login"):
+        assert word in done.stderr
+    assert "HF_TOKEN" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_token_whose_account_has_not_accepted_is_told_so(kiss3d, hub, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_other")
+    done = kiss3d("models", "pull", "flux1-dev-vae")
+    assert done.returncode == 1
+    assert "your account has no access to it yet" in done.stderr
+    assert "hf_other" not in done.stderr
+
+
+def test_a_token_opens_the_gate_and_is_not_shown_to_other_hosts(kiss3d, hub, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    done = kiss3d("models", "pull", "flux1-dev-vae")
+    assert done.returncode == 0, done.stderr
+    revision = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
+    folder = snapshot(tmp_path, "black-forest-labs/FLUX.1-dev", revision)
+    assert (folder / "vae/config.json").read_bytes() == b'{"a": 1}'
+    assert not (folder / "transformer").exists()
+    assert {r.authorization for r in hub.requests if "/cdn/" in r.path} == {""}
+    assert f"Bearer {TOKEN}" in {r.authorization for r in hub.requests if "/resolve/" in r.path}
+
+
+def test_a_gated_model_does_not_stop_the_others(kiss3d, hub):
+    done = kiss3d("models", "pull", "flux1-dev-vae", "flexgen", "--json")
+    assert done.returncode == 1
+    states = {row["name"]: row["state"] for row in json.loads(done.stdout)}
+    assert states == {"flux1-dev-vae": "failed", "flexgen": "pulled"}
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda repos: repos.pop("LTT/Kiss3DGen"), ["LTT/Kiss3DGen", "401"]),
+        (lambda repos: setattr(repos["LTT/Kiss3DGen"], "private", True), ["401", "hf auth"]),
+        (lambda repos: setattr(repos["LTT/Kiss3DGen"], "refs", ()), ["no revision main", "404"]),
+        (lambda repos: repos["LTT/Kiss3DGen"].files.pop("flexgen.ckpt"), ["has no flexgen.ckpt"]),
+    ],
+    ids=["no such repository", "private", "no such revision", "no such file"],
+)
+def test_what_the_hub_has_not_is_said_plainly(change, words, kiss3d, hub):
+    change(hub.repositories)
+    done = kiss3d("models", "pull", "flexgen")
+    assert done.returncode == 1
+    for word in words:
+        assert word in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_file_that_is_refused_says_403(kiss3d, hub):
+    hub.statuses["flexgen.ckpt"] = [403]
+    done = kiss3d("models", "pull", "flexgen")
+    assert done.returncode == 1
+    assert "refused (403)" in done.stderr
+
+
+def test_offline_refuses_before_it_asks(kiss3d, hub, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    done = kiss3d("models", "pull", "flexgen")
+    assert done.returncode == 2
+    assert "HF_HUB_OFFLINE is set" in done.stderr
+    assert hub.requests == []
+
+
+def test_offline_is_content_with_what_is_here(kiss3d, hub, monkeypatch):
+    assert kiss3d("models", "pull", "flexgen").returncode == 0
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert kiss3d("models", "pull", "flexgen").returncode == 0
+
+
+def test_a_hub_that_is_not_there(kiss3d, hub, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    done = kiss3d("models", "pull", "flexgen")
+    assert done.returncode == 1
+    assert "http://127.0.0.1:9 cannot be reached" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_disk_without_room_is_refused_before_anything_is_fetched(hub, tmp_path, monkeypatch):
+    """In this process: a full disk cannot be made without rights on the machine."""
+    from click.testing import CliRunner
+
+    from orchestrator.cli.models import models
+    from orchestrator.errors import OutputError
+
+    set_hub(monkeypatch, hub, tmp_path)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1 << 20))
+    done = CliRunner().invoke(models, ["pull", "flexgen"])
+    assert isinstance(done.exception, OutputError)
+    assert done.exception.exit_code == 2
+    assert "0.0 GB free" in done.exception.message
+    assert hub.asked(sha256(FLEXGEN)) == []
+
+
+def test_names_that_do_not_exist(kiss3d, hub):
+    done = kiss3d("models", "pull", "flexgem")
+    assert done.returncode == 2
+    assert 'did you mean "flexgen"?' in done.stderr
+    assert kiss3d("models", "pull").returncode == 2
+    assert kiss3d("models", "pull", "--profile", "sketch").returncode == 0
+
+
+def set_hub(monkeypatch: pytest.MonkeyPatch, hub: FakeHub, home: Path) -> None:
+    """The same hub for this process, whose huggingface_hub has read its environment before."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hf/hub"))
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+
+
+def wait_for(holds: Callable[[], T], seconds: float = 20.0) -> T:
+    """What `holds` returns as soon as that is true."""
+    end = time.monotonic() + seconds
+    while not (found := holds()):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    return found

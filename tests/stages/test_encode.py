@@ -1,0 +1,277 @@
+"""The encode stage: equal to plain diffusers, one block in memory at a time, and its errors."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny.encoders import IMAGE_TOKENS, POOLED_DIM, TEXT_DIM, build_flux_text, build_redux
+
+from stages.common import codec
+from stages.contract import BadInput, Context, StageError
+from stages.core import StageCore
+from stages.encode.placement import visit_in_turn
+from stages.encode.redux import ReduxEmbedder, join
+from stages.encode.stage import BUNDLE_PROMPT, Encode, EncodeParams
+from stages.encode.text import T5Text
+from stages.weights import find
+
+PROMPT = "a red vase with two handles"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    build_flux_text(folder)
+    build_redux(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def own_models(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KISS3D_MODELS", str(models))
+
+
+def picture(side: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)
+
+
+def loaded(dtype: str = "float32", **params: Any) -> Encode:
+    stage = Encode(EncodeParams(**params))
+    stage.load(Context(dtype=dtype, threads=1))
+    return stage
+
+
+def run(stage: Encode, prompt: str = PROMPT, side: int | None = 512) -> tuple[np.ndarray, ...]:
+    """prompt_embeds and pooled_embeds, held to the contract."""
+    inputs: dict[str, Any] = {"prompt": prompt}
+    if side is not None:
+        inputs["image"] = picture(side)
+    outputs = stage.run(inputs, Context(threads=1))
+    assert set(outputs) == {"prompt_embeds", "pooled_embeds"}
+    for spec in stage.outputs:
+        spec.check(outputs[spec.name])
+    return outputs["prompt_embeds"], outputs["pooled_embeds"]
+
+
+def plain_diffusers(models: Path, prompt: str, side: int) -> tuple[np.ndarray, ...]:
+    """FluxPriorReduxPipeline as diffusers has it, which knows no strength."""
+    from diffusers import FluxPriorReduxPipeline
+    from diffusers.pipelines.flux.modeling_flux import ReduxImageEncoder
+    from torchvision.transforms.functional import resize, to_tensor
+    from transformers import (
+        CLIPTextModel,
+        CLIPTokenizer,
+        SiglipImageProcessor,
+        SiglipVisionModel,
+        T5EncoderModel,
+        T5TokenizerFast,
+    )
+
+    text, redux = models / "flux1-dev-text", models / "flux1-redux"
+    pipeline = FluxPriorReduxPipeline(
+        SiglipVisionModel.from_pretrained(redux / "image_encoder"),
+        SiglipImageProcessor.from_pretrained(redux / "feature_extractor"),
+        ReduxImageEncoder.from_pretrained(redux / "image_embedder"),
+        CLIPTextModel.from_pretrained(text / "text_encoder"),
+        CLIPTokenizer.from_pretrained(text / "tokenizer"),
+        T5EncoderModel.from_pretrained(text / "text_encoder_2"),
+        T5TokenizerFast.from_pretrained(text / "tokenizer_2"),
+    )
+    pipeline.feature_extractor.do_rescale = False  # the tensor is in [0, 1] already
+    image = resize(to_tensor(picture(side)), [512, 512]).clamp(0, 1)[None]
+    output = pipeline(image, prompt=BUNDLE_PROMPT, prompt_2=f"{BUNDLE_PROMPT} {prompt}")
+    return output.prompt_embeds[0].numpy(), output.pooled_prompt_embeds[0].numpy()
+
+
+@pytest.mark.parametrize("side", [512, 300, 700])
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+def test_embeddings_are_those_of_plain_diffusers(models: Path, side: int, strength: float) -> None:
+    tokens, pooled = run(loaded(redux_strength=strength), side=side)
+    expected, expected_pooled = plain_diffusers(models, PROMPT, side)
+    expected[512:] *= strength
+    assert tokens.shape == (512 + IMAGE_TOKENS, TEXT_DIM)
+    assert pooled.shape == (POOLED_DIM,)
+    assert np.abs(tokens - expected).max() <= 1e-5
+    assert np.abs(pooled - expected_pooled).max() <= 1e-5
+
+
+def test_embedder_strength_and_order_match_the_reference() -> None:
+    with np.load(Path(__file__).parent.parent / "golden" / "redux_small.npz") as arrays:
+        golden = {name: torch.from_numpy(np.array(arrays[name])) for name in arrays.files}
+    embedder = ReduxEmbedder(12, 16)
+    embedder.load_state_dict({k[3:]: v for k, v in golden.items() if k.startswith("sd.")})
+    with torch.inference_mode():
+        image = embedder(golden["siglip_tokens"])[0]
+        joined = join(golden["t5_embeds"][0], image, float(golden["strength"]))
+    assert (image - golden["image_embeds"][0]).abs().max() <= 1e-5
+    assert (joined - golden["prompt_embeds"][0]).abs().max() <= 1e-5
+
+
+def test_scales_multiply_all_tokens_and_the_pooled_embedding() -> None:
+    tokens, pooled = run(loaded())
+    scaled, scaled_pooled = run(loaded(prompt_embeds_scale=2.0, pooled_embeds_scale=0.5))
+    assert np.allclose(scaled, 2.0 * tokens)
+    assert np.allclose(scaled_pooled, 0.5 * pooled)
+
+
+def test_the_prompt_changes_the_tokens_and_not_the_pooled_embedding() -> None:
+    stage = loaded()
+    tokens, pooled = run(stage)
+    others, other_pooled = run(stage, prompt="something else")
+    assert not np.allclose(tokens[:512], others[:512])
+    assert np.array_equal(tokens[512:], others[512:])
+    assert np.array_equal(pooled, other_pooled)
+
+
+def test_without_redux_no_picture_is_needed_and_only_text_tokens_come() -> None:
+    stage = loaded(redux=False)
+    tokens, _ = run(stage, side=None)
+    with_redux, _ = run(loaded())
+    assert np.array_equal(tokens, with_redux[:512])
+    assert Encode.weights(EncodeParams(redux=False)) == ("flux1-dev-text",)
+    assert Encode.weights(EncodeParams()) == ("flux1-dev-text", "flux1-redux")
+
+
+def test_a_long_prompt_is_cut_and_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    stage = loaded(max_sequence_length=40, redux=False)
+    with caplog.at_level(logging.WARNING):
+        tokens, _ = run(stage, prompt="x" * 100, side=None)
+    assert tokens.shape == (40, TEXT_DIM)
+    assert "cut at 40" in caplog.text
+
+
+# --- where the weights are ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_streamed_and_resident_give_the_same_bits(dtype: str) -> None:
+    streamed = run(loaded(dtype, placement="streamed"))
+    resident = run(loaded(dtype, placement="resident"))
+    for one, other in zip(streamed, resident, strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_bfloat16_is_close_to_float32_and_leaves_as_float32() -> None:
+    exact, _ = run(loaded("float32"))
+    rounded, _ = run(loaded("bfloat16"))
+    assert rounded.dtype == np.float32
+    error = np.linalg.norm(rounded - exact) / np.linalg.norm(exact)
+    assert 0 < error < 0.03
+
+
+def test_one_block_at_a_time_is_converted() -> None:
+    """float32 on disk, bfloat16 wanted: every block but the computing one stays as it is."""
+    text = T5Text(find("flux1-dev-text"), torch.device("cpu"), torch.bfloat16)
+    blocks = list(text._model.encoder.block)
+    converted: list[list[int]] = []
+
+    def look(*_: Any) -> None:
+        dtypes = [{p.dtype for p in block.parameters()} for block in blocks]
+        converted.append([i for i, found in enumerate(dtypes) if torch.bfloat16 in found])
+
+    for block in blocks:
+        block.layer[0].register_forward_pre_hook(look)
+    with torch.inference_mode():
+        text.tokens("a vase", 16)
+    assert converted == [[0], [1], [2]]
+    assert all(p.dtype == torch.float32 for block in blocks for p in block.parameters())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/maps")
+def test_weights_stay_mapped_from_their_files() -> None:
+    stage = loaded(dtype="bfloat16")
+    run(stage)
+    assert stage._t5 is not None
+    assert stage._redux is not None
+    maps = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
+    files = [
+        (*(int(edge, 16) for edge in fields[0].split("-")), fields[5])
+        for fields in maps
+        if len(fields) > 5 and fields[5].endswith(".safetensors")
+    ]
+    for module in (stage._t5._model.encoder.block, stage._redux._encoder, stage._redux._embedder):
+        for parameter in module.parameters():
+            address = parameter.data_ptr()
+            assert any(low <= address < high for low, high, _ in files)
+
+
+def test_a_module_whose_forward_fails_gets_its_weights_back() -> None:
+    class Fails(torch.nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            assert self.weight.dtype == torch.bfloat16
+            raise RuntimeError("no")
+
+    module = Fails(2, 2)
+    home = module.weight.data_ptr()
+    visit_in_turn([module], torch.device("cpu"), torch.bfloat16)
+    with pytest.raises(RuntimeError, match="no"):
+        module(torch.zeros(2))
+    assert module.weight.data_ptr() == home
+    assert module.weight.dtype == torch.float32
+
+
+# --- through the core, and what it refuses --------------------------------------------------------
+
+
+def test_many_jobs_share_one_load(tmp_path: Path) -> None:
+    core = StageCore("encode", inline_max_bytes=1 << 20)
+    core.load({"max_sequence_length": 128}, Context(threads=1))
+    found = []
+    for index, prompt in enumerate(["a vase", "a lamp", "a vase"]):
+        folder = tmp_path / str(index)
+        folder.mkdir()
+        (folder / "prompt.txt").write_text(prompt)
+        np.save(folder / "image.npy", picture(64))
+        inputs = {"prompt": [folder / "prompt.txt"], "image": [folder / "image.npy"]}
+        result = core.run(inputs, folder, folder, lambda *_: None)
+        content = result.outputs["prompt_embeds"][0].content
+        assert content is not None
+        (folder / "out.npy").write_bytes(content)
+        found.append(codec.read(core.output_spec("prompt_embeds"), [folder / "out.npy"]))
+    core.close()
+    assert found[0].shape == (128 + IMAGE_TOKENS, TEXT_DIM)
+    assert np.array_equal(found[0], found[2])
+    assert not np.array_equal(found[0], found[1])
+
+
+def test_redux_without_a_picture_is_bad_input() -> None:
+    with pytest.raises(BadInput, match="Redux needs the picture") as caught:
+        run(loaded(), side=None)
+    assert "redux=false" in caught.value.hint
+
+
+def test_float16_is_refused() -> None:
+    with pytest.raises(StageError, match="float16") as caught:
+        loaded("float16")
+    assert "bfloat16" in caught.value.hint
+
+
+def test_missing_weights_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KISS3D_MODELS", str(tmp_path))
+    monkeypatch.setattr("stages.weights._hub_snapshots", lambda model: [])
+    with pytest.raises(StageError, match="flux1-dev-text") as caught:
+        loaded()
+    assert caught.value.kind == "missing_weights"
+
+
+def test_embeddings_that_are_not_finite_are_an_error(tmp_path: Path) -> None:
+    folder = build_redux(tmp_path)
+    file = folder / "image_embedder" / "diffusion_pytorch_model.safetensors"
+    tensors = {key: tensor.clone() for key, tensor in load_file(file).items()}
+    tensors["redux_down.bias"][0] = float("nan")
+    save_file(tensors, file)
+    with pytest.raises(StageError, match="NaN") as caught:
+        run(loaded(redux_weights=str(folder)))
+    assert caught.value.kind == "internal"
+    assert caught.value.hint
+
+
+def test_every_param_is_described() -> None:
+    assert all(field.description for field in EncodeParams.model_fields.values())

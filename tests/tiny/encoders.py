@@ -1,0 +1,102 @@
+"""Tiny text and image encoders of FLUX.1-dev and FLUX.1-Redux-dev."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from diffusers.pipelines.flux.modeling_flux import ReduxImageEncoder
+from safetensors.torch import load_file, save_file
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+    SiglipImageProcessor,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+    T5Config,
+    T5EncoderModel,
+    T5TokenizerFast,
+)
+
+from tiny.text import BYTES, save_tokenizer, seeded
+
+TEXT_DIM = 32
+"""Width of T5's tokens (FLUX.1-dev: 4096)."""
+POOLED_DIM = 16
+"""Width of CLIP's pooled embedding (FLUX.1-dev: 768)."""
+IMAGE_TOKENS = 9
+"""SigLIP's tokens (FLUX.1-Redux-dev: 729)."""
+
+
+def prefix_keys(folder: Path, prefix: str) -> None:
+    """Name the weights as the published files do; newer transformers save them without."""
+    file = folder / "model.safetensors"
+    tensors = {f"{prefix}{key.removeprefix(prefix)}": t for key, t in load_file(file).items()}
+    # The old file is mapped by these tensors, so the new one takes its place when complete.
+    save_file(tensors, folder / "new.safetensors", {"format": "pt"})
+    (folder / "new.safetensors").replace(file)
+
+
+def build_flux_text(folder: Path, seed: int = 3) -> Path:
+    """`flux1-dev-text`: text_encoder, text_encoder_2, tokenizer, tokenizer_2."""
+    path = folder / "flux1-dev-text"
+    ends = ["<|startoftext|>", "<|endoftext|>"]
+    tokens = [*BYTES, *(byte + "</w>" for byte in BYTES), *ends]
+    clip_tokenizer = CLIPTokenizer(
+        vocab={token: index for index, token in enumerate(tokens)}, merges=[], model_max_length=77
+    )
+    save_tokenizer(clip_tokenizer, path / "tokenizer")
+    (path / "tokenizer" / "tokenizer.json").unlink()  # FLUX.1-dev has none either
+    clip = CLIPTextConfig(
+        vocab_size=len(tokens),
+        hidden_size=POOLED_DIM,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        bos_token_id=tokens.index(ends[0]),
+        eos_token_id=tokens.index(ends[1]),
+    )
+    seeded(CLIPTextModel, clip, seed).save_pretrained(path / "text_encoder")
+    prefix_keys(path / "text_encoder", "text_model.")
+
+    letters = [chr(code) for code in range(ord("!"), ord("~") + 1)]
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
+    pieces += [(letter, -3.0) for letter in letters]
+    t5_tokenizer = T5TokenizerFast(vocab=pieces, extra_ids=0, model_max_length=512)
+    t5_tokenizer.save_pretrained(path / "tokenizer_2")
+    t5 = T5Config(
+        vocab_size=len(pieces) + 4,
+        d_model=TEXT_DIM,
+        d_kv=8,
+        d_ff=64,
+        num_layers=3,
+        num_heads=4,
+        feed_forward_proj="gated-gelu",
+    )
+    # Several files with an index, as T5-XXL comes.
+    seeded(T5EncoderModel, t5, seed + 1).save_pretrained(
+        path / "text_encoder_2", max_shard_size="60KB"
+    )
+    return path
+
+
+def build_redux(folder: Path, seed: int = 5) -> Path:
+    """`flux1-redux`: image_encoder, image_embedder, feature_extractor."""
+    path = folder / "flux1-redux"
+    siglip = SiglipVisionConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=24,
+        patch_size=8,
+    )
+    seeded(SiglipVisionModel, siglip, seed).save_pretrained(path / "image_encoder")
+    prefix_keys(path / "image_encoder", "vision_model.")
+    extractor = SiglipImageProcessor(
+        size={"height": 24, "width": 24}, image_mean=[0.5] * 3, image_std=[0.5] * 3
+    )
+    extractor.save_pretrained(path / "feature_extractor")
+    embedder = seeded(lambda width: ReduxImageEncoder(width, TEXT_DIM), 16, seed + 1)
+    embedder.save_pretrained(path / "image_embedder")
+    return path

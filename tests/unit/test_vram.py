@@ -1,0 +1,156 @@
+"""Choosing rungs by what they were measured to take."""
+
+from __future__ import annotations
+
+import pytest
+from fakes.parts import make_stage
+from pydantic import Field
+
+from orchestrator import vram
+from orchestrator.budget import GIB, Budget
+from orchestrator.config import NodeConfig, Profile
+from orchestrator.errors import UsageError
+from orchestrator.gpu import Gpu
+from orchestrator.graph import Graph
+from orchestrator.leases import Card
+from stages.contract import Params
+
+
+class Sizes(Params):
+    placement: str = Field("resident", description="")
+    steps: int = Field(20, description="")
+
+
+ROWS = (
+    vram.Row(
+        stage="big",
+        when={"placement": "resident"},
+        peak_gib=33.0,
+        host_gib=1.0,
+        load_seconds=4.0,
+        job_seconds=1.0,
+        step_seconds=0.5,
+        steps="steps",
+        measured="a card",
+    ),
+    vram.Row(
+        stage="big",
+        when={"placement": "streamed"},
+        peak_gib=33.0,
+        least_gib=5.0,
+        host_gib=29.0,
+        least_host_gib=2.0,
+        measured="a card",
+    ),
+)
+
+
+@pytest.fixture
+def graph(monkeypatch):
+    """One node, resident -> streamed -> cpu."""
+    make_stage(monkeypatch, "big", writes="thing", params=Sizes)
+    attempts = [
+        {"device": "cuda", "params": {"placement": "resident"}},
+        {"device": "cuda", "params": {"placement": "streamed"}},
+        {"device": "cpu"},
+    ]
+    node = NodeConfig.model_validate({"stage": "big", "attempts": attempts})
+    return Graph.from_profile(Profile(nodes={"flux": node}))
+
+
+def gib(vram: float, host: float = 64.0) -> Budget:
+    return Budget(int(vram * GIB), int(host * GIB), "told")
+
+
+def placements(graph: Graph) -> list[str]:
+    return [a.params.get("placement", a.device) for a in graph.nodes["flux"].config.attempts]
+
+
+def test_a_large_card_takes_the_first_rung(graph):
+    fitted = vram.fit(graph, gib(80), ROWS)
+    assert placements(fitted) == ["resident", "streamed", "cpu"]
+    expected = fitted.nodes["flux"].predictions[0]
+    assert expected.vram == 33 * GIB
+    assert expected.host == GIB
+    assert expected.seconds == pytest.approx(4.0 + 1.0 + 20 * 0.5)
+    assert fitted.nodes["flux"].skipped == ()
+
+
+def test_a_small_card_starts_at_the_first_rung_that_fits_and_says_why(graph):
+    fitted = vram.fit(graph, gib(12), ROWS).nodes["flux"]
+    assert [a.params.get("placement", a.device) for a in fitted.config.attempts] == [
+        "streamed",
+        "cpu",
+    ]
+    (why,) = fitted.skipped
+    assert "needs 33 GiB of the card, 12.0 may be used" in why
+
+
+def test_a_rung_that_streams_takes_what_it_is_given(graph):
+    expected = vram.fit(graph, gib(12, host=8), ROWS).nodes["flux"].predictions[0]
+    assert (expected.vram, expected.host) == (12 * GIB, 8 * GIB)
+
+
+@pytest.mark.parametrize("budget", [gib(4), gib(80, host=0.5)], ids=["vram", "host"])
+def test_what_fits_nowhere_goes_to_the_cpu_rung(graph, budget):
+    assert placements(vram.fit(graph, budget, ROWS)) == ["cpu"]
+
+
+def test_without_a_cpu_rung_it_is_refused_with_the_nearest_budget_that_works(graph):
+    node = graph.nodes["flux"]
+    node.config.attempts.pop()
+    with pytest.raises(UsageError) as caught:
+        vram.fit(graph, gib(4), ROWS)
+    assert "flux does not fit" in caught.value.message
+    assert "rung 2 needs 5 GiB" in caught.value.message
+    assert "--target-vram 5 --host-ram 2" in caught.value.hint
+
+
+def test_a_rung_that_nobody_measured_is_tried_as_it_is(graph):
+    fitted = vram.fit(graph, gib(4), ())
+    assert placements(fitted) == ["resident", "streamed", "cpu"]
+    assert fitted.nodes["flux"].predictions == {}
+
+
+def test_no_budget_means_no_limit(graph):
+    assert placements(vram.fit(graph, Budget(), ROWS)) == ["resident", "streamed", "cpu"]
+
+
+class Monitor:
+    def __init__(self, *free_gib: float) -> None:
+        self._gpus = [
+            Gpu(i, "card", f"GPU-{i}", 80 * GIB, int((80 - free) * GIB))
+            for i, free in enumerate(free_gib)
+        ]
+
+    def gpus(self) -> list[Gpu]:
+        return self._gpus
+
+
+CARDS = [Card(0, "GPU-0"), Card(1, "GPU-1")]
+
+
+def test_the_default_budget_is_what_the_fullest_card_has_free_less_a_margin():
+    budget = vram.budget_for(0, 0, CARDS, Monitor(70, 11.5))
+    assert budget.vram == 11 * GIB
+    assert "11.5 GiB of the card are free now" in budget.why
+
+
+def test_only_the_cards_that_may_be_leased_count():
+    assert vram.budget_for(0, 0, CARDS[:1], Monitor(70, 11.5)).vram == int(69.5 * GIB)
+
+
+def test_what_is_asked_for_wins():
+    budget = vram.budget_for(12, 16, CARDS, Monitor(70, 70))
+    assert (budget.vram, budget.host) == (12 * GIB, 16 * GIB)
+
+
+def test_without_a_card_there_is_no_vram_limit():
+    assert vram.budget_for(0, 0, [], Monitor()).vram == 0
+
+
+def test_the_shipped_table_is_valid_and_each_row_says_what_it_rests_on():
+    for row in vram.table():
+        assert row.measured
+        assert row.least <= row.peak_gib
+        assert row.least_host <= row.host_gib
