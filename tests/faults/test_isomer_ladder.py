@@ -19,14 +19,14 @@ from fakes import broken_pytorch3d
 from fakes.broken_pytorch3d import Fault
 from fakes.tools import leftovers
 
-from orchestrator import runs
+from orchestrator import config, runs
 from orchestrator.leases import Card
 from orchestrator.progress import Silent
 from stages.common.metrics import compare_surfaces
 from stages.contract import Mesh
 
 PARAMS = {
-    "stage2_steps": 3, "stage2_edges": [0.1, 0.06], "subdivisions": 0, "raster_size": 64,
+    "stage2_steps": 2, "stage2_edges": [0.1, 0.06], "subdivisions": 0, "raster_size": 64,
     "render_size": 64,
 }  # fmt: skip
 PYTORCH3D = {"device": "cpu", "tries": 1, "params": {"rasterizer": "pytorch3d"}}
@@ -53,7 +53,7 @@ CASES = [
 ]
 
 
-def config(folder: Path, attempts: list[dict[str, Any]]) -> Path:
+def ladder_file(folder: Path, attempts: list[dict[str, Any]]) -> Path:
     profile = {
         "profile": "none",
         "nodes": {
@@ -81,7 +81,7 @@ def cpu_mesh(tmp_path_factory: pytest.TempPathFactory) -> Mesh:
     folder = tmp_path_factory.mktemp("cpu")
     picture = folder / "in.txt"
     picture.write_text("1 2 3")
-    prepared = runs.prepare(runs.Options(config_file=config(folder, [CPU])))
+    prepared = runs.prepare(runs.Options(config_file=ladder_file(folder, [CPU])))
     run = runs.open_or_create(prepared, picture, folder / "out")
     (done,) = runs.execute(prepared, [("egg", run)], Silent(), None, folder)
     assert done.succeeded, done.error
@@ -106,7 +106,9 @@ def test_whatever_is_wrong_with_pytorch3d_the_cpu_makes_its_mesh(
     package = broken_pytorch3d.write(tmp_path / "site", case.fault, harmless=int(case.late))
     monkeypatch.setenv("PYTHONPATH", broken_pytorch3d.first_on_path(package))
     out = tmp_path / "out"
-    done = kiss3d("run", picture, "--config", config(tmp_path, [PYTORCH3D, CPU]), "--output", out)
+    done = kiss3d(
+        "run", picture, "--config", ladder_file(tmp_path, [PYTORCH3D, CPU]), "--output", out
+    )
     assert done.returncode == 0, done.stderr
     found = record(out)
     first, second = found["attempts"]
@@ -129,7 +131,7 @@ def test_the_rung_between_needs_no_pytorch3d_and_makes_the_same_mesh(
     package = broken_pytorch3d.write(tmp_path / "site", "cuda_error", harmless=1)
     monkeypatch.setenv("PYTHONPATH", broken_pytorch3d.first_on_path(package))
     out = tmp_path / "out"
-    ladder = config(tmp_path, [PYTORCH3D, OURS, CPU])
+    ladder = ladder_file(tmp_path, [PYTORCH3D, OURS, CPU])
     done = kiss3d("run", picture, "--config", ladder, "--output", out)
     assert done.returncode == 0, done.stderr
     assert [row["outcome"] for row in record(out)["attempts"]] == ["gpu_fault", "done"]
@@ -143,7 +145,7 @@ def test_with_a_card_that_torch_cannot_use_all_rungs_are_walked_down(
     package = broken_pytorch3d.write(tmp_path / "site", "import_error")
     monkeypatch.setenv("PYTHONPATH", broken_pytorch3d.first_on_path(package))
     ladder = [{**rung, "device": "cuda"} for rung in (PYTORCH3D, OURS)]
-    prepared = runs.prepare(runs.Options(config_file=config(tmp_path, [*ladder, CPU])))
+    prepared = runs.prepare(runs.Options(config_file=ladder_file(tmp_path, [*ladder, CPU])))
     prepared = replace(prepared, cards=(Card(-1, "card-0", "card 0"),))
     run = runs.open_or_create(prepared, picture, tmp_path / "out")
     (done,) = runs.execute(prepared, [("egg", run)], Silent(), None, tmp_path)
@@ -158,3 +160,15 @@ def test_with_a_card_that_torch_cannot_use_all_rungs_are_walked_down(
     assert "no CUDA device" in rows[1].message
     assert run.manifest.nodes["isomer"].degraded == ""
     assert_same(mesh(tmp_path / "out"), cpu_mesh)
+
+
+@pytest.mark.parametrize("name", ["original", "full_12gb", "optimized_12gb", "multiview_only"])
+def test_the_shipped_profiles_have_this_ladder_and_call_no_rung_worse(name: str) -> None:
+    rungs = config.load(name).profile.nodes["isomer"].attempts
+    assert [(rung.device, rung.params["rasterizer"]) for rung in rungs] == [
+        ("cuda", "pytorch3d"),
+        ("cuda", "torch"),
+        ("cpu", "cpu"),
+    ]
+    assert [rung.tries for rung in rungs[:2]] == [1, 1], "below them waits a mesh as good"
+    assert {rung.degraded for rung in rungs} == {""}
