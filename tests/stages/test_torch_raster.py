@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,9 +101,9 @@ def test_pairs_are_looked_at_in_chunks_of_bounded_size(monkeypatch: pytest.Monke
     sizes = []
     compete = torch_raster._compete
 
-    def counted(best: torch.Tensor, pair: torch.Tensor, *others: object) -> None:
+    def counted(best: torch.Tensor, pair: torch.Tensor, *others: Any) -> None:
         sizes.append(len(pair))
-        compete(best, pair, *others)  # type: ignore[arg-type]
+        compete(best, pair, *others)
 
     monkeypatch.setattr(torch_raster, "_compete", counted)
     monkeypatch.setattr(torch_raster, "CHUNK", 997)

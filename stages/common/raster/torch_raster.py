@@ -62,16 +62,12 @@ class TorchRasterizer:
         clip = torch.from_numpy(mesh.clip).to(self._device)
         faces = torch.from_numpy(mesh.faces).to(self._device, torch.int64)
         setup = _set_up(mesh, clip, faces, width)
-        id_bits = max(1, len(mesh.faces).bit_length())
         best = torch.full((height * width,), -1, dtype=torch.int64, device=self._device)
-        ends = setup.pixels.cumsum(0)
-        total = int(ends[-1]) if len(ends) else 0
+        total = int(setup.ends[-1]) if len(setup.ends) else 0
         for start in range(0, total, CHUNK):
             pair = torch.arange(start, min(start + CHUNK, total), device=self._device)
-            _compete(best, pair, torch.searchsorted(ends, pair, right=True), ends, setup, size,
-                     id_bits)  # fmt: skip
-        mask = _lowest(id_bits)
-        ids = torch.where(best >= 0, mask - (best & mask), -1)
+            _compete(best, pair, setup, size)
+        ids = torch.where(best >= 0, setup.low_bits - (best & setup.low_bits), -1)
         weights, depth = _resolve(clip, faces, ids, size)
         return (
             ids.to(torch.int32).reshape(size),
@@ -85,20 +81,24 @@ class _Setup:
     """Per triangle that may cover a pixel, T of them, on the device.
 
     owner    (T,) int64, its face
-    left, top, columns, pixels  (T,) int64, its bounding box: first column and row, width, size
+    left, top, columns  (T,) int64, its bounding box: first column and row, width
+    starts, ends  (T,) int64, its pairs with the pixels of its box, among those of all triangles
     edges    (T, 3, 3) int64: a x + b y + c >= 0 inside of each side, x and y in subpixels
     plane    (T, 3) float64: 1 / depth = n . (X, Y, 1) in NDC
     nearest  (T, 2) float64, limits of 1 / depth: those of its face's corners
+    low_bits  the bits of a key that hold the face: enough of them, all set
     """
 
     owner: Tensor
     left: Tensor
     top: Tensor
     columns: Tensor
-    pixels: Tensor
+    starts: Tensor
+    ends: Tensor
     edges: Tensor
     plane: Tensor
     nearest: Tensor
+    low_bits: int
 
 
 def _set_up(mesh: Triangles, clip: Tensor, faces: Tensor, width: int) -> _Setup:
@@ -123,7 +123,19 @@ def _set_up(mesh: Triangles, clip: Tensor, faces: Tensor, width: int) -> _Setup:
     plane, nearest, flat = _planes(clip, faces[owner])
     pixels = columns * (rows[:, 1] - rows[:, 0] + 1)
     pixels = torch.where((area == 0) | flat, 0, pixels)
-    return _Setup(owner, left, rows[:, 0], columns.clamp(min=1), pixels, edges, plane, nearest)
+    ends = pixels.cumsum(0)
+    return _Setup(
+        owner,
+        left,
+        rows[:, 0],
+        columns.clamp(min=1),
+        ends - pixels,
+        ends,
+        edges,
+        plane,
+        nearest,
+        (1 << len(mesh.faces).bit_length()) - 1,
+    )
 
 
 def _planes(clip: Tensor, corners: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -138,22 +150,10 @@ def _planes(clip: Tensor, corners: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return plane, nearest, flat
 
 
-def _lowest(bits: int) -> int:
-    """An integer whose lowest `bits` are set."""
-    return (1 << bits) - 1
-
-
-def _compete(
-    best: Tensor,
-    pair: Tensor,
-    triangle: Tensor,
-    ends: Tensor,
-    setup: _Setup,
-    size: tuple[int, int],
-    id_bits: int,
-) -> None:
-    """Let pairs of a triangle and a pixel of its box into the z-buffer `best` (H * W,)."""
-    within = pair - (ends[triangle] - setup.pixels[triangle])
+def _compete(best: Tensor, pair: Tensor, setup: _Setup, size: tuple[int, int]) -> None:
+    """Let pairs (N,) of a triangle and a pixel of its box into the z-buffer `best` (H * W,)."""
+    triangle = torch.searchsorted(setup.ends, pair, right=True)
+    within = pair - setup.starts[triangle]
     columns = setup.columns[triangle]
     row = setup.top[triangle] + torch.div(within, columns, rounding_mode="floor")
     column = setup.left[triangle] + within % columns
@@ -166,8 +166,7 @@ def _compete(
     inverse = plane[:, 0] * center_x + plane[:, 1] * center_y + plane[:, 2]
     inverse = torch.minimum(torch.maximum(inverse, nearest[:, 0]), nearest[:, 1])
     # The bits of a positive float64 grow with it; its lowest make room for the face's number.
-    mask = _lowest(id_bits)
-    key = (inverse.view(torch.int64) & ~mask) | (mask - setup.owner[triangle])
+    key = inverse.view(torch.int64) & ~setup.low_bits | (setup.low_bits - setup.owner[triangle])
     best.scatter_reduce_(0, row * size[1] + column, key, "amax")
 
 
