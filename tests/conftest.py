@@ -24,6 +24,7 @@ fake.sink = fakes.stages:Sink
 fake.shapes = fakes.stages:Shapes
 fake.cuda = fakes.stages:Cuda
 fake.encode = fakes.stages:Encode
+fake.egg = fakes.egg:Egg
 """
 
 
