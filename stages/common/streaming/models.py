@@ -18,12 +18,13 @@ from typing import Literal
 import torch
 from torch import nn
 
+from stages.common.streaming.blocks import StreamedBlock
 from stages.common.streaming.delta import SCRATCH_NUMBERS, LowRankDelta, Merger
 from stages.common.streaming.filling import Filler
 from stages.common.streaming.layout import ALIGNMENT, DTYPES, BlockLayout, TensorPlan
 from stages.common.streaming.reader import FileReader, Piece
 from stages.common.streaming.source import TensorRange
-from stages.common.streaming.streamer import BlockStreamer, StreamedBlock, StreamStats
+from stages.common.streaming.streamer import BlockStreamer, StreamStats
 from stages.common.streaming.tiers import BudgetError, TierPlan, plan_tiers
 from stages.contract import StageError
 
