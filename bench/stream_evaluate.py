@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from bench.stream_watch import GIB, seconds_of
-from bench.stream_weights import Sizes, on_meta
-from stages.common.streaming.models import FLUX_BLOCKS, Net
+from bench.stream_weights import BLOCKS, Sizes, on_meta
+from stages.common.streaming.models import Net
 from stages.common.streaming.source import open_tensors
 
 
@@ -134,7 +134,7 @@ def _inputs(setup: Setup) -> dict[str, Any]:
 
 def open_nets(setup: Setup) -> dict[str, Net]:
     return {
-        kind: Net(on_meta(setup.sizes, kind), open_tensors(setup.folder / kind), FLUX_BLOCKS)
+        kind: Net(on_meta(setup.sizes, kind), open_tensors(setup.folder / kind), BLOCKS[kind])
         for kind in setup.sizes.kinds
     }
 
@@ -174,8 +174,8 @@ class BlockTimer:
     def __init__(self, nets: dict[str, Any], device: torch.device) -> None:
         self._events: list[list[Any]] = []
         self._cuda = device.type == "cuda"
-        for net in nets.values():
-            for name in FLUX_BLOCKS:
+        for kind, net in nets.items():
+            for name in BLOCKS[kind]:
                 for block in net.get_submodule(name):
                     pair: list[Any] = [None, None]
                     self._events.append(pair)

@@ -88,7 +88,7 @@ def _resident(job: Job) -> dict[str, Any]:
 
 
 def _ours(job: Job) -> dict[str, Any]:
-    """Ours. Should the guess of the activations be too low, give the weights less and go on."""
+    """Ours. The weights' room is a guess, as activations are: corrected until it works."""
     row, setup, context = job.row, job.setup, job.context
     activations = setup.activations
     if "activations_gib" in setup.known.get("resident", {}):
@@ -96,17 +96,25 @@ def _ours(job: Job) -> dict[str, Any]:
     if setup.device.type == "cpu":
         activations, context = 0.0, -MARGIN
     room = row.cap - context - CONTEXT_PER_PINNED * row.host - activations - MARGIN
-    for attempt in range(4):
+    # First up to what the plan needs at least, then down while the card says that it is too much.
+    step = 0.1
+    for attempt in range(10):
         try:
-            return _stream_once(row, setup, room - 0.3 * attempt) | {"attempts": attempt + 1}
-        except torch.OutOfMemoryError:
-            if attempt == 3:
+            return _stream_once(row, setup, room) | {"attempts": attempt + 1}
+        except StageError as error:
+            if error.kind != "out_of_memory" or step < 0 or "host memory" in error.message:
                 raise
+        except torch.OutOfMemoryError:
+            if step > 0 and attempt > 0:
+                raise  # less than the plan needs at least would be the next one
+            step = -0.3
+        room += step
         # Beyond the handler: the exception holds the frames, and these the tensors.
         gc.collect()
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(setup.device)
-    raise AssertionError("unreachable")
+        if setup.device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(setup.device)
+    raise StageError("out_of_memory", f"no plan for {row.name} fits")
 
 
 def _stream_once(row: Row, setup: Setup, room: float) -> dict[str, Any]:
