@@ -28,8 +28,10 @@ def from_folder(cls: Any, folder: Path, dtype: torch.dtype | None = None) -> Any
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused by name below
         )
-        require_fit(folder, missing=fit["missing_keys"])
+        misshapen = [name for name, *_ in fit["mismatched_keys"]]
+        require_fit(folder, missing=fit["missing_keys"], misshapen=misshapen)
     return model.eval().requires_grad_(False)
 
 

@@ -120,6 +120,7 @@ def test_original_runs_with_the_references_params(original: Finished) -> None:
     assert_params(original, ORIGINAL)
 
 
+@pytest.mark.slow
 def test_the_bundle_is_what_plain_diffusers_draws(
     original: Finished, tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

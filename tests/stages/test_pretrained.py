@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tiny.text import build_qwen
 from transformers import AutoTokenizer, Qwen2ForCausalLM
 
@@ -64,6 +64,17 @@ def test_weights_of_another_model_are_refused_and_not_made_up_for(tmp_path: Path
     with pytest.raises(StageError, match=r"does not fit the model: weights \d+ missing") as caught:
         pretrained.from_folder(Qwen2ForCausalLM, folder)
     assert caught.value.kind == "missing_weights"
+
+
+def test_weights_of_another_size_are_named(tmp_path: Path) -> None:
+    folder = build_qwen(tmp_path)
+    weights = folder / "model.safetensors"
+    state = load_file(weights)
+    state["model.norm.weight"] = torch.ones(7)
+    save_file({name: tensor.clone() for name, tensor in state.items()}, tmp_path / "other")
+    (tmp_path / "other").replace(weights)
+    with pytest.raises(StageError, match=r"1 of another shape \(model.norm.weight\)"):
+        pretrained.from_folder(Qwen2ForCausalLM, folder)
 
 
 def test_a_damaged_tokenizer_is_named(tmp_path: Path) -> None:

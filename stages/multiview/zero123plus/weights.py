@@ -71,9 +71,14 @@ def _load_clip(model_class: Any, folder: Path, dtype: torch.dtype) -> Any:
     disable_progress_bar()
     with readable(folder):
         model, fit = model_class.from_pretrained(
-            folder, dtype=dtype, local_files_only=True, output_loading_info=True
+            folder,
+            dtype=dtype,
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused by name below
         )
-        require_fit(folder, fit["missing_keys"], fit["unexpected_keys"])
+        misshapen = [name for name, *_ in fit["mismatched_keys"]]
+        require_fit(folder, fit["missing_keys"], fit["unexpected_keys"], misshapen)
     return model.eval().requires_grad_(False)
 
 
