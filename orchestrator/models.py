@@ -178,7 +178,12 @@ def _way_there(node: str, first: Attempt, rung: Attempt) -> str:
 
 def profile_needs(profile: str, fallbacks: bool = False) -> dict[str, tuple[str, ...]]:
     """As `needs`, of a shipped profile on a machine with a card."""
-    return needs(Graph.from_profile(config.load(profile).profile), fallbacks=fallbacks)
+    return needs(profile_graph(profile), fallbacks=fallbacks)
+
+
+def profile_graph(profile: str) -> Graph:
+    """A shipped profile's graph, with the rungs that a run tries unless --device says more."""
+    return Graph.from_profile(config.load(profile).profile).on_device("auto")
 
 
 def select(

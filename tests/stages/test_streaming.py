@@ -6,6 +6,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from streamed_nets import CPU, TinyFlux, evaluate, low_rank, save_tiny_flux
 
 from stages.common.streaming.delta import SCRATCH_NUMBERS, LowRankDelta, Merger
 from stages.common.streaming.models import (
+    CONTROLNET_BLOCKS,
     T5_BLOCKS,
     Net,
     StreamedModels,
@@ -99,6 +101,15 @@ def test_a_controlnet_that_is_left_out_and_comes_back_changes_nothing(
         for with_control in (True, False, False, True, False, True, True):
             assert torch.equal(run(nets, with_control), wanted[with_control])
         assert streamed.stats.surprises <= 5
+
+
+def test_the_controlnets_projections_can_stream_too(tiny: TinyFlux) -> None:
+    nets = tiny.nets()
+    nets["controlnet"] = replace(nets["controlnet"], block_lists=CONTROLNET_BLOCKS)
+    with open_streamed(nets):
+        for with_control in (True, False, True):
+            control = tiny.controlnet if with_control else None
+            assert torch.equal(run(nets, with_control), evaluate(tiny.transformer, control))
 
 
 def test_a_told_order_brings_no_surprise(tiny: TinyFlux) -> None:

@@ -1,7 +1,7 @@
 """`stream`: networks on the meta device in, networks that run within two budgets out.
 
 nets = {
-    "controlnet": Net(controlnet, open_tensors(folder), FLUX_BLOCKS),
+    "controlnet": Net(controlnet, open_tensors(folder), CONTROLNET_BLOCKS),
     "transformer": Net(transformer, open_tensors(other), FLUX_BLOCKS, deltas),
 }
 with stream(nets, vram_bytes=3 << 30, host_bytes=16 << 30, device=cuda) as streamed:
@@ -18,17 +18,20 @@ from typing import Literal
 import torch
 from torch import nn
 
+from stages.common.streaming.blocks import StreamedBlock
 from stages.common.streaming.delta import SCRATCH_NUMBERS, LowRankDelta, Merger
 from stages.common.streaming.filling import Filler
 from stages.common.streaming.layout import ALIGNMENT, DTYPES, BlockLayout, TensorPlan
 from stages.common.streaming.reader import FileReader, Piece
 from stages.common.streaming.source import TensorRange
-from stages.common.streaming.streamer import BlockStreamer, StreamedBlock, StreamStats
+from stages.common.streaming.streamer import BlockStreamer, StreamStats
 from stages.common.streaming.tiers import BudgetError, TierPlan, plan_tiers
 from stages.contract import StageError
 
 FLUX_BLOCKS = ("transformer_blocks", "single_transformer_blocks")
-"""Block lists of diffusers' FluxTransformer2DModel and FluxControlNetModel, in running order."""
+"""Block lists of diffusers' FluxTransformer2DModel, in running order."""
+CONTROLNET_BLOCKS = (*FLUX_BLOCKS, "controlnet_blocks", "controlnet_single_blocks")
+"""Of FluxControlNetModel; the last two are 0.26 GiB of projections that run after the blocks."""
 T5_BLOCKS = ("encoder.block",)
 """Of transformers' T5EncoderModel."""
 READERS = min(16, os.cpu_count() or 1)

@@ -18,26 +18,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from stages.common.streaming.blocks import StreamedBlock, parameters_of, places_of
 from stages.common.streaming.filling import Filler
 from stages.common.streaming.lanes import Lanes, Mark, open_lanes
-from stages.common.streaming.layout import BlockLayout, Image
 from stages.common.streaming.order import ExecutionOrder
 from stages.common.streaming.readahead import ReadAhead
 from stages.common.streaming.reader import FileReader
 from stages.common.streaming.store import BlockStore
 from stages.common.streaming.tiers import TierPlan
-
-
-@dataclass(frozen=True)
-class StreamedBlock:
-    """A module that runs as a whole, its parameters on the meta device, and where they come from.
-
-    The layout names each parameter relative to the module.
-    """
-
-    name: str
-    module: nn.Module
-    layout: BlockLayout
 
 
 @dataclass(frozen=True)
@@ -76,18 +64,6 @@ class _Slot:
     used: int = 0
 
 
-@dataclass
-class _Place:
-    """One parameter of one block: who owns it, and what it is while the block does not run."""
-
-    owner: nn.Module
-    leaf: str
-    idle: nn.Parameter
-
-    def put(self, parameter: nn.Parameter) -> None:
-        self.owner._parameters[self.leaf] = parameter
-
-
 class BlockStreamer:
     """Streams the blocks of one or more networks through one set of slots.
 
@@ -108,7 +84,7 @@ class BlockStreamer:
         self._reader = reader
         self._lanes: Lanes = open_lanes(device)
         self._order = ExecutionOrder(range(len(blocks)))
-        self._places = [_places(block) for block in blocks]
+        self._places = [places_of(block) for block in blocks]
         self._views: dict[tuple[int, int], list[nn.Parameter]] = {}
         self._surprises = 0
         self._link_bytes = 0
@@ -159,7 +135,7 @@ class BlockStreamer:
             if memory is None:
                 self._hook(index, block.module)
             else:
-                self._bind(index, _parameters(block.layout.slot, memory))
+                self._bind(index, parameters_of(block.layout.slot, memory))
                 self._hook_resident(index, block.module)
         self._prefetch(None)
 
@@ -292,7 +268,7 @@ class BlockStreamer:
         key = (index, number)
         if key not in self._views:
             image = self._blocks[index].layout.slot
-            self._views[key] = _parameters(image, self._slots[number].memory)
+            self._views[key] = parameters_of(image, self._slots[number].memory)
         return self._views[key]
 
 
@@ -304,22 +280,3 @@ def _without_first(blocks: Iterator[int], here: set[int | None]) -> Iterator[int
             waiting.remove(block)
         else:
             yield block
-
-
-def _parameters(image: Image, memory: torch.Tensor) -> list[nn.Parameter]:
-    return [
-        nn.Parameter(image.view(memory, index), requires_grad=False)
-        for index in range(len(image.offsets))
-    ]
-
-
-def _places(block: StreamedBlock) -> list[_Place]:
-    """In the order of the layout's tensors."""
-    places = []
-    for tensor in block.layout.tensors:
-        path, _, leaf = tensor.name.rpartition(".")
-        owner = block.module.get_submodule(path)
-        idle = owner._parameters[leaf]
-        assert idle is not None
-        places.append(_Place(owner, leaf, idle))
-    return places
