@@ -26,6 +26,8 @@ SIZES: Mapping[str, object] = {
     "isomer.raster_size": 128,
     "isomer.render_size": 128,
     "isomer.target_faces": 3000,
+    # What random weights draw is noise all over, and a mesh fused from it has millions of faces.
+    "isomer.start": "mesh",
     "caption.max_new_tokens": 8,
     "prompt.max_new_tokens": 8,
 }

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from stages import weights
-from stages.common.checkpoint import load_state_dict
+from stages.common.checkpoint import load_state_dict, readable
 from stages.contract import StageError
 
 _ONE_FILE = "diffusion_pytorch_model.safetensors"
@@ -130,19 +130,25 @@ def _open_folder(name: str, folder: Path) -> Checkpoint:
     try:
         files = [_ONE_FILE]
         if index.is_file():
-            shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-            files = sorted(set(shards.values()))
+            files = sorted(set(_read_json(index)["weight_map"].values()))
         tensors: dict[str, torch.Tensor] = {}
         for file in files:
             # A name from the index must not lead out of the folder.
             tensors.update(load_state_dict(folder / Path(file).name))
-        return Checkpoint(name, json.loads(config.read_text(encoding="utf-8")), tensors)
+        return Checkpoint(name, _read_json(config), tensors)
     except FileNotFoundError as error:
         raise StageError(
             "missing_weights",
             f"the weights {name}: {error.filename} is missing",
             f"kiss3d-orchestrate models pull {name}",
         ) from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Raises FileNotFoundError, and StageError (missing_weights) for a damaged file."""
+    content = path.read_bytes()
+    with readable(path):
+        return dict(json.loads(content))
 
 
 def _renamed(name: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -137,6 +138,23 @@ def test_a_vae_in_one_file_is_refused(inputs: dict[str, np.ndarray], models: Pat
     with pytest.raises(StageError, match="one file") as caught:
         run(inputs, vae=str(path))
     assert "config.json" in caught.value.hint
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff"])
+def test_a_damaged_config_is_named(
+    inputs: dict[str, np.ndarray],
+    models: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    content: bytes,
+) -> None:
+    shutil.copytree(models, tmp_path / "own")
+    monkeypatch.setenv("KISS3D_MODELS", str(tmp_path / "own"))
+    config = tmp_path / "own" / "flux1-controlnet-union" / "config.json"
+    config.write_bytes(content)
+    with pytest.raises(StageError, match=r"config\.json cannot be read") as caught:
+        run(inputs)
+    assert caught.value.kind == "missing_weights"
 
 
 def test_missing_weights_are_named(
