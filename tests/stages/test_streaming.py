@@ -330,9 +330,7 @@ def test_closing_gives_the_memory_back_and_twice_is_once(tiny: TinyFlux) -> None
 
 
 @pytest.mark.parametrize("budgets", BUDGETS.values(), ids=BUDGETS)
-def test_the_card_can_be_left_and_entered_again(
-    tiny: TinyFlux, budgets: tuple[int, int]
-) -> None:
+def test_the_card_can_be_left_and_entered_again(tiny: TinyFlux, budgets: tuple[int, int]) -> None:
     nets = tiny.nets()
     wanted = evaluate(tiny.transformer, tiny.controlnet)
     with open_streamed(nets, budgets, enter_card=False) as streamed:
