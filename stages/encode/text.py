@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerFast, T5EncoderModel
 
-from stages.common.pretrained import from_folder
+from stages.common.pretrained import from_folder, tokenizer_from_folder
 from stages.common.streaming.models import StreamedModels, stream
 from stages.common.streaming.net import Net
 from stages.common.streaming.source import open_tensors
@@ -24,7 +24,7 @@ class ClipText:
     """folder: of FLUX.1's repository, with text_encoder/ and tokenizer/."""
 
     def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
-        self._tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+        self._tokenizer = tokenizer_from_folder(CLIPTokenizer, folder / "tokenizer")
         self._model = from_folder(CLIPTextModel, folder / "text_encoder")
         self._device, self._dtype = device, dtype
 
@@ -53,9 +53,7 @@ class T5Text:
 
     def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
         # The generic class takes tokenizer.json as it is; T5's own class builds it anew.
-        self._tokenizer = PreTrainedTokenizerFast.from_pretrained(
-            folder / "tokenizer_2", local_files_only=True
-        )
+        self._tokenizer = tokenizer_from_folder(PreTrainedTokenizerFast, folder / "tokenizer_2")
         self._folder = folder / "text_encoder_2"
         self._model = from_folder(T5EncoderModel, self._folder)
         self._device, self._dtype = device, dtype

@@ -59,6 +59,9 @@ _SINGLE: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "norm.key_norm": ("attn.norm_k",),
     }
 )
+LEAVES = {"weight": "weight", "bias": "bias", "scale": "weight"}
+"""The last part of a name: BFL's -> diffusers'."""
+
 _STACKS = {"double_blocks": ("transformer_blocks", _DOUBLE)}
 _STACKS["single_blocks"] = ("single_transformer_blocks", _SINGLE)
 
@@ -110,11 +113,11 @@ def to_diffusers(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]
     for key, tensor in tensors.items():
         layer, _, leaf = key.rpartition(".")
         try:
+            ours = LEAVES[leaf]
             parts = list(split_rows(layer, tensor))
         except KeyError:
             raise KeyError(key) from None
-        leaf = "weight" if leaf == "scale" else leaf
-        converted.update({f"{name}.{leaf}": part for name, part in parts})
+        converted.update({f"{name}.{ours}": part for name, part in parts})
     return converted
 
 

@@ -17,7 +17,7 @@ import torch
 from stages.common.checkpoint import converted_file
 from stages.common.streaming.source import TensorRange, open_tensors
 from stages.contract import StageError
-from stages.flux.bfl_keys import SWAPPED, layer_rows
+from stages.flux.bfl_keys import LEAVES, SWAPPED, layer_rows
 from stages.flux.checkpoints import (
     IN_ALL_IN_ONE,
     ONE_FILE,
@@ -108,10 +108,10 @@ def _renamed(name: str, tensors: Mapping[str, TensorRange]) -> dict[str, TensorR
         layer, _, leaf = key.rpartition(".")
         if layer == SWAPPED:
             continue
-        leaf = "weight" if leaf == "scale" else leaf
         try:
+            ours = LEAVES[leaf]
             for target, rows in layer_rows(layer, tensor.shape[0]):
-                converted[f"{target}.{leaf}"] = tensor.rows(rows.start, rows.stop)
+                converted[f"{target}.{ours}"] = tensor.rows(rows.start, rows.stop)
         except KeyError:
             raise not_flux(name, f"holds {key}, which FLUX does not have") from None
     return converted
