@@ -13,7 +13,7 @@ import torch
 
 from bench.stream_watch import GIB, seconds_of
 from bench.stream_weights import BLOCKS, Sizes, on_meta
-from stages.common.streaming.models import Net
+from stages.common.streaming.net import Net
 from stages.common.streaming.source import open_tensors
 
 

@@ -21,7 +21,8 @@ from bench.stream_evaluate import (
 )
 from bench.stream_watch import GIB, Watch, seconds_of, start_device
 from stages.common.streaming.cost import Rates, loads, seconds_per_evaluation
-from stages.common.streaming.models import Net, make_blocks, stream
+from stages.common.streaming.models import make_blocks, stream
+from stages.common.streaming.net import Net
 from stages.common.streaming.pinned import HostBuffer
 from stages.common.streaming.reader import FileReader, Piece
 from stages.common.streaming.source import open_tensors

@@ -17,13 +17,15 @@ from tiny.encoders import IMAGE_TOKENS, POOLED_DIM, TEXT_DIM, build_flux_text, b
 from stages.common import codec
 from stages.contract import BadInput, Context, StageError
 from stages.core import StageCore
-from stages.encode.placement import visit_in_turn
+from stages.encode.placement import ACTIVATION_BYTES, streaming_budget, visit_in_turn
 from stages.encode.redux import ReduxEmbedder, join
 from stages.encode.stage import Encode, EncodeParams
 from stages.encode.text import T5Text
+from stages.memory import CONTEXT_BYTES
 from stages.weights import find
 
 PROMPT = "a red vase with two handles"
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +140,8 @@ def test_bfloat16_is_close_to_float32_and_leaves_as_float32() -> None:
 
 def test_one_block_at_a_time_is_converted() -> None:
     """float32 on disk, bfloat16 wanted: every block but the computing one stays as it is."""
-    text = T5Text(find("flux1-dev-text"), torch.device("cpu"), torch.bfloat16)
+    text = T5Text(find("flux1-dev-text"), CPU, torch.bfloat16)
+    text.visit_by_block()
     blocks = list(text._model.encoder.block)
     converted: list[list[int]] = []
 
@@ -152,6 +155,27 @@ def test_one_block_at_a_time_is_converted() -> None:
         text.tokens("a vase", 16)
     assert converted == [[0], [1], [2]]
     assert all(p.dtype == torch.float32 for block in blocks for p in block.parameters())
+
+
+@pytest.mark.parametrize("budgets", [(10**9, 0), (80_000, 10**9), (80_000, 120_000)])
+def test_a_t5_that_streams_as_to_a_card_gives_the_same_bits(budgets: tuple[int, int]) -> None:
+    resident, streamed = (T5Text(find("flux1-dev-text"), CPU, torch.bfloat16) for _ in range(2))
+    resident.keep_on_device()
+    streamed.stream(*budgets)
+    with torch.inference_mode():
+        for prompt in ("a vase", "a lamp", "a vase"):
+            assert torch.equal(streamed.tokens(prompt, 16), resident.tokens(prompt, 16))
+            assert all(p.is_meta for p in streamed._model.encoder.block.parameters())
+    streamed.close()
+
+
+def test_streaming_keeps_to_three_gigabytes_and_to_smaller_budgets() -> None:
+    weights, host = streaming_budget(Context("cuda:0"), torch.bfloat16)
+    assert weights + ACTIVATION_BYTES + CONTEXT_BYTES <= 3e9
+    small = Context("cuda:0", vram_bytes=5 << 29, host_bytes=1 << 30)
+    weights, host = streaming_budget(small, torch.bfloat16)
+    assert weights + ACTIVATION_BYTES + CONTEXT_BYTES == 5 << 29
+    assert host == 1 << 30
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/maps")

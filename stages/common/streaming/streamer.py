@@ -67,7 +67,8 @@ class _Slot:
 class BlockStreamer:
     """Streams the blocks of one or more networks through one set of slots.
 
-    Construct it, call `load`, run the networks, `close` it, whatever happened between.
+    Construct it, call `fill_host`, then `enter_card`, run the networks, `leave_card`, as often as
+    wanted; and `close` it, whatever happened between.
     """
 
     def __init__(
@@ -115,8 +116,19 @@ class BlockStreamer:
             surprises=self._surprises,
         )
 
-    def load(self, filler: Filler) -> None:
-        """Fill the tiers on card and in host memory, pin, and hook into the blocks.
+    def fill_host(self, filler: Filler) -> None:
+        """Fill the tier in host memory and pin it; once, before anything else.
+
+        Raises StageError (missing_weights) for files that cannot be read.
+        """
+        self._store.fill_host(filler)
+        from_file = [index for index in range(len(self._blocks)) if self._is_file(index)]
+        if from_file:
+            layouts = {index: self._blocks[index].layout for index in from_file}
+            self._ahead = ReadAhead(self._reader, *self._store.ring(), layouts)
+
+    def enter_card(self, filler: Filler) -> None:
+        """Fill the tier on the card, and hook into the blocks.
 
         Raises StageError (missing_weights) for files that cannot be read.
         """
@@ -125,11 +137,7 @@ class BlockStreamer:
             _Slot(torch.empty(self._plan.slot_bytes, dtype=torch.uint8, device=self._device))
             for _ in range(self._plan.slots)
         ]
-        self._store.load(filler, self._slots[0].memory if self._slots else None)
-        from_file = [index for index in range(len(self._blocks)) if self._is_file(index)]
-        if from_file:
-            layouts = {index: self._blocks[index].layout for index in from_file}
-            self._ahead = ReadAhead(self._reader, *self._store.ring(), layouts)
+        self._store.fill_card(filler)
         for index, block in enumerate(self._blocks):
             memory = self._store.resident.get(index)
             if memory is None:
@@ -139,26 +147,35 @@ class BlockStreamer:
                 self._hook_resident(index, block.module)
         self._prefetch(None)
 
+    def leave_card(self) -> None:
+        """Unhook, wait for what is under way, and give the card's memory back.
+
+        Blocks are on meta again; what was read ahead stays in the ring.
+        """
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        for places in self._places:
+            for place in places:
+                place.put(place.idle)
+        self._lanes.settle()
+        self._slots, self._views, self._filler = [], {}, None
+        self._store.empty_card()
+
     def expect(self, cycle: Sequence[int]) -> None:
         """Tell which blocks will run from now on, over and over. Only a matter of speed."""
         self._order.expect(cycle)
         self._prefetch(None)
 
     def close(self) -> None:
-        """Unhook, wait for what is under way, and give all memory back. Blocks stay on meta."""
+        """Leave the card, and give all memory back. Blocks stay on meta."""
         if self._final is not None:
             return
-        for handle in self._handles:
-            handle.remove()
-        for places in self._places:
-            for place in places:
-                place.put(place.idle)
+        self.leave_card()
         if self._ahead is not None:
             self._ahead.close()
-        self._lanes.settle()
         self._final = self.stats
-        self._slots, self._views = [], {}
-        self._ahead = self._filler = None
+        self._ahead = None
         self._store.close()
 
     def _hook(self, index: int, module: nn.Module) -> None:
