@@ -1,17 +1,14 @@
-"""What isomer is scored on: perfect bundles, starts and truths, of our shapes or from files."""
+"""What isomer is scored on: a true mesh, its perfect bundle, and meshes to start from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from bench.baselines import carved
 from bench.shapes import SHAPES
-from stages.common.bundle import join, split
+from stages.common.bundle import join
 from stages.common.cameras import RADIUS, bundle_cameras
 from stages.common.metrics import Views, view_mesh
 from stages.common.raster import open_rasterizer
@@ -20,19 +17,18 @@ from stages.lrm.hull.params import ReconstructParams
 from stages.lrm.hull.reconstruct import reconstruct
 
 SIZE = 512
-CASES = ("dog", "vase", "helmet")
-CASES_RADIUS = 4.5
 
 
 @dataclass(frozen=True)
 class Case:
-    """What isomer is given, and what it should make of it."""
+    """What isomer is given besides a start, and what it should make of it.
+
+    radius  distance of the cameras
+    """
 
     name: str
     truth: Mesh
     views: Views
-    starts: dict[str, Mesh]
-    references: dict[str, Mesh]
     radius: float
 
     @property
@@ -41,32 +37,15 @@ class Case:
         return join(self.views.rgb, self.views.normals).astype(np.float32)
 
 
-def shape_case(name: str, start: str) -> Case:
-    truth, cameras = SHAPES[name](), bundle_cameras()
-    views = view_mesh(truth, cameras, SIZE, open_rasterizer("cpu"))
-    case = Case(name, truth, views, {}, {}, RADIUS)
-    if start == "carved":
-        mesh = carved(views.mask, cameras)
-    else:
-        mesh = reconstruct(case.bundle, ReconstructParams(), 2, lambda step, total: None)
-    case.starts[start] = mesh
-    return case
+def shape_case(name: str) -> Case:
+    """A shape of bench/shapes.py."""
+    truth = SHAPES[name]()
+    views = view_mesh(truth, bundle_cameras(), SIZE, open_rasterizer("cpu"))
+    return Case(name, truth, views, RADIUS)
 
 
-def file_cases(folder: Path, names: Iterable[str]) -> Iterable[Case]:
-    for name in names:
-        with np.load(folder / f"{name}.npz") as data:
-            rgb, normals = split(data["bundle"].astype(np.float32) / 255.0)
-            views = Views(bundle_cameras(CASES_RADIUS), data["mask"], normals, rgb)
-            starts = {"hull": _mesh_of(data, "init"), "soft": _mesh_of(data, "soft")}
-            references = {"hull": _mesh_of(data, "ref")}
-            truth = _mesh_of(data, "truth")
-        soft = folder / f"{name}_ref_soft_0_50.npz"
-        if soft.is_file():
-            with np.load(soft) as data:
-                references["soft"] = _mesh_of(data, "ref")
-        yield Case(name, truth, views, starts, references, CASES_RADIUS)
-
-
-def _mesh_of(data: Any, key: str) -> Mesh:
-    return Mesh(data[f"{key}_vertices"], data[f"{key}_faces"], data.get(f"{key}_colors"))
+def start_mesh(case: Case, kind: str) -> Mesh:
+    """carved: the hull of the four silhouettes; reconstruct: hull.reconstruct's."""
+    if kind == "carved":
+        return carved(case.views.mask, case.views.cameras)
+    return reconstruct(case.bundle, ReconstructParams(), 2, lambda step, total: None)

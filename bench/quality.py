@@ -1,7 +1,7 @@
 """Meshes of ours against true ones: sketch from one picture, isomer from four perfect views.
 
-    python bench/quality.py [--quick] [--only NAME ...] [--tables sketch isomer cases]
-        [--start carved|reconstruct] [--cases DIR] [--param KEY=VALUE ...]
+    python bench/quality.py [--quick] [--only NAME ...] [--tables sketch isomer]
+        [--start carved|reconstruct] [--param KEY=VALUE ...]
 
 sketch   Each shape of bench/shapes.py is rendered from the front with alpha, the pictures go
          through `kiss3d-orchestrate batch`, and the meshes are scored beside two baselines made
@@ -10,8 +10,6 @@ sketch   Each shape of bench/shapes.py is rendered from the front with alpha, th
 isomer   Given the true bundle of each shape and a start mesh (`--start carved`: the hull of the
          four silhouettes; `--start reconstruct`: hull.reconstruct's), scores before and after the
          stage, in frame W as they lie. `--param` sets a param of the stage.
-cases    DIR holds dog.npz, vase.npz, helmet.npz: a bundle, silhouettes, two start meshes, the
-         truth, and the mesh that the reference made of the first start.
 
 Chamfer L1 and F-score as in docs/evaluate.md, tau 0.05, 30,000 points, true points that cannot be
 seen from outside left out.
@@ -24,20 +22,19 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
-import yaml
 from PIL import Image
 
 from bench.baselines import ellipsoid, extrusion
-from bench.cases import CASES, SIZE, Case, file_cases, shape_case
+from bench.cases import shape_case, start_mesh
+from bench.scores import HEADER, mean, parse_params, refine, score
 from bench.shapes import SHAPES
 from orchestrator.report import format_table
 from orchestrator.warm import child_environment
@@ -46,20 +43,15 @@ from stages.common.foreign import read_any
 from stages.common.metrics import (
     SurfaceScores,
     compare_surfaces,
-    compare_views,
     normalized,
-    view_mesh,
 )
 from stages.common.raster import interpolate, open_rasterizer
 from stages.common.render import coverage, look, resolve
 from stages.common.specs import MESH
-from stages.contract import Context, Mesh
-from stages.isomer.params import IsomerParams
-from stages.isomer.stage import Isomer
+from stages.contract import Mesh
 
 QUICK = ("box", "teapot", "animal")
 PICTURE_SAMPLES = 3
-R = TypeVar("R", SurfaceScores, "Result")
 
 
 def front_picture(mesh: Mesh, size: int = 768) -> Image.Image:
@@ -133,121 +125,41 @@ def _sketch_row(name: str, scores: list[SurfaceScores]) -> tuple[str, ...]:
     )
 
 
-def refine(case: Case, start: Mesh, params: dict[str, Any]) -> tuple[Mesh, float]:
-    """The stage's mesh and the seconds that it took, loading apart."""
-    stage, context = Isomer(IsomerParams(**{"radius": case.radius, **params})), Context()
-    stage.load(context)
-    began = time.perf_counter()
-    made: Mesh = stage.run({"bundle": case.bundle, "coarse_mesh": start}, context)["mesh"]
-    elapsed = time.perf_counter() - began
-    stage.close()
-    return made, elapsed
-
-
-@dataclass(frozen=True)
-class Result:
-    """A mesh' scores in one case; NaN where there is none."""
-
-    chamfer: float
-    f_score: float
-    normals: float
-    mean_iou: float
-    normal_psnr: float
-    rgb_psnr: float
-    faces: float
-    seconds: float
-
-    def row(self, name: str, start: Result) -> tuple[str, ...]:
-        return (
-            name,
-            f"{self.chamfer:.4f}",
-            f"{self.chamfer / start.chamfer:.2f}",
-            f"{self.f_score:.3f}",
-            f"{self.normals:.3f}",
-            f"{self.mean_iou:.4f}",
-            f"{self.normal_psnr:.2f}",
-            "" if np.isnan(self.rgb_psnr) else f"{self.rgb_psnr:.2f}",
-            f"{self.faces:,.0f}",
-            "" if np.isnan(self.seconds) else f"{self.seconds:.1f}",
-        )
-
-
-def isomer_table(cases: Iterable[Case], params: dict[str, Any]) -> str:
+def isomer_table(names: Iterable[str], start: str, params: dict[str, Any]) -> str:
     rows = []
-    kept: dict[str, list[tuple[Result, ...]]] = {}
-    for case in cases:
-        for start, mesh in case.starts.items():
-            results = [_result(case, mesh)]
-            if start in case.references:
-                results.append(_result(case, case.references[start]))
-            results.append(_result(case, *refine(case, mesh, params)))
-            rows += _rows(f"{case.name}, {start}", results)
-            kept.setdefault(start, []).append(tuple(results))
-            print("  ".join(rows[-1]), f" ({case.name}, {start})", file=sys.stderr, flush=True)
-    for start, found in kept.items():
-        if len(found) == 1:
-            continue
-        rows += _rows(
-            f"mean, {start}", [_mean(list(column)) for column in zip(*found, strict=True)]
-        )
-    header = (
-        "isomer", "Chamfer", "of start", "F", "normals", "mean IoU", "normal PSNR",
-        "rgb PSNR", "faces", "s",
-    )  # fmt: skip
-    return format_table(header, rows)
+    found = []
+    for name in names:
+        case = shape_case(name)
+        mesh = start_mesh(case, start)
+        before, after = score(case, mesh), score(case, *refine(case, mesh, params))
+        found.append((before, after))
+        rows += [before.row(name, before), after.row("  isomer", before)]
+        print("  ".join(rows[-1]), f" ({name})", file=sys.stderr, flush=True)
+    before, after = (mean(list(column)) for column in zip(*found, strict=True))
+    rows += [before.row("mean", before), after.row("  isomer", before)]
+    return format_table(HEADER, rows)
 
 
-def _rows(name: str, results: list[Result]) -> list[tuple[str, ...]]:
-    labels = [name, "  reference", "  isomer"] if len(results) == 3 else [name, "  isomer"]
-    return [found.row(label, results[0]) for label, found in zip(labels, results, strict=True)]
-
-
-def _result(case: Case, mesh: Mesh, seconds: float = float("nan")) -> Result:
-    seen = view_mesh(mesh, case.views.cameras, SIZE, open_rasterizer("cpu"))
-    surface = compare_surfaces(mesh, case.truth, outside_only=True)
-    views = compare_views(seen, case.views)
-    return Result(
-        chamfer=surface.chamfer_l1,
-        f_score=surface.f_score,
-        normals=surface.normal_consistency,
-        mean_iou=views.mean_iou,
-        normal_psnr=views.normal_psnr,
-        rgb_psnr=float("nan") if views.rgb_psnr is None else views.rgb_psnr,
-        faces=len(mesh.faces),
-        seconds=seconds,
-    )
-
-
-def _mean(results: list[R]) -> R:
-    """Field by field, of dataclasses that hold numbers."""
-    names = [field.name for field in fields(results[0])]
-    return type(results[0])(*(float(np.mean([getattr(r, n) for r in results])) for n in names))
+def _mean(scores: list[SurfaceScores]) -> SurfaceScores:
+    names = [field.name for field in fields(SurfaceScores)]
+    return SurfaceScores(*(float(np.mean([getattr(s, n) for s in scores])) for n in names))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help=f"only {', '.join(QUICK)}")
-    parser.add_argument("--only", nargs="+", metavar="NAME", choices=(*SHAPES, *CASES))
-    parser.add_argument("--tables", nargs="+", choices=("sketch", "isomer", "cases"))
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=tuple(SHAPES))
+    parser.add_argument(
+        "--tables", nargs="+", choices=("sketch", "isomer"), default=("sketch", "isomer")
+    )
     parser.add_argument("--start", choices=("carved", "reconstruct"), default="carved")
-    parser.add_argument("--cases", type=Path, metavar="DIR")
     parser.add_argument("--param", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
-    chosen = arguments.only or (*(QUICK if arguments.quick else SHAPES), *CASES)
-    names = [name for name in chosen if name in SHAPES]
-    given = [name for name in chosen if name in CASES]
-    wanted = arguments.tables or ("sketch", "isomer", "cases")
-    params = {}
-    for text in arguments.param:
-        key, _, value = text.partition("=")
-        params[key] = yaml.safe_load(value)
-    if "sketch" in wanted and names:
+    names = arguments.only or (QUICK if arguments.quick else tuple(SHAPES))
+    if "sketch" in arguments.tables:
         print(sketch_table(names), end="\n\n", flush=True)
-    if "isomer" in wanted and names:
-        cases = (shape_case(name, arguments.start) for name in names)
-        print(isomer_table(cases, params), end="\n\n", flush=True)
-    if "cases" in wanted and given and arguments.cases:
-        print(isomer_table(file_cases(arguments.cases, given), params))
+    if "isomer" in arguments.tables:
+        print(isomer_table(names, arguments.start, parse_params(arguments.param)))
 
 
 if __name__ == "__main__":

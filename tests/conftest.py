@@ -23,6 +23,8 @@ fake.trouble = fakes.stages:Trouble
 fake.sink = fakes.stages:Sink
 fake.shapes = fakes.stages:Shapes
 fake.cuda = fakes.stages:Cuda
+fake.encode = fakes.stages:Encode
+fake.egg = fakes.egg:Egg
 """
 
 

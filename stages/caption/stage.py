@@ -61,9 +61,11 @@ class Caption(contract.Stage):
 
     def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
         """Input `image` (S, S, 3) uint8; output `caption`, one line."""
-        if self._model is None:
+        if self._given:
             context.progress(1, 1, "given")
             return {CAPTION.name: self._given}
+        if self._model is None:
+            raise StageError("internal", "run before load")
         caption = self._model.describe(
             inputs[IMAGE.name], self.params.num_beams, self.params.max_new_tokens, context
         )

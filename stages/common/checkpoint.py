@@ -89,12 +89,10 @@ def read_pickled(path: Path) -> dict[str, torch.Tensor]:
         raise _damaged(path, error) from error
     if isinstance(loaded, dict):
         loaded = loaded.get("state_dict", loaded)
-    tensors = (
-        {str(key): value for key, value in loaded.items() if isinstance(value, torch.Tensor)}
-        if isinstance(loaded, dict)
-        else {}
-    )
-    if not tensors:
+    if not isinstance(loaded, dict):
+        raise _damaged(path, "it holds no state dict")
+    tensors = {str(key): value for key, value in loaded.items() if isinstance(value, torch.Tensor)}
+    if loaded and not tensors:
         raise _damaged(path, "it holds no state dict")
     return tensors
 

@@ -28,7 +28,7 @@ def vae_dtype(dtype: torch.dtype) -> torch.dtype:
 class Autoencoder:
     """An AutoencoderKL on the device that it is asked to compute on.
 
-    tiling   auto: decode in tiles when there is not enough free memory
+    tiling   of decoding; auto: when there is not enough free memory. Encoding needs less.
     """
 
     vae: Any
@@ -38,6 +38,7 @@ class Autoencoder:
     @torch.no_grad()
     def encode(self, image: np.ndarray, noise: Noise) -> torch.Tensor:
         """(H, W, 3) in [0, 1] -> a sample of its latents, (1, C, H/8, W/8) float32."""
+        self.vae.disable_tiling()  # a decode of an earlier job may have turned it on
         pixels = torch.from_numpy(np.array(image, np.float32)).permute(2, 0, 1)[None]
         pixels = (2.0 * pixels - 1.0).to(self.device, self.vae.dtype)
         found = self.vae.encode(pixels).latent_dist

@@ -50,7 +50,9 @@ def build(
     if lora is not None:
         lora.check({name: tuple(layer.weight.shape) for name, layer in linear.items()})
     deltas = lora.layers if lora is not None and merge_lora else {}
-    small = storage.stored_small(linear, form.storage, checkpoint.in_float8)
+    small = storage.stored_small(linear, form.storage, checkpoint.float8_layers)
+    if form.storage == "file":
+        small -= deltas.keys()  # no longer what the file has
     if checkpoint.is_gguf:
         if deltas or form.storage == "nf4":
             raise StageError(
@@ -69,13 +71,12 @@ def build(
         layer, _, leaf = name.rpartition(".")
         if leaf == "weight" and layer in deltas:
             tensor = merged(tensor, deltas[layer], form.device)
-        packed = leaf == "weight" and layer in small
         storage.original_layer(model, layer).register_parameter(
-            leaf, _parameter(tensor, form, form.storage if packed else "full")
+            leaf, _parameter(tensor, leaf, form, layer in small)
         )
     model.requires_grad_(False)
     model.eval()
-    if form.storage == "fp8":
+    if form.storage in ("file", "fp8"):
         storage.cast_layerwise(model, small, form.dtype)
     return model
 
@@ -99,16 +100,17 @@ def empty(model_class: Any, checkpoint: Checkpoint) -> Any:
     return model
 
 
-def _parameter(tensor: torch.Tensor, form: Form, kept: storage.Storage) -> torch.nn.Parameter:
+def _parameter(tensor: torch.Tensor, leaf: str, form: Form, small: bool) -> torch.nn.Parameter:
     if is_gguf(tensor):
         return _gguf_parameter(tensor, form)
-    if kept == "nf4":
-        return storage.nf4_parameter(tensor.to(form.device, form.dtype), form.home)
-    if kept == "fp8":
-        if tensor.dtype is not storage.FP8:
-            tensor = tensor.to(form.home, form.dtype)
-        return torch.nn.Parameter(tensor.to(form.home, storage.FP8), requires_grad=False)
-    return torch.nn.Parameter(tensor.to(form.home, form.dtype), requires_grad=False)
+    tensor = tensor.to(form.home)  # by itself: `to` with a dtype would convert on the CPU first
+    if small and form.storage == "nf4" and leaf == "weight":
+        return storage.nf4_parameter(tensor.to(form.dtype), form.home)
+    if not small or form.storage == "nf4":
+        tensor = tensor.to(form.dtype)
+    elif tensor.dtype is not storage.FP8:
+        tensor = tensor.to(form.dtype).to(storage.FP8)
+    return torch.nn.Parameter(tensor, requires_grad=False)
 
 
 def _gguf_parameter(tensor: torch.Tensor, form: Form) -> torch.nn.Parameter:

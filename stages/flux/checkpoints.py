@@ -32,8 +32,13 @@ class Checkpoint:
     tensors: Mapping[str, torch.Tensor]
 
     @property
-    def in_float8(self) -> bool:
-        return any(tensor.dtype is torch.float8_e4m3fn for tensor in self.tensors.values())
+    def float8_layers(self) -> frozenset[str]:
+        """Layers of which the file has every tensor in float8."""
+        small: dict[str, bool] = {}
+        for name, tensor in self.tensors.items():
+            layer = name.rpartition(".")[0]
+            small[layer] = small.get(layer, True) and tensor.dtype is torch.float8_e4m3fn
+        return frozenset(layer for layer, is_small in small.items() if is_small)
 
     @property
     def is_gguf(self) -> bool:
@@ -114,6 +119,12 @@ def _locate(name: str, subfolder: str) -> Path:
 
 
 def _open_folder(name: str, folder: Path) -> Checkpoint:
+    if folder.is_file():
+        raise StageError(
+            "bad_input",
+            f"the weights {name} are one file; this net is read from a folder",
+            "name a folder in diffusers' format, with a config.json",
+        )
     config = folder / "config.json"
     index = folder / f"{_ONE_FILE}.index.json"
     try:

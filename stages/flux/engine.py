@@ -52,6 +52,10 @@ class Engine:
         self._dtype: torch.dtype = getattr(torch, context.dtype)
         if self._device.type == "cpu":
             torch.set_num_threads(context.threads)
+            if self._dtype is torch.float16:
+                raise StageError(
+                    "bad_input", "float16 is not for the CPU", "use dtype float32 or bfloat16"
+                )
         self._placement = open_placement(params.placement, self._device)
         home = self._placement.home
         form = Form(self._dtype, params.storage, self._device, home)

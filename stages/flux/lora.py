@@ -86,8 +86,7 @@ def read_lora(name: str, scale: float) -> Lora:
 
 def merged(weight: torch.Tensor, layer: LowRank, device: torch.device) -> torch.Tensor:
     """W + up @ down in float32, computed on `device`."""
-    full = weight.to(device, torch.float32)
-    return torch.addmm(full, layer.up.to(device), layer.down.to(device))
+    return torch.addmm(weight.to(device).float(), layer.up.to(device), layer.down.to(device))
 
 
 def attach(transformer: Any, lora: Lora, device: torch.device, dtype: torch.dtype) -> None:

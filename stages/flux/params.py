@@ -77,8 +77,10 @@ class FluxParams(contract.Params):
         description="resident: all on the device; model: the VAE and the two nets take turns; "
         "streamed: one block at a time",
     )
-    storage: Literal["full", "fp8", "nf4"] = Field(
-        "full", description="how block weights are kept: in the attempt's dtype, or smaller (lossy)"
+    storage: Literal["full", "file", "fp8", "nf4"] = Field(
+        "full",
+        description="how the nets' blocks are kept: full in the attempt's dtype; file in float8 as "
+        "far as the file has them so (same result); fp8 and nf4 rounded (lossy)",
     )
     vae_tiling: Literal["auto", "on", "off"] = Field(
         "auto", description="decode in tiles (not lossless); auto: when memory is too small"

@@ -1,4 +1,7 @@
-"""Weights kept in fewer bits than they are computed in: float8 and nf4 (both lossy)."""
+"""Weights kept in fewer bits than they are computed in: float8 and nf4.
+
+Rounding to them is lossy; keeping what a file has in float8 as it is, is not.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import torch
 
 from stages.contract import StageError
 
-Storage = Literal["full", "fp8", "nf4"]
+Storage = Literal["full", "file", "fp8", "nf4"]
 
 FP8 = torch.float8_e4m3fn
 _BLOCKS = (
@@ -30,18 +33,20 @@ def original_layer(model: Any, name: str) -> Any:
     return getattr(layer, "base_layer", layer)
 
 
-def stored_small(names: Collection[str], storage: Storage, in_float8: bool) -> frozenset[str]:
-    """Which linear layers `storage` shrinks: those in blocks; what is around them stays.
+def stored_small(
+    names: Collection[str], storage: Storage, float8_layers: Collection[str]
+) -> frozenset[str]:
+    """Which linear layers `storage` keeps small: of those in blocks; what is around them stays.
 
-    fp8 leaves the modulation layers (norm*.linear) alone, as diffusers does, unless the file itself
-    is in float8 and there is nothing to lose. nf4 takes all.
+    file takes those that the file has in float8. fp8 takes these, and all but the modulation layers
+    (norm*.linear), which diffusers leaves alone as well. nf4 takes all. Their biases go with them,
+    except in nf4.
     """
-    if storage == "full":
-        return frozenset()
-    modulation = storage == "nf4" or in_float8
-    return frozenset(
-        name for name in names if name.startswith(_BLOCKS) and (modulation or "norm" not in name)
-    )
+    blocks = frozenset(name for name in names if name.startswith(_BLOCKS))
+    exact = blocks & frozenset(float8_layers)
+    if storage == "fp8":
+        return exact | {name for name in blocks if "norm" not in name}
+    return {"full": frozenset(), "file": exact, "nf4": blocks}[storage]
 
 
 def cast_layerwise(model: Any, names: Collection[str], dtype: torch.dtype) -> None:

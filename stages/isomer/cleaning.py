@@ -1,13 +1,14 @@
 """Mesh cleaning: Laplacian smoothing, then adaptive Loop subdivision.
 
-The same three steps as the reference's MeshLab filters, in closed form (reference ISOMER, mesh
-cleaning), with a limit on the number of faces that the reference lacks.
+The same steps as the reference's MeshLab filters, in closed form (reference ISOMER, mesh cleaning),
+with a limit on the number of faces that the reference lacks.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from stages.isomer.decimate import decimate
 from stages.isomer.topology import Edges, adjacency, compact, find_edges
 
 
@@ -157,7 +158,7 @@ def clean(
     target_faces: int | None,
     keep_shape: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The whole of mesh cleaning; see `laplacian_smooth` and `subdivide`.
+    """The whole of mesh cleaning; see `laplacian_smooth`, `decimate` and `subdivide`.
 
     Returns vertices (V', 3) float32 and faces (F', 3) int32; both are empty if every face of the
     input is degenerate.
@@ -167,5 +168,7 @@ def clean(
         return points.astype(np.float32), triangles
     for _ in range(smooth_iterations):
         points = laplacian_smooth(points, triangles)
+    if target_faces is not None:
+        points, triangles = decimate(points, triangles, target_faces)
     points, triangles = subdivide(points, triangles, rounds, min_edge, target_faces, keep_shape)
     return points.astype(np.float32), triangles

@@ -10,7 +10,7 @@ from stages.contract import BadInput
 from stages.isomer.completion import complete, fill_islands
 from stages.isomer.masks import mask_fix, spread_colors
 from stages.isomer.params import IsomerParams
-from stages.isomer.projection import Evidence, View, gather
+from stages.isomer.projection import Evidence, View, gather, overwrite
 from stages.isomer.topology import find_edges
 from stages.isomer.visibility import by_depth, by_faces, feather
 
@@ -58,7 +58,10 @@ def color_vertices(
             f"check that the bundle was rendered from distance {params.radius:g} and that bundle "
             "and mesh belong together",
         )
-    colors = _finish(evidence, vertices, edges, params)
+    base = np.zeros_like(evidence.value)
+    if params.base_color == "overwritten":
+        base = overwrite(base, vertices, views, visible)
+    colors = _finish(evidence, base, vertices, edges, params)
     return np.rint(np.clip(colors, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
@@ -87,12 +90,18 @@ def _seen(
 
 
 def _finish(
-    evidence: Evidence, vertices: np.ndarray, edges: np.ndarray, params: IsomerParams
+    evidence: Evidence,
+    base: np.ndarray,
+    vertices: np.ndarray,
+    edges: np.ndarray,
+    params: IsomerParams,
 ) -> np.ndarray:
-    """(V, 3) colours for all vertices, also for those that are hardly or never seen."""
+    """(V, 3) colours for all vertices, also for those that are hardly or never seen.
+
+    base (V, 3): what hardly seen ones slide to where nothing grows over them.
+    """
     threshold = params.weight_threshold
-    black = np.zeros_like(evidence.value)
-    seen = evidence.blend(black, threshold)
+    seen = evidence.blend(base, threshold)
     known = evidence.weight >= threshold
     if params.completion == "none":
         return seen

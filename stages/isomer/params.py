@@ -91,8 +91,9 @@ class IsomerParams(Params):
         100_000,
         ge=100,
         le=10_000_000,
-        description="Subdivision stops at this many faces, longest edges first; null for no limit "
-        "(reference: null, which grows a mesh 5 to 12 times). A larger mesh is never reduced.",
+        description="The final mesh has no more faces: a larger one is reduced, and subdivision "
+        "stops there, longest edges first. null for no limit (reference: null, which grows a mesh "
+        "5 to 12 times).",
     )
 
     # Masks.
@@ -164,8 +165,17 @@ class IsomerParams(Params):
         description="Vertices below the threshold: blend what little is seen with colours grown "
         "from their neighbours, take the grown colour only (reference), or blend with black.",
     )
-    rasterizer: Literal["auto", "cpu", "pytorch3d"] = Field(
-        "auto", description="auto: pytorch3d on a CUDA device, ours on the CPU."
+    base_color: Literal["untouched", "overwritten"] = Field(
+        "untouched",
+        description="What hardly seen vertices slide to with completion replace or none: the "
+        "mesh's own colour, black (as in the reference, whose in-place writes land in a copy), or "
+        "what the views before wrote there in passing (what those writes would do).",
+    )
+    rasterizer: Literal["auto", "pytorch3d", "torch", "cpu"] = Field(
+        "auto",
+        description="Who draws. auto: pytorch3d on a CUDA device, cpu (ours) elsewhere; torch: "
+        "ours for cards without a working pytorch3d. pytorch3d and torch draw on the device of "
+        "the attempt.",
     )
 
     # Files.

@@ -117,3 +117,23 @@ def gather(
         weight[ids] += share
         value[ids] += share[:, None] * sample(view.image, pixels)
     return Evidence(value, weight)
+
+
+def overwrite(
+    base: np.ndarray, vertices: np.ndarray, views: Sequence[View], visible: np.ndarray
+) -> np.ndarray:
+    """Colours after each view in turn has written c alpha + old (1 - alpha) where it sees.
+
+    base (V, C), vertices (V, 3), visible (K, V); returns (V, C). What the reference computes
+    beside its projection: it writes into a copy that is thrown away.
+    """
+    written = np.array(base, np.float64)
+    points = vertices.astype(np.float64)
+    for view, seen in zip(views, visible, strict=True):
+        ids = np.flatnonzero(seen > 0.0)
+        pixels, depth = view.camera.project(points[ids], view.image.shape[0])
+        inside = (pixels >= 0.0).all(axis=1) & (pixels <= len(view.image)).all(axis=1)
+        ids, pixels = ids[inside & (depth > 0.0)], pixels[inside & (depth > 0.0)]
+        alpha = sample(view.alpha[..., None], pixels)
+        written[ids] = alpha * sample(view.image, pixels) + (1.0 - alpha) * written[ids]
+    return written

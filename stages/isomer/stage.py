@@ -27,7 +27,7 @@ class Isomer(Stage):
     """
 
     name: ClassVar[str] = "isomer"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     summary: ClassVar[str] = (
         "refines the mesh with the bundle, colours it and writes GLB, OBJ and previews"
     )
@@ -82,7 +82,7 @@ class Isomer(Stage):
             def report(step: int, note: str) -> None:
                 context.progress(step, steps, f"refine: {note}")
 
-            coarse = refine(coarse, normal_tiles, mask, params, self._rasterizer, context, report)
+            coarse = refine(coarse, normal_tiles, params, self._rasterizer, context, report)
 
         context.progress(refining + 1, steps, "clean")
         smooth = _may_smooth(params)

@@ -65,9 +65,11 @@ class Prompt(contract.Stage):
     def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
         """Input `caption`; output `prompt`."""
         caption = inputs[CAPTION.name]
-        if self._model is None:
+        if not self.params.enabled:
             context.progress(1, 1, "caption passed on")
             return {PROMPT.name: caption}
+        if self._model is None:
+            raise StageError("internal", "run before load")
         prompt = self._model.rewrite(
             caption, self.params.temperature, self.params.max_new_tokens, context
         )

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from stages import weights
-from stages.common.specs import INPUT_IMAGE
+from stages.common.specs import IMAGE, INPUT_IMAGE, POOLED_EMBEDS, PROMPT_EMBEDS
 from stages.contract import ArtifactSpec, BadInput, Context, Mesh, Params, Stage, StageError
 
 NUMBERS = ArtifactSpec("numbers", "array", "what was in the input", ("N",), "float32")
@@ -327,3 +327,29 @@ def escape() -> None:
         return files
 
     stages.core.StageCore._write = write
+
+
+class EncodeParams(Params):
+    tokens: int = Field(7, description="T")
+    text: int = Field(32, description="width of a token")
+    pooled: int = Field(32, description="width of the pooled vector")
+
+
+class Encode(Stage):
+    """Embeddings of the right shape that mean nothing."""
+
+    name = "fake.encode"
+    summary = "random embeddings"
+    inputs = (IMAGE,)
+    outputs = (PROMPT_EMBEDS, POOLED_EMBEDS)
+    Params = EncodeParams
+    params: EncodeParams
+
+    def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
+        import numpy as np
+
+        rng, params = np.random.default_rng(context.seed), self.params
+        return {
+            "prompt_embeds": rng.standard_normal((params.tokens, params.text), np.float32),
+            "pooled_embeds": rng.standard_normal(params.pooled, np.float32),
+        }

@@ -1,4 +1,4 @@
-"""FLUX's weights from every format that is offered, storage forms, and the LoRA."""
+"""FLUX's weights from every format that is offered, and the forms in which they are kept."""
 
 from __future__ import annotations
 
@@ -10,19 +10,16 @@ import numpy as np
 import pytest
 import torch
 from diffusers import FluxControlNetModel, FluxTransformer2DModel
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from tiny import flux as tiny
+from tiny.flux_nets import CPU, FP8_STORED, FULL, assert_same, call, loaded, relative
 
 from stages.contract import StageError
 from stages.flux.bfl_keys import to_diffusers
 from stages.flux.build import Form, build
 from stages.flux.checkpoints import Checkpoint, open_folder, open_transformer, transformer_config
-from stages.flux.lora import Lora, LowRank, read_lora
+from stages.flux.lora import read_lora
 from stages.flux.storage import FP8, stored_small
-
-CPU = torch.device("cpu")
-torch.set_num_threads(1)  # the tensors are too small for more
-FULL = Form(torch.float32, "full", CPU, CPU)
 
 
 @pytest.fixture(scope="module")
@@ -37,35 +34,6 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def models(built: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("KISS3D_MODELS", str(built))
     return built
-
-
-def call(model: Any) -> torch.Tensor:
-    """Its velocity for fixed inputs."""
-    generator = torch.Generator().manual_seed(7)
-    with torch.no_grad():
-        return model(
-            hidden_states=torch.randn(1, 8, 4 * tiny.CHANNELS, generator=generator),
-            encoder_hidden_states=torch.randn(1, 5, tiny.TEXT, generator=generator),
-            pooled_projections=torch.randn(1, tiny.POOLED, generator=generator),
-            timestep=torch.tensor([0.5]),
-            guidance=torch.tensor([3.5]),
-            txt_ids=torch.zeros(5, 3),
-            img_ids=torch.arange(24.0).reshape(8, 3),
-            return_dict=False,
-        )[0]
-
-
-def loaded(name: str, form: Form = FULL, lora: Lora | None = None, merge: bool = False) -> Any:
-    return build(FluxTransformer2DModel, open_transformer(name), form, lora, merge)
-
-
-def assert_same(found: torch.Tensor, wanted: torch.Tensor) -> None:
-    """Not to the last bit: BLAS takes another path for a mapped file's alignment."""
-    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
-
-
-def relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
-    return float((found - wanted).norm() / wanted.norm())
 
 
 # --- formats --------------------------------------------------------------------------------------
@@ -186,23 +154,42 @@ def test_a_pickle_is_not_run(tmp_path: Path) -> None:
 
 
 def test_fp8_storage_keeps_block_weights_in_a_byte_and_comes_close(models: Path) -> None:
-    model = loaded("flux1-dev-transformer", Form(torch.float32, "fp8", CPU, CPU))
+    model = loaded("flux1-dev-transformer", FP8_STORED)
     assert model.transformer_blocks[0].attn.to_q.weight.dtype is FP8
     assert model.transformer_blocks[0].norm1.linear.weight.dtype is torch.float32
     assert model.x_embedder.weight.dtype is torch.float32
     assert 0 < relative(call(model), call(tiny.transformer())) < 0.05
 
 
-def test_fp8_storage_of_a_float8_file_loses_nothing(models: Path) -> None:
-    model = loaded("flux1-dev-fp8", Form(torch.float32, "fp8", CPU, CPU))
+@pytest.mark.parametrize("storage", ["file", "fp8"])
+def test_a_float8_file_kept_in_float8_loses_nothing(models: Path, storage: Any) -> None:
+    model = loaded("flux1-dev-fp8", Form(torch.float32, storage, CPU, CPU))
     assert model.transformer_blocks[0].norm1.linear.weight.dtype is FP8
     assert_same(call(model), call(loaded("flux1-dev-fp8")))
+
+
+def test_storage_as_in_the_file_rounds_nothing(models: Path) -> None:
+    """Neither a file of full precision, nor layers that a LoRA was merged into."""
+    form = Form(torch.float32, "file", CPU, CPU)
+    model = loaded("flux1-dev-transformer", form)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    lora = read_lora("kiss3dgen-lora", 1.0)
+    merged = loaded("flux1-dev-fp8", form, lora, merge=True)
+    assert merged.transformer_blocks[0].attn.to_q.weight.dtype is torch.float32
+    assert merged.transformer_blocks[1].attn.to_q.weight.dtype is FP8
+    assert_same(call(merged), call(loaded("flux1-dev-fp8", FULL, lora, merge=True)))
+
+
+def test_a_layer_with_a_bias_in_full_precision_is_not_kept_in_float8() -> None:
+    tensors = {"a.weight": torch.zeros(2).to(FP8), "a.bias": torch.zeros(2)}
+    tensors["b.weight"] = torch.zeros(2).to(FP8)
+    assert Checkpoint("own", {}, tensors).float8_layers == {"b"}
 
 
 def test_nf4_takes_the_blocks_linear_layers_only() -> None:
     names = ["x_embedder", "proj_out", "transformer_blocks.0.norm1.linear"]
     names += ["single_transformer_blocks.3.proj_out", "controlnet_blocks.1"]
-    assert stored_small(names, "nf4", False) == frozenset(names[2:])
+    assert stored_small(names, "nf4", ()) == frozenset(names[2:])
 
 
 def test_nf4_without_bitsandbytes_says_what_to_install(
@@ -228,111 +215,6 @@ def test_nf4_packs_four_bits_a_weight(models: Path) -> None:
     weight = model.transformer_blocks[0].attn.to_q.weight
     assert weight.numel() == tiny.WIDTH * tiny.WIDTH // 2
     assert 0 < relative(call(model), call(tiny.transformer())) < 0.3
-
-
-# --- LoRA -----------------------------------------------------------------------------------------
-
-
-def with_deltas() -> FluxTransformer2DModel:
-    """The tiny transformer with the tiny LoRA added by hand."""
-    model = tiny.transformer()
-    for layer, (down, up) in tiny.lora_layers().items():
-        delta = tiny.ALPHA / len(down) * up @ down
-        for target, rows in tiny.bfl_targets(layer, len(up)):
-            model.get_submodule(target).weight.data += delta[rows]
-    return model
-
-
-@pytest.mark.parametrize("keys", ["kohya", "diffusers"])
-@pytest.mark.parametrize("merge", [False, True])
-def test_a_lora_adds_up_times_down(
-    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: Any, merge: bool
-) -> None:
-    tiny.build_lora(tmp_path, keys)
-    path = tmp_path / "kiss3dgen-lora" / "rgb_normal.safetensors"
-    found = call(loaded("flux1-dev-transformer", lora=read_lora(str(path), 1.0), merge=merge))
-    wanted = call(with_deltas())
-    assert_same(found, wanted)
-    assert relative(wanted, call(tiny.transformer())) > 0.01
-
-
-def test_diffusers_reads_the_same_lora(models: Path) -> None:
-    """Its converter knows linear1 only at FLUX.1-dev's width, so that layer is left out."""
-    from diffusers.loaders import FluxLoraLoaderMixin
-
-    tensors = load_file(models / "kiss3dgen-lora" / "rgb_normal.safetensors")
-    tensors = {key: tensor for key, tensor in tensors.items() if "linear1" not in key}
-    state = FluxLoraLoaderMixin.lora_state_dict(dict(tensors))
-    for name, layer in read_lora("kiss3dgen-lora", 1.0).layers.items():
-        if f"transformer.{name}.lora_A.weight" in state:
-            pair = [state.pop(f"transformer.{name}.lora_{half}.weight") for half in "BA"]
-            torch.testing.assert_close(layer.up @ layer.down, pair[0] @ pair[1])
-    assert not state
-
-
-def test_the_scale_multiplies_the_lora(models: Path) -> None:
-    half, whole = (read_lora("kiss3dgen-lora", scale).layers for scale in (0.5, 1.0))
-    for name in whole:
-        torch.testing.assert_close(2.0 * half[name].up, whole[name].up)
-
-
-def test_an_adapter_beside_fp8_weights_is_kept_exactly(models: Path) -> None:
-    form = Form(torch.float32, "fp8", CPU, CPU)
-    lora = read_lora("kiss3dgen-lora", 1.0)
-    layer = loaded("flux1-dev-fp8", form, lora).transformer_blocks[0].attn.to_q
-    assert layer.base_layer.weight.dtype is FP8
-    down = lora.layers["transformer_blocks.0.attn.to_q"].down
-    assert torch.equal(layer.lora_A["kiss3d"].weight, down)
-    beside = call(loaded("flux1-dev-fp8", form, lora))
-    assert_same(beside, call(loaded("flux1-dev-fp8", FULL, lora)))
-
-
-def test_an_adapter_works_beside_gguf_weights_and_merging_is_refused(models: Path) -> None:
-    lora = read_lora("kiss3dgen-lora", 1.0)
-    assert relative(call(loaded("flux1-dev-gguf-q8", lora=lora)), call(with_deltas())) < 0.02
-    with pytest.raises(StageError, match="flux1-dev-gguf-q8") as caught:
-        loaded("flux1-dev-gguf-q8", lora=lora, merge=True)
-    assert "lora_merge" in caught.value.hint
-
-
-@pytest.mark.parametrize(
-    ("key", "shape", "words"),
-    [
-        ("lora_unet_double_blocks_0_novelty.lora_down.weight", (4, 64), "novelty"),
-        ("lora_unet_double_blocks_9_img_mlp_2.lora_down.weight", (4, 256), "not a pair"),
-        ("transformer.norm.lora_magnitude_vector", (4,), "neither kohya's nor diffusers'"),
-        ("double_blocks.0.img_mlp.2.diff", (4,), "neither kohya's nor diffusers'"),
-    ],
-)
-def test_a_lora_key_that_cannot_be_used_is_named(
-    tmp_path: Path, key: str, shape: tuple[int, ...], words: str
-) -> None:
-    tensors = {key: torch.zeros(shape)}
-    if "novelty" in key:
-        tensors[key.replace("down", "up")] = torch.zeros(64, 4)
-    save_file(tensors, tmp_path / "own.safetensors")
-    with pytest.raises(StageError, match=words) as caught:
-        read_lora(str(tmp_path / "own.safetensors"), 1.0)
-    assert caught.value.kind == "bad_input"
-
-
-@pytest.mark.parametrize(
-    ("layer", "words"),
-    [("transformer_blocks.99.attn.to_q", "no layer"), ("proj_out", r"\(64, 64\).*\(16, 64\)")],
-)
-def test_a_lora_for_another_net_is_refused(models: Path, layer: str, words: str) -> None:
-    lora = Lora("own", {layer: LowRank(torch.zeros(2, 64), torch.zeros(64, 2))})
-    with pytest.raises(StageError, match=words):
-        loaded("flux1-dev-transformer", lora=lora)
-
-
-def test_keys_for_the_text_encoders_are_counted(tmp_path: Path) -> None:
-    tiny.build_lora(tmp_path)
-    path = tmp_path / "kiss3dgen-lora" / "rgb_normal.safetensors"
-    tensors = load_file(path)
-    tensors["lora_te1_text_model_encoder_layers_0_mlp_fc1.alpha"] = torch.ones(1)
-    save_file(tensors, path)
-    assert read_lora(str(path), 1.0).text_encoder_keys == 1
 
 
 # --- ControlNet -----------------------------------------------------------------------------------

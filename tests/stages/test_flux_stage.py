@@ -1,47 +1,31 @@
-"""The flux stage on tiny checkpoints: against diffusers' own pipelines, its properties, errors."""
+"""The flux stage on tiny checkpoints: placements, storage, seeds, controls, and its own process."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import numpy as np
 import pytest
 import torch
-from diffusers import FlowMatchHeunDiscreteScheduler
-from diffusers.models.controlnets.controlnet_flux import FluxMultiControlNetModel
-from PIL import Image
-from pydantic import ValidationError
-from safetensors.torch import load_file
 from tiny import flux as tiny
+from tiny.flux_jobs import SMALL, context, job_inputs, run
 
-from stages.contract import BadInput, Context, StageError
 from stages.core import StageCore
-from stages.flux import autoencoder, engine
-from stages.flux.controls import control_image
+from stages.flux import autoencoder
 from stages.flux.params import ControlParams, FluxParams
 from stages.flux.stage import Flux
-
-SMALL: dict[str, Any] = {
-    "transformer": "flux1-dev-transformer",
-    "width": 128,
-    "height": 64,
-    "steps": 4,
-    "strength": 0.75,
-}
-ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     tiny.build_all(folder)
+    tiny.build_gguf(folder)
     return folder
 
 
@@ -53,129 +37,7 @@ def models(built: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def inputs() -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(5)
-    coarse = rng.random((8, 16, 3), np.float32)
-    return {
-        "reference_bundle": np.repeat(np.repeat(coarse, 8, axis=0), 8, axis=1),
-        "prompt_embeds": rng.standard_normal((7, tiny.TEXT)).astype(np.float32),
-        "pooled_embeds": rng.standard_normal(tiny.POOLED).astype(np.float32),
-    }
-
-
-def context(**fields: Any) -> Context:
-    """One thread: the tensors are too small for more."""
-    return Context(threads=1, **fields)
-
-
-def run(inputs: dict[str, np.ndarray], within: Context | None = None, **params: Any) -> np.ndarray:
-    within = within or context()
-    stage = Flux(FluxParams(**{**SMALL, **params}))
-    stage.load(within)
-    bundle = stage.run(inputs, within)["bundle"]
-    stage.outputs[0].check(bundle)
-    return bundle
-
-
-# --- the same as diffusers ------------------------------------------------------------------------
-
-
-def heun_timesteps(scheduler: Any, steps: int, device: Any, **ignored: Any) -> tuple[Any, int]:
-    """What the reference patches in, as Heun's set_timesteps takes neither sigmas nor mu."""
-    scheduler.set_timesteps(steps, device=device)
-    return scheduler.timesteps, steps
-
-
-def plain_pipeline(name: str, models: Path, monkeypatch: pytest.MonkeyPatch, **parts: Any) -> Any:
-    cls = getattr(diffusers, name)
-    monkeypatch.setattr(sys.modules[cls.__module__], "retrieve_timesteps", heun_timesteps)
-    transformer = tiny.transformer()
-    layers = load_file(models / "kiss3dgen-lora" / "rgb_normal.safetensors")
-    transformer.load_lora_adapter(layers, prefix="transformer")
-    pipe = cls(
-        scheduler=FlowMatchHeunDiscreteScheduler(shift=3.0),
-        vae=diffusers.AutoencoderKL.from_pretrained(models / "flux1-dev-vae" / "vae"),
-        text_encoder=None,
-        tokenizer=None,
-        text_encoder_2=None,
-        tokenizer_2=None,
-        transformer=transformer,
-        **parts,
-    )
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
-def call_plain(pipe: Any, inputs: dict[str, np.ndarray], seed: int = 42, **more: Any) -> np.ndarray:
-    return pipe(
-        image=torch.from_numpy(inputs["reference_bundle"]).permute(2, 0, 1)[None],
-        prompt_embeds=torch.from_numpy(inputs["prompt_embeds"])[None],
-        pooled_prompt_embeds=torch.from_numpy(inputs["pooled_embeds"])[None],
-        height=64,
-        width=128,
-        strength=0.75,
-        num_inference_steps=4,
-        guidance_scale=3.5,
-        generator=torch.Generator().manual_seed(seed),
-        output_type="np",
-        **more,
-    ).images[0]
-
-
-@pytest.fixture
-def diffusers_lora(tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The models again, with the LoRA under the keys that diffusers takes at any width."""
-    for folder in models.iterdir():
-        if folder.name != "kiss3dgen-lora":
-            (tmp_path / folder.name).symlink_to(folder)
-    tiny.build_lora(tmp_path, "diffusers")
-    monkeypatch.setenv("KISS3D_MODELS", str(tmp_path))
-    return tmp_path
-
-
-@pytest.mark.parametrize("modes", [["tile"], ["tile", "gray", "blur"]])
-def test_it_equals_the_controlnet_pipeline(
-    inputs: dict[str, np.ndarray],
-    diffusers_lora: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    modes: list[str],
-) -> None:
-    ends, scales = [0.65, 0.4, 1.0][: len(modes)], [0.6, 0.3, 0.9][: len(modes)]
-    controls = [
-        ControlParams(mode=mode, end=end, scale=scale)  # type: ignore[arg-type]
-        for mode, end, scale in zip(modes, ends, scales, strict=True)
-    ]
-    found = run(inputs, controlnet=controls)
-    net = diffusers.FluxControlNetModel.from_pretrained(diffusers_lora / "flux1-controlnet-union")
-    pipe = plain_pipeline(
-        "FluxControlNetImg2ImgPipeline",
-        diffusers_lora,
-        monkeypatch,
-        controlnet=FluxMultiControlNetModel([net] * len(modes)),
-    )
-    numbers = {"tile": 1, "gray": 5, "blur": 3}
-    wanted = call_plain(
-        pipe,
-        inputs,
-        control_image=[
-            Image.fromarray(control_image(inputs["reference_bundle"], c)) for c in controls
-        ],
-        control_mode=[numbers[mode] for mode in modes],
-        controlnet_conditioning_scale=scales,
-        control_guidance_start=[0.0] * len(modes),
-        control_guidance_end=ends,
-    )
-    np.testing.assert_allclose(found, wanted, atol=1e-5)
-
-
-def test_it_equals_the_plain_img2img_pipeline(
-    inputs: dict[str, np.ndarray], diffusers_lora: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pipe = plain_pipeline("FluxImg2ImgPipeline", diffusers_lora, monkeypatch)
-    found = run(inputs, controlnet=[])
-    np.testing.assert_allclose(found, call_plain(pipe, inputs), atol=1e-5)
-
-
-# --- properties -----------------------------------------------------------------------------------
+    return job_inputs()
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +45,20 @@ def usual(built: Path, inputs: dict[str, np.ndarray]) -> np.ndarray:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KISS3D_MODELS", str(built))
         return run(inputs)
+
+
+def test_noise_of_the_device_is_the_same_on_the_cpu(
+    inputs: dict[str, np.ndarray], usual: np.ndarray
+) -> None:
+    np.testing.assert_array_equal(run(inputs, noise="device"), usual)
+
+
+@pytest.mark.parametrize("name", ["flux1-dev-fp8", "flux1-dev-gguf-q8"])
+def test_small_files_can_be_placed_anywhere(inputs: dict[str, np.ndarray], name: str) -> None:
+    settings: dict[str, Any] = {"transformer": name, "storage": "file", "steps": 2}
+    usual = run(inputs, **settings)
+    for placement in ("model", "streamed"):
+        np.testing.assert_array_equal(run(inputs, **settings, placement=placement), usual)
 
 
 @pytest.mark.parametrize("placement", ["model", "streamed"])
@@ -293,7 +169,10 @@ def test_tiles_are_used_when_memory_is_short(
     assert not np.array_equal(tiled, usual)
     np.testing.assert_array_equal(run(inputs, vae_tiling="off"), usual)
     monkeypatch.setattr(autoencoder.Autoencoder, "_free_bytes", lambda self: 1 << 20)
-    np.testing.assert_array_equal(run(inputs), tiled)
+    stage = Flux(FluxParams(**SMALL))
+    stage.load(context())
+    for _ in range(2):  # decoding in tiles does not make the next job's encoding do so
+        np.testing.assert_array_equal(stage.run(inputs, context())["bundle"], tiled)
 
 
 def test_depth_and_pose_take_pictures_that_are_given(inputs: dict[str, np.ndarray]) -> None:
@@ -308,113 +187,6 @@ def test_depth_and_pose_take_pictures_that_are_given(inputs: dict[str, np.ndarra
     ]
     for one, other in itertools.combinations(results, 2):
         assert np.abs(one - other).max() > 1e-3
-
-
-# --- errors ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("mode", ["depth", "pose"])
-def test_a_missing_control_image_is_bad_input(inputs: dict[str, np.ndarray], mode: str) -> None:
-    with pytest.raises(BadInput, match=f"control_{mode}") as caught:
-        run(inputs, controlnet=[{"mode": mode}])
-    assert caught.value.hint
-
-
-def test_text_mode_with_a_control_of_the_bundle_is_bad_input(inputs: dict[str, np.ndarray]) -> None:
-    text = {name: value for name, value in inputs.items() if name != "reference_bundle"}
-    with pytest.raises(BadInput, match="needs a reference bundle") as caught:
-        run(text)
-    assert "controlnet: []" in caught.value.hint
-
-
-@pytest.mark.parametrize("name", ["prompt_embeds", "pooled_embeds"])
-def test_embeddings_of_another_model_are_bad_input(
-    inputs: dict[str, np.ndarray], name: str
-) -> None:
-    with pytest.raises(BadInput, match=f"{name} are 16 wide.*takes 32"):
-        run({**inputs, name: inputs[name][..., :16]})
-
-
-def test_nan_ends_the_run_at_the_step_that_gave_it(inputs: dict[str, np.ndarray]) -> None:
-    stage = Flux(FluxParams(**SMALL))
-    stage.load(context())
-    stage._engine._transformer.proj_out.bias.data = torch.full((16,), torch.nan)
-    with pytest.raises(StageError, match="step 1 of 3") as caught:
-        stage.run(inputs, context())
-    assert (caught.value.kind, "bfloat16" in caught.value.hint) == ("internal", True)
-
-
-@pytest.mark.parametrize(("value", "words"), [(0.0, "flat"), (np.nan, "NaN")])
-def test_a_picture_of_nothing_is_an_error(value: float, words: str) -> None:
-    with pytest.raises(StageError, match=words) as caught:
-        engine.check_picture(np.full((8, 16, 3), value, np.float32))
-    assert caught.value.kind == "internal"
-
-
-@pytest.mark.parametrize(
-    "params",
-    [
-        {"width": 1024, "height": 1024},
-        {"width": 2000, "height": 1000},
-        {"strength": 0.0},
-        {"controlnet": [{"mode": "tile", "start": 0.5, "end": 0.5}]},
-        {"controlnet": [{"mode": "blur", "kernel_size": 10}]},
-        {"controlnet": [{"mode": "normal"}]},
-        {"storage": "nf4", "placement": "model"},
-    ],
-)
-def test_params_that_make_no_sense_are_refused(params: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
-        FluxParams(**params)
-
-
-def test_the_defaults_are_the_references() -> None:
-    params = FluxParams()
-    assert (params.width, params.height, params.steps) == (2048, 1024, 20)
-    assert (params.guidance_scale, params.strength, params.lora_scale) == (3.5, 0.95, 1.0)
-    (control,) = params.controlnet
-    assert (control.mode, control.scale, control.start, control.end) == ("tile", 0.6, 0.0, 0.65)
-
-
-def test_every_param_is_described() -> None:
-    for model in (FluxParams, ControlParams):
-        assert all(field.description for field in model.model_fields.values())
-
-
-@pytest.mark.parametrize(
-    ("params", "names"),
-    [
-        ({}, {"flux1-dev-fp8", "flux1-dev-vae", "flux1-controlnet-union", "kiss3dgen-lora"}),
-        ({"controlnet": []}, {"flux1-dev-fp8", "flux1-dev-vae", "kiss3dgen-lora"}),
-        ({"controlnet": [{"scale": 0}], "lora_scale": 0}, {"flux1-dev-fp8", "flux1-dev-vae"}),
-        (
-            {"transformer": "flux1-dev-gguf-q8", "lora": "", "controlnet": []},
-            {"flux1-dev-gguf-q8", "flux1-dev-vae"},
-        ),
-    ],
-)
-def test_it_asks_for_the_weights_that_it_loads_and_no_others(
-    params: dict[str, Any], names: set[str]
-) -> None:
-    assert set(Flux.weights(FluxParams(**params))) == names
-
-
-def test_missing_weights_are_named(
-    inputs: dict[str, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("KISS3D_MODELS", str(tmp_path))
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(StageError, match="kiss3dgen-lora") as caught:
-        run(inputs)
-    assert caught.value.kind == "missing_weights"
-
-
-def test_reading_the_contract_imports_nothing_heavy() -> None:
-    code = (
-        "import sys, stages.flux.stage\n"
-        "assert not {'numpy', 'cv2', 'torch', 'diffusers', 'peft'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 # --- behind files and in a process ----------------------------------------------------------------
@@ -456,4 +228,5 @@ def test_a_process_of_its_own_gives_the_same_bundle(
     done = kiss3d("stage", "flux", *arguments, "--output", tmp_path / "out", "--json")
     assert done.returncode == 0, done.stderr
     assert str(tmp_path / "out" / "bundle.npy") in json.loads(done.stdout)["outputs"]
-    np.testing.assert_array_equal(np.load(tmp_path / "out" / "bundle.npy"), usual)
+    # With two threads, torch adds up in another order.
+    np.testing.assert_allclose(np.load(tmp_path / "out" / "bundle.npy"), usual, atol=1e-5)

@@ -11,7 +11,7 @@ from stages.common.cameras import Camera, bundle_cameras
 from stages.common.raster import open_rasterizer, visible_faces
 from stages.common.render import vertex_normals
 from stages.isomer.completion import complete, fill_islands
-from stages.isomer.projection import Evidence, View, gather, sample
+from stages.isomer.projection import Evidence, View, gather, overwrite, sample
 from stages.isomer.topology import find_edges
 from stages.isomer.visibility import by_depth, by_faces, feather
 
@@ -201,3 +201,22 @@ def test_a_part_that_no_view_sees_takes_the_colour_of_the_nearest_seen_one() -> 
     filled, now_known = fill_islands(colors, known, vertices, edges)
     np.testing.assert_allclose(filled[4:, 0], 0.2)
     np.testing.assert_array_equal(now_known, [True, True, True, False, True, True])
+
+
+def test_colours_written_in_place_take_no_part_unless_asked_for(golden: Golden) -> None:
+    """Trap I2: the reference seems to write every view over the mesh's own colours."""
+    base = np.zeros((len(golden.vertices), 3))
+    visible = np.ones((2, len(base)))
+    views = [
+        View(golden.cameras[k], np.full((8, 8, 3), shade), np.full((8, 8), alpha), 1.0)
+        for k, shade, alpha in ((0, 0.8, 1.0), (1, 0.2, 0.25))
+    ]
+    written = overwrite(base, golden.vertices, views, visible)
+    np.testing.assert_allclose(written, 0.25 * 0.2 + 0.75 * 0.8)
+    assert (base == 0.0).all(), "the colours that were given stay as they are"
+    visible[:, ::2] = 0.0
+    assert (overwrite(base, golden.vertices, views, visible)[::2] == 0.0).all()
+    # What a vertex slides to follows from it, so the two differ where hardly anything is seen.
+    weak = Evidence(np.full((1, 3), 0.01), np.full(1, 0.02))
+    assert weak.blend(np.zeros((1, 3)), 0.1)[0, 0] == pytest.approx(0.1)
+    assert weak.blend(written[1:2], 0.1)[0, 0] == pytest.approx(0.1 + 0.8 * 0.65)

@@ -102,6 +102,17 @@ def test_the_mesh_grows_to_the_face_limit_and_keeps_its_shape(outputs: dict[str,
     np.testing.assert_allclose(np.linalg.norm(scaled, axis=1), 1.0, atol=0.02)
 
 
+@pytest.mark.parametrize("steps", [0, 3])
+@pytest.mark.parametrize("objective", ["improved", "reference"])
+def test_the_final_mesh_has_no_more_faces_than_asked_for(
+    bundle: np.ndarray, egg: Mesh, steps: int, objective: str
+) -> None:
+    mesh = run(bundle, egg, target_faces=4000, stage2_steps=steps, objective=objective)["mesh"]
+    assert 3000 < len(mesh.faces) <= 4000 < len(egg.faces)
+    scaled = mesh.vertices / (0.6, 0.8, 0.7)
+    assert np.abs(np.linalg.norm(scaled, axis=1) - 1.0).mean() < 0.01
+
+
 def test_vertices_get_the_colours_of_the_object(outputs: dict[str, Any]) -> None:
     mesh = outputs["mesh"]
     error = np.abs(mesh.colors.astype(int) - paint(mesh.vertices)).max(axis=1)

@@ -140,13 +140,16 @@ def layer(bias: bool = True) -> nn.Linear:
     return linear
 
 
-def test_a_weight_is_off_by_half_a_level_at_most() -> None:
-    linear = layer()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_weight_is_off_by_half_a_level_at_most(dtype: torch.dtype) -> None:
+    linear = layer().to(dtype)
+    weight = linear.weight.detach().float()
     quantized = Int8Linear(linear)
-    restored = quantized.levels.float() * quantized.scale[:, None]
-    half = linear.weight.detach().abs().amax(dim=1, keepdim=True) / 254
-    assert bool(((restored - linear.weight.detach()).abs() <= half * 1.001).all())
+    restored = quantized.levels.float() * quantized.scale.float()[:, None]
+    half = weight.abs().amax(dim=1, keepdim=True) / 254
+    assert bool(((restored - weight).abs() <= half * 1.005).all())
     assert quantized.levels.dtype == torch.int8
+    assert quantized.scale.dtype == dtype
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -166,6 +169,12 @@ def test_few_and_many_rows_give_the_same_product(dtype: torch.dtype, bias: bool)
         None if quantized.bias is None else quantized.bias.float(),
     )
     assert (many.float() - exact).abs().max() <= tolerance * exact.abs().max()
+
+
+def test_layers_of_more_rows_than_are_quantised_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Int8Linear(layer())
+    monkeypatch.setattr("stages.prompt.int8._ROWS_AT_ONCE", 7)
+    assert torch.equal(Int8Linear(layer()).levels, whole.levels)
 
 
 def test_a_row_of_zeros_stays_zero() -> None:

@@ -20,7 +20,7 @@ from stages.common.raster import (
     open_rasterizer,
     visible_faces,
 )
-from stages.common.raster.py3d import classify
+from stages.common.raster.faults import classify
 from stages.contract import StageError
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -283,7 +283,7 @@ def test_80_000_faces_take_a_few_milliseconds() -> None:
     ],
 )
 def test_a_failure_of_pytorch3d_is_named(text: str, kind: str) -> None:
-    error = classify(RuntimeError(text))
+    error = classify(RuntimeError(text), "pytorch3d", "use the CPU")
     assert error.kind == kind
     assert text in error.message
     assert "CPU" in error.hint

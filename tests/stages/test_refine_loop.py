@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from stages.common.raster import Rasterizer, open_rasterizer
 from stages.common.render import look, normal_tile, vertex_normals
 from stages.contract import BadInput, Context, Mesh, StageError
 from stages.isomer.params import IsomerParams
-from stages.isomer.refine import loop
+from stages.isomer.refine import bounds, loop
 from stages.isomer.refine.refine import make_targets, refine
 from stages.isomer.refine.start import disagreement
 
@@ -66,7 +67,6 @@ class Case:
         return refine(
             mesh or self.start,
             self.tiles,
-            self.mask,
             IsomerParams(**settings),
             self.rasterizer,
             Context(seed=seed),
@@ -99,7 +99,7 @@ def test_a_start_that_is_far_off_is_replaced_by_a_fused_one(case: Case) -> None:
     box = egg(0.6, 0.8, 0.7)
     square = np.clip(box.vertices * 1.6, (-0.6, -0.8, -0.7), (0.6, 0.8, 0.7)).astype(np.float32)
     params = IsomerParams()
-    targets = make_targets(case.tiles, case.mask, params)
+    targets = make_targets(case.tiles, params)
     assert disagreement(square, box.faces, targets, case.rasterizer) > 15.0
     found = case.refine(Mesh(square, box.faces), stage2_steps=1)
     assert case.notes[0] == (0, "from a mesh fused from the normal maps")
@@ -150,6 +150,74 @@ def test_a_mesh_that_explodes_is_stopped_at_the_last_good_one(
     with pytest.raises(StageError, match="exploded") as caught:
         case.refine()
     assert caught.value.kind == "internal"
+
+
+@pytest.mark.parametrize("rows", [slice(None), slice(0, 1)], ids=["all", "one"])
+def test_a_gradient_that_is_no_number_keeps_the_last_good_mesh(
+    case: Case, rows: slice, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gradient = loop.Refiner._gradient
+    calls = []
+
+    def spoilt(self: loop.Refiner, *arguments: Any) -> torch.Tensor:
+        calls.append(1)
+        found = gradient(self, *arguments)
+        if len(calls) >= 4:
+            found[rows] = torch.nan
+        return found
+
+    monkeypatch.setattr(loop.Refiner, "_gradient", spoilt)
+    found = case.refine()
+    assert len(calls) == 4, "no step is taken after the bad one"
+    assert np.isfinite(found.vertices).all()
+    assert case.notes[-2] == (3, f"{len(found.vertices)} vertices")
+    assert "not finite" in case.notes[-1][1]
+    assert "stopped at step 4 of 12" in caplog.text
+    assert "the mesh of step 3 is kept" in caplog.text
+    with pytest.raises(StageError, match="not finite numbers after the first step") as caught:
+        case.refine()
+    assert caught.value.kind == "internal"
+    assert "coarse mesh" in caught.value.hint
+
+
+def test_a_picture_of_nans_is_told_and_not_followed(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = loop.render_vectors
+    calls = []
+
+    def spoilt(*arguments: Any) -> torch.Tensor:
+        calls.append(1)
+        return draw(*arguments) * (torch.nan if len(calls) > 6 else 1.0)
+
+    monkeypatch.setattr(loop, "render_vectors", spoilt)
+    found = case.refine()
+    assert np.isfinite(found.vertices).all()
+    assert "stopped at step" in case.notes[-1][1]
+
+
+def test_a_refinement_that_cannot_fit_does_not_begin(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "free_bytes", lambda device: 90 << 20)
+    with pytest.raises(StageError, match="90 MiB are free on cpu") as caught:
+        case.refine(stage2_edges=(0.02, 0.005))
+    assert caught.value.kind == "out_of_memory"
+    assert not any(step for step, _ in case.notes)
+    advised = re.search(r"max_vertices of stage isomer to (\d+)", caught.value.hint)
+    assert advised is not None
+    found = case.refine(stage2_edges=(0.02, 0.005), max_vertices=int(advised[1]), stage2_steps=2)
+    assert len(found.vertices) <= int(advised[1])
+    monkeypatch.setattr(bounds, "free_bytes", lambda device: 1 << 20)
+    with pytest.raises(StageError) as caught:
+        case.refine()
+    assert "max_vertices" not in caught.value.hint, "no number of vertices fits"
+    assert "close other programs" in caught.value.hint
+
+
+def test_no_more_vertices_are_made_than_the_face_limit_can_use(case: Case) -> None:
+    case.refine(stage2_edges=(0.02, 0.005), target_faces=8000, stage2_steps=2)
+    assert "at most 4000 vertices" in case.notes[1][1]
 
 
 def test_an_empty_tile_is_bad_input(case: Case) -> None:

@@ -1,4 +1,4 @@
-"""Which face does a pixel show? One interface, a CPU and a CUDA backend.
+"""Which face does a pixel show? One interface, three backends.
 
 rasterizer = open_rasterizer("auto", context.device, context.threads)
 fragments = rasterizer.rasterize(camera.to_clip(vertices), faces, (512, 512))

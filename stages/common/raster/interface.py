@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-RasterizerName = Literal["auto", "cpu", "pytorch3d"]
+RasterizerName = Literal["auto", "cpu", "pytorch3d", "torch"]
 
 NEAR_DEPTH = 1e-2
 """Faces are cut where the depth falls below this (scene units; objects have a size of about 2)."""
@@ -59,7 +59,7 @@ class Rasterizer(Protocol):
 def open_rasterizer(name: RasterizerName, device: str = "cpu", threads: int = 2) -> Rasterizer:
     """The backend `name`; "auto" takes pytorch3d on a CUDA device and ours on the CPU.
 
-    device   "cpu" or "cuda:N"
+    device   "cpu" or "cuda:N"; of pytorch3d and torch, which run on either
     threads  of the CPU backend
 
     Raises StageError (missing_dependency, gpu_unavailable) if the backend cannot be had.
@@ -74,7 +74,11 @@ def open_rasterizer(name: RasterizerName, device: str = "cpu", threads: int = 2)
         from stages.common.raster.py3d import Pytorch3dRasterizer
 
         return Pytorch3dRasterizer(device)
-    raise ValueError(f"unknown rasterizer {name!r}: choose auto, cpu or pytorch3d")
+    if name == "torch":
+        from stages.common.raster.torch_raster import TorchRasterizer
+
+        return TorchRasterizer(device)
+    raise ValueError(f"unknown rasterizer {name!r}: choose auto, cpu, pytorch3d or torch")
 
 
 def visible_faces(fragments: Fragments) -> np.ndarray:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from stages.common.raster.faults import classify
 from stages.common.raster.interface import NEAR_DEPTH, Fragments
-from stages.contract import FailureKind, StageError
+from stages.contract import StageError
 
 FALL_BACK = "run this stage on the CPU (rasterizer: cpu), which needs no pytorch3d"
 
@@ -69,32 +70,10 @@ class Pytorch3dRasterizer:
             depth = zbuf[0, ..., 0].cpu().numpy()
             barycentrics = weights[0, ..., 0, :].cpu().numpy()
         except RuntimeError as error:
-            raise classify(error) from error
+            raise classify(error, "pytorch3d", FALL_BACK) from error
         covered = ids >= 0
         return Fragments(
             np.where(covered, drawn[np.maximum(ids, 0)] if len(drawn) else -1, -1).astype(np.int32),
             np.where(covered[..., None], barycentrics, 0.0).astype(np.float32),
             np.where(covered, depth, np.inf).astype(np.float32),
         )
-
-
-def classify(error: RuntimeError) -> StageError:
-    """Name what a RuntimeError of torch or of pytorch3d's extension means."""
-    text = str(error)
-    lowered = text.lower()
-    kind: FailureKind
-    hint = FALL_BACK
-    if "not compiled with gpu support" in lowered:
-        kind = "gpu_unavailable"
-        hint = "this pytorch3d was built without CUDA; install a CUDA build, or " + FALL_BACK
-    elif "out of memory" in lowered:
-        kind = "out_of_memory"
-    elif "no kernel image" in lowered:
-        kind = "gpu_unavailable"
-        hint = "this pytorch3d was built for other cards; rebuild it for this one, or " + FALL_BACK
-    elif "cuda" in lowered or "cublas" in lowered:
-        kind = "gpu_fault"
-    else:
-        kind = "internal"
-    first_line = text.strip().splitlines()[0] if text.strip() else type(error).__name__
-    return StageError(kind, f"pytorch3d failed: {first_line}", hint)

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stages.contract import BadInput
+from stages.common.memory import free_bytes
+from stages.contract import BadInput, StageError
 from stages.isomer.refine.loop import Plan
 
 AREA_PER_VERTEX = 0.866
@@ -15,6 +16,8 @@ BYTES_PER_VERTEX = 4_400
 BYTES_PER_PIXEL = 400
 """Rough, from the peaks of two processes on the CPU at 512 x 512 x 4: 836 MiB with 15,000 vertices,
 1084 MiB with 74,000."""
+LEAST_VERTICES = 1000
+"""Fewer are not worth a refinement."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,22 @@ class Bounds:
 
     def __str__(self) -> str:
         return f"at most {self.vertices} vertices, {self.memory / 2**20:.0f} MiB"
+
+    def require(self, device: str) -> None:
+        """Raise StageError (out_of_memory) if `device` has less memory than this may take."""
+        free = free_bytes(device)
+        if self.memory <= free:
+            return
+        fitting = self.vertices - (self.memory - free) // BYTES_PER_VERTEX - 1
+        hint = f"close other programs that use the memory of {device}"
+        if fitting >= LEAST_VERTICES:
+            hint = f"set max_vertices of stage isomer to {fitting} or less, or {hint}"
+        raise StageError(
+            "out_of_memory",
+            f"the refinement may take {self.memory / 2**20:.0f} MiB for {self.vertices} vertices; "
+            f"{free / 2**20:.0f} MiB are free on {device}",
+            hint,
+        )
 
 
 def bound(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -25,6 +26,8 @@ from stages.isomer.refine.optimizer import MeshOptimizer, Schedule
 from stages.isomer.refine.outline import outline_loss
 from stages.isomer.refine.targets import Targets, explicit_normals
 from stages.lrm.hull.silhouettes import signed_distance
+
+log = logging.getLogger(__name__)
 
 Objective = Literal["improved", "reference"]
 Progress = Callable[[int, str], None]
@@ -86,8 +89,9 @@ class Refiner:
     ) -> tuple[np.ndarray, np.ndarray]:
         """vertices (V, 3), faces (F, 3) -> refined float32 and int32 arrays.
 
-        progress(step, note) after every step. A mesh that explodes raises StageError
-        (internal) at the first step; later the last good mesh is returned, with a note.
+        progress(step, note) after every step. A mesh that explodes, or gets NaN, raises
+        StageError (internal) in the first step; later the last good mesh is returned, and a
+        warning says so.
         """
         points = torch.tensor(vertices, dtype=torch.float32, device=self._device)
         triangles = torch.tensor(faces, dtype=torch.int64, device=self._device)
@@ -96,17 +100,15 @@ class Refiner:
             optimizer = MeshOptimizer(points, triangles, plan.schedule)
             for step in range(plan.steps):
                 optimizer.step(self._gradient(optimizer, plan.kind, step))
-                optimizer.remesh(self._generator, self._max_vertices)
                 done += 1
-                if not _is_sound(optimizer):
-                    if done == 1:
-                        raise StageError(
-                            "internal",
-                            "the mesh exploded in the first step of its refinement",
-                            "the coarse mesh may not belong to the bundle; look at both, or set "
-                            "the steps of stage isomer to 0",
-                        )
-                    progress(total, f"stopped at step {done}: the mesh exploded")
+                # Looked for before remeshing too, which has no answer to coordinates that are none.
+                trouble = find_trouble(optimizer)
+                if not trouble:
+                    optimizer.remesh(self._generator, self._max_vertices)
+                    trouble = find_trouble(optimizer)
+                if trouble:
+                    _give_up(trouble, done, total)
+                    progress(total, f"stopped at step {done}: {trouble}")
                     return _arrays(points, triangles)
                 points, triangles = optimizer.vertices, optimizer.faces
                 progress(done, f"{len(points)} vertices")
@@ -145,11 +147,36 @@ class Refiner:
             self._wanted = render_vectors(vertices, faces, across, vectors, self._views, visible)
 
 
-def _is_sound(optimizer: MeshOptimizer) -> bool:
+def find_trouble(optimizer: MeshOptimizer) -> str:
+    """What is wrong with the optimiser's mesh, or "" if it can be worked on."""
     points = optimizer.vertices
     if not len(optimizer.faces):
-        return False
-    return bool(points.isfinite().all()) and float(points.abs().max()) < MAX_REACH
+        return "nothing is left of the mesh"
+    bad = int((~optimizer.state.isfinite()).any(dim=1).sum())
+    if bad:
+        return f"{bad} of {len(points)} vertices are not finite numbers"
+    reach = float(points.abs().max())
+    if reach > MAX_REACH:
+        return f"the mesh exploded to {reach:.3g} scene units"
+    return ""
+
+
+def _give_up(trouble: str, step: int, total: int) -> None:
+    """Raise StageError (internal) in step 1; later, log that the step before is the result."""
+    if step == 1:
+        raise StageError(
+            "internal",
+            f"{trouble} after the first step of the refinement",
+            "the coarse mesh may not belong to the bundle; look at both, or set the steps of stage "
+            "isomer to 0",
+        )
+    log.warning(
+        "refinement stopped at step %d of %d: %s; the mesh of step %d is kept",
+        step,
+        total,
+        trouble,
+        step - 1,
+    )
 
 
 def _arrays(points: Tensor, triangles: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 def refine(
     mesh: Mesh,
     normal_tiles: np.ndarray,
-    mask: np.ndarray,
     params: IsomerParams,
     rasterizer: Rasterizer,
     context: Context,
     progress: Progress,
 ) -> Mesh:
-    """Fit a mesh to normal tiles (4, S, S, 3) in [0, 1] and silhouettes (4, S, S) bool.
+    """Fit a mesh to normal tiles (4, S, S, 3) in [0, 1] and to the silhouettes in them.
 
-    Raises BadInput for tiles or a mesh that cannot be used, StageError for a mesh that explodes.
+    Raises BadInput for tiles or a mesh that cannot be used, StageError for a mesh that explodes in
+    the first step (internal) or that may need more memory than there is (out_of_memory).
     """
     import torch
 
@@ -39,7 +39,7 @@ def refine(
     # took 4.3 s with one thread and 14 s with two; the rasteriser has threads of its own.
     torch.set_num_threads(max(1, context.threads // 2))
     plans = stage_plans(params)
-    targets = make_targets(normal_tiles, mask, params)
+    targets = make_targets(normal_tiles, params)
     vertices, faces = compact(mesh.vertices, mesh.faces)
     if not len(faces):
         raise BadInput("coarse_mesh: all its faces are degenerate")
@@ -56,12 +56,25 @@ def refine(
         )
         vertices, faces = chosen.vertices, chosen.faces
         progress(0, chosen.note)
-    plans, limits = bound(vertices, faces, plans, params.max_vertices, mask.size)
+    most = vertex_limit(params, len(vertices))
+    plans, limits = bound(vertices, faces, plans, most, targets.mask.size)
+    limits.require(context.device)
     progress(0, str(limits))
-    refiner = Refiner(
-        targets, rasterizer, context.device, context.seed, params.objective, params.max_vertices
-    )
+    refiner = Refiner(targets, rasterizer, context.device, context.seed, params.objective, most)
     return Mesh(*refiner.run(vertices, faces, plans, progress))
+
+
+def vertex_limit(params: IsomerParams, start: int) -> int:
+    """The most vertices that are of use: `max_vertices`, or those of `target_faces` faces.
+
+    More would be reduced afterwards and is no better: the vase ended at 31.4 dB of normal PSNR
+    either way, in 47 s instead of 78. Objective reference keeps the reference's edge lengths.
+
+    start  vertices of the mesh that refinement starts from
+    """
+    if params.target_faces is None or params.objective == "reference":
+        return params.max_vertices
+    return min(params.max_vertices, max(params.target_faces // 2, start))
 
 
 def stage_plans(params: IsomerParams) -> tuple[Plan, ...]:
@@ -84,16 +97,16 @@ def stage_plans(params: IsomerParams) -> tuple[Plan, ...]:
     )
 
 
-def make_targets(normal_tiles: np.ndarray, mask: np.ndarray, params: IsomerParams) -> Targets:
-    """Targets with the silhouettes as they are (reference), or found again with soft outlines.
+def make_targets(normal_tiles: np.ndarray, params: IsomerParams) -> Targets:
+    """Targets whose silhouettes are the pixels that the object covers by half or more.
 
+    A mask that takes in every pixel with a trace of the object is half a pixel too large all
+    round: 8 % of Chamfer and 1.2 dB of the vase, 10 + 50 steps of objective reference.
     Raises BadInput if a tile shows no object.
     """
     from stages.lrm.hull.silhouettes import clean, coverage
 
     cover = clean(coverage(normal_tiles))
-    if params.objective == "improved":
-        mask = cover > 0.5
     return Targets.from_tiles(
-        normal_tiles, mask, cover, bundle_cameras(params.radius), params.geometry_weights
+        normal_tiles, cover > 0.5, cover, bundle_cameras(params.radius), params.geometry_weights
     )

@@ -1,0 +1,117 @@
+"""Three shapes whose refinement by the original code is known: its scores beside ours.
+
+    python bench/isomer_cases.py DIR [--only dog ...] [--runs hull hull-10 soft]
+        [--objectives reference improved] [--param KEY=VALUE ...]
+
+DIR holds dog.npz, vase.npz and helmet.npz (a perfect bundle, silhouettes, two start meshes, the
+truth, the mesh that the original made of the first start) and <name>_ref_10_50.npz and
+<name>_ref_soft_0_50.npz (what it made in two other runs).
+
+hull     50 steps of stage 2 from the hull of four silhouettes
+hull-10  the same behind 10 steps of stage 1
+soft     50 steps of stage 2 from a blurred mesh near the truth
+
+Meshes of the original are scored as they were before subdivision: its full ones differ by at most
+0.2 dB. The stage runs with its defaults but for the objective.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+
+from bench.cases import Case
+from bench.scores import HEADER, Scores, mean, parse_params, refine, score
+from orchestrator.report import format_table
+from stages.common.bundle import split
+from stages.common.cameras import bundle_cameras
+from stages.common.metrics import Views
+from stages.contract import Mesh
+
+NAMES = ("dog", "vase", "helmet")
+RADIUS = 4.5
+Run = Literal["hull", "hull-10", "soft"]
+STEPS: dict[Run, int] = {"hull": 0, "hull-10": 10, "soft": 0}
+"""Of stage 1."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A case, the mesh to start from, and what the original made of it."""
+
+    case: Case
+    start: Mesh
+    original: Mesh
+
+
+def read_known(folder: Path, name: str, run: Run) -> Known:
+    file = {"hull": "", "hull-10": "_ref_10_50", "soft": "_ref_soft_0_50"}[run]
+    with np.load(folder / f"{name}.npz") as data:
+        rgb, normals = split(data["bundle"].astype(np.float32) / 255.0)
+        views = Views(bundle_cameras(RADIUS), data["mask"], normals, rgb)
+        start = _mesh(data, "soft" if run == "soft" else "init")
+        case = Case(f"{name}, {run}", _mesh(data, "truth"), views, RADIUS)
+    with np.load(folder / f"{name}{file}.npz") as data:
+        return Known(case, start, _mesh(data, "ref"))
+
+
+def _mesh(data: Any, key: str) -> Mesh:
+    return Mesh(data[f"{key}_vertices"], data[f"{key}_faces"], data.get(f"{key}_colors"))
+
+
+def measure(
+    known: Known, run: Run, objectives: Iterable[str], params: dict[str, Any]
+) -> list[Scores]:
+    """Of the start, of the original's mesh, and of ours with each objective."""
+    scores = [score(known.case, known.start), score(known.case, known.original)]
+    for objective in objectives:
+        settings = {"objective": objective, "stage1_steps": STEPS[run], **params}
+        scores.append(score(known.case, *refine(known.case, known.start, settings)))
+    return scores
+
+
+def rows(name: str, labels: Iterable[str], scores: list[Scores]) -> list[tuple[str, ...]]:
+    return [
+        found.row(label, scores[0])
+        for label, found in zip((name, *(f"  {each}" for each in labels)), scores, strict=True)
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=Path, metavar="DIR")
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
+    parser.add_argument("--runs", nargs="+", choices=get_args(Run), default=get_args(Run))
+    parser.add_argument(
+        "--objectives", nargs="+", choices=("reference", "improved"),
+        default=("reference", "improved"),
+    )  # fmt: skip
+    parser.add_argument("--param", action="append", default=[], metavar="KEY=VALUE")
+    arguments = parser.parse_args()
+    labels = ("the original", *arguments.objectives)
+    table: list[tuple[str, ...]] = []
+    for run in arguments.runs:
+        found = []
+        for name in arguments.only:
+            known = read_known(arguments.folder, name, run)
+            params = parse_params(arguments.param)
+            found.append(measure(known, run, arguments.objectives, params))
+            done = rows(known.case.name, labels, found[-1])
+            print(format_table(HEADER, done), file=sys.stderr, flush=True)
+            table += done
+        if len(found) > 1:
+            means = [mean(list(column)) for column in zip(*found, strict=True)]
+            table += rows(f"mean, {run}", labels, means)
+    print(format_table(HEADER, table))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,16 @@
+"""Weights in three tiers: on the card, in pinned host memory, in the file (docs/streaming.md).
+
+tiers     which block lives where, from sizes and budgets            (no torch)
+cost      predicted seconds per evaluation, from bytes and rates     (no torch)
+order     which block comes next                                     (no torch)
+source    safetensors files as byte ranges                           (no torch)
+reader    byte ranges into host memory, by several threads           (no torch)
+readahead blocks of the file tier, read before they are needed
+pinned    the one registered host buffer
+layout    where a block's tensors lie in file, host and slot
+delta     low-rank changes (LoRA) merged into weights
+filling   from an image of a block to finished weights in a slot
+lanes     the side stream, or nothing on a CPU
+streamer  hooks that give each block its weights when it runs
+models    `stream(nets, ...)`: what stages call
+"""

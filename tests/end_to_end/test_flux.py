@@ -1,0 +1,58 @@
+"""flux as a node of a graph: its process, its artifact, and its ladder."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from fakes.tools import ROOT
+from tiny import flux as tiny
+
+pytestmark = pytest.mark.slow
+
+GRAPH = {
+    "profile": "sketch",
+    "nodes": {
+        "encode": {"stage": "fake.encode"},
+        "flux": {
+            "stage": "flux",
+            "params": {"width": 128, "height": 64, "steps": 3, "storage": "file"},
+            "attempts": [
+                {"params": {"storage": "nf4"}, "tries": 1},
+                {"params": {"placement": "streamed"}, "degraded": "slower"},
+            ],
+        },
+    },
+}
+
+
+def test_a_run_denoises_the_reference_bundle_in_a_process_of_its_own(
+    kiss3d, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.build_all(tmp_path / "models")
+    monkeypatch.setenv("KISS3D_MODELS", str(tmp_path / "models"))
+    (tmp_path / "flux.yaml").write_text(yaml.safe_dump(GRAPH))
+    picture, out = ROOT / "examples" / "robot.png", tmp_path / "out"
+    done = kiss3d(
+        "run", picture, "--config", tmp_path / "flux.yaml", "--until", "flux", "--output", out
+    )
+    assert done.returncode == 0, done.stderr
+    bundle = np.load(out / "flux" / "bundle.npy")
+    assert (bundle.shape, bundle.dtype) == ((64, 128, 3), np.float32)
+    node = json.loads((out / "run.json").read_text())["nodes"]["flux"]
+    assert set(node["key_parts"]["inputs"]) == {
+        "reference_bundle",
+        "prompt_embeds",
+        "pooled_embeds",
+    }
+    last = node["attempts"][-1]
+    assert (node["state"], last["outcome"], last["warm"]) == ("done", "done", True)
+    if find_spec("bitsandbytes") is None:
+        first, second = node["attempts"]
+        assert first["outcome"] == "missing_dependency"
+        assert "[nf4]" in first["hint"]
+        assert (second["rung"], node["degraded"]) == (1, "slower")

@@ -1,0 +1,73 @@
+"""The streamer on a card: the same bits as resident, pinned memory, and all of it given back."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from streamed_nets import TinyFlux, evaluate, low_rank, save_tiny_flux
+
+from stages.common.streaming.delta import SCRATCH_NUMBERS, Merger
+from stages.common.streaming.models import stream
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+CUDA = torch.device("cuda:0")
+BUDGETS = [(2**30, 0), (450_000, 2**30), (290_000, 2**30), (400_000, 290_000), (290_000, 79_000)]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyFlux:
+    tiny = save_tiny_flux(tmp_path_factory.mktemp("flux"))
+    tiny.transformer.to(CUDA)
+    tiny.controlnet.to(CUDA)
+    return tiny
+
+
+@pytest.mark.parametrize("budgets", BUDGETS)
+def test_output_is_bit_identical_to_resident(tiny: TinyFlux, budgets: tuple[int, int]) -> None:
+    wanted = evaluate(tiny.transformer, tiny.controlnet, CUDA)
+    nets = tiny.nets()
+    vram, host = budgets
+    with stream(
+        nets, vram_bytes=vram, host_bytes=host, device=CUDA, dtype=torch.bfloat16
+    ) as streamed:
+        # Many evaluations without a pause: copies and computing get every chance to collide.
+        outputs = [
+            evaluate(nets["transformer"].module, nets["controlnet"].module, CUDA) for _ in range(20)
+        ]
+        assert all(torch.equal(output, wanted) for output in outputs)
+        assert streamed.note == ""
+
+
+@pytest.mark.parametrize("budgets", BUDGETS)
+def test_a_lora_gives_what_merging_beforehand_gives(
+    tiny: TinyFlux, budgets: tuple[int, int]
+) -> None:
+    nets = tiny.nets()
+    deltas = low_rank(nets)
+    before = {name: tiny.transformer.get_parameter(name).data.clone() for name in deltas}
+    merger = Merger(CUDA, 128)
+    for name, delta in deltas.items():
+        merger.merge(tiny.transformer.get_parameter(name).data, delta.to(CUDA))
+    wanted = evaluate(tiny.transformer, tiny.controlnet, CUDA)
+    for name, weight in before.items():
+        tiny.transformer.get_parameter(name).data.copy_(weight)
+    nets = tiny.nets(transformer=deltas)
+    work = 4 * SCRATCH_NUMBERS + sum(delta.nbytes for delta in deltas.values())
+    vram, host = budgets
+    with stream(nets, vram_bytes=vram + work, host_bytes=host, device=CUDA, dtype=torch.bfloat16):
+        for _ in range(5):
+            got = evaluate(nets["transformer"].module, nets["controlnet"].module, CUDA)
+            assert torch.equal(got, wanted)
+
+
+def test_closing_gives_the_card_its_memory_back(tiny: TinyFlux) -> None:
+    evaluate(tiny.transformer, tiny.controlnet, CUDA)  # the libraries' own work space
+    before = torch.cuda.memory_allocated(CUDA)
+    nets = tiny.nets()
+    with stream(nets, vram_bytes=400_000, host_bytes=290_000, device=CUDA, dtype=torch.bfloat16):
+        evaluate(nets["transformer"].module, nets["controlnet"].module, CUDA)
+        assert torch.cuda.memory_allocated(CUDA) > before
+    assert torch.cuda.memory_allocated(CUDA) <= before

@@ -1,0 +1,157 @@
+"""What the flux stage refuses, asks for and promises."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from tiny import flux as tiny
+from tiny.flux_jobs import SMALL, context, job_inputs, run
+
+from stages.contract import BadInput, StageError
+from stages.flux import engine
+from stages.flux.params import ControlParams, FluxParams
+from stages.flux.stage import Flux
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    tiny.build_all(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def models(built: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("KISS3D_MODELS", str(built))
+    return built
+
+
+@pytest.fixture
+def inputs() -> dict[str, np.ndarray]:
+    return job_inputs()
+
+
+@pytest.mark.parametrize("mode", ["depth", "pose"])
+def test_a_missing_control_image_is_bad_input(inputs: dict[str, np.ndarray], mode: str) -> None:
+    with pytest.raises(BadInput, match=f"control_{mode}") as caught:
+        run(inputs, controlnet=[{"mode": mode}])
+    assert caught.value.hint
+
+
+def test_text_mode_with_a_control_of_the_bundle_is_bad_input(inputs: dict[str, np.ndarray]) -> None:
+    text = {name: value for name, value in inputs.items() if name != "reference_bundle"}
+    with pytest.raises(BadInput, match="needs a reference bundle") as caught:
+        run(text)
+    assert "controlnet: []" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["prompt_embeds", "pooled_embeds"])
+def test_embeddings_of_another_model_are_bad_input(
+    inputs: dict[str, np.ndarray], name: str
+) -> None:
+    with pytest.raises(BadInput, match=f"{name} are 16 wide.*takes 32"):
+        run({**inputs, name: inputs[name][..., :16]})
+
+
+def test_nan_ends_the_run_at_the_step_that_gave_it(inputs: dict[str, np.ndarray]) -> None:
+    stage = Flux(FluxParams(**SMALL))
+    stage.load(context())
+    stage._engine._transformer.proj_out.bias.data = torch.full((16,), torch.nan)
+    with pytest.raises(StageError, match="step 1 of 3") as caught:
+        stage.run(inputs, context())
+    assert (caught.value.kind, "bfloat16" in caught.value.hint) == ("internal", True)
+
+
+@pytest.mark.parametrize(("value", "words"), [(0.0, "flat"), (np.nan, "NaN")])
+def test_a_picture_of_nothing_is_an_error(value: float, words: str) -> None:
+    with pytest.raises(StageError, match=words) as caught:
+        engine.check_picture(np.full((8, 16, 3), value, np.float32))
+    assert caught.value.kind == "internal"
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"width": 1024, "height": 1024},
+        {"width": 2000, "height": 1000},
+        {"strength": 0.0},
+        {"controlnet": [{"mode": "tile", "start": 0.5, "end": 0.5}]},
+        {"controlnet": [{"mode": "blur", "kernel_size": 10}]},
+        {"controlnet": [{"mode": "normal"}]},
+        {"storage": "nf4", "placement": "model"},
+    ],
+)
+def test_params_that_make_no_sense_are_refused(params: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        FluxParams(**params)
+
+
+def test_the_defaults_are_the_references() -> None:
+    params = FluxParams()
+    assert (params.width, params.height, params.steps) == (2048, 1024, 20)
+    assert (params.guidance_scale, params.strength, params.lora_scale) == (3.5, 0.95, 1.0)
+    (control,) = params.controlnet
+    assert (control.mode, control.scale, control.start, control.end) == ("tile", 0.6, 0.0, 0.65)
+
+
+def test_every_param_is_described() -> None:
+    for model in (FluxParams, ControlParams):
+        assert all(field.description for field in model.model_fields.values())
+
+
+@pytest.mark.parametrize(
+    ("params", "names"),
+    [
+        ({}, {"flux1-dev-fp8", "flux1-dev-vae", "flux1-controlnet-union", "kiss3dgen-lora"}),
+        ({"controlnet": []}, {"flux1-dev-fp8", "flux1-dev-vae", "kiss3dgen-lora"}),
+        ({"controlnet": [{"scale": 0}], "lora_scale": 0}, {"flux1-dev-fp8", "flux1-dev-vae"}),
+        (
+            {"transformer": "flux1-dev-gguf-q8", "lora": "", "controlnet": []},
+            {"flux1-dev-gguf-q8", "flux1-dev-vae"},
+        ),
+    ],
+)
+def test_it_asks_for_the_weights_that_it_loads_and_no_others(
+    params: dict[str, Any], names: set[str]
+) -> None:
+    assert set(Flux.weights(FluxParams(**params))) == names
+
+
+def test_float16_on_the_cpu_is_refused(inputs: dict[str, np.ndarray]) -> None:
+    with pytest.raises(StageError, match="float16") as caught:
+        run(inputs, context(dtype="float16"))
+    assert "bfloat16" in caught.value.hint
+
+
+def test_a_vae_in_one_file_is_refused(inputs: dict[str, np.ndarray], models: Path) -> None:
+    (path,) = (models / "flux1-dev-vae").rglob("*.safetensors")
+    with pytest.raises(StageError, match="one file") as caught:
+        run(inputs, vae=str(path))
+    assert "config.json" in caught.value.hint
+
+
+def test_missing_weights_are_named(
+    inputs: dict[str, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KISS3D_MODELS", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(StageError, match="kiss3dgen-lora") as caught:
+        run(inputs)
+    assert caught.value.kind == "missing_weights"
+
+
+def test_reading_the_contract_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, stages.flux.stage\n"
+        "assert not {'numpy', 'cv2', 'torch', 'diffusers', 'peft'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -1,0 +1,364 @@
+"""Streamed networks give what resident ones give, to the bit, and never hang or leak."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from streamed_nets import CPU, TinyFlux, evaluate, low_rank, save_tiny_flux
+
+from stages.common.streaming.delta import SCRATCH_NUMBERS, LowRankDelta, Merger
+from stages.common.streaming.models import (
+    T5_BLOCKS,
+    Net,
+    StreamedModels,
+    make_blocks,
+    plan_streaming,
+    stream,
+)
+from stages.common.streaming.source import open_tensors
+from stages.contract import StageError
+
+PLENTY = 2**30
+BUDGETS = {
+    "all on the card": (PLENTY, 0),
+    "some on the card, rest pinned": (450_000, PLENTY),
+    "none on the card, all pinned": (290_000, PLENTY),
+    "card, pinned and file": (400_000, 290_000),
+    "pinned and file": (290_000, 300_000),
+    "file, one block in the ring": (290_000, 79_000),
+}
+"""Bytes for weights on the card and in host memory; the two nets are 534,272."""
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyFlux:
+    return save_tiny_flux(tmp_path_factory.mktemp("flux"))
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left() -> Iterator[None]:
+    yield
+    left = [thread.name for thread in threading.enumerate() if thread.name.startswith("weights")]
+    assert not left
+
+
+def open_streamed(
+    nets: dict[str, Net], budgets: tuple[int, int] = (290_000, 300_000), **options: Any
+) -> StreamedModels:
+    vram, host = budgets
+    options = {"device": CPU, "dtype": torch.bfloat16, "threads": 3, **options}
+    return stream(nets, vram_bytes=vram, host_bytes=host, **options)
+
+
+def run(nets: dict[str, Net], with_control: bool = True) -> torch.Tensor:
+    control = nets["controlnet"].module if with_control else None
+    return evaluate(nets["transformer"].module, control)
+
+
+@pytest.mark.parametrize("budgets", BUDGETS.values(), ids=BUDGETS)
+def test_output_is_bit_identical_to_resident(tiny: TinyFlux, budgets: tuple[int, int]) -> None:
+    nets = tiny.nets()
+    with open_streamed(nets, budgets):
+        for _ in range(2):
+            assert torch.equal(run(nets), evaluate(tiny.transformer, tiny.controlnet))
+
+
+def test_budgets_give_the_tiers_that_they_name(tiny: TinyFlux) -> None:
+    tiers = {}
+    for name, (vram, host) in BUDGETS.items():
+        nets = tiny.nets()
+        blocks = [b for k, net in nets.items() for b in make_blocks(k, net, torch.bfloat16)]
+        tiers[name] = set(plan_streaming(nets, blocks, torch.bfloat16, vram, host).tiers)
+    assert list(tiers.values()) == [
+        {"card"},
+        {"card", "host"},
+        {"host"},
+        {"card", "host", "file"},
+        {"host", "file"},
+        {"file"},
+    ]
+
+
+@pytest.mark.parametrize("budgets", BUDGETS.values(), ids=BUDGETS)
+def test_a_controlnet_that_is_left_out_and_comes_back_changes_nothing(
+    tiny: TinyFlux, budgets: tuple[int, int]
+) -> None:
+    nets = tiny.nets()
+    wanted = {
+        True: evaluate(tiny.transformer, tiny.controlnet),
+        False: evaluate(tiny.transformer),
+    }
+    with open_streamed(nets, budgets) as streamed:
+        for with_control in (True, False, False, True, False, True, True):
+            assert torch.equal(run(nets, with_control), wanted[with_control])
+        assert streamed.stats.surprises <= 5
+
+
+def test_a_told_order_brings_no_surprise(tiny: TinyFlux) -> None:
+    nets = tiny.nets()
+    with open_streamed(nets) as streamed:
+        for _ in range(2):
+            run(nets)
+        streamed.expect("transformer")
+        for _ in range(2):
+            run(nets, with_control=False)
+        assert streamed.stats.surprises == 0
+
+
+def test_a_wrongly_told_order_costs_no_more_than_time(tiny: TinyFlux) -> None:
+    nets = tiny.nets()
+    with open_streamed(nets) as streamed:
+        streamed.expect("transformer")
+        assert torch.equal(run(nets), evaluate(tiny.transformer, tiny.controlnet))
+        assert streamed.stats.surprises > 0
+
+
+def test_blocks_run_in_any_order(tiny: TinyFlux) -> None:
+    """Each block by itself, backwards and twice: its own weights, whatever was predicted."""
+    nets = tiny.nets()
+    blocks = nets["transformer"].module.single_transformer_blocks
+    with open_streamed(nets):
+        for number in (3, 1, 1, 2, 0, 3):
+            wanted = run_block(tiny.transformer.single_transformer_blocks[number])
+            assert torch.equal(run_block(blocks[number]), wanted)
+
+
+@torch.no_grad()
+def run_block(block: Any) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(2)
+    image, text, time = (
+        torch.randn(shape, generator=generator).to(torch.bfloat16)
+        for shape in ((1, 4, 32), (1, 2, 32), (1, 32))
+    )
+    return torch.cat(block(image, text, time), dim=1)
+
+
+def test_weights_cannot_be_read_while_their_block_does_not_run(tiny: TinyFlux) -> None:
+    nets = tiny.nets()
+    with open_streamed(nets, BUDGETS["none on the card, all pinned"]):
+        run(nets)
+        blocks = nets["transformer"].module.transformer_blocks
+        assert all(parameter.is_meta for parameter in blocks.parameters())
+
+
+def test_bytes_on_the_links_are_those_of_the_plan(tiny: TinyFlux) -> None:
+    nets = tiny.nets()
+    with open_streamed(nets) as streamed:
+        run(nets)
+        before = streamed.stats
+        for _ in range(3):
+            run(nets)
+        after = streamed.stats
+        assert after.link_bytes - before.link_bytes == 3 * streamed.plan.link_bytes
+        assert after.file_bytes - before.file_bytes == 3 * streamed.plan.file_bytes
+
+
+@pytest.mark.parametrize("budgets", BUDGETS.values(), ids=BUDGETS)
+def test_a_lora_gives_what_merging_beforehand_gives(
+    tiny: TinyFlux, tmp_path: Path, budgets: tuple[int, int]
+) -> None:
+    deltas = low_rank(tiny.nets())
+    merged = save_tiny_flux(tmp_path)
+    for name, delta in deltas.items():
+        weight = merged.transformer.get_parameter(name).data
+        weight.copy_(torch.addmm(weight.float(), delta.up, delta.down))
+    wanted = evaluate(merged.transformer, merged.controlnet)
+    assert not torch.equal(wanted, evaluate(tiny.transformer, tiny.controlnet))
+    nets = tiny.nets(transformer=deltas)
+    # What merging needs on the card comes on top.
+    work = 4 * SCRATCH_NUMBERS + sum(delta.nbytes for delta in deltas.values())
+    with open_streamed(nets, (budgets[0] + work, budgets[1])):
+        for _ in range(2):
+            assert torch.equal(run(nets), wanted)
+
+
+def test_merging_by_parts_is_merging_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(37, 16, generator=generator).to(torch.bfloat16)
+    delta = LowRankDelta(torch.randn(37, 3), torch.randn(3, 16))
+    wanted = (weight.double() + delta.up.double() @ delta.down.double()).float()
+    monkeypatch.setattr("stages.common.streaming.delta.SCRATCH_NUMBERS", 5 * 16)
+    Merger(CPU, 16).merge(weight, delta)
+    # bfloat16 has 8 bits of mantissa: half a unit is 2**-9 of the value.
+    assert torch.allclose(weight.float(), wanted, rtol=2**-8, atol=1e-6)
+
+
+@pytest.mark.parametrize("budgets", BUDGETS.values(), ids=BUDGETS)
+def test_fp8_storage_is_a_plain_cast_of_the_blocks_matrices(
+    tiny: TinyFlux, tmp_path: Path, budgets: tuple[int, int]
+) -> None:
+    rounded = save_tiny_flux(tmp_path)
+    for net in (rounded.transformer, rounded.controlnet):
+        for stack in (net.transformer_blocks, net.single_transformer_blocks):
+            for parameter in stack.parameters():
+                if parameter.ndim == 2:
+                    parameter.data.copy_(parameter.data.to(torch.float8_e4m3fn))
+    wanted = evaluate(rounded.transformer, rounded.controlnet)
+    nets = tiny.nets()
+    with open_streamed(nets, (budgets[0] + 20_000, budgets[1]), storage="fp8"):
+        for _ in range(2):
+            assert torch.equal(run(nets), wanted)
+
+
+def test_fp8_storage_halves_the_bytes_on_the_link(tiny: TinyFlux) -> None:
+    full, small = tiny.nets(), tiny.nets()
+    with (
+        open_streamed(full, (300_000, PLENTY)) as a,
+        open_streamed(small, (300_000, PLENTY), storage="fp8") as b,
+    ):
+        assert b.plan.link_bytes < 0.6 * a.plan.link_bytes
+
+
+@pytest.mark.parametrize("file_dtype", [torch.float32, torch.float16, torch.float8_e4m3fn])
+@pytest.mark.parametrize("budgets", [(PLENTY, 0), (500_000, PLENTY), (500_000, 300_000)])
+def test_files_in_other_dtypes_are_cast(
+    tiny: TinyFlux, tmp_path: Path, file_dtype: torch.dtype, budgets: tuple[int, int]
+) -> None:
+    other = save_tiny_flux(tmp_path)
+    for name in ("transformer", "controlnet"):
+        net = getattr(other, name)
+        for old in (tmp_path / name).glob("*.safetensors*"):
+            old.unlink()
+        from safetensors.torch import save_file
+
+        state = {key: value.to(file_dtype) for key, value in net.state_dict().items()}
+        save_file(state, tmp_path / name / "model.safetensors")
+        net.load_state_dict({key: value.to(torch.bfloat16) for key, value in state.items()})
+    nets = other.nets()
+    with open_streamed(nets, budgets):
+        assert torch.equal(run(nets), evaluate(other.transformer, other.controlnet))
+
+
+def test_t5_blocks_stream_and_what_they_share_stays(tmp_path: Path) -> None:
+    from transformers import T5Config, T5EncoderModel
+
+    config = T5Config(
+        vocab_size=32,
+        d_model=16,
+        d_kv=8,
+        d_ff=32,
+        num_layers=3,
+        num_heads=2,
+        feed_forward_proj="gated-gelu",
+        is_encoder_decoder=False,
+        use_cache=False,
+    )
+    torch.manual_seed(0)
+    resident = T5EncoderModel(config).eval()
+    resident.save_pretrained(tmp_path)
+    with torch.device("meta"):
+        module = T5EncoderModel(config).eval()
+    nets = {"t5": Net(module, open_tensors(tmp_path), T5_BLOCKS)}
+    tokens = torch.tensor([[3, 5, 7, 1]])
+    with torch.no_grad():
+        wanted = resident(tokens)[0]
+        with open_streamed(nets, (26_000, 12_000), dtype=torch.float32) as streamed:
+            assert "file" in streamed.plan.tiers
+            for _ in range(2):
+                assert torch.equal(module(tokens)[0], wanted)
+
+
+def test_a_file_truncated_while_it_is_used_ends_the_evaluation_with_its_name(
+    tiny: TinyFlux, tmp_path: Path
+) -> None:
+    own = save_tiny_flux(tmp_path)
+    nets = own.nets()
+    streamed = open_streamed(nets, BUDGETS["file, one block in the ring"])
+    try:
+        run(nets)
+        for path in (tmp_path / "transformer").glob("*.safetensors"):
+            with path.open("r+b") as file:
+                file.truncate(200)
+        with pytest.raises(StageError, match=r"\.safetensors end at byte") as raised:
+            run(nets)
+        assert raised.value.kind == "missing_weights"
+        # And again: an error is told each time, it does not turn into a wait.
+        with pytest.raises(StageError, match=r"\.safetensors end at byte"):
+            run(nets)
+    finally:
+        streamed.close()
+
+
+@pytest.mark.parametrize("budgets", BUDGETS.values(), ids=BUDGETS)
+def test_an_exception_inside_a_block_leaves_the_streamer_usable(
+    tiny: TinyFlux, budgets: tuple[int, int]
+) -> None:
+    nets = tiny.nets()
+    block = nets["transformer"].module.single_transformer_blocks[1]
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("on purpose")
+
+    with open_streamed(nets, budgets):
+        handle = block.proj_mlp.register_forward_pre_hook(fail)
+        with pytest.raises(RuntimeError, match="on purpose"):
+            run(nets)
+        handle.remove()
+        assert torch.equal(run(nets), evaluate(tiny.transformer, tiny.controlnet))
+
+
+def test_closing_gives_the_memory_back_and_twice_is_once(tiny: TinyFlux) -> None:
+    nets = tiny.nets()
+    streamed = open_streamed(nets)
+    run(nets)
+    streamed.close()
+    moved = streamed.stats.link_bytes
+    streamed.close()
+    assert streamed.stats.link_bytes == moved > 0
+    assert all(p.is_meta for net in nets.values() for p in net.module.parameters())
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        run(nets)
+
+
+def test_close_in_the_middle_of_an_evaluation(tiny: TinyFlux) -> None:
+    nets = tiny.nets()
+    streamed = open_streamed(nets, BUDGETS["pinned and file"])
+    block = nets["transformer"].module.transformer_blocks[1]
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    block.register_forward_pre_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(nets)
+    streamed.close()
+
+
+def test_too_small_a_budget_says_how_much_is_needed(tiny: TinyFlux) -> None:
+    with pytest.raises(StageError, match=r"at least .* of card memory") as raised:
+        open_streamed(tiny.nets(), (100_000, PLENTY))
+    assert raised.value.kind == "out_of_memory"
+    with pytest.raises(StageError, match=r"at least .* of host memory"):
+        open_streamed(tiny.nets(), (290_000, 1_000))
+
+
+def test_files_of_another_model_are_refused_before_anything_is_loaded(tiny: TinyFlux) -> None:
+    nets = tiny.nets()
+    swapped = Net(nets["transformer"].module, nets["controlnet"].tensors, ("transformer_blocks",))
+    with pytest.raises(StageError, match="FluxTransformer2DModel needs"):
+        open_streamed({"transformer": swapped})
+
+
+def test_a_delta_that_fits_nothing_is_refused(tiny: TinyFlux) -> None:
+    delta = LowRankDelta(torch.zeros(3, 1), torch.zeros(1, 3))
+    with pytest.raises(StageError, match="does not fit"):
+        open_streamed(tiny.nets(transformer={"x_embedder.weight": delta}))
+    with pytest.raises(ValueError, match="no low-rank pair"):
+        LowRankDelta(torch.zeros(3, 1), torch.zeros(2, 3))
+
+
+def test_nothing_keeps_the_host_memory_alive_after_close(tiny: TinyFlux) -> None:
+    nets = tiny.nets()
+    streamed = open_streamed(nets)
+    pages = weakref.ref(streamed._streamer._store.host.view().obj)
+    run(nets)
+    streamed.close()
+    gc.collect()
+    assert pages() is None

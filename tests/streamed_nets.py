@@ -1,0 +1,100 @@
+"""A tiny FLUX with its ControlNet, on disk as they come, and what one evaluation of them is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import FluxControlNetModel, FluxTransformer2DModel
+
+from stages.common.streaming.delta import LowRankDelta
+from stages.common.streaming.models import FLUX_BLOCKS, Net
+from stages.common.streaming.source import open_tensors
+
+CPU = torch.device("cpu")
+SHAPE = {
+    "in_channels": 4,
+    "attention_head_dim": 16,
+    "num_attention_heads": 2,
+    "joint_attention_dim": 32,
+    "pooled_projection_dim": 16,
+    "axes_dims_rope": (4, 6, 6),
+    "guidance_embeds": True,
+}
+LAYERS = {"num_layers": 2, "num_single_layers": 4}
+CONTROL_LAYERS = {"num_layers": 1, "num_single_layers": 2, "num_mode": 3}
+
+
+@dataclass(frozen=True)
+class TinyFlux:
+    """Resident networks in bfloat16, and the folders that they were saved to in shards."""
+
+    transformer: Any
+    controlnet: Any
+    folder: Path
+
+    def nets(self, **deltas: Any) -> dict[str, Net]:
+        """The same networks on the meta device, to be streamed. deltas: by network."""
+        kinds = {"controlnet": FluxControlNetModel, "transformer": FluxTransformer2DModel}
+        nets = {}
+        for name, kind in kinds.items():
+            with torch.device("meta"):
+                module = kind.from_config(dict(getattr(self, name).config)).eval()
+            tensors = open_tensors(self.folder / name)
+            nets[name] = Net(module, tensors, FLUX_BLOCKS, deltas.get(name, {}))
+        return nets
+
+
+def save_tiny_flux(folder: Path) -> TinyFlux:
+    transformer = FluxTransformer2DModel(**SHAPE, **LAYERS)
+    controlnet = FluxControlNetModel(**SHAPE, **CONTROL_LAYERS)
+    generator = torch.Generator().manual_seed(0)
+    for name, net in (("transformer", transformer), ("controlnet", controlnet)):
+        for parameter in net.parameters():
+            parameter.requires_grad_(False)
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
+        net.to(torch.bfloat16).eval()
+        net.save_pretrained(folder / name, max_shard_size="60KB")
+    return TinyFlux(transformer, controlnet, folder)
+
+
+@torch.no_grad()
+def evaluate(transformer: Any, controlnet: Any = None, device: torch.device = CPU) -> torch.Tensor:
+    """One evaluation on fixed inputs, with the ControlNet unless it is None."""
+    generator = torch.Generator().manual_seed(1)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator).to(device, torch.bfloat16)
+
+    shared = {
+        "hidden_states": random(1, 6, 4),
+        "encoder_hidden_states": random(1, 3, 32),
+        "pooled_projections": random(1, 16),
+        "timestep": torch.tensor([0.5], device=device, dtype=torch.bfloat16),
+        "guidance": torch.tensor([3.5], device=device),
+        "img_ids": torch.arange(18.0, device=device).view(6, 3),
+        "txt_ids": torch.zeros(3, 3, device=device),
+        "return_dict": False,
+    }
+    residuals: dict[str, Any] = {}
+    if controlnet is not None:
+        mode = torch.tensor([[1]], device=device)
+        double, single = controlnet(controlnet_cond=random(1, 6, 4), controlnet_mode=mode, **shared)
+        residuals = {"controlnet_block_samples": double, "controlnet_single_block_samples": single}
+    (velocity,) = transformer(**shared, **residuals)
+    return velocity
+
+
+def low_rank(nets: dict[str, Net]) -> dict[str, LowRankDelta]:
+    """A LoRA for matrices inside and outside of the transformer's blocks."""
+    generator = torch.Generator().manual_seed(5)
+    return {
+        name: LowRankDelta(
+            torch.randn(parameter.shape[0], 4, generator=generator) * 0.1,
+            torch.randn(4, parameter.shape[1], generator=generator) * 0.1,
+        )
+        for name, parameter in nets["transformer"].module.named_parameters()
+        if parameter.ndim == 2 and ("attn" in name or "embedder" in name)
+    }
