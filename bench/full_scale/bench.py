@@ -22,6 +22,7 @@ GIB = float(1 << 30)
 
 TINY_SETS = (
     "flux.width=128", "flux.height=64", "flux.steps=2", "multiview.steps=2",
+    "multiview.view_size=64",
     "reference.resolution=16", "reconstruct.resolution=16", "caption.max_new_tokens=8",
     "encode.max_sequence_length=16", "isomer.stage2_steps=2", "isomer.stage2_edges=[0.1,0.06]",
     "isomer.raster_size=64", "isomer.render_size=64", "isomer.subdivisions=0",

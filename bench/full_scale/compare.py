@@ -221,10 +221,11 @@ def _copies(image: Path, folder: Path, count: int) -> None:
 
 def proper(bench: Bench, request: Request) -> bool:
     """PRM and ISOMER on a bundle of a real object: random weights make noise of a bundle."""
-    from bench.full_scale.graphs import SKETCH_PRM, SKETCH_ISOMER, write
+    from bench.full_scale.graphs import ON_CPU, ON_PYTORCH3D, SKETCH_PRM, sketch_isomer, write
 
     good = True
-    for name, graph in (("prm", SKETCH_PRM), ("isomer", SKETCH_ISOMER)):
+    graphs = {"prm": SKETCH_PRM, "isomer": sketch_isomer([ON_PYTORCH3D, ON_CPU])}
+    for name, graph in graphs.items():
         file = write(bench, f"proper-{name}", graph)
         wanted = replace(request, profile="none", config=file, steps={}, sets=tiny_sets(bench, graph))
         good = certify(bench, wanted, f"proper {name}") and good
