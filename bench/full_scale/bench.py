@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from bench.full_scale.watch import Watch
 from orchestrator.manifest import Manifest
 
@@ -27,8 +29,15 @@ TINY_SETS = (
     "encode.max_sequence_length=16", "isomer.stage2_steps=2", "isomer.stage2_edges=[0.1,0.06]",
     "isomer.raster_size=64", "isomer.render_size=64", "isomer.subdivisions=0",
 )  # fmt: skip
-CAPTION_TOKENS = 100
-"""Random weights never end a caption, so it is cut where a real one ends."""
+NOISE = {
+    "nodes": {
+        "caption": {"params": {"max_new_tokens": 100}},
+        "isomer": {"reads": {"bundle": "reference_bundle"}},
+    }
+}
+"""What random weights ask for, on top of a profile. Their captions never end: 100 tokens are where
+a real one does. The bundle that Flux makes of noise is noise, on which ISOMER cannot work; the
+reference bundle has the same size, and its normals are those of a real surface."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +67,18 @@ class Bench:
         return {**os.environ, **own, "HF_HUB_OFFLINE": "1"}
 
     def sets(self, profile: str, more: Sequence[str] = ()) -> list[str]:
-        """--set options: the caption's length, and the tiny sizes in a rehearsal."""
-        values = [*more] if profile == "none" else [f"caption.max_new_tokens={CAPTION_TOKENS}", *more]
+        """--set options: the caller's, and the small sizes of a rehearsal."""
+        values = [*more]
         if self.tiny:
             nodes = NODES.get(profile, ())
             values += [text for text in TINY_SETS if text.split(".")[0] in nodes]
         return [part for text in values for part in ("--set", text)]
+
+    def layer(self) -> Path:
+        """The file with `NOISE`."""
+        path = self.work / "random-weights.yaml"
+        path.write_text(yaml.safe_dump(NOISE))
+        return path
 
     def record(self, part: str, **values: Any) -> dict[str, Any]:
         """Append a row to the results, and show it."""

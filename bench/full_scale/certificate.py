@@ -39,7 +39,9 @@ class Request:
         wanted = [f"{node}.steps={count}" for node, count in self.steps.items()]
         wanted += [*self.sets, *([] if self.prefetch else ["runtime.prefetch=false"])]
         options: list[object] = ["--device", bench.device, "--json"]
-        options += ["--config", self.config] if self.config else ["--profile", self.profile]
+        if self.config is None:
+            options += ["--profile", self.profile]
+        options += ["--config", self.config or bench.layer()]
         if self.target:
             options += ["--target-vram", self.target]
         if self.host:

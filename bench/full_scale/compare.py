@@ -31,7 +31,7 @@ def monolith(bench: Bench, request: Request) -> bool:
     output = fresh(bench.work / f"monolith-{request.profile}" / "out")
     command = [sys.executable, "-m", "bench.full_scale.monolith", bench.image.resolve(), output]
     done = run_process(
-        [*command, request.profile, bench.device, *sets], bench.environment(), bench.left
+        [*command, request.profile, bench.layer(), bench.device, *sets], bench.environment(), bench.left
     )
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     for row in rows:

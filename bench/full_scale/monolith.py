@@ -1,8 +1,8 @@
 """The baseline: all models in one process, loaded, run and deleted one after another.
 
-    python -m bench.full_scale.monolith IMAGE OUTPUT PROFILE DEVICE [NODE.PARAM=VALUE ...]
+    python -m bench.full_scale.monolith IMAGE OUTPUT PROFILE CONFIG DEVICE [NODE.PARAM=VALUE ...]
 
-Nodes and params are the profile's; the weights of each stage are resident on the card, which has
+Nodes and params are the profile's with CONFIG on top; the weights of each stage are resident on the card, which has
 no cap. After each node its stage is deleted, garbage is collected and the allocator's cache is
 emptied, as a segmented pipeline does. Prints a JSON line a node: what the card held at most while
 it ran, and what is left of it after.
@@ -74,8 +74,8 @@ def free(device: str) -> float:
 
 
 def main() -> None:
-    image, output, profile, device, *sets = sys.argv[1:]
-    settings = config.load(profile, None, sets).profile
+    image, output, profile, layer, device, *sets = sys.argv[1:]
+    settings = config.load(profile, Path(layer), sets).profile
     graph = Graph.from_profile(settings)
     files: Files = {Source("input", "input_image"): [Path(image)]}
     watch = Watch(os.getpid())
