@@ -77,9 +77,7 @@ def certify(bench: Bench, request: Request, part: str = "certificate") -> bool:
 
 def node_rows(output: Path, done: Finished, target: float) -> list[dict[str, Any]]:
     """What the manifest says of each node's last attempt, and of the ones before."""
-    return [
-        _row(name, record, done, target) for name, record in manifest(output).nodes.items()
-    ]
+    return [_row(name, record, done, target) for name, record in manifest(output).nodes.items()]
 
 
 def _row(name: str, record: NodeRecord, done: Finished, target: float) -> dict[str, Any]:
@@ -138,9 +136,7 @@ def _total(
     return total
 
 
-def _extrapolated(
-    wall: float, request: Request, rows: Sequence[dict[str, Any]]
-) -> float:
+def _extrapolated(wall: float, request: Request, rows: Sequence[dict[str, Any]]) -> float:
     """The wall time with all steps: the compute time of the nodes that did fewer, in proportion.
 
     More than it would be, since what a node does once is scaled as well.
@@ -148,8 +144,9 @@ def _extrapolated(
     for row in rows:
         count = request.steps.get(row["node"])
         if count and row["node"] in FULL_STEPS:
-            wall += row["compute_s"] * (_work(row["node"], FULL_STEPS[row["node"]])
-                                        / _work(row["node"], count) - 1.0)
+            wall += row["compute_s"] * (
+                _work(row["node"], FULL_STEPS[row["node"]]) / _work(row["node"], count) - 1.0
+            )
     return wall
 
 

@@ -166,9 +166,7 @@ def florence(folder: Path, maker: Maker) -> None:
     nothing = (slice(0, first), slice(first + len(text.BYTES), None))
     tensors[shared] = writer.Tensor(tensors[shared].shape, 1.0, zero_rows=nothing)
     buffer = "model.multi_modal_projector.visual_temporal_embed.pos_idx_to_embed"
-    writer.write(
-        folder, "model", tensors, torch.float16, maker.device, constants={buffer: table}
-    )
+    writer.write(folder, "model", tensors, torch.float16, maker.device, constants={buffer: table})
 
 
 def _resize_processor(path: Path, side: int) -> None:

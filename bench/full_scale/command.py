@@ -146,7 +146,9 @@ def _request(
     if arguments.profile == "original":
         # The bf16 weights instead of the fp8 file; and no Qwen2-7B, which is the same in any run.
         sets = ["flux.transformer=flux1-dev-transformer", "prompt.enabled=false", *sets]
-    return Request(arguments.profile, target, arguments.host_ram, {**(few or {}), **steps}, tuple(sets))
+    return Request(
+        arguments.profile, target, arguments.host_ram, {**(few or {}), **steps}, tuple(sets)
+    )
 
 
 def _vram(arguments: argparse.Namespace) -> int:

@@ -31,7 +31,9 @@ def monolith(bench: Bench, request: Request) -> bool:
     output = fresh(bench.work / f"monolith-{request.profile}" / "out")
     command = [sys.executable, "-m", "bench.full_scale.monolith", bench.image.resolve(), output]
     done = run_process(
-        [*command, request.profile, bench.layer(), bench.device, *sets], bench.environment(), bench.left
+        [*command, request.profile, bench.layer(), bench.device, *sets],
+        bench.environment(),
+        bench.left,
     )
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     for row in rows:
@@ -191,9 +193,7 @@ def batch(bench: Bench, request: Request, sizes: tuple[int, ...] = (1, 4)) -> bo
         folder = fresh(bench.work / f"batch-{size}" / "pictures")
         _copies(bench.image, folder, size)
         out = folder.parent / f"{folder.name}-out"
-        done = command_line(
-            bench, "batch", folder, "--output", out, *request.options(bench)
-        )
+        done = command_line(bench, "batch", folder, "--output", out, *request.options(bench))
         row: dict[str, Any] = {"pictures": size, "wall_s": round(done.seconds, 1)}
         row["s_per_picture"] = round(done.seconds / size, 1)
         if done.error:
@@ -227,7 +227,9 @@ def proper(bench: Bench, request: Request) -> bool:
     graphs = {"prm": SKETCH_PRM, "isomer": sketch_isomer([ON_PYTORCH3D, ON_CPU])}
     for name, graph in graphs.items():
         file = write(bench, f"proper-{name}", graph)
-        wanted = replace(request, profile="none", config=file, steps={}, sets=tiny_sets(bench, graph))
+        wanted = replace(
+            request, profile="none", config=file, steps={}, sets=tiny_sets(bench, graph)
+        )
         good = certify(bench, wanted, f"proper {name}") and good
     return good
 
@@ -241,5 +243,5 @@ def tiny_sets(bench: Bench, graph: dict[str, Any]) -> tuple[str, ...]:
         text
         for text in TINY_SETS
         for node in [text.split(".")[0]]
-        if known.get(node) == graph.get(node, {}).get("stage")
+        if node in known and graph.get(node, {}).get("stage") == known[node]
     )

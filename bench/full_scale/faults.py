@@ -57,7 +57,15 @@ def crashes(bench: Bench) -> bool:
     return good
 
 
-_CRASH_COLUMNS = ("fault", "outcome", "held_gib", "missing_gib", "memory", "release_s", "next_rung_s")
+_CRASH_COLUMNS = (
+    "fault",
+    "outcome",
+    "held_gib",
+    "missing_gib",
+    "memory",
+    "release_s",
+    "next_rung_s",
+)
 
 
 def _crash(bench: Bench, mode: str, package: Path) -> dict[str, Any]:
@@ -136,7 +144,16 @@ def isomer(bench: Bench) -> bool:
     return good
 
 
-_ISOMER_COLUMNS = ("way", "outcomes", "on", "node_s", "faces", "chamfer_to_cpu", "degraded", "error")
+_ISOMER_COLUMNS = (
+    "way",
+    "outcomes",
+    "on",
+    "node_s",
+    "faces",
+    "chamfer_to_cpu",
+    "degraded",
+    "error",
+)
 
 
 def _isomer(

@@ -87,9 +87,7 @@ def _size(tensor: Tensor, dtype: torch.dtype) -> int:
     return math.prod(tensor.shape) * dtype.itemsize
 
 
-def _shards(
-    tensors: Mapping[str, Tensor], dtype: torch.dtype, shard_bytes: int
-) -> list[list[str]]:
+def _shards(tensors: Mapping[str, Tensor], dtype: torch.dtype, shard_bytes: int) -> list[list[str]]:
     groups: list[list[str]] = [[]]
     size = 0
     for name, tensor in tensors.items():
