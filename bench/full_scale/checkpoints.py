@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -202,20 +202,24 @@ def u2net(folder: Path, maker: Maker) -> None:
 
 @dataclass(frozen=True)
 class Recipe:
-    """gib: at the published size. make(folder, maker): folder ends in the model's name."""
+    """gib: at the published size. make(folder, maker): folder ends in the model's name.
+
+    slow: its numbers come from one thread of the CPU, so it is made beside the others.
+    """
 
     gib: float
     make: Callable[[Path, Maker], None]
+    slow: bool = False
 
 
 RECIPES = {
     "flux1-dev-transformer": Recipe(22.2, flux_transformer),
     "flux1-dev-text": Recipe(9.1, flux_text),
     "flux1-controlnet-union": Recipe(6.2, controlnet_union),
-    "zero123plus": Recipe(2.0, zero123),
-    "flexgen": Recipe(1.7, flexgen),
+    "zero123plus": Recipe(2.0, zero123, slow=True),
+    "flexgen": Recipe(1.7, flexgen, slow=True),
     "florence-2-large": Recipe(1.5, florence),
-    "prm": Recipe(1.5, reconstruction),
+    "prm": Recipe(1.5, reconstruction, slow=True),
     "flux1-redux": Recipe(0.9, redux),
     "kiss3dgen-lora": Recipe(0.3, lora),
     "flux1-dev-vae": Recipe(0.2, flux_vae),
@@ -225,28 +229,40 @@ RECIPES = {
 """By catalogue name, the largest first: they are the hardest to find room for."""
 
 
-def build(name: str, folders: list[Path], maker: Maker, need: int) -> bool:
-    """Make a model unless it is there. The first folder is KISS3D_MODELS; in others it is linked.
+def place(names: Iterable[str], folders: Sequence[Path], published: bool) -> dict[str, Path]:
+    """The folder for each model that is not there yet.
 
-    need: bytes. Returns whether it was made. Raises OSError when no folder has room for it.
+    Raises OSError when one fits nowhere.
     """
-    home = folders[0] / name
-    if home.exists():
-        return False
-    home.unlink(missing_ok=True)  # a link whose target is gone
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
-        building = folder / ".building"
-        shutil.rmtree(building, ignore_errors=True)
-        if shutil.disk_usage(folder).free < need + SPARE:
+        for rest in folder.glob(".building-*"):
+            shutil.rmtree(rest)
+    free = {folder: shutil.disk_usage(folder).free - SPARE for folder in folders}
+    places = {}
+    for name in names:
+        if (folders[0] / name).exists():
             continue
-        RECIPES[name].make(building / name, maker)
-        (building / name).rename(folder / name)
-        building.rmdir()
-        if folder != folders[0]:
-            home.symlink_to((folder / name).resolve())
-        return True
-    raise OSError(f"no room for {name}: {need / 2**30:.1f} GiB, and {SPARE >> 30} to spare")
+        need = int(RECIPES[name].gib * 2**30) if published else 0
+        found = next((folder for folder in folders if free[folder] >= need), None)
+        if found is None:
+            room = ", ".join(f"{folder}: {size / 2**30:.1f}" for folder, size in free.items())
+            raise OSError(f"no room for {name}, {need / 2**30:.1f} GiB ({room} GiB)")
+        free[found] -= need
+        places[name] = found
+    return places
+
+
+def build(name: str, folder: Path, home: Path, maker: Maker) -> int:
+    """Make a model in `folder`; `home` is KISS3D_MODELS, where it is linked. Returns its bytes."""
+    building = folder / f".building-{name}"
+    RECIPES[name].make(building / name, maker)
+    (building / name).rename(folder / name)
+    building.rmdir()
+    if folder != home:
+        (home / name).unlink(missing_ok=True)  # a link whose target is gone
+        (home / name).symlink_to((folder / name).resolve())
+    return sum(file.stat().st_size for file in (folder / name).rglob("*") if file.is_file())
 
 
 def _resized(folder: Path, config_class: Any, sizes: dict[str, Any]) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+from bench.stream_watch import host_used
 from orchestrator.gpu import GpuMonitor
 
 CARD_SECONDS = 0.02
@@ -16,18 +17,12 @@ HOST_SECONDS = 0.2
 
 
 def private_bytes(pid: int) -> int:
-    """Host memory of a process beyond mapped files: heap and pinned buffers.
-
-    Pages that a forked child still shares with its template count for both.
-    """
+    """Host memory of a process beyond mapped files. What the driver itself pins may be missing."""
     status = Path(f"/proc/{pid}/status")
     if not status.exists():
         return int(psutil.Process(pid).memory_info().rss)
-    kilobytes = 0
-    for line in status.read_text().splitlines():
-        if line.startswith(("RssAnon:", "RssShmem:")):
-            kilobytes += int(line.split()[1])
-    return kilobytes << 10
+    lines = status.read_text().splitlines()
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon:"))
 
 
 class Watch(threading.Thread):
@@ -36,7 +31,7 @@ class Watch(threading.Thread):
     before      used on the card when it began
     card_peak   the most used since, less `before`
     host        pid -> its peak of private memory
-    host_peak   of all processes together
+    host_peak   of the machine, page cache left out, less what was in use when it began
     """
 
     def __init__(self, root: int, card: int = 0) -> None:
@@ -50,6 +45,7 @@ class Watch(threading.Thread):
         self.card_peak = -1
         self.host: dict[int, int] = {}
         self.host_peak = 0
+        self._host_before = host_used()
 
     def used(self) -> int:
         """Bytes on the card now beyond `before`, -1 where it cannot be read."""
@@ -68,15 +64,13 @@ class Watch(threading.Thread):
                 self._look_at_host()
 
     def _look_at_host(self) -> None:
+        self.host_peak = max(self.host_peak, host_used() - self._host_before)
         with contextlib.suppress(psutil.Error):
             root = psutil.Process(self._root)
-            together = 0
             for process in [root, *root.children(recursive=True)]:
                 with contextlib.suppress(psutil.Error, OSError):
                     size = private_bytes(process.pid)
-                    together += size
                     self.host[process.pid] = max(self.host.get(process.pid, 0), size)
-            self.host_peak = max(self.host_peak, together)
 
     def stop(self) -> None:
         self._stopping.set()
