@@ -11,7 +11,8 @@ from bench.full_scale.bench import Bench
 
 Nodes = dict[str, dict[str, Any]]
 
-ON_PYTORCH3D = {"device": "cuda", "params": {"rasterizer": "pytorch3d"}}
+ON_PYTORCH3D = {"device": "cuda", "tries": 1, "params": {"rasterizer": "pytorch3d"}}
+ON_TORCH = {"device": "cuda", "tries": 1, "params": {"rasterizer": "torch"}}
 ON_CPU = {"device": "cpu", "params": {"rasterizer": "cpu"}}
 STAGE2_STEPS = 50
 """As in full_12gb."""
