@@ -129,8 +129,7 @@ def equality(bench: Bench, request: Request) -> bool:
 def _again_inline(bench: Bench, output: Path, name: str) -> dict[str, Any]:
     record = manifest(output).nodes[name]
     attempt = record.attempts[-1]
-    settings = manifest(output).settings["nodes"][name]["attempts"][attempt.rung]
-    sets = [f"{key}={json.dumps(value)}" for key, value in settings.get("params", {}).items()]
+    sets = [f"{key}={json.dumps(value)}" for key, value in attempt.params.items()]
     again = output.parent / f"inline-{name}"
     done = command_line(
         bench, "stage", name, "--run", output, "--inline", "--output", again,

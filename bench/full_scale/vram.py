@@ -12,6 +12,7 @@ import yaml
 from bench.full_scale.bench import GIB, manifest
 from orchestrator.manifest import AttemptRow
 from orchestrator.vram import Row
+from stages.registry import stage_class
 
 WHEN = {
     "flux": ("placement", "storage", "width"),
@@ -48,18 +49,9 @@ def rows(runs: Sequence[Path], measured: str) -> str:
 
 
 def _params(node: dict[str, Any], attempt: AttemptRow) -> dict[str, Any]:
-    """All params of a rung, defaults included."""
-    from orchestrator.config import NodeConfig, params_of
-
-    config = NodeConfig.model_validate(node)
-    rung = next(
-        (r for r in config.attempts if r.params == _rung(node, attempt)), config.attempts[0]
-    )
-    return params_of(str(node["stage"]), config, rung).model_dump(mode="json")
-
-
-def _rung(node: dict[str, Any], attempt: AttemptRow) -> dict[str, Any]:
-    return dict(node["attempts"][attempt.rung].get("params", {}))
+    """All params of an attempt, defaults included."""
+    stage = stage_class(str(node["stage"]))
+    return stage.Params(**{**node["params"], **attempt.params}).model_dump(mode="json")
 
 
 def _row(
