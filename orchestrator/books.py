@@ -24,6 +24,7 @@ class AttemptBook:
             rung=session.rung,
             device=session.card.name or "cuda" if session.card else "cpu",
             dtype=session.attempt.dtype,
+            params=dict(session.attempt.params),
             warm=session.process.warm,
             cold_reason=session.process.cold_reason,
             pid=session.process.pid,

@@ -46,6 +46,8 @@ class FileRecord(_Row):
 class AttemptRow(_Row):
     """One try of one node for one job.
 
+    rung       counted from the first one that fits the budget
+    params     the stage's params that this rung sets itself
     outcome    "done" or a failure kind
     move       what was decided after a failure, with the reason: "next rung: ..."
     timings    seconds: spawn, import, load (the process's own, shared by its jobs), read, compute,
@@ -57,6 +59,7 @@ class AttemptRow(_Row):
     rung: int
     device: str
     dtype: str = "float32"
+    params: dict[str, Any] = Field(default_factory=dict)
     warm: bool = False
     cold_reason: str = ""
     pid: int = 0

@@ -1,0 +1,199 @@
+"""Everything at full size, in parts that each fit a short session on a GPU machine.
+
+    python -m bench.full_scale build --models M [--folders /dev/shm/m]    ~50 GB, once
+    python -m bench.full_scale certificate --targets 12 --models M        the graph, held to a target
+    python -m bench.full_scale certificate --targets 8 6 --models M
+    python -m bench.full_scale monolith --models M                        one process, no cap
+    python -m bench.full_scale proper crashes isomer equality --models M
+    python -m bench.full_scale overlap batch --models M
+    python -m bench.full_scale vram RUN ...                               rows for configs/vram.yaml
+    python -m bench.full_scale build certificate ... --tiny               a rehearsal on the CPU
+
+Weights are random, which changes neither memory nor time, but makes noise of the pictures: `proper`
+therefore runs PRM and ISOMER on a bundle of a real object too. Every result is a JSON line in
+--out as soon as it is there; a part that fails, or meets the time limit, does not end the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from bench.full_scale.bench import ROOT, Bench
+from bench.full_scale.certificate import Request
+
+FEW_STEPS = {"flux": 3, "multiview": 5}
+"""For what is compared with itself: overlap, batches, equality."""
+
+
+def main() -> int:
+    arguments = _arguments()
+    if arguments.parts[0] == "vram":
+        return _vram(arguments)
+    work: Path = arguments.work or arguments.models / "runs"
+    work.mkdir(parents=True, exist_ok=True)
+    out: Path = arguments.out or work / "results.jsonl"
+    until = time.monotonic() + 60 * arguments.minutes
+    bench = Bench(arguments.models, work, out, arguments.tiny, arguments.image, until)
+    good = True
+    for part in arguments.parts:
+        began = time.monotonic()
+        try:
+            good = PARTS[part](bench, arguments) and good
+        except Exception as error:  # noqa: BLE001 (the parts behind it are still worth having)
+            traceback.print_exc()
+            bench.record(part, error=f"{type(error).__name__}: {error}"[:300])
+            good = False
+        bench.record("part", name=part, seconds=round(time.monotonic() - began, 1))
+    return 0 if good else 1
+
+
+def _build(bench: Bench, arguments: argparse.Namespace) -> bool:
+    import torch
+
+    from bench.full_scale import checkpoints
+    from bench.full_scale.sizes import PUBLISHED, TINY
+
+    device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    maker = checkpoints.Maker(TINY if bench.tiny else PUBLISHED, device)
+    folders = [bench.models, *arguments.folders]
+    names = arguments.only or list(checkpoints.RECIPES)
+    places = checkpoints.place(names, folders, published=not bench.tiny)
+
+    def make(slow: bool) -> None:
+        for name in [name for name in places if checkpoints.RECIPES[name].slow == slow]:
+            if time.monotonic() > bench.until:
+                raise TimeoutError(f"no time left for {name}; start again to go on")
+            began = time.monotonic()
+            size = checkpoints.build(name, places[name], folders[0], maker)
+            spent = round(time.monotonic() - began, 1)
+            bench.record("build", name=name, gib=round(size / 2**30, 3), seconds=spent)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(make, (False, True)))
+    return True
+
+
+def _certificate(bench: Bench, arguments: argparse.Namespace) -> bool:
+    from bench.full_scale.certificate import certify
+
+    targets = arguments.targets
+    return all([certify(bench, _request(arguments, target)) for target in targets])
+
+
+def _monolith(bench: Bench, arguments: argparse.Namespace) -> bool:
+    from bench.full_scale import compare
+
+    return compare.monolith(bench, _request(arguments, 0.0))
+
+
+def _proper(bench: Bench, arguments: argparse.Namespace) -> bool:
+    from bench.full_scale import compare
+
+    return compare.proper(bench, _request(arguments, arguments.targets[0]))
+
+
+def _equality(bench: Bench, arguments: argparse.Namespace) -> bool:
+    from bench.full_scale import compare
+
+    return compare.equality(bench, _request(arguments, 0.0, FEW_STEPS))
+
+
+def _overlap(bench: Bench, arguments: argparse.Namespace) -> bool:
+    from bench.full_scale import compare
+
+    return compare.overlap(bench, _request(arguments, arguments.targets[0], FEW_STEPS))
+
+
+def _batch(bench: Bench, arguments: argparse.Namespace) -> bool:
+    from bench.full_scale import compare
+
+    request = _request(arguments, arguments.targets[0], FEW_STEPS)
+    return compare.batch(bench, request, tuple(arguments.sizes))
+
+
+def _crashes(bench: Bench, arguments: argparse.Namespace) -> bool:
+    from bench.full_scale import faults
+
+    return faults.crashes(bench)
+
+
+def _isomer(bench: Bench, arguments: argparse.Namespace) -> bool:
+    from bench.full_scale import faults
+
+    return faults.isomer(bench)
+
+
+PARTS: dict[str, Callable[[Bench, argparse.Namespace], bool]] = {
+    "build": _build,
+    "certificate": _certificate,
+    "monolith": _monolith,
+    "proper": _proper,
+    "crashes": _crashes,
+    "isomer": _isomer,
+    "equality": _equality,
+    "overlap": _overlap,
+    "batch": _batch,
+}
+
+
+def _request(
+    arguments: argparse.Namespace, target: float, few: dict[str, int] | None = None
+) -> Request:
+    chosen = {"flux": arguments.flux_steps, "multiview": arguments.multiview_steps}
+    steps = {node: count for node, count in chosen.items() if count}
+    sets = list(arguments.sets)
+    if arguments.profile == "original":
+        # The bf16 weights instead of the fp8 file; and no Qwen2-7B, which is the same in any run.
+        sets = ["flux.transformer=flux1-dev-transformer", "prompt.enabled=false", *sets]
+    return Request(
+        arguments.profile, target, arguments.host_ram, {**(few or {}), **steps}, tuple(sets)
+    )
+
+
+def _vram(arguments: argparse.Namespace) -> int:
+    from bench.full_scale import vram
+
+    print(vram.rows(list(map(Path, arguments.parts[1:])), arguments.measured))
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.full_scale",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("parts", nargs="+", metavar="PART", help=f"vram RUN ..., or of: {' '.join(PARTS)}")
+    add("--models", type=Path, default=Path("full-scale"), help="KISS3D_MODELS")
+    add("--folders", type=Path, nargs="*", default=[], help="more room for models: linked")
+    add("--only", nargs="*", default=[], metavar="MODEL", help="of `build`")
+    add("--work", type=Path, help="for runs; default: MODELS/runs")
+    add("--out", type=Path, help="JSON lines; default: WORK/results.jsonl")
+    add("--image", type=Path, default=ROOT / "examples" / "robot.png")
+    add("--minutes", type=float, default=9.0, help="for all parts of this command")
+    add("--profile", default="full_12gb", help="full_12gb, original or optimized_12gb")
+    add("--targets", type=float, nargs="+", default=[12.0], metavar="GIB")
+    add("--host-ram", type=float, default=0.0, metavar="GIB", help="0: no limit")
+    add("--flux-steps", type=int, default=0, help="fewer than the profile's")
+    add("--multiview-steps", type=int, default=0)
+    add("--set", dest="sets", action="append", default=[], metavar="NODE.PARAM=VALUE")
+    add("--sizes", type=int, nargs="+", default=[1, 4], help="of the batches")
+    add("--measured", default="this machine", help="of `vram`: on what, and when")
+    add("--tiny", action="store_true", help="rehearse with tiny networks on the CPU")
+    arguments = parser.parse_args()
+    unknown = [part for part in arguments.parts if part not in PARTS]
+    if arguments.parts[0] != "vram" and unknown:
+        parser.error(f"unknown part {unknown[0]}; known: {' '.join(PARTS)}, vram")
+    arguments.models = arguments.models.resolve()
+    return arguments
+
+
+if __name__ == "__main__":
+    sys.exit(main())
