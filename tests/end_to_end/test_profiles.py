@@ -255,7 +255,8 @@ def test_a_run_killed_while_flux_computes_goes_on_there(
     )
     run = Finished(tmp_path / "out")
     deadline = time.monotonic() + 300
-    while not _started(run.path, "flux"):
+    # A node is called done once its files are on the disk, a moment after its reader has started.
+    while not (_started(run.path, "flux") and run.nodes["reference"]["state"] == "done"):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.02)
