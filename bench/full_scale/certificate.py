@@ -66,7 +66,7 @@ def certify(bench: Bench, request: Request, part: str = "certificate") -> bool:
     output, done = run(bench, f"{part}-{label}", request)
     rows = [] if not (output / "run.json").is_file() else node_rows(output, done, request.target)
     for row in rows:
-        bench.record(part, label=label, **row)
+        bench.record(part, label=label, run=str(output), **row)
     total = _total(output, done, request, rows)
     bench.record(f"{part} total", label=label, **total)
     print(f"\n{part}: {label}")
