@@ -1,10 +1,11 @@
 """What the flux stage's placements and storage forms cost: seconds an evaluation, and peaks.
 
-    python bench/flux_step.py [--models FOLDER] [--ways resident,model,streamed,fp8,...] [--tiny]
+    python bench/flux_step.py [--models FOLDER] [--ways resident,model,fp8,...] [--float8] [--tiny]
 
 Writes FLUX.1-dev, ControlNet-Union and the VAE at full size with random bfloat16 weights (29 GiB on
-disk, once; --models keeps them), then runs the stage itself once for each way in a process of its
-own, with --steps Heun steps at --height and the ControlNet in every evaluation.
+disk, once; --models keeps them; --float8 writes the transformer in float8). Then the stage itself
+runs once for each way, in a process of its own, with --steps Heun steps at --height and the
+ControlNet in every evaluation.
 
 s/eval    median over the steps after the first; one evaluation is ControlNet + transformer
 loop      peak of torch's allocations while denoising; decode: while decoding
@@ -43,6 +44,9 @@ WAYS: dict[str, dict[str, str]] = {
     "fp8": {"placement": "resident", "storage": "fp8"},
     "fp8-model": {"placement": "model", "storage": "fp8"},
     "fp8-streamed": {"placement": "streamed", "storage": "fp8"},
+    "file": {"placement": "resident", "storage": "file"},
+    "file-model": {"placement": "model", "storage": "file"},
+    "file-streamed": {"placement": "streamed", "storage": "file"},
     "nf4": {"placement": "resident", "storage": "nf4"},
 }
 
@@ -93,8 +97,9 @@ class Sample:
     host: int
 
 
-def write_models(folder: Path, size: Size, device: str) -> None:
+def write_models(folder: Path, size: Size, device: str, float8: bool) -> None:
     """Random checkpoints in the folders that KISS3D_MODELS wants; those that are there are kept."""
+    import torch
     from diffusers import AutoencoderKL, FluxControlNetModel, FluxTransformer2DModel
 
     union = size.net(size.control_double, size.control_single) | {"num_mode": 10}
@@ -112,19 +117,20 @@ def write_models(folder: Path, size: Size, device: str) -> None:
         "use_post_quant_conv": False,
     }
     transformer = size.net(size.double, size.single)
-    for name, cls, config in (
-        ("flux1-dev-transformer/transformer", FluxTransformer2DModel, transformer),
-        ("flux1-controlnet-union", FluxControlNetModel, union),
-        ("flux1-dev-vae/vae", AutoencoderKL, vae),
+    small = torch.float8_e4m3fn if float8 else torch.bfloat16
+    for name, cls, config, dtype in (
+        ("flux1-dev-transformer/transformer", FluxTransformer2DModel, transformer, small),
+        ("flux1-controlnet-union", FluxControlNetModel, union, torch.bfloat16),
+        ("flux1-dev-vae/vae", AutoencoderKL, vae, torch.bfloat16),
     ):
-        write_model(folder / name, cls, config, device)
+        write_model(folder / name, cls, config, device, dtype)
     scheduler = folder / "flux1-dev-vae" / "scheduler" / "scheduler_config.json"
     scheduler.parent.mkdir(exist_ok=True)
     scheduler.write_text("{}")
 
 
-def write_model(target: Path, cls: Any, config: dict[str, Any], device: str) -> None:
-    """One file, tensor by tensor: the whole net is never in memory but for the writer's pages."""
+def write_model(target: Path, cls: Any, config: dict[str, Any], device: str, dtype: Any) -> None:
+    """In shards of 4 GiB, so that the whole net is never in memory."""
     import torch
     from safetensors.torch import save_file
 
@@ -144,7 +150,7 @@ def write_model(target: Path, cls: Any, config: dict[str, Any], device: str) -> 
                 values.normal_(std=0.7 * fan_in**-0.5, generator=generator)
             elif name.endswith("weight"):
                 values.fill_(1.0)
-            tensors[name] = values.to("cpu", torch.bfloat16)
+            tensors[name] = values.to(dtype).cpu()
         file = f"shard-{number}.safetensors"
         save_file(tensors, target / file)
         shards |= dict.fromkeys(tensors, file)
@@ -198,7 +204,7 @@ def measure(way: str, size: Size, height: int, steps: int, device: str, bundle: 
     host = HostMemory()
     host.start()
     moments: dict[str, float] = {}
-    peaks = {"loop": -1, "decode": -1}
+    peaks = {"loop": -1, "decode": -1, "reserved": -1}
 
     def progress(*told: Any) -> None:
         note = told[2] if len(told) > 2 else ""
@@ -206,6 +212,7 @@ def measure(way: str, size: Size, height: int, steps: int, device: str, bundle: 
             torch.cuda.synchronize()
             if note == "decode":
                 peaks["loop"] = torch.cuda.max_memory_allocated()
+                peaks["reserved"] = torch.cuda.max_memory_reserved()
                 torch.cuda.reset_peak_memory_stats()
         moments[note] = time.perf_counter()
 
@@ -236,7 +243,7 @@ def measure(way: str, size: Size, height: int, steps: int, device: str, bundle: 
         peaks["decode"] = torch.cuda.max_memory_allocated()
         free, total = torch.cuda.mem_get_info()
         outside = total - free - torch.cuda.memory_reserved()
-        reserved = torch.cuda.memory_stats()["reserved_bytes.all.peak"] + outside
+        reserved = max(peaks["reserved"], torch.cuda.max_memory_reserved()) + outside
     spent = [
         moments[f"step {k}/{steps}"] - moments[f"step {k - 1}/{steps}"] for k in range(2, steps)
     ]
@@ -292,6 +299,9 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=1024, help="pixels; the width is twice that")
     parser.add_argument("--steps", type=int, default=5, help="Heun steps, 3 or more")
     parser.add_argument("--device", default="cuda:0")
+    parser.add_argument(
+        "--float8", action="store_true", help="the transformer's file in float8, for file*"
+    )
     parser.add_argument("--tiny", action="store_true", help="tiny nets, for a rehearsal")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     parser.add_argument("--bundle", type=Path, help=argparse.SUPPRESS)
@@ -315,7 +325,7 @@ def main() -> None:
         parser.error("--steps has to be 3 or more: the first and the last do not count")
     with tempfile.TemporaryDirectory() as scratch:
         folder = arguments.models or Path(scratch) / "models"
-        write_models(folder, size, arguments.device)
+        write_models(folder, size, arguments.device, arguments.float8)
         samples = {}
         for way in ways:
             samples[way] = in_process(way, folder, Path(scratch) / f"{way}.npy", arguments)

@@ -40,21 +40,23 @@ from bench.scores import parse_params
 from bench.shapes import SHAPES
 from orchestrator.report import format_table
 from stages.common import cameras
+from stages.common.diffrender.views import Views
 from stages.contract import Context
 from stages.isomer import cleaning, coloring, export, shading
 from stages.isomer.params import IsomerParams
 from stages.isomer.refine import loop, refine
+from stages.isomer.refine.optimizer import MeshOptimizer
 from stages.isomer.stage import Isomer
 
 LEAST_FACES = 50_000
 PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
     "start": ((refine, "choose_start"),),
     "render": (
-        (loop.Views, "look"), (loop, "render_vectors"), (loop, "outline_loss"),
+        (Views, "look"), (loop, "render_vectors"), (loop, "outline_loss"),
         (loop, "coverage_loss"), (loop, "picture_loss"), (loop, "vertex_normals"),
     ),
     "backward": ((torch.autograd, "grad"),),
-    "remesh": ((loop.MeshOptimizer, "step"), (loop.MeshOptimizer, "remesh")),
+    "remesh": ((MeshOptimizer, "step"), (MeshOptimizer, "remesh")),
     "projection": ((loop, "explicit_normals"),),
     "cleaning": ((cleaning, "clean"),),
     "colour": ((coloring, "color_views"), (coloring, "color_vertices")),

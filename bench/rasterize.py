@@ -27,7 +27,7 @@ import trimesh
 
 from orchestrator.report import format_table
 from stages.common.cameras import Camera
-from stages.common.raster import Rasterizer, open_rasterizer
+from stages.common.raster import Rasterizer, RasterizerName, open_rasterizer
 from stages.contract import StageError
 
 FACES = (5_000, 20_000, 82_000, 330_000, 1_000_000)
@@ -111,9 +111,10 @@ def cuda_table(device: str, faces: int, size: int, repeats: int) -> str:
     on_cpu = open_rasterizer("cpu")
     expected = [on_cpu.rasterize(clip, triangles, (size, size)).pix_to_face for clip in clips]
     rows = []
-    for name in ("pytorch3d", "torch"):
+    names: tuple[RasterizerName, ...] = ("pytorch3d", "torch")
+    for name in names:
         try:
-            rasterizer = open_rasterizer(name, device)  # type: ignore[arg-type]
+            rasterizer = open_rasterizer(name, device)
             found = [rasterizer.rasterize(clip, triangles, (size, size)) for clip in clips]
         except StageError as error:
             rows.append([name, str(error), "", ""])
@@ -144,8 +145,8 @@ def main() -> None:
     parser.add_argument("--cuda", nargs="?", const="cuda:0", metavar="DEVICE")
     arguments = parser.parse_args()
     if arguments.cuda:
-        faces, size = (2_000, 128) if arguments.quick else (81_920, 512)
-        print(cuda_table(arguments.cuda, faces, size, arguments.repeats))
+        work = (2_000, 128) if arguments.quick else (81_920, 512)
+        print(cuda_table(arguments.cuda, *work, arguments.repeats))
         return
     rows = []
     for count in FACES[:3] if arguments.quick else FACES:

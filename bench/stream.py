@@ -39,7 +39,8 @@ import diffusers
 import torch
 from diffusers import FluxControlNetModel, FluxTransformer2DModel  # noqa: F401 (warm for children)
 
-from bench.stream_rows import Row, Setup, measure
+from bench.stream_evaluate import Row, Setup
+from bench.stream_rows import measure
 from bench.stream_weights import FULL_SIZES, TINY_SIZES, write_weights
 from orchestrator.report import format_table
 from stages.common.streaming.models import READERS

@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.stream_weights import FULL_SIZES, on_meta
+from bench.stream_weights import BLOCKS, FULL_SIZES, on_meta
 from orchestrator.report import format_table
 from stages.common.streaming.cost import Rates, loads, seconds_per_evaluation
 from stages.common.streaming.models import FLUX_BLOCKS
@@ -37,10 +37,8 @@ def main() -> None:
     parser.add_argument("--activations", type=float, default=2.4, help="GiB")
     parser.add_argument("--context", type=float, default=0.7, help="GiB")
     arguments = parser.parse_args()
-    blocks, rest = _sizes()
-    # Double and single blocks compute about as long as each other: a double block has 2.4 times
-    # the weights, but each token passes half of them.
-    seconds = [arguments.compute / len(blocks)] * len(blocks)
+    blocks, shares, rest = _sizes()
+    seconds = [share * arguments.compute for share in shares]
     vram = int((arguments.cap - arguments.activations - arguments.context) * GIB)
     rows = []
     for ram, pinned in HOSTS.items():
@@ -57,17 +55,24 @@ def main() -> None:
     print(format_table(["RAM", "link", "file", "card/host/file", "s/eval", "ratio"], rows))
 
 
-def _sizes() -> tuple[list[BlockSize], int]:
-    blocks, rest = [], 0
+def _sizes() -> tuple[list[BlockSize], list[float], int]:
+    """Blocks, each one's share of the computing time, and bytes of everything else.
+
+    Double and single blocks compute about as long as each other: a double block has 2.4 times the
+    weights, but each token passes half of them. The ControlNet's projections count for nothing.
+    """
+    blocks, shares, rest = [], [], 0
     for kind in FULL_SIZES.kinds:
         model = on_meta(FULL_SIZES, kind)
         rest += sum(2 * parameter.numel() for parameter in model.parameters())
-        for name in FLUX_BLOCKS:
+        for name in BLOCKS[kind]:
             for block in model.get_submodule(name):
                 size = sum(2 * parameter.numel() for parameter in block.parameters())
                 blocks.append(BlockSize(size, size, size))
+                shares.append(1.0 if name in FLUX_BLOCKS else 0.0)
                 rest -= size
-    return blocks, rest
+    total = sum(shares)
+    return blocks, [share / total for share in shares], rest
 
 
 if __name__ == "__main__":

@@ -6,16 +6,23 @@ import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
 
+from bench.stream_evaluate import (
+    BlockTimer,
+    Row,
+    Setup,
+    evaluate,
+    load_host,
+    load_resident,
+    open_nets,
+)
 from bench.stream_watch import GIB, Watch, seconds_of, start_device
-from bench.stream_weights import Sizes, on_meta
 from stages.common.streaming.cost import Rates, loads, seconds_per_evaluation
-from stages.common.streaming.models import FLUX_BLOCKS, Net, make_blocks, stream
+from stages.common.streaming.models import make_blocks, stream
+from stages.common.streaming.net import Net
 from stages.common.streaming.pinned import HostBuffer
 from stages.common.streaming.reader import FileReader, Piece
 from stages.common.streaming.source import open_tensors
@@ -25,36 +32,6 @@ MARGIN = 0.15
 """GiB of the cap that are left for fragments."""
 CONTEXT_PER_PINNED = 0.0034
 """GiB of device memory for each GiB registered (measured: 0.15 for 44)."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """kind: resident, ours, fp8, group, group-low, rates. cap, host: GiB, 0 for none."""
-
-    kind: str
-    cap: float = 0.0
-    host: float = 0.0
-
-    @property
-    def name(self) -> str:
-        return ":".join([self.kind, *(f"{x:g}" for x in (self.cap, self.host) if x)])
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What all rows share. unit: bytes that stand for a GiB (less than one when rehearsing).
-
-    known: results of rows before this one, by name.
-    """
-
-    folder: Path
-    sizes: Sizes
-    device: torch.device
-    repeats: int
-    threads: int
-    activations: float
-    unit: float
-    known: dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -97,12 +74,12 @@ def measure(row: Row, setup: Setup) -> dict[str, Any]:
 
 def _resident(job: Job) -> dict[str, Any]:
     began = time.perf_counter()
-    nets = _load_resident(job.setup)
+    nets = load_resident(job.setup)
     set_up = time.perf_counter() - began
     on_cuda = job.setup.device.type == "cuda"
     before = torch.cuda.memory_allocated(job.setup.device) / GIB if on_cuda else 0.0
-    timer = _BlockTimer(nets, job.setup.device)
-    result = _evaluate(nets, job.setup, reference=False)
+    timer = BlockTimer(nets, job.setup.device)
+    result = evaluate(nets, job.setup, reference=False)
     result["set_up_s"] = set_up
     result["weights_gib"] = before
     if on_cuda:
@@ -112,7 +89,7 @@ def _resident(job: Job) -> dict[str, Any]:
 
 
 def _ours(job: Job) -> dict[str, Any]:
-    """Ours. Should the guess of the activations be too low, give the weights less and go on."""
+    """Ours. The weights' room is a guess, as activations are: corrected until it works."""
     row, setup, context = job.row, job.setup, job.context
     activations = setup.activations
     if "activations_gib" in setup.known.get("resident", {}):
@@ -120,21 +97,29 @@ def _ours(job: Job) -> dict[str, Any]:
     if setup.device.type == "cpu":
         activations, context = 0.0, -MARGIN
     room = row.cap - context - CONTEXT_PER_PINNED * row.host - activations - MARGIN
-    for attempt in range(4):
+    # First up to what the plan needs at least, then down while the card says that it is too much.
+    step = 0.1
+    for attempt in range(10):
         try:
-            return _stream_once(row, setup, room - 0.3 * attempt) | {"attempts": attempt + 1}
-        except torch.OutOfMemoryError:
-            if attempt == 3:
+            return _stream_once(row, setup, room) | {"attempts": attempt + 1}
+        except StageError as error:
+            if error.kind != "out_of_memory" or step < 0 or "host memory" in error.message:
                 raise
+        except torch.OutOfMemoryError:
+            if step > 0 and attempt > 0:
+                raise  # less than the plan needs at least would be the next one
+            step = -0.3
+        room += step
         # Beyond the handler: the exception holds the frames, and these the tensors.
         gc.collect()
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(setup.device)
-    raise AssertionError("unreachable")
+        if setup.device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(setup.device)
+    raise StageError("out_of_memory", f"no plan for {row.name} fits")
 
 
 def _stream_once(row: Row, setup: Setup, room: float) -> dict[str, Any]:
-    nets = _open(setup)
+    nets = open_nets(setup)
     began = time.perf_counter()
     with stream(
         nets,
@@ -147,7 +132,7 @@ def _stream_once(row: Row, setup: Setup, room: float) -> dict[str, Any]:
     ) as streamed:
         set_up = time.perf_counter() - began
         modules = {kind: net.module for kind, net in nets.items()}
-        result = _evaluate(modules, setup, stats=lambda: streamed.stats)
+        result = evaluate(modules, setup, stats=lambda: streamed.stats)
         plan = streamed.plan
         result |= {
             "set_up_s": set_up,
@@ -187,7 +172,7 @@ def _group(job: Job) -> dict[str, Any]:
     from diffusers.hooks import apply_group_offloading
 
     began = time.perf_counter()
-    nets = _load_host(job.setup)
+    nets = load_host(job.setup)
     for net in nets.values():
         apply_group_offloading(
             net,
@@ -199,7 +184,7 @@ def _group(job: Job) -> dict[str, Any]:
             low_cpu_mem_usage=job.row.kind == "group-low",
         )
     set_up = time.perf_counter() - began
-    return _evaluate(nets, job.setup) | {"set_up_s": set_up}
+    return evaluate(nets, job.setup) | {"set_up_s": set_up}
 
 
 def _rates(job: Job) -> dict[str, Any]:
@@ -237,155 +222,3 @@ def _rates(job: Job) -> dict[str, Any]:
         reader.close()
     buffer.close()
     return result
-
-
-def _evaluate(
-    nets: dict[str, Any],
-    setup: Setup,
-    reference: bool = True,
-    stats: Callable[[], Any] | None = None,
-) -> dict[str, Any]:
-    """Median seconds, peaks, and how the output compares to the resident one's."""
-    inputs = _inputs(setup)
-    output = _one(nets, inputs)
-    before = stats() if stats else None
-    spent = []
-    for _ in range(setup.repeats):
-        spent.append(seconds_of(lambda: _one(nets, inputs), setup.device))
-    result: dict[str, Any] = {"s_per_eval": median(spent), "s_all": spent}
-    if stats is not None and before is not None:
-        after = stats()
-        result |= {
-            "link_gib": (after.link_bytes - before.link_bytes) / setup.repeats / GIB,
-            "file_gib": (after.file_bytes - before.file_bytes) / setup.repeats / GIB,
-            "file_wait_s": (after.file_wait_s - before.file_wait_s) / setup.repeats,
-            "compute_wait_s": (after.compute_wait_s - before.compute_wait_s) / setup.repeats,
-            "surprises": after.surprises,
-        }
-    if setup.device.type == "cuda":
-        result["allocated_gib"] = torch.cuda.max_memory_allocated(setup.device) / GIB
-        result["reserved_gib"] = torch.cuda.max_memory_reserved(setup.device) / GIB
-    return result | _compare(output.float().cpu(), setup.folder / "resident.safetensors", reference)
-
-
-def _compare(output: torch.Tensor, path: Path, reference: bool) -> dict[str, Any]:
-    from safetensors.torch import load_file, save_file
-
-    finite = bool(torch.isfinite(output).all())
-    if not reference:
-        save_file({"output": output}, path)
-        return {"finite": finite}
-    if not path.is_file():
-        return {"finite": finite}
-    wanted = load_file(path)["output"]
-    return {
-        "finite": finite,
-        "equal": torch.equal(output, wanted),
-        "rel_l2": float((output - wanted).norm() / wanted.norm()),
-    }
-
-
-@torch.no_grad()
-def _one(nets: dict[str, Any], inputs: dict[str, Any]) -> torch.Tensor:
-    shared, control = inputs["shared"], inputs["control"]
-    double, single = nets["controlnet"](conditioning_scale=0.6, **control, **shared)
-    (velocity,) = nets["transformer"](
-        controlnet_block_samples=double, controlnet_single_block_samples=single, **shared
-    )
-    return velocity
-
-
-def _inputs(setup: Setup) -> dict[str, Any]:
-    sizes, device = setup.sizes, setup.device
-    generator = torch.Generator().manual_seed(7)
-    config = sizes.transformer
-
-    def random(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=generator).to(device, torch.bfloat16)
-
-    tokens = sizes.image_tokens
-    ids = torch.zeros(tokens, 3, device=device)
-    ids[:, 1] = torch.arange(tokens, device=device) // 128
-    ids[:, 2] = torch.arange(tokens, device=device) % 128
-    shared = {
-        "hidden_states": random(1, tokens, config["in_channels"]),
-        "encoder_hidden_states": random(1, sizes.text_tokens, config["joint_attention_dim"]),
-        "pooled_projections": random(1, config["pooled_projection_dim"]),
-        "timestep": torch.tensor([0.5], device=device, dtype=torch.bfloat16),
-        "guidance": torch.tensor([3.5], device=device),
-        "img_ids": ids,
-        "txt_ids": torch.zeros(sizes.text_tokens, 3, device=device),
-        "return_dict": False,
-    }
-    control = {
-        "controlnet_cond": random(1, tokens, config["in_channels"]),
-        "controlnet_mode": torch.tensor([[1]], device=device),
-    }
-    return {"shared": shared, "control": control}
-
-
-def _open(setup: Setup) -> dict[str, Net]:
-    return {
-        kind: Net(on_meta(setup.sizes, kind), open_tensors(setup.folder / kind), FLUX_BLOCKS)
-        for kind in setup.sizes.kinds
-    }
-
-
-def _load_host(setup: Setup) -> dict[str, Any]:
-    from diffusers import FluxControlNetModel, FluxTransformer2DModel
-
-    kinds = {"controlnet": FluxControlNetModel, "transformer": FluxTransformer2DModel}
-    return {
-        kind: kinds[kind]
-        .from_pretrained(setup.folder / kind, torch_dtype=torch.bfloat16, local_files_only=True)
-        .requires_grad_(False)
-        .eval()
-        for kind in setup.sizes.kinds
-    }
-
-
-def _load_resident(setup: Setup) -> dict[str, Any]:
-    """Everything on the device, shard by shard."""
-    from safetensors.torch import load_file
-
-    if setup.device.type == "cpu":
-        return _load_host(setup)
-    nets = _open(setup)
-    for net in nets.values():
-        for path in sorted({tensor.path for tensor in net.tensors.values()}):
-            for name, tensor in load_file(path, device=str(setup.device)).items():
-                owner, _, leaf = name.rpartition(".")
-                parameter = torch.nn.Parameter(tensor, requires_grad=False)
-                net.module.get_submodule(owner).register_parameter(leaf, parameter)
-    return {kind: net.module for kind, net in nets.items()}
-
-
-class _BlockTimer:
-    """Seconds that each block computes, by events around its forward."""
-
-    def __init__(self, nets: dict[str, Any], device: torch.device) -> None:
-        self._events: list[list[Any]] = []
-        self._cuda = device.type == "cuda"
-        for net in nets.values():
-            for name in FLUX_BLOCKS:
-                for block in net.get_submodule(name):
-                    pair: list[Any] = [None, None]
-                    self._events.append(pair)
-                    block.register_forward_pre_hook(self._mark(pair, 0))
-                    block.register_forward_hook(self._mark(pair, 1))
-
-    def _mark(self, pair: list[Any], which: int) -> Callable[..., None]:
-        def mark(*_: Any) -> None:
-            if self._cuda:
-                pair[which] = torch.cuda.Event(enable_timing=True)
-                pair[which].record()
-            else:
-                pair[which] = time.perf_counter()
-
-        return mark
-
-    def seconds(self) -> list[float]:
-        """Of the last evaluation, which has to be over."""
-        if self._cuda:
-            return [first.elapsed_time(last) / 1e3 for first, last in self._events]
-        return [last - first for first, last in self._events]

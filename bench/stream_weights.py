@@ -16,6 +16,9 @@ from typing import Any
 
 import torch
 
+from stages.common.streaming.models import CONTROLNET_BLOCKS, FLUX_BLOCKS
+
+BLOCKS = {"transformer": FLUX_BLOCKS, "controlnet": CONTROLNET_BLOCKS}
 SHARD_BYTES = 2 * 2**30
 FLUX = {
     "guidance_embeds": True,

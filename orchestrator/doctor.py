@@ -18,7 +18,6 @@ from typing import Literal
 from orchestrator import config, machine, models, warm
 from orchestrator.errors import KissError
 from orchestrator.gpu import GpuMonitor
-from orchestrator.graph import Graph
 from orchestrator.session import describe_exit
 
 Verdict = Literal["ok", "warn", "fail"]
@@ -199,7 +198,7 @@ def _disk(outputs: Path) -> Check:
 def _weights(gpu: bool) -> Iterator[Check]:
     for name in config.profile_names():
         try:
-            graph = Graph.from_profile(config.load(name).profile)
+            graph = models.profile_graph(name)
             needed, missing = models.needs(graph, gpu), models.missing_for(graph, gpu)
             total = models.total_gb(needed, models.catalogue())
         except KissError as error:

@@ -8,9 +8,11 @@ that rung fails, and the next one is tried.
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from orchestrator import config
@@ -97,7 +99,9 @@ def shortage(
     if missing and will_run is not None:
         running = set(will_run())
         missing = [item for item in missing if running & set(item.nodes)]
-    return missing_error(missing, lower_rungs(graph, missing, gpu)) if missing else None
+    if not missing:
+        return None
+    return missing_error(missing, [*what_is_there(missing), *lower_rungs(graph, missing, gpu)])
 
 
 def require(graph: Graph, gpu: bool, will_run: Callable[[], Collection[str]] | None = None) -> None:
@@ -119,6 +123,20 @@ def missing_error(missing: Sequence[Missing], notes: Iterable[str] = ()) -> Miss
         hint,
         [item.row() for item in missing],
     )
+
+
+def what_is_there(missing: Sequence[Missing]) -> list[str]:
+    """Lines on a folder of one's own that does not exist, and on models that are here in part."""
+    lines = []
+    own = os.environ.get(weights.FOLDER_VARIABLE)
+    if own and not Path(own).expanduser().is_dir():
+        lines.append(f"  {weights.FOLDER_VARIABLE}={own} is no folder")
+    for item in missing:
+        folder = weights.locate_part(item.model) if item.model else None
+        if item.model and folder:
+            lacks = weights.missing_files(item.model, folder)
+            lines.append(f"  {folder} holds a part of {item.name}, but not {', '.join(lacks)}")
+    return lines
 
 
 def _line(item: Missing) -> str:
@@ -160,7 +178,12 @@ def _way_there(node: str, first: Attempt, rung: Attempt) -> str:
 
 def profile_needs(profile: str, fallbacks: bool = False) -> dict[str, tuple[str, ...]]:
     """As `needs`, of a shipped profile on a machine with a card."""
-    return needs(Graph.from_profile(config.load(profile).profile), fallbacks=fallbacks)
+    return needs(profile_graph(profile), fallbacks=fallbacks)
+
+
+def profile_graph(profile: str) -> Graph:
+    """A shipped profile's graph, with the rungs that a run tries unless --device says more."""
+    return Graph.from_profile(config.load(profile).profile).on_device("auto")
 
 
 def select(

@@ -66,11 +66,15 @@ class StageProcess:
             self.doomed = True
         if not self.pid or self.exit_code is not None:
             return
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if hasattr(os, "killpg"):
-                os.killpg(self.pid, number)
-            elif self.popen is not None:
+        if not hasattr(os, "killpg"):
+            if self.popen is not None:
                 self.popen.kill()
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            try:
+                os.killpg(self.pid, number)
+            except ProcessLookupError:  # forked a moment ago, and not yet a group of its own
+                os.kill(self.pid, number)
 
 
 @dataclass(frozen=True)
@@ -240,15 +244,26 @@ class ProcessHub:
 
         A child's last words come before its end: messages are drained before exits are told.
         """
-        if any(p.popen is not None and p.pidfd < 0 for p in self._processes.values()):
+        cancelled = self._cancel_doomed()
+        if cancelled:
+            timeout = 0.0
+        elif any(p.popen is not None and p.pidfd < 0 for p in self._processes.values()):
             timeout = min(timeout, _POLL_SECONDS)
         self._poller.poll(int(max(0.0, timeout) * 1000.0))
-        endings = self._read_template() + self._reap_cold()
+        endings = cancelled + self._read_template() + self._reap_cold()
         events = self._drain()
         for process in endings:
             self._forget(process)
             events.append(Ended(process))
         return events
+
+    def _cancel_doomed(self) -> list[StageProcess]:
+        """Those that were to be killed before they were forked: the template may be in the middle
+        of a long import for one of them, which is not waited for. `_on_forked` meets the child."""
+        doomed = [p for p in self._processes.values() if p.doomed and not p.pid]
+        for process in doomed:
+            process.exit_code = -signal.SIGKILL
+        return doomed
 
     def _drain(self) -> list[Event]:
         events: list[Event] = []
@@ -298,9 +313,11 @@ class ProcessHub:
             self._awaiting_fork[event.connection] = process
             self._go_cold(event.error)
             return
-        process.pid = event.pid
         if process.doomed:
-            process.signal_group(signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(event.pid, signal.SIGKILL)
+            return
+        process.pid = event.pid
 
     def _on_template_gone(self) -> list[StageProcess]:
         """Its children died with it; those not yet forked start cold."""
@@ -318,7 +335,8 @@ class ProcessHub:
         self.cold_reason = reason
         waiting, self._awaiting_fork = list(self._awaiting_fork.values()), {}
         for process in waiting:
-            self._start_cold(process)
+            if not process.doomed:
+                self._start_cold(process)
 
     def _reap_cold(self) -> list[StageProcess]:
         ended = []

@@ -6,7 +6,7 @@ else can speak for a child. Nothing is pickled. Both halves import this module, 
 msgpack and no more.
 
     child -> parent   hello  ready  progress  heartbeat  done  failed
-    parent -> child   load   run    exit
+    parent -> child   prepare  load  run  exit
 """
 
 from __future__ import annotations
@@ -100,6 +100,14 @@ class Failed:
 
 
 @dataclass(frozen=True)
+class Prepare:
+    """Read the weights into the page cache, at most `limit` bytes, while waiting to load."""
+
+    params: dict[str, Any]
+    limit: int
+
+
+@dataclass(frozen=True)
 class Load:
     """Build the stage: which device and dtype, validated params, seed and threads.
 
@@ -134,7 +142,9 @@ class Exit:
     """Close the stage and end."""
 
 
-Message: TypeAlias = Hello | Ready | Progress | Heartbeat | Done | Failed | Load | Run | Exit
+Message: TypeAlias = (
+    Hello | Ready | Progress | Heartbeat | Done | Failed | Prepare | Load | Run | Exit
+)
 _TYPES: dict[str, type[Any]] = {cls.__name__.lower(): cls for cls in typing.get_args(Message)}
 _HINTS: dict[type[Any], dict[str, Any]] = {
     cls: typing.get_type_hints(cls) for cls in (*_TYPES.values(), Part)

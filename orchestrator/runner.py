@@ -153,6 +153,8 @@ class Runner:
         return over and not self._sessions and not self._durable.busy
 
     def _timeout(self) -> float:
+        if self._changed:
+            return 0.0
         deadlines = [session.next_deadline() for session in self._sessions]
         return max(0.0, min([*deadlines, time.monotonic() + _IDLE_WAIT]) - time.monotonic())
 
@@ -279,6 +281,8 @@ class Runner:
             card := self._leases.take_card()
         ):
             session.load(card)
+        elif self._schedule.may_load(session):
+            session.prepare()
 
     def _feed(self, session: Session) -> None:
         """Give an idle session its next job, or let it go when none will come."""
@@ -293,6 +297,7 @@ class Runner:
         job = ready[0]
         progress = job.nodes[name]
         progress.standing, progress.tries = "running", progress.tries + 1
+        self._changed = True  # what reads from this node comes next: its process may start
         progress.attempt = self._books.open(job, session)
         job.run.manifest.nodes[name].state = "running"
         try:

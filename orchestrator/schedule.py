@@ -86,7 +86,7 @@ class Schedule:
         return job.standing(self._graph.upstream(node.name)) <= {"done", "running"}
 
     def may_load(self, session: Session) -> bool:
-        """Whether a process without a card may begin to take memory for a job that comes next."""
+        """Whether a job comes next that a process may load for, or read its weights ahead for."""
         name = session.node.name
         return any(
             job.nodes[name].standing in ("waiting", "ready")

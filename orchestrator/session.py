@@ -9,6 +9,7 @@ on. It owns the process's deadlines: hello, load, run, heartbeat, stop.
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -131,6 +132,7 @@ class Session:
         self._sampled = 0.0
         self._doom: StageFailure | None = None
         self._kill_at = float("inf")
+        self._prepared = False
         self._ledger: Ledger | None = None
         self.process = self.hub.start(
             self.node.config.stage, self.node.preload, self.log, {"CUDA_VISIBLE_DEVICES": ""}
@@ -144,6 +146,17 @@ class Session:
     def ended(self) -> bool:
         return self.state in ("stopping", "measuring", "gone")
 
+    def prepare(self) -> None:
+        """Have a process that waits for a card read its weights into the page cache, once."""
+        if self.state == "imported" and not self._prepared:
+            self._prepared = True
+            limit = self.budget.host or sys.maxsize
+            self.hub.send(self.process, protocol.Prepare(self._params, limit))
+
+    @property
+    def _params(self) -> dict[str, Any]:
+        return {**self.node.params, **self.attempt.params}
+
     def load(self, card: Card | None) -> None:
         """Tell an imported process to load; with a card it may use the GPU from now on."""
         self.card = card
@@ -154,7 +167,6 @@ class Session:
             self._ledger = Ledger(
                 self.monitor, card.index, tolerance, self.runtime.release_deadline
             )
-        params = {**self.node.params, **self.attempt.params}
         self._enter("loading")
         self.hub.send(
             self.process,
@@ -162,7 +174,7 @@ class Session:
                 device,
                 card.visible if card else "",
                 self.attempt.dtype,
-                params,
+                self._params,
                 self.seed,
                 self.threads,
                 self.budget.vram if card is not None else 0,

@@ -34,6 +34,7 @@ from stages.contract import Context
 from stages.core import JobResult, OutputFile, StageCore
 from stages.failures import Failure, classify
 from stages.memory import cap_device_memory
+from stages.readahead import ReadAhead, weight_files
 
 if TYPE_CHECKING:
     import zmq
@@ -170,7 +171,9 @@ class HostProcess:
         hello = time.monotonic() - self._connection.started
         while True:
             message = protocol.decode(self._socket.recv())
-            if isinstance(message, protocol.Load):
+            if isinstance(message, protocol.Prepare):
+                self._prepare(message)
+            elif isinstance(message, protocol.Load):
                 core = self._load(message, hello)
             elif isinstance(message, protocol.Run) and core is not None:
                 self._run(core, message)
@@ -183,6 +186,14 @@ class HostProcess:
 
     def _send(self, message: protocol.Message, frames: list[bytes] | None = None) -> None:
         self._socket.send_multipart([self._token, protocol.encode(message), *(frames or [])])
+
+    def _prepare(self, message: protocol.Prepare) -> None:
+        try:
+            files = weight_files(self._connection.stage, message.params)
+        except Exception:  # whatever it is, load() meets it again, where it can be told
+            log.exception("no reading ahead")
+            return
+        ReadAhead(files, message.limit).start()
 
     def _load(self, message: protocol.Load, spawned: float) -> StageCore | None:
         began = time.perf_counter()

@@ -21,6 +21,7 @@ ENTRY_POINTS = """[kiss3d.stages]
 fake.source = fakes.stages:Source
 fake.trouble = fakes.stages:Trouble
 fake.sink = fakes.stages:Sink
+fake.slow_sink = fakes.stages:SlowSink
 fake.shapes = fakes.stages:Shapes
 fake.cuda = fakes.stages:Cuda
 fake.encode = fakes.stages:Encode

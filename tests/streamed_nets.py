@@ -10,7 +10,8 @@ import torch
 from diffusers import FluxControlNetModel, FluxTransformer2DModel
 
 from stages.common.streaming.delta import LowRankDelta
-from stages.common.streaming.models import FLUX_BLOCKS, Net
+from stages.common.streaming.models import FLUX_BLOCKS
+from stages.common.streaming.net import Net
 from stages.common.streaming.source import open_tensors
 
 CPU = torch.device("cpu")

@@ -13,7 +13,12 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from stages.common.pretrained import TokenProgress, compute_dtype, from_folder
+from stages.common.pretrained import (
+    TokenProgress,
+    compute_dtype,
+    from_folder,
+    tokenizer_from_folder,
+)
 from stages.contract import Context
 
 TASK = "<MORE_DETAILED_CAPTION>"
@@ -29,7 +34,7 @@ class Florence:
         torch.set_num_threads(context.threads)
         self._device = torch.device(context.device)
         self._dtype = compute_dtype(context)
-        self._processor = Florence2Processor.from_pretrained(folder, local_files_only=True)
+        self._processor = tokenizer_from_folder(Florence2Processor, folder)
         model = from_folder(Florence2ForConditionalGeneration, folder, self._dtype)
         self._model = model.to(self._device)
 

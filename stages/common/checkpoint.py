@@ -5,6 +5,8 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,8 @@ from stages.contract import StageError
 if TYPE_CHECKING:
     import torch
 
+NAMES_SHOWN = 4
+"""Of the keys that do not fit, so that an error stays readable."""
 SOURCE_SIZE = "kiss3d.source_size"
 """Metadata key of a converted file: bytes of the file that it was made of."""
 _UNSUPPORTED = re.compile(r"[Uu]nsupported (global|GLOBAL|class|operand)[^\n]*")
@@ -31,6 +35,47 @@ def load_state_dict(path: Path, prefix: str = "") -> dict[str, torch.Tensor]:
     converted = converted_file(path)
     tensors = _read_safetensors(converted) if converted else read_pickled(path)
     return {key[len(prefix) :]: tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn what a library raises while it reads `path` into StageError (missing_weights).
+
+    For reading alone: what a device raises is not the file's fault.
+    """
+    try:
+        yield
+    except (ImportError, MemoryError, StageError):
+        raise
+    except Exception as error:  # each library has its own exceptions for a broken file
+        reason = f"no entry {error}" if isinstance(error, KeyError) else str(error)
+        raise _damaged(path, reason.strip() or type(error).__name__) from error
+
+
+def require_fit(
+    path: Path,
+    missing: Collection[str],
+    surplus: Collection[str] = (),
+    misshapen: Collection[str] = (),
+) -> None:
+    """Raise StageError (missing_weights) that names the keys of `path` which do not fit a model."""
+    faults = [
+        f"{len(names)} {what} ({', '.join(sorted(names)[:NAMES_SHOWN])}"
+        + (", ...)" if len(names) > NAMES_SHOWN else ")")
+        for what, names in (
+            ("missing", missing),
+            ("surplus", surplus),
+            ("of another shape", misshapen),
+        )
+        if names
+    ]
+    if faults:
+        raise StageError(
+            "missing_weights",
+            f"{path} does not fit the model: weights {'; '.join(faults)}",
+            "it is incomplete or of another model: get it again (kiss3d-orchestrate models pull), "
+            "or correct the path that names it",
+        )
 
 
 def converted_file(path: Path) -> Path | None:

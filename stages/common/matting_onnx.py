@@ -65,7 +65,7 @@ class OnnxMatting:
     size, mean, std   see `Preparation`
     threads     CPU threads to use
 
-    Raises `StageError` of kind missing_weights when the file holds no network.
+    Raises `StageError` of kind missing_weights when the file holds no network, or another.
     """
 
     def __init__(
@@ -91,6 +91,18 @@ class OnnxMatting:
                 f"{path} holds no ONNX network that can be run: {error}",
                 "the file is damaged or another one: delete it and pull it again",
             ) from error
+        wanted = (1, 3, size, size)
+        shape = tuple(self._session.get_inputs()[0].shape)
+        # A free dimension has a name in place of a number.
+        if len(shape) != 4 or any(
+            isinstance(found, int) and found != number
+            for found, number in zip(shape, wanted, strict=True)
+        ):
+            raise StageError(
+                "missing_weights",
+                f"{path} is another network: it takes {shape}, expected {wanted}",
+                "delete it and pull it again",
+            )
         self._size = size
         self._mean = np.array(mean)
         self._std = np.array(std)

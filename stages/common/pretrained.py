@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from stages.common.checkpoint import readable, require_fit
 from stages.contract import Context
 
 
@@ -16,16 +17,31 @@ def from_folder(cls: Any, folder: Path, dtype: torch.dtype | None = None) -> Any
 
     Only safetensors, no code from the folder, no network. Weights stay mapped from the file as
     long as they are of the asked for dtype, so they take no memory of their own; dtype None keeps
-    what is stored.
+    what is stored. Raises `StageError` (missing_weights) for a damaged folder, and for weights of
+    another model, which transformers would make up for with random ones.
     """
-    model = cls.from_pretrained(
-        folder,
-        dtype="auto" if dtype is None else dtype,
-        local_files_only=True,
-        use_safetensors=True,
-        trust_remote_code=False,
-    )
+    with readable(folder):
+        model, fit = cls.from_pretrained(
+            folder,
+            dtype="auto" if dtype is None else dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused by name below
+        )
+        misshapen = [name for name, *_ in fit["mismatched_keys"]]
+        require_fit(folder, missing=fit["missing_keys"], misshapen=misshapen)
     return model.eval().requires_grad_(False)
+
+
+def tokenizer_from_folder(cls: Any, folder: Path) -> Any:
+    """The tokenizer or processor of a folder on this machine.
+
+    Raises `StageError` (missing_weights) for a damaged folder.
+    """
+    with readable(folder):
+        return cls.from_pretrained(folder, local_files_only=True)
 
 
 def compute_dtype(context: Context) -> torch.dtype:

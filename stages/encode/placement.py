@@ -2,9 +2,10 @@
 
 A module's weights stay where they are, usually mapped from their file in the dtype that is stored
 there. For its turn it gets copies in the wanted dtype on the wanted device, and the mapped ones
-back afterwards. So memory holds the module that is computing and nothing else: on a card, one block
-of T5-XXL in bfloat16 (0.36 GiB) in place of all of it (8.9 GiB); on a CPU that computes in float32,
-0.72 GiB in place of 17.7 GiB. Results are the same to the bit as with all of it in memory.
+back afterwards. So memory holds the module that is computing and nothing else: on a CPU that
+computes in float32, one block of T5-XXL (0.72 GiB) in place of all of it (17.7 GiB). Results are
+the same to the bit as with all of it in memory. To a card, T5's blocks are streamed instead
+(`T5Text.stream`): they arrive while others compute, and in the budgets that are told here.
 """
 
 from __future__ import annotations
@@ -15,6 +16,33 @@ from typing import Any
 
 import torch
 from torch import nn
+
+from stages.contract import Context
+from stages.memory import CONTEXT_BYTES
+
+STREAMED_NUMBERS = 3 << 28
+"""Weights of T5-XXL on the card at once: two slots of 193 million numbers, and two blocks more; in
+bfloat16 1.5 GiB. For one pass there is nothing to gain by more."""
+HOST_BYTES = 5 << 28
+"""A ring of three blocks in bfloat16 (1.08 GiB), and no weights that stay."""
+ACTIVATION_BYTES = 3 << 27
+"""What T5-XXL allocates besides, by its shapes: 64 heads of 512 x 512 scores some times over."""
+
+
+def streaming_budget(context: Context, dtype: torch.dtype) -> tuple[int, int]:
+    """Bytes for T5's weights on the card and in registered host memory, within the context's."""
+    weights, host = STREAMED_NUMBERS * dtype.itemsize, HOST_BYTES
+    if context.vram_bytes:
+        weights = min(weights, context.vram_bytes - CONTEXT_BYTES - ACTIVATION_BYTES)
+    if context.host_bytes:
+        host = min(host, context.host_bytes)
+    return weights, host
+
+
+def release(device: torch.device) -> None:
+    """Give what torch keeps for later back to the card: the next encoder's tensors differ."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def place(module: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
@@ -39,6 +67,7 @@ def visiting(module: nn.Module, device: torch.device, dtype: torch.dtype) -> Ite
     finally:
         for tensor, data in zip(tensors, home, strict=True):
             tensor.data = data
+        release(device)
 
 
 def visit_in_turn(modules: Iterable[nn.Module], device: torch.device, dtype: torch.dtype) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import SiglipVisionModel
 
-from stages.common.checkpoint import load_state_dict
+from stages.common.checkpoint import load_state_dict, readable
 from stages.common.pretrained import from_folder
 from stages.encode.placement import place, visiting
 
@@ -33,11 +33,13 @@ class ReduxEmbedder(nn.Module):
     @classmethod
     def from_folder(cls, folder: Path) -> ReduxEmbedder:
         """From image_embedder/ of the Redux repository; weights stay mapped from the file."""
-        state = load_state_dict(folder / "diffusion_pytorch_model.safetensors")
-        text_dim = len(state["redux_down.bias"])
-        with torch.device("meta"):
-            embedder = cls(state["redux_up.weight"].shape[1], text_dim)
-        embedder.load_state_dict(state, assign=True)
+        file = folder / "diffusion_pytorch_model.safetensors"
+        with readable(file):
+            state = load_state_dict(file)
+            text_dim = len(state["redux_down.bias"])
+            with torch.device("meta"):
+                embedder = cls(state["redux_up.weight"].shape[1], text_dim)
+            embedder.load_state_dict(state, assign=True)
         return embedder.eval().requires_grad_(False)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -50,10 +52,11 @@ class ReduxImage:
 
     def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
         extractor = folder / "feature_extractor" / "preprocessor_config.json"
-        settings = json.loads(extractor.read_text())
-        self._size = (settings["size"]["height"], settings["size"]["width"])
-        self._mean = torch.tensor(settings["image_mean"])[:, None, None]
-        self._std = torch.tensor(settings["image_std"])[:, None, None]
+        with readable(extractor):
+            settings = json.loads(extractor.read_text())
+            self._size = (settings["size"]["height"], settings["size"]["width"])
+            self._mean = torch.tensor(settings["image_mean"])[:, None, None]
+            self._std = torch.tensor(settings["image_std"])[:, None, None]
         self._encoder = from_folder(SiglipVisionModel, folder / "image_encoder")
         self._embedder = ReduxEmbedder.from_folder(folder / "image_embedder")
         self._device, self._dtype = device, dtype

@@ -52,7 +52,8 @@ class Encode(contract.Stage):
     """CLIP-L, T5-XXL and Redux, so that the denoiser never shares a card with them.
 
     Raises `StageError`: missing_weights; bad_input for dtype float16, in which T5-XXL overflows;
-    internal when the embeddings are not finite. `BadInput` without a picture for Redux.
+    internal when the embeddings are not finite; out_of_memory if a budget is too small to stream.
+    `BadInput` without a picture for Redux.
     """
 
     name = "encode"
@@ -85,6 +86,7 @@ class Encode(contract.Stage):
         import torch
 
         from stages.common.pretrained import compute_dtype
+        from stages.encode.placement import streaming_budget
         from stages.encode.redux import ReduxImage
         from stages.encode.text import ClipText, T5Text
 
@@ -101,6 +103,10 @@ class Encode(contract.Stage):
             for encoder in (self._clip, self._t5, self._redux):
                 if encoder is not None:
                     encoder.keep_on_device()
+        elif device.type == "cuda":
+            self._t5.stream(*streaming_budget(context, dtype))
+        else:
+            self._t5.visit_by_block()
 
     def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
         """Inputs `prompt` and, for Redux, `image` (S, S, 3) uint8; outputs `prompt_embeds` (T, D)
@@ -134,6 +140,10 @@ class Encode(contract.Stage):
             }
         context.progress(3, 3)
         return outputs
+
+    def close(self) -> None:
+        if self._t5 is not None:
+            self._t5.close()
 
 
 def _as_array(embeds: torch.Tensor) -> np.ndarray:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerFast, T5EncoderModel
 
-from stages.common.pretrained import from_folder
-from stages.encode.placement import place, visit_in_turn, visiting
+from stages.common.pretrained import from_folder, tokenizer_from_folder
+from stages.common.streaming.models import StreamedModels, stream
+from stages.common.streaming.net import Net
+from stages.common.streaming.source import open_tensors
+from stages.encode.placement import place, release, visit_in_turn, visiting
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +24,7 @@ class ClipText:
     """folder: of FLUX.1's repository, with text_encoder/ and tokenizer/."""
 
     def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
-        self._tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+        self._tokenizer = tokenizer_from_folder(CLIPTokenizer, folder / "tokenizer")
         self._model = from_folder(CLIPTextModel, folder / "text_encoder")
         self._device, self._dtype = device, dtype
 
@@ -42,21 +48,56 @@ class ClipText:
 class T5Text:
     """folder: of FLUX.1's repository, with text_encoder_2/ and tokenizer_2/.
 
-    Blocks visit the device one at a time unless `keep_on_device` is called.
+    Call one of `keep_on_device`, `visit_by_block` and `stream`, then `tokens` as often as wanted.
     """
 
     def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
         # The generic class takes tokenizer.json as it is; T5's own class builds it anew.
-        self._tokenizer = PreTrainedTokenizerFast.from_pretrained(
-            folder / "tokenizer_2", local_files_only=True
-        )
-        self._model = from_folder(T5EncoderModel, folder / "text_encoder_2")
+        self._tokenizer = tokenizer_from_folder(PreTrainedTokenizerFast, folder / "tokenizer_2")
+        self._folder = folder / "text_encoder_2"
+        self._model = from_folder(T5EncoderModel, self._folder)
         self._device, self._dtype = device, dtype
-        encoder = self._model.encoder
-        visit_in_turn([*encoder.block, encoder.final_layer_norm], device, dtype)
+        self._streamed: StreamedModels | None = None
 
     def keep_on_device(self) -> None:
-        place(self._model.encoder.block, self._device, self._dtype)
+        encoder = self._model.encoder
+        place(encoder.block, self._device, self._dtype)
+        place(encoder.final_layer_norm, self._device, self._dtype)
+
+    def visit_by_block(self) -> None:
+        """Weights stay mapped; each block gets its copies, where it needs any, for its turn."""
+        encoder = self._model.encoder
+        visit_in_turn([*encoder.block, encoder.final_layer_norm], self._device, self._dtype)
+
+    def stream(self, weights_bytes: int, host_bytes: int) -> None:
+        """Blocks are read ahead while others compute (docs/streaming.md).
+
+        weights_bytes: on the device; host_bytes: of registered memory. Raises StageError
+        (out_of_memory) where they are too small; call `close` in the end.
+        """
+        encoder = self._model.encoder
+        # Without the vocabulary's table, which stays mapped.
+        module = nn.ModuleDict({"block": encoder.block, "norm": encoder.final_layer_norm})
+        module.to_empty(device="meta")
+        tensors = open_tensors(self._folder)
+        found = {
+            f"{own}.{key.removeprefix(theirs)}": tensor
+            for own, theirs in (("block", "encoder.block."), ("norm", "encoder.final_layer_norm."))
+            for key, tensor in tensors.items()
+            if key.startswith(theirs)
+        }
+        self._streamed = stream(
+            {"t5": Net(module, found, ("block",))},
+            vram_bytes=weights_bytes,
+            host_bytes=host_bytes,
+            device=self._device,
+            dtype=self._dtype,
+            enter_card=False,
+        )
+
+    def close(self) -> None:
+        if self._streamed is not None:
+            self._streamed.close()
 
     def tokens(self, text: str, length: int) -> torch.Tensor:
         """Embeddings (length, D) of `text`, padded, or cut with a warning in the log.
@@ -72,5 +113,19 @@ class T5Text:
         # The vocabulary's table is the largest single weight and is only looked up: it stays.
         embedded = self._model.get_input_embeddings()(tokens.input_ids)
         embedded = embedded.to(self._device, self._dtype)
-        hidden: torch.Tensor = self._model(inputs_embeds=embedded).last_hidden_state[0]
+        with self._on_device():
+            hidden: torch.Tensor = self._model(inputs_embeds=embedded).last_hidden_state[0]
         return hidden
+
+    @contextlib.contextmanager
+    def _on_device(self) -> Iterator[None]:
+        """What is streamed is there; afterwards the device is the other encoders'."""
+        if self._streamed is None:
+            yield
+            return
+        try:
+            self._streamed.enter_card()
+            yield
+        finally:
+            self._streamed.leave_card()
+            release(self._device)

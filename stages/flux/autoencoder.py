@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,7 +17,11 @@ FACTOR = 8
 DECODE_BYTES_PER_PIXEL = 2300
 """Memory below which a bf16 decode is done in tiles. Measured at 1024 x 2048 on an H100 with its
 memory capped: it passes at 5 GiB and fails at 4, of which 0.6 GiB is the CUDA context and 0.2 the
-weights. Without a cap it takes 8.3 GiB, so this is also the slower choice of cuDNN's workspace."""
+weights; then cuDNN computes in less work space, and slower."""
+
+FAST_DECODE_BYTES_PER_PIXEL = 4500
+"""What a bf16 decode and its weights take where nothing limits them, rounded up from 8.5 GiB at
+1024 x 2048."""
 
 
 def vae_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -28,12 +33,14 @@ def vae_dtype(dtype: torch.dtype) -> torch.dtype:
 class Autoencoder:
     """An AutoencoderKL on the device that it is asked to compute on.
 
-    tiling   of decoding; auto: when there is not enough free memory. Encoding needs less.
+    tiling   of decoding; auto: when there is not enough memory. Encoding needs less.
+    room     tells how many bytes may still be allocated on the device
     """
 
     vae: Any
     device: torch.device
     tiling: Literal["auto", "on", "off"]
+    room: Callable[[], int]
 
     @torch.no_grad()
     def encode(self, image: np.ndarray, noise: Noise) -> torch.Tensor:
@@ -66,12 +73,4 @@ class Autoencoder:
         if self.tiling != "auto":
             return self.tiling == "on"
         wider = self.vae.dtype.itemsize / torch.bfloat16.itemsize
-        return DECODE_BYTES_PER_PIXEL * wider * height * width > self._free_bytes()
-
-    def _free_bytes(self) -> int:
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-            return torch.cuda.mem_get_info(self.device)[0]
-        import psutil
-
-        return int(psutil.virtual_memory().available)
+        return DECODE_BYTES_PER_PIXEL * wider * height * width > self.room()

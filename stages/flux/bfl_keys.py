@@ -29,7 +29,7 @@ _GLOBAL: Mapping[str, str] = MappingProxyType(
         "final_layer.linear": "proj_out",
     }
 )
-_SWAPPED = "final_layer.adaLN_modulation.1"
+SWAPPED = "final_layer.adaLN_modulation.1"
 """BFL: rows of the shift above those of the scale; diffusers (`norm_out.linear`): below."""
 
 _DOUBLE: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -59,22 +59,20 @@ _SINGLE: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "norm.key_norm": ("attn.norm_k",),
     }
 )
+LEAVES = {"weight": "weight", "bias": "bias", "scale": "weight"}
+"""The last part of a name: BFL's -> diffusers'."""
+
 _STACKS = {"double_blocks": ("transformer_blocks", _DOUBLE)}
 _STACKS["single_blocks"] = ("single_transformer_blocks", _SINGLE)
 
 
-def split_rows(layer: str, tensor: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
-    """diffusers' layers, each with its rows (dimension 0) of a BFL layer's tensor.
+def layer_rows(layer: str, rows: int) -> Iterator[tuple[str, slice]]:
+    """diffusers' layers, each with the part of a BFL layer's rows (dimension 0) that it gets.
 
-    The parts are views, except where BFL orders the rows otherwise. Raises `KeyError` for a layer
-    that FLUX does not have.
+    `SWAPPED` is not told by slices. Raises `KeyError` for a layer that FLUX does not have.
     """
-    if layer == _SWAPPED:
-        shift, scale = tensor.chunk(2)
-        yield "norm_out.linear", torch.cat([scale, shift])
-        return
     if layer in _GLOBAL:
-        yield _GLOBAL[layer], tensor
+        yield _GLOBAL[layer], slice(0, rows)
         return
     found = re.fullmatch(r"(double_blocks|single_blocks)\.(\d+)\.(.+)", layer)
     if found is None:
@@ -83,9 +81,23 @@ def split_rows(layer: str, tensor: torch.Tensor) -> Iterator[tuple[str, torch.Te
     names = targets[found[3]]
     start, shares = 0, _shares(found[3], len(names))
     for name, share in zip(names, shares, strict=True):
-        stop = start + tensor.shape[0] * share // sum(shares)
-        yield f"{stack}.{found[2]}.{name}", tensor[start:stop]
+        stop = start + rows * share // sum(shares)
+        yield f"{stack}.{found[2]}.{name}", slice(start, stop)
         start = stop
+
+
+def split_rows(layer: str, tensor: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+    """diffusers' layers, each with its rows of a BFL layer's tensor.
+
+    The parts are views, except where BFL orders the rows otherwise. Raises `KeyError` for a layer
+    that FLUX does not have.
+    """
+    if layer == SWAPPED:
+        shift, scale = tensor.chunk(2)
+        yield "norm_out.linear", torch.cat([scale, shift])
+        return
+    for name, rows in layer_rows(layer, tensor.shape[0]):
+        yield name, tensor[rows]
 
 
 def _shares(layer: str, count: int) -> tuple[int, ...]:
@@ -101,18 +113,18 @@ def to_diffusers(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]
     for key, tensor in tensors.items():
         layer, _, leaf = key.rpartition(".")
         try:
+            ours = LEAVES[leaf]
             parts = list(split_rows(layer, tensor))
         except KeyError:
             raise KeyError(key) from None
-        leaf = "weight" if leaf == "scale" else leaf
-        converted.update({f"{name}.{leaf}": part for name, part in parts})
+        converted.update({f"{name}.{ours}": part for name, part in parts})
     return converted
 
 
 def kohya_layers(tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
     """Kohya's flat layer names ("double_blocks_0_img_attn_qkv") -> BFL's, for the blocks that
     `tensors` speaks of."""
-    layers = [*_GLOBAL, _SWAPPED]
+    layers = [*_GLOBAL, SWAPPED]
     for stack, number in {
         (found[1], found[2])
         for key in tensors

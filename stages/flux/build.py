@@ -70,7 +70,7 @@ def build(
     for name, tensor in checkpoint.tensors.items():
         layer, _, leaf = name.rpartition(".")
         if leaf == "weight" and layer in deltas:
-            tensor = merged(tensor, deltas[layer], form.device)
+            tensor = merged(tensor, deltas[layer], form.device, form.dtype)
         storage.original_layer(model, layer).register_parameter(
             leaf, _parameter(tensor, leaf, form, layer in small)
         )

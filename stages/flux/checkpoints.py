@@ -7,7 +7,7 @@ fetched: a folder has its config.json, and what a single file holds can be read 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ from typing import Any
 import torch
 
 from stages import weights
-from stages.common.checkpoint import load_state_dict
+from stages.common.checkpoint import load_state_dict, readable
 from stages.contract import StageError
 
-_ONE_FILE = "diffusion_pytorch_model.safetensors"
-_IN_ALL_IN_ONE = "model.diffusion_model."
+ONE_FILE = "diffusion_pytorch_model.safetensors"
+IN_ALL_IN_ONE = "model.diffusion_model."
 """Prefix of the transformer in files that hold the encoders and the VAE as well."""
 
 
@@ -50,8 +50,8 @@ def is_gguf(tensor: torch.Tensor) -> bool:
     return hasattr(tensor, "quant_shape")
 
 
-def shape_of(tensor: torch.Tensor) -> tuple[int, ...]:
-    """Sizes of the numbers; a GGUF tensor's own shape is that of its bytes."""
+def shape_of(tensor: Any) -> tuple[int, ...]:
+    """Sizes of a tensor's or a byte range's numbers; a GGUF tensor's own shape is its bytes'."""
     return tuple(getattr(tensor, "quant_shape", tensor.shape))
 
 
@@ -60,30 +60,35 @@ def open_transformer(name: str) -> Checkpoint:
 
     Raises StageError: missing_weights, or bad_input for a file that holds something else.
     """
-    path = _locate(name, "transformer")
+    path = locate(name, "transformer")
     if path.is_dir():
         return _open_folder(name, path)
     tensors = _read_gguf(name, path) if path.suffix == ".gguf" else load_state_dict(path)
-    if any(key.startswith(_IN_ALL_IN_ONE) for key in tensors):
+    if any(key.startswith(IN_ALL_IN_ONE) for key in tensors):
         tensors = {
-            key.removeprefix(_IN_ALL_IN_ONE): tensor
+            key.removeprefix(IN_ALL_IN_ONE): tensor
             for key, tensor in tensors.items()
-            if key.startswith(_IN_ALL_IN_ONE)
+            if key.startswith(IN_ALL_IN_ONE)
         }
-    if any(key.startswith("double_blocks.") for key in tensors):
+    if is_bfl(tensors):
         tensors = _renamed(name, tensors)
     try:
         return Checkpoint(name, transformer_config(tensors), tensors)
     except KeyError as error:
-        raise _not_flux(name, f"has no {error.args[0]}") from error
+        raise not_flux(name, f"has no {error.args[0]}") from error
 
 
 def open_folder(name: str, subfolder: str = "") -> Checkpoint:
     """A model in diffusers' folder format, at the top of its repository or in `subfolder`."""
-    return _open_folder(name, _locate(name, subfolder))
+    return _open_folder(name, locate(name, subfolder))
 
 
-def transformer_config(tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+def is_bfl(keys: Iterable[str]) -> bool:
+    """Whether a transformer's tensors have Black Forest Labs' names."""
+    return any(key.startswith("double_blocks.") for key in keys)
+
+
+def transformer_config(tensors: Mapping[str, Any]) -> dict[str, Any]:
     """What FluxTransformer2DModel has to be, for these tensors to fit.
 
     Only the split of a head's channels over (index, row, column) leaves no trace in the shapes:
@@ -108,7 +113,8 @@ def transformer_config(tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     }
 
 
-def _locate(name: str, subfolder: str) -> Path:
+def locate(name: str, subfolder: str) -> Path:
+    """The file of a catalogue name or a path, or its folder (in `subfolder` if that exists)."""
     entry = weights.catalogue().get(name)
     if entry is None and Path(name).is_file():
         return Path(name)
@@ -126,17 +132,16 @@ def _open_folder(name: str, folder: Path) -> Checkpoint:
             "name a folder in diffusers' format, with a config.json",
         )
     config = folder / "config.json"
-    index = folder / f"{_ONE_FILE}.index.json"
+    index = folder / f"{ONE_FILE}.index.json"
     try:
-        files = [_ONE_FILE]
+        files = [ONE_FILE]
         if index.is_file():
-            shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-            files = sorted(set(shards.values()))
+            files = sorted(set(_read_json(index)["weight_map"].values()))
         tensors: dict[str, torch.Tensor] = {}
         for file in files:
             # A name from the index must not lead out of the folder.
             tensors.update(load_state_dict(folder / Path(file).name))
-        return Checkpoint(name, json.loads(config.read_text(encoding="utf-8")), tensors)
+        return Checkpoint(name, _read_json(config), tensors)
     except FileNotFoundError as error:
         raise StageError(
             "missing_weights",
@@ -145,16 +150,23 @@ def _open_folder(name: str, folder: Path) -> Checkpoint:
         ) from error
 
 
+def _read_json(path: Path) -> dict[str, Any]:
+    """Raises FileNotFoundError, and StageError (missing_weights) for a damaged file."""
+    content = path.read_bytes()
+    with readable(path):
+        return dict(json.loads(content))
+
+
 def _renamed(name: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     from stages.flux.bfl_keys import to_diffusers
 
     try:
         return to_diffusers(tensors)
     except KeyError as error:
-        raise _not_flux(name, f"holds {error.args[0]}, which FLUX does not have") from error
+        raise not_flux(name, f"holds {error.args[0]}, which FLUX does not have") from error
 
 
-def _not_flux(name: str, what: str) -> StageError:
+def not_flux(name: str, what: str) -> StageError:
     return StageError(
         "bad_input",
         f"the weights {name} are not a FLUX transformer: the file {what}",
@@ -177,10 +189,10 @@ def _read_gguf(name: str, path: Path) -> dict[str, torch.Tensor]:
         elif entry.tensor_type in SUPPORTED_GGUF_QUANT_TYPES:
             tensors[entry.name] = GGUFParameter(data, quant_type=entry.tensor_type)
         else:
-            raise _not_flux(name, f"is quantised as {entry.tensor_type.name}, which nothing reads")
+            raise not_flux(name, f"is quantised as {entry.tensor_type.name}, which nothing reads")
     return tensors
 
 
-def _count(tensors: Mapping[str, torch.Tensor], stack: str) -> int:
+def _count(tensors: Mapping[str, Any], stack: str) -> int:
     numbers = {key.split(".")[1] for key in tensors if key.startswith(f"{stack}.")}
     return len(numbers)

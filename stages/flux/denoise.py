@@ -60,6 +60,7 @@ class Denoiser:
     transformer  FluxTransformer2DModel, or what is called like it
     controlnet   FluxControlNetModel with modes, None without controls
     ids          (L, 3) positions of the image tokens
+    expect       told before each evaluation how often it calls the ControlNet
     """
 
     transformer: Any
@@ -67,6 +68,7 @@ class Denoiser:
     text: Text
     controls: Sequence[Control]
     ids: torch.Tensor
+    expect: Callable[[int], None]
 
     @torch.no_grad()
     def run(
@@ -82,6 +84,7 @@ class Denoiser:
 
         def velocity(state: torch.Tensor, sigma: float, evaluation: int) -> torch.Tensor:
             acting = [control for control in self.controls if control.acts(evaluation, total)]
+            self.expect(len(acting))
             return self._velocity(state, sigma, acting)
 
         for evaluation, state in enumerate(integrate(velocity, start, schedule)):

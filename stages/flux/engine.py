@@ -7,19 +7,22 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, FluxControlNetModel, FluxTransformer2DModel
+from diffusers import AutoencoderKL
 
 from stages.contract import BadInput, Context, StageError
+from stages.flux import budget
 from stages.flux.autoencoder import Autoencoder, vae_dtype
 from stages.flux.build import Form, build
-from stages.flux.checkpoints import open_folder, open_transformer
+from stages.flux.checkpoints import open_folder
 from stages.flux.controls import MODE_NUMBER
 from stages.flux.denoise import Control, Denoiser, Text
 from stages.flux.latents import Noise, image_ids, pack, unpack
 from stages.flux.lora import read_lora
+from stages.flux.nets import Nets, WholeNets
 from stages.flux.params import FluxParams
-from stages.flux.placement import open_placement
+from stages.flux.placement import home_of, place
 from stages.flux.schedule import Schedule, noisy_start
+from stages.flux.streamed_nets import StreamedNets
 
 FLAT = 0.02
 """Contrast (of 1) below which a picture shows nothing; a bundle has white beside an object."""
@@ -46,7 +49,8 @@ class Engine:
     """Transformer, ControlNet and autoencoder, placed as the params say."""
 
     def __init__(self, params: FluxParams, context: Context) -> None:
-        """Load. Raises StageError: missing_weights, bad_input, missing_dependency."""
+        """Load. Raises StageError: missing_weights, bad_input, missing_dependency, and
+        out_of_memory where streaming cannot keep to the context's budgets."""
         self._params = params
         self._device = torch.device(context.device)
         self._dtype: torch.dtype = getattr(torch, context.dtype)
@@ -56,30 +60,26 @@ class Engine:
                 raise StageError(
                     "bad_input", "float16 is not for the CPU", "use dtype float32 or bfloat16"
                 )
-        self._placement = open_placement(params.placement, self._device)
-        home = self._placement.home
-        form = Form(self._dtype, params.storage, self._device, home)
-        plain = Form(vae_dtype(self._dtype), "full", self._device, home)
-
         lora = read_lora(params.lora, params.lora_scale) if params.uses_lora else None
-        self._transformer = build(
-            FluxTransformer2DModel,
-            open_transformer(params.transformer),
-            form,
-            lora,
-            params.lora_merge,
-        )
-        nets = [self._transformer]
-        self._controlnet = None
-        if params.active_controls:
-            checkpoint = open_folder(params.controlnet_weights)
-            self._controlnet = build(FluxControlNetModel, checkpoint, form)
-            nets.append(self._controlnet)
+        home = home_of(params.placement, self._device)
+        plain = Form(vae_dtype(self._dtype), "full", self._device, home)
         vae = build(AutoencoderKL, open_folder(params.vae, "vae"), plain)
-        self._autoencoder = Autoencoder(vae, self._device, params.vae_tiling)
-        self._placement.adopt(vae, nets)
+        self._vae = place(vae, params.placement, self._device)
+        self._autoencoder = Autoencoder(
+            vae, self._device, params.vae_tiling, lambda: budget.room(context)
+        )
+        self._nets: Nets
+        if params.placement == "streamed":
+            self._nets = StreamedNets(params, context, self._dtype, lora)
+        else:
+            self._nets = WholeNets(params, self._device, self._dtype, lora)
         skipped = lora.text_encoder_keys if lora is not None else 0
         self._note = f", {skipped} text encoder tensors of the LoRA left out" if skipped else ""
+        self._note += f", {self._nets.note}" if self._nets.note else ""
+
+    def close(self) -> None:
+        """Give back what the nets hold."""
+        self._nets.close()
 
     def run(self, job: Job, note: str, progress: Callable[..., None]) -> np.ndarray:
         """The bundle, (H, W, 3) float32 in [0, 1]. Raises StageError: bad_input, internal.
@@ -95,31 +95,32 @@ class Engine:
         text = self._text(job)
         noise = Noise(job.seed, params.noise, self._device, self._dtype)
         shape = self._autoencoder.latent_shape(params.height, params.width)
-        with self._placement.vae():
+        with self._vae.on_device():
             controls = self._controls(job, noise)
             start = self._start(job, schedule, noise, shape)
         denoiser = Denoiser(
-            self._transformer,
-            self._controlnet,
+            self._nets.transformer,
+            self._nets.controlnet,
             text,
             controls,
             image_ids(*shape[2:], self._device),
+            self._nets.expect,
         )
-        with self._placement.nets():
+        with self._nets.on_device():
             tokens = denoiser.run(
                 pack(start),
                 schedule,
                 lambda step: progress(step, total, f"step {step}/{schedule.steps}"),
             )
         progress(total - 1, total, "decode")
-        with self._placement.vae():
+        with self._vae.on_device():
             bundle = self._autoencoder.decode(unpack(tokens, *shape[2:]))
         check_picture(bundle)
         progress(total, total)
         return bundle
 
     def _text(self, job: Job) -> Text:
-        config = self._transformer.config
+        config = self._nets.transformer.config
         for name, found, wanted in (
             ("prompt_embeds", job.prompt_embeds.shape[1], config.joint_attention_dim),
             ("pooled_embeds", job.pooled_embeds.shape[0], config.pooled_projection_dim),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -34,7 +33,6 @@ def image_ids(height: int, width: int, device: torch.device | str) -> torch.Tens
     return torch.nn.functional.pad(grid, (1, 0)).reshape(-1, 3)
 
 
-@dataclass(frozen=True)
 class Noise:
     """Normal deviates from one generator, in the order in which they are asked for.
 
@@ -42,20 +40,19 @@ class Noise:
              in `dtype`, as the reference draws them
     """
 
-    seed: int
-    where: Literal["cpu", "device"]
-    device: torch.device
-    dtype: torch.dtype
-    _generator: torch.Generator = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        generator = torch.Generator("cpu" if self.where == "cpu" else self.device)
-        object.__setattr__(self, "_generator", generator.manual_seed(self.seed))
+    def __init__(
+        self, seed: int, where: Literal["cpu", "device"], device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self._device = device
+        self._dtype = torch.float32 if where == "cpu" else dtype
+        self._generator = torch.Generator("cpu" if where == "cpu" else device).manual_seed(seed)
 
     def draw(self, shape: Sequence[int]) -> torch.Tensor:
-        """float32 on `device`."""
-        dtype = torch.float32 if self.where == "cpu" else self.dtype
+        """float32 on the device that was named."""
         drawn = torch.randn(
-            tuple(shape), generator=self._generator, device=self._generator.device, dtype=dtype
+            tuple(shape),
+            generator=self._generator,
+            device=self._generator.device,
+            dtype=self._dtype,
         )
-        return drawn.to(self.device, torch.float32)
+        return drawn.to(self._device, torch.float32)

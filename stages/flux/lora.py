@@ -11,6 +11,7 @@ import torch
 
 from stages import weights
 from stages.common.checkpoint import load_state_dict
+from stages.common.streaming.delta import LowRankDelta, Merger
 from stages.contract import StageError
 from stages.flux.bfl_keys import kohya_layers, split_rows
 
@@ -25,20 +26,14 @@ _ADAPTER = "kiss3d"
 
 
 @dataclass(frozen=True)
-class LowRank:
-    """delta W = up @ down. down (r, in), up (out, r), both float32; every factor is in `up`."""
-
-    down: torch.Tensor
-    up: torch.Tensor
-
-
-@dataclass(frozen=True)
 class Lora:
-    """layers: by diffusers' module name; text_encoder_keys: how many tensors were for CLIP or T5,
-    which this stage does not run."""
+    """layers: by diffusers' module name, float32, every factor in `up`.
+
+    text_encoder_keys: how many tensors were for CLIP or T5, which this stage does not run.
+    """
 
     name: str
-    layers: Mapping[str, LowRank]
+    layers: Mapping[str, LowRankDelta]
     text_encoder_keys: int = 0
 
     def check(self, linear: Mapping[str, tuple[int, ...]]) -> None:
@@ -47,7 +42,7 @@ class Lora:
         linear: (out, in) of the net's linear layers by name.
         """
         for name, layer in self.layers.items():
-            wanted, found = linear.get(name), (layer.up.shape[0], layer.down.shape[1])
+            wanted, found = linear.get(name), layer.shape
             if wanted is None:
                 raise _unusable(self.name, f"{name} is no layer of this transformer")
             if wanted != found:
@@ -64,7 +59,7 @@ def read_lora(name: str, scale: float) -> Lora:
     for key in foreign:
         del tensors[key]
     flat = kohya_layers(tensors)
-    layers: dict[str, LowRank] = {}
+    layers: dict[str, LowRankDelta] = {}
     for layer, parts in _by_layer(name, tensors).items():
         if not {"down", "up"} <= set(parts) or parts["down"].ndim != 2:
             raise _unusable(name, f"{layer} is not a pair of matrices")
@@ -72,21 +67,26 @@ def read_lora(name: str, scale: float) -> Lora:
         alpha = float(parts["alpha"]) if "alpha" in parts else float(down.shape[0])
         up = up * (scale * alpha / down.shape[0])
         if not layer.startswith("lora_unet_"):
-            layers[layer] = LowRank(down, up)
+            layers[layer] = LowRankDelta(up, down)
             continue
         bfl = flat.get(layer.removeprefix("lora_unet_"))
         if bfl is None:
             raise _unusable(name, f"FLUX has no layer {layer}")
         for target, rows in split_rows(bfl, up):
-            layers[target] = LowRank(down, rows)
+            layers[target] = LowRankDelta(rows, down)
     if not layers:
         raise _unusable(name, "it holds nothing for the transformer")
     return Lora(name, layers, len(foreign))
 
 
-def merged(weight: torch.Tensor, layer: LowRank, device: torch.device) -> torch.Tensor:
-    """W + up @ down in float32, computed on `device`."""
-    return torch.addmm(weight.to(device).float(), layer.up.to(device), layer.down.to(device))
+def merged(
+    weight: torch.Tensor, layer: LowRankDelta, device: torch.device, dtype: torch.dtype
+) -> torch.Tensor:
+    """The weight in `dtype` on `device`, with the layer added as streaming adds it: same bits."""
+    # By itself: `to` with both would convert on the CPU first. A copy: merging is in place.
+    weight = weight.to(device).to(dtype, copy=True)
+    Merger(device, layer.shape[1]).merge(weight, layer.to(device))
+    return weight
 
 
 def attach(transformer: Any, lora: Lora, device: torch.device, dtype: torch.dtype) -> None:

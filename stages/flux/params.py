@@ -65,7 +65,7 @@ class FluxParams(contract.Params):
     lora_merge: bool = Field(
         False,
         description="add the LoRA to the weights while loading: no cost a step, rounded to the "
-        "storage; not with GGUF weights",
+        "storage; not with GGUF weights; placement streamed always does",
     )
     noise: Literal["cpu", "device"] = Field(
         "cpu",
@@ -75,7 +75,8 @@ class FluxParams(contract.Params):
     placement: Literal["resident", "model", "streamed"] = Field(
         "resident",
         description="resident: all on the device; model: the VAE and the two nets take turns; "
-        "streamed: one block at a time",
+        "streamed: blocks as the budgets of device and host memory allow, the others from the "
+        "files; .safetensors only",
     )
     storage: Literal["full", "file", "fp8", "nf4"] = Field(
         "full",

@@ -14,7 +14,7 @@ from stages.common.specs import (
     PROMPT_EMBEDS,
     REFERENCE_BUNDLE,
 )
-from stages.contract import BadInput, Context, Stage
+from stages.contract import BadInput, Context, Stage, StageError
 from stages.flux.params import ControlParams, FluxParams
 
 if TYPE_CHECKING:
@@ -32,8 +32,9 @@ class Flux(Stage):
     Without a reference bundle (text mode) it starts from pure noise.
 
     Raises StageError: bad_input if a control image is missing, an input has the wrong size, or
-    weights are not what their param says; missing_weights; missing_dependency (nf4); internal if
-    the result is NaN or flat.
+    weights are not what their param says or cannot be streamed; missing_weights;
+    missing_dependency (nf4); out_of_memory if a budget is too small to stream in; internal if the
+    result is NaN or flat.
     """
 
     name = "flux"
@@ -58,7 +59,7 @@ class Flux(Stage):
         "peft",
     )
     params: FluxParams
-    _engine: Engine
+    _engine: Engine | None = None
 
     @classmethod
     def weights(cls, params: FluxParams) -> tuple[str, ...]:
@@ -79,6 +80,8 @@ class Flux(Stage):
         from stages.flux.controls import resize_bundle
         from stages.flux.engine import Job
 
+        if self._engine is None:
+            raise StageError("internal", "run before load")
         params = self.params
         reference, note = inputs.get(REFERENCE_BUNDLE.name), "encode"
         if reference is not None:
@@ -94,6 +97,11 @@ class Flux(Stage):
             context.seed,
         )
         return {BUNDLE.name: self._engine.run(job, note, context.progress)}
+
+    def close(self) -> None:
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
 
     def _control_image(
         self, control: ControlParams, reference: np.ndarray | None, inputs: Mapping[str, Any]

@@ -86,7 +86,7 @@ def decimate(
         merged = quadrics.of_edges(ends)
         place = merged.best_points(points[ends].mean(axis=1))
         good = _keeps_its_shape(points, triangles, ends, place, turn)
-        good &= _common_neighbours(edges, chosen, len(points)) == edges.face_count[chosen]
+        good &= _keeps_topology(edges, chosen, len(points))
         refused = np.union1d(refused, _keys(ends[~good], len(points)))
         keep, gone = ends[good].T
         points[keep] = place[good]
@@ -169,8 +169,18 @@ def _choose(
     return ranked[reached[ranked] == rank[ranked]]
 
 
+def _keeps_topology(edges: Edges, chosen: np.ndarray, count: int) -> np.ndarray:
+    """(N,) bool: the ends of a chosen edge have no neighbours in common but the corners opposite
+    to it (link condition), and none of those stands on three faces, which would lie on each other.
+    """
+    faces = edges.face_count[chosen]
+    valence = np.bincount(edges.ends.ravel(), minlength=count)
+    low = (valence[edges.across[chosen]] <= 3).any(axis=1)
+    return np.asarray((_common_neighbours(edges, chosen, count) == faces) & ~((faces == 2) & low))
+
+
 def _common_neighbours(edges: Edges, chosen: np.ndarray, count: int) -> np.ndarray:
-    """(N,) how many vertices are joined to both ends of each chosen edge (link condition)."""
+    """(N,) how many vertices are joined to both ends of each chosen edge."""
     ends = edges.ends
     owner = np.full(count, -1, np.int64)
     owner[ends[chosen]] = np.arange(len(chosen))[:, None]

@@ -47,7 +47,7 @@ class IsomerParams(Params):
     start: Literal["auto", "mesh", "fused"] = Field(
         "auto",
         description="What to refine: the coarse mesh, a mesh fused from the normal maps, or that "
-        "only if the coarse mesh disagrees with them by more than 15 degrees. Objective reference "
+        "only if the coarse mesh disagrees with them by more than 13 degrees. Objective reference "
         "always takes the coarse mesh.",
     )
     geometry_weights: tuple[Weight, Weight, Weight, Weight] = Field(

@@ -8,7 +8,12 @@ from typing import Literal
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, StoppingCriteriaList
 
-from stages.common.pretrained import TokenProgress, compute_dtype, from_folder
+from stages.common.pretrained import (
+    TokenProgress,
+    compute_dtype,
+    from_folder,
+    tokenizer_from_folder,
+)
 from stages.contract import Context
 from stages.prompt.instructions import clean, messages
 from stages.prompt.int8 import quantize_linears
@@ -26,9 +31,7 @@ class Rewriter:
         torch.set_num_threads(context.threads)
         self._device = torch.device(context.device)
         dtype = compute_dtype(context)
-        self._tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
+        self._tokenizer = tokenizer_from_folder(AutoTokenizer, folder)
         if quantize == "int8":
             model = from_folder(AutoModelForCausalLM, folder)
             quantize_linears(model)

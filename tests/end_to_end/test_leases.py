@@ -113,3 +113,14 @@ def test_cpu_nodes_run_beside_a_gpu_node(config_file, tmp_path):
     first_card = rows[0]["trouble"].attempts[0]
     assert second_source.started < first_card.started + first_card.seconds
     assert len(on_card) == 2
+
+
+def test_weights_are_read_ahead_while_a_process_waits_for_its_inputs(config_file, tmp_path):
+    weights = tmp_path / "own.safetensors"
+    weights.write_bytes(bytes(3_000_000))
+    config = config_file(
+        attempts=[{"device": "cuda"}], needs=[str(weights)], source={"seconds": 1.0}
+    )
+    run_jobs(tmp_path, config, cards=1, jobs=1)
+    (log,) = (tmp_path / "logs").glob("trouble-*.log")
+    assert "read 3000000 bytes of weights ahead" in log.read_text()

@@ -51,3 +51,18 @@ def test_a_process_started_ahead_is_let_go_when_its_job_fails(
     events = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
     assert [e["node"] for e in events if e["event"] == "gone"].count("sink") == 1
     assert not any(e["event"] == "started" and e["node"] == "sink" for e in events)
+
+
+def test_a_failed_run_does_not_wait_for_an_import_of_a_process_that_nobody_needs(
+    kiss3d, config_file, tmp_path
+):
+    """The template is in the middle of a slow import for the last node when the first one fails."""
+    out = tmp_path / "out"
+    config, picture = config_file(), tmp_path / "no-numbers.txt"
+    config.write_text(config.read_text().replace("fake.sink", "fake.slow_sink"))
+    picture.write_text("one two")
+    done = kiss3d("run", picture, "--config", config, "--output", out)
+    assert done.returncode == 2
+    events = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
+    (gone,) = [e for e in events if e["event"] == "gone" and e["node"] == "sink"]
+    assert gone["pid"] == 0, "it was never forked"

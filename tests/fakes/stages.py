@@ -157,6 +157,13 @@ class Sink(Stage):
         return {"total": f"{float(inputs['troubled'].sum()):g} seed {context.seed}"}
 
 
+class SlowSink(Sink):
+    """The same, behind an import that takes seconds."""
+
+    name = "fake.slow_sink"
+    preload = ("numpy", "fakes.slow_module")
+
+
 class Shapes(Stage):
     """One output of each kind, for the round trip through files and frames."""
 

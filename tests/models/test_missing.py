@@ -7,6 +7,8 @@ import json
 import pytest
 from fakes.tools import leftovers
 
+from orchestrator import config, models
+
 NEEDS = ["flexgen", "flux1-dev-vae"]
 
 
@@ -122,6 +124,44 @@ def test_a_resumed_batch_says_it_and_keeps_what_is_done(
     assert more.returncode == 2
     assert "models pull flexgen" in more.stderr
     assert not (tmp_path / "out" / "b").exists()
+
+
+def test_a_folder_of_ones_own_that_does_not_exist_is_named(
+    kiss3d, hub, picture, config_file, monkeypatch
+):
+    monkeypatch.setenv("KISS3D_MODELS", "/no/such/folder")
+    done = kiss3d("run", picture, "--config", config_file(needs=NEEDS))
+    assert_told(done)
+    assert "KISS3D_MODELS=/no/such/folder is no folder" in done.stderr
+
+
+def test_a_model_that_is_here_in_part_is_told_with_what_it_lacks(
+    kiss3d, own_models, picture, config_file, tmp_path
+):
+    own_models("flux1-dev-vae", "vae/config.json")
+    done = kiss3d("run", picture, "--config", config_file(needs=NEEDS))
+    assert_told(done)
+    folder = tmp_path / "models" / "flux1-dev-vae"
+    assert f"{folder} holds a part of flux1-dev-vae, but not scheduler/*" in done.stderr
+
+
+SHIPPED = [name for name in config.profile_names() if name != "sketch"]
+
+
+@pytest.mark.parametrize("profile", SHIPPED)
+def test_every_shipped_profile_without_weights_ends_in_one_command(
+    profile, kiss3d, hub, picture, tmp_path
+):
+    done = kiss3d("run", picture, "--profile", profile)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    needed = list(models.profile_needs(profile))
+    listed = [line.split()[0] for line in done.stderr.splitlines() if " GB  " in line]
+    listed += [line.split()[0] for line in done.stderr.splitlines() if " MB  " in line]
+    assert sorted(listed) == sorted(needed)
+    assert done.stderr.endswith(f"  -> kiss3d-orchestrate models pull {' '.join(needed)}\n")
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.glob("outputs/*")) == []
 
 
 def test_a_path_in_the_params_that_does_not_exist(kiss3d, hub, picture, config_file):

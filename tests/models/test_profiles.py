@@ -17,10 +17,12 @@ from orchestrator.errors import ConfigError, UnknownNameError, UsageError
 from orchestrator.graph import Graph
 from stages import weights
 
+SHIPPED = config.config_folder
 LADDER = [
     {"device": "cuda"},
     {"device": "cuda", "params": {"needs": ["flux1-dev-gguf-q8"]}},
     {"device": "cpu", "params": {"needs": ["flux1-dev-gguf-q4"]}},
+    {"device": "cpu", "params": {"needs": ["u2net"]}, "fallback": False},
 ]
 NODES = {
     "source": {"stage": "fake.source"},
@@ -49,7 +51,7 @@ def profiles(hub, tmp_path, monkeypatch) -> None:
 
 def graph() -> Graph:
     nodes = {name: NodeConfig.model_validate(node) for name, node in NODES.items()}
-    return Graph.from_profile(Profile(nodes=nodes))
+    return Graph.from_profile(Profile(nodes=nodes)).on_device("auto")
 
 
 def put(home: Path, name: str, file: str) -> None:
@@ -124,3 +126,11 @@ def test_a_broken_catalogue_is_an_error_with_its_place(tmp_path, monkeypatch):
         models.catalogue()
     rows = {check.name: check.verdict for check in doctor._weights(gpu=True)}
     assert rows["weights: tiny"] == "fail"
+
+
+def test_every_name_that_a_shipped_profile_needs_is_in_the_catalogue(monkeypatch):
+    monkeypatch.setattr(config, "config_folder", SHIPPED)
+    for profile in config.profile_names():
+        needed = models.profile_needs(profile, fallbacks=True)
+        assert set(needed) <= set(weights.catalogue()), profile
+        assert bool(needed) == (profile != "sketch")

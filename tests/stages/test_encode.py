@@ -10,19 +10,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from plain_diffusers import embeddings
 from safetensors.torch import load_file, save_file
 from tiny.encoders import IMAGE_TOKENS, POOLED_DIM, TEXT_DIM, build_flux_text, build_redux
 
 from stages.common import codec
 from stages.contract import BadInput, Context, StageError
 from stages.core import StageCore
-from stages.encode.placement import visit_in_turn
+from stages.encode.placement import ACTIVATION_BYTES, streaming_budget, visit_in_turn
 from stages.encode.redux import ReduxEmbedder, join
-from stages.encode.stage import BUNDLE_PROMPT, Encode, EncodeParams
+from stages.encode.stage import Encode, EncodeParams
 from stages.encode.text import T5Text
+from stages.memory import CONTEXT_BYTES
 from stages.weights import find
 
 PROMPT = "a red vase with two handles"
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -60,42 +63,11 @@ def run(stage: Encode, prompt: str = PROMPT, side: int | None = 512) -> tuple[np
     return outputs["prompt_embeds"], outputs["pooled_embeds"]
 
 
-def plain_diffusers(models: Path, prompt: str, side: int) -> tuple[np.ndarray, ...]:
-    """FluxPriorReduxPipeline as diffusers has it, which knows no strength."""
-    from diffusers import FluxPriorReduxPipeline
-    from diffusers.pipelines.flux.modeling_flux import ReduxImageEncoder
-    from torchvision.transforms.functional import resize, to_tensor
-    from transformers import (
-        CLIPTextModel,
-        CLIPTokenizer,
-        SiglipImageProcessor,
-        SiglipVisionModel,
-        T5EncoderModel,
-        T5TokenizerFast,
-    )
-
-    text, redux = models / "flux1-dev-text", models / "flux1-redux"
-    pipeline = FluxPriorReduxPipeline(
-        SiglipVisionModel.from_pretrained(redux / "image_encoder"),
-        SiglipImageProcessor.from_pretrained(redux / "feature_extractor"),
-        ReduxImageEncoder.from_pretrained(redux / "image_embedder"),
-        CLIPTextModel.from_pretrained(text / "text_encoder"),
-        CLIPTokenizer.from_pretrained(text / "tokenizer"),
-        T5EncoderModel.from_pretrained(text / "text_encoder_2"),
-        T5TokenizerFast.from_pretrained(text / "tokenizer_2"),
-    )
-    pipeline.feature_extractor.do_rescale = False  # the tensor is in [0, 1] already
-    image = resize(to_tensor(picture(side)), [512, 512]).clamp(0, 1)[None]
-    output = pipeline(image, prompt=BUNDLE_PROMPT, prompt_2=f"{BUNDLE_PROMPT} {prompt}")
-    return output.prompt_embeds[0].numpy(), output.pooled_prompt_embeds[0].numpy()
-
-
 @pytest.mark.parametrize("side", [512, 300, 700])
 @pytest.mark.parametrize("strength", [0.5, 1.0])
 def test_embeddings_are_those_of_plain_diffusers(models: Path, side: int, strength: float) -> None:
     tokens, pooled = run(loaded(redux_strength=strength), side=side)
-    expected, expected_pooled = plain_diffusers(models, PROMPT, side)
-    expected[512:] *= strength
+    expected, expected_pooled = embeddings(models, PROMPT, picture(side), strength)
     assert tokens.shape == (512 + IMAGE_TOKENS, TEXT_DIM)
     assert pooled.shape == (POOLED_DIM,)
     assert np.abs(tokens - expected).max() <= 1e-5
@@ -168,7 +140,8 @@ def test_bfloat16_is_close_to_float32_and_leaves_as_float32() -> None:
 
 def test_one_block_at_a_time_is_converted() -> None:
     """float32 on disk, bfloat16 wanted: every block but the computing one stays as it is."""
-    text = T5Text(find("flux1-dev-text"), torch.device("cpu"), torch.bfloat16)
+    text = T5Text(find("flux1-dev-text"), CPU, torch.bfloat16)
+    text.visit_by_block()
     blocks = list(text._model.encoder.block)
     converted: list[list[int]] = []
 
@@ -182,6 +155,27 @@ def test_one_block_at_a_time_is_converted() -> None:
         text.tokens("a vase", 16)
     assert converted == [[0], [1], [2]]
     assert all(p.dtype == torch.float32 for block in blocks for p in block.parameters())
+
+
+@pytest.mark.parametrize("budgets", [(10**9, 0), (80_000, 10**9), (80_000, 120_000)])
+def test_a_t5_that_streams_as_to_a_card_gives_the_same_bits(budgets: tuple[int, int]) -> None:
+    resident, streamed = (T5Text(find("flux1-dev-text"), CPU, torch.bfloat16) for _ in range(2))
+    resident.keep_on_device()
+    streamed.stream(*budgets)
+    with torch.inference_mode():
+        for prompt in ("a vase", "a lamp", "a vase"):
+            assert torch.equal(streamed.tokens(prompt, 16), resident.tokens(prompt, 16))
+            assert all(p.is_meta for p in streamed._model.encoder.block.parameters())
+    streamed.close()
+
+
+def test_streaming_keeps_to_three_gigabytes_and_to_smaller_budgets() -> None:
+    weights, host = streaming_budget(Context("cuda:0"), torch.bfloat16)
+    assert weights + ACTIVATION_BYTES + CONTEXT_BYTES <= 3e9
+    small = Context("cuda:0", vram_bytes=5 << 29, host_bytes=1 << 30)
+    weights, host = streaming_budget(small, torch.bfloat16)
+    assert weights + ACTIVATION_BYTES + CONTEXT_BYTES == 5 << 29
+    assert host == 1 << 30
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/maps")

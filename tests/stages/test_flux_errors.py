@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -65,7 +66,8 @@ def test_embeddings_of_another_model_are_bad_input(
 def test_nan_ends_the_run_at_the_step_that_gave_it(inputs: dict[str, np.ndarray]) -> None:
     stage = Flux(FluxParams(**SMALL))
     stage.load(context())
-    stage._engine._transformer.proj_out.bias.data = torch.full((16,), torch.nan)
+    assert stage._engine is not None
+    stage._engine._nets.transformer.proj_out.bias.data = torch.full((16,), torch.nan)
     with pytest.raises(StageError, match="step 1 of 3") as caught:
         stage.run(inputs, context())
     assert (caught.value.kind, "bfloat16" in caught.value.hint) == ("internal", True)
@@ -137,6 +139,23 @@ def test_a_vae_in_one_file_is_refused(inputs: dict[str, np.ndarray], models: Pat
     with pytest.raises(StageError, match="one file") as caught:
         run(inputs, vae=str(path))
     assert "config.json" in caught.value.hint
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff"])
+def test_a_damaged_config_is_named(
+    inputs: dict[str, np.ndarray],
+    models: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    content: bytes,
+) -> None:
+    shutil.copytree(models, tmp_path / "own")
+    monkeypatch.setenv("KISS3D_MODELS", str(tmp_path / "own"))
+    config = tmp_path / "own" / "flux1-controlnet-union" / "config.json"
+    config.write_bytes(content)
+    with pytest.raises(StageError, match=r"config\.json cannot be read") as caught:
+        run(inputs)
+    assert caught.value.kind == "missing_weights"
 
 
 def test_missing_weights_are_named(

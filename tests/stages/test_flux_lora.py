@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 from tiny import flux as tiny
 from tiny.flux_nets import FP8_STORED, FULL, assert_same, call, loaded, relative
 
+from stages.common.streaming.delta import LowRankDelta
 from stages.contract import StageError
-from stages.flux.lora import Lora, LowRank, read_lora
+from stages.flux.lora import Lora, read_lora
 from stages.flux.storage import FP8
 
 
@@ -118,7 +119,7 @@ def test_a_lora_key_that_cannot_be_used_is_named(
     [("transformer_blocks.99.attn.to_q", "no layer"), ("proj_out", r"\(64, 64\).*\(16, 64\)")],
 )
 def test_a_lora_for_another_net_is_refused(models: Path, layer: str, words: str) -> None:
-    lora = Lora("own", {layer: LowRank(torch.zeros(2, 64), torch.zeros(64, 2))})
+    lora = Lora("own", {layer: LowRankDelta(torch.zeros(64, 2), torch.zeros(2, 64))})
     with pytest.raises(StageError, match=words):
         loaded("flux1-dev-transformer", lora=lora)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,9 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from diffusers import FlowMatchHeunDiscreteScheduler
 from diffusers.models.controlnets.controlnet_flux import FluxMultiControlNetModel
 from PIL import Image
-from safetensors.torch import load_file
+from plain_diffusers import flux_pipeline
 from tiny import flux as tiny
 from tiny.flux_jobs import job_inputs, run
 
@@ -37,32 +35,6 @@ def models(built: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def inputs() -> dict[str, np.ndarray]:
     return job_inputs()
-
-
-def heun_timesteps(scheduler: Any, steps: int, device: Any, **ignored: Any) -> tuple[Any, int]:
-    """What the reference patches in, as Heun's set_timesteps takes neither sigmas nor mu."""
-    scheduler.set_timesteps(steps, device=device)
-    return scheduler.timesteps, steps
-
-
-def plain_pipeline(name: str, models: Path, monkeypatch: pytest.MonkeyPatch, **parts: Any) -> Any:
-    cls = getattr(diffusers, name)
-    monkeypatch.setattr(sys.modules[cls.__module__], "retrieve_timesteps", heun_timesteps)
-    transformer = tiny.transformer()
-    layers = load_file(models / "kiss3dgen-lora" / "rgb_normal.safetensors")
-    transformer.load_lora_adapter(layers, prefix="transformer")
-    pipe = cls(
-        scheduler=FlowMatchHeunDiscreteScheduler(shift=3.0),
-        vae=diffusers.AutoencoderKL.from_pretrained(models / "flux1-dev-vae" / "vae"),
-        text_encoder=None,
-        tokenizer=None,
-        text_encoder_2=None,
-        tokenizer_2=None,
-        transformer=transformer,
-        **parts,
-    )
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
 
 
 def call_plain(pipe: Any, inputs: dict[str, np.ndarray], seed: int = 42, **more: Any) -> np.ndarray:
@@ -106,7 +78,7 @@ def test_it_equals_the_controlnet_pipeline(
     ]
     found = run(inputs, controlnet=controls)
     net = diffusers.FluxControlNetModel.from_pretrained(diffusers_lora / "flux1-controlnet-union")
-    pipe = plain_pipeline(
+    pipe = flux_pipeline(
         "FluxControlNetImg2ImgPipeline",
         diffusers_lora,
         monkeypatch,
@@ -130,6 +102,6 @@ def test_it_equals_the_controlnet_pipeline(
 def test_it_equals_the_plain_img2img_pipeline(
     inputs: dict[str, np.ndarray], diffusers_lora: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pipe = plain_pipeline("FluxImg2ImgPipeline", diffusers_lora, monkeypatch)
+    pipe = flux_pipeline("FluxImg2ImgPipeline", diffusers_lora, monkeypatch)
     found = run(inputs, controlnet=[])
     np.testing.assert_allclose(found, call_plain(pipe, inputs), atol=1e-5)

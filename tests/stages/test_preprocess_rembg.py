@@ -91,6 +91,14 @@ def test_a_file_that_is_no_network_says_so(tmp_path: Path, content: bytes) -> No
     assert caught.value.hint
 
 
+def test_a_network_of_another_size_is_refused(tmp_path: Path) -> None:
+    path = build_isnet(tmp_path, 320)
+    with pytest.raises(StageError, match=r"takes \(1, 3, 320, 320\), expected") as caught:
+        OnnxMatting(path, 1024, (0.0,) * 3, (1.0,) * 3)
+    assert caught.value.kind == "missing_weights"
+    assert caught.value.hint
+
+
 def test_rembg_cuts_out_and_recentres(models: Path) -> None:
     build_isnet(models)
     image, alpha, notes = run(file_of(on_white(ring(400, cx=0.2))), background="rembg")

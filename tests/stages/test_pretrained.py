@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny.text import build_qwen
-from transformers import Qwen2ForCausalLM
+from transformers import AutoTokenizer, Qwen2ForCausalLM
 
 from stages.common import pretrained
-from stages.contract import Context
+from stages.contract import Context, StageError
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -41,8 +42,47 @@ def test_a_folder_with_pickled_weights_only_is_refused(tmp_path: Path) -> None:
     }
     torch.save(state, folder / "pytorch_model.bin")
     weights.unlink()
-    with pytest.raises(OSError, match="safetensors"):
+    with pytest.raises(StageError, match="safetensors") as caught:
         pretrained.from_folder(Qwen2ForCausalLM, folder)
+    assert caught.value.kind == "missing_weights"
+
+
+def test_a_cut_file_is_said_to_be_damaged(tmp_path: Path) -> None:
+    folder = build_qwen(tmp_path)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(StageError, match="cannot be read") as caught:
+        pretrained.from_folder(Qwen2ForCausalLM, folder)
+    assert caught.value.kind == "missing_weights"
+    assert "models verify" in caught.value.hint
+
+
+def test_weights_of_another_model_are_refused_and_not_made_up_for(tmp_path: Path) -> None:
+    folder = build_qwen(tmp_path)
+    weights = folder / "model.safetensors"
+    save_file({"some.other.weight": torch.zeros(2)}, weights, {"format": "pt"})
+    with pytest.raises(StageError, match=r"does not fit the model: weights \d+ missing") as caught:
+        pretrained.from_folder(Qwen2ForCausalLM, folder)
+    assert caught.value.kind == "missing_weights"
+
+
+def test_weights_of_another_size_are_named(tmp_path: Path) -> None:
+    folder = build_qwen(tmp_path)
+    weights = folder / "model.safetensors"
+    state = load_file(weights)
+    state["model.norm.weight"] = torch.ones(7)
+    save_file({name: tensor.clone() for name, tensor in state.items()}, tmp_path / "other")
+    (tmp_path / "other").replace(weights)
+    with pytest.raises(StageError, match=r"1 of another shape \(model.norm.weight\)"):
+        pretrained.from_folder(Qwen2ForCausalLM, folder)
+
+
+def test_a_damaged_tokenizer_is_named(tmp_path: Path) -> None:
+    folder = build_qwen(tmp_path)
+    for file in folder.glob("tokenizer*.json"):
+        file.write_text("{")
+    with pytest.raises(StageError, match="cannot be read"):
+        pretrained.tokenizer_from_folder(AutoTokenizer, folder)
 
 
 @pytest.mark.parametrize("stage", ["caption", "prompt", "encode", "preprocess"])

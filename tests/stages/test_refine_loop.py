@@ -88,6 +88,17 @@ def test_it_covers_the_silhouettes_that_the_start_left_uncovered(case: Case) -> 
     assert case.overlap(case.refine(stage2_steps=30, objective="reference")) < 0.92
 
 
+@pytest.mark.parametrize("objective", ["improved", "reference"])
+def test_the_silhouettes_to_fit_are_neither_wider_nor_narrower_than_the_object(
+    case: Case, objective: str
+) -> None:
+    # Half a pixel more all round cost objective reference 8 % of Chamfer on the vase.
+    found = make_targets(case.tiles, IsomerParams(objective=objective)).mask
+    with_any_trace = (1.0 - case.tiles).max(axis=-1) > 0.1
+    assert with_any_trace.sum() > 1.01 * case.mask.sum()
+    assert found.sum() == pytest.approx(case.mask.sum(), rel=0.003)
+
+
 def test_a_good_start_stays_good(case: Case) -> None:
     found = case.refine(case.truth)
     assert case.overlap(found) > 0.98
@@ -100,7 +111,7 @@ def test_a_start_that_is_far_off_is_replaced_by_a_fused_one(case: Case) -> None:
     square = np.clip(box.vertices * 1.6, (-0.6, -0.8, -0.7), (0.6, 0.8, 0.7)).astype(np.float32)
     params = IsomerParams()
     targets = make_targets(case.tiles, params)
-    assert disagreement(square, box.faces, targets, case.rasterizer) > 15.0
+    assert disagreement(square, box.faces, targets, case.rasterizer) > 13.0
     found = case.refine(Mesh(square, box.faces), stage2_steps=1)
     assert case.notes[0] == (0, "from a mesh fused from the normal maps")
     assert disagreement(found.vertices, found.faces, targets, case.rasterizer) < 8.0

@@ -6,6 +6,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ from streamed_nets import CPU, TinyFlux, evaluate, low_rank, save_tiny_flux
 
 from stages.common.streaming.delta import SCRATCH_NUMBERS, LowRankDelta, Merger
 from stages.common.streaming.models import (
+    CONTROLNET_BLOCKS,
     T5_BLOCKS,
-    Net,
     StreamedModels,
     make_blocks,
     plan_streaming,
     stream,
 )
+from stages.common.streaming.net import Net
 from stages.common.streaming.source import open_tensors
 from stages.contract import StageError
 
@@ -99,6 +101,15 @@ def test_a_controlnet_that_is_left_out_and_comes_back_changes_nothing(
         for with_control in (True, False, False, True, False, True, True):
             assert torch.equal(run(nets, with_control), wanted[with_control])
         assert streamed.stats.surprises <= 5
+
+
+def test_the_controlnets_projections_can_stream_too(tiny: TinyFlux) -> None:
+    nets = tiny.nets()
+    nets["controlnet"] = replace(nets["controlnet"], block_lists=CONTROLNET_BLOCKS)
+    with open_streamed(nets):
+        for with_control in (True, False, True):
+            control = tiny.controlnet if with_control else None
+            assert torch.equal(run(nets, with_control), evaluate(tiny.transformer, control))
 
 
 def test_a_told_order_brings_no_surprise(tiny: TinyFlux) -> None:
@@ -191,15 +202,16 @@ def test_merging_by_parts_is_merging_at_once(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("budgets", BUDGETS.values(), ids=BUDGETS)
-def test_fp8_storage_is_a_plain_cast_of_the_blocks_matrices(
+def test_fp8_storage_is_a_plain_cast_of_linear_layers_outside_of_norms(
     tiny: TinyFlux, tmp_path: Path, budgets: tuple[int, int]
 ) -> None:
     rounded = save_tiny_flux(tmp_path)
     for net in (rounded.transformer, rounded.controlnet):
         for stack in (net.transformer_blocks, net.single_transformer_blocks):
-            for parameter in stack.parameters():
-                if parameter.ndim == 2:
-                    parameter.data.copy_(parameter.data.to(torch.float8_e4m3fn))
+            for name, module in stack.named_modules():
+                if isinstance(module, torch.nn.Linear) and "norm" not in name:
+                    for parameter in module.parameters():
+                        parameter.data.copy_(parameter.data.to(torch.float8_e4m3fn))
     wanted = evaluate(rounded.transformer, rounded.controlnet)
     nets = tiny.nets()
     with open_streamed(nets, (budgets[0] + 20_000, budgets[1]), storage="fp8"):
@@ -213,7 +225,7 @@ def test_fp8_storage_halves_the_bytes_on_the_link(tiny: TinyFlux) -> None:
         open_streamed(full, (300_000, PLENTY)) as a,
         open_streamed(small, (300_000, PLENTY), storage="fp8") as b,
     ):
-        assert b.plan.link_bytes < 0.6 * a.plan.link_bytes
+        assert b.plan.link_bytes < 0.75 * a.plan.link_bytes  # a third is in norms
 
 
 @pytest.mark.parametrize("file_dtype", [torch.float32, torch.float16, torch.float8_e4m3fn])
@@ -315,6 +327,18 @@ def test_closing_gives_the_memory_back_and_twice_is_once(tiny: TinyFlux) -> None
     assert all(p.is_meta for net in nets.values() for p in net.module.parameters())
     with pytest.raises((RuntimeError, NotImplementedError)):
         run(nets)
+
+
+@pytest.mark.parametrize("budgets", BUDGETS.values(), ids=BUDGETS)
+def test_the_card_can_be_left_and_entered_again(tiny: TinyFlux, budgets: tuple[int, int]) -> None:
+    nets = tiny.nets()
+    wanted = evaluate(tiny.transformer, tiny.controlnet)
+    with open_streamed(nets, budgets, enter_card=False) as streamed:
+        for _ in range(2):
+            assert all(p.is_meta for net in nets.values() for p in net.module.parameters())
+            streamed.enter_card()
+            assert torch.equal(run(nets), wanted)
+            streamed.leave_card()
 
 
 def test_close_in_the_middle_of_an_evaluation(tiny: TinyFlux) -> None:

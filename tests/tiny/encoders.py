@@ -23,7 +23,7 @@ from tiny.text import BYTES, save_tokenizer, seeded
 
 TEXT_DIM = 32
 """Width of T5's tokens (FLUX.1-dev: 4096)."""
-POOLED_DIM = 16
+POOLED_DIM = 32
 """Width of CLIP's pooled embedding (FLUX.1-dev: 768)."""
 IMAGE_TOKENS = 9
 """SigLIP's tokens (FLUX.1-Redux-dev: 729)."""

@@ -28,6 +28,7 @@ MESSAGES = [
         {"rss": 5},
     ),
     protocol.Failed("", "crashed", "it broke", "mend it", "Traceback", fatal=True, peaks={"a": 1}),
+    protocol.Prepare({"steps": 5}, 1 << 40),
     protocol.Load("cuda:0", "GPU-1", "float16", {"deep": {"list": [1, 2.5, None]}}, 0, 2),
     protocol.Run("mug", {"image": ["/a b/c.npy"], "alpha": []}, "/run", "/tmp"),
     protocol.Exit(),

@@ -1,4 +1,4 @@
-"""The two upper tiers: blocks on the card and blocks in host memory, filled once."""
+"""The two upper tiers: blocks in host memory, filled once, and blocks on the card."""
 
 from __future__ import annotations
 
@@ -46,30 +46,42 @@ class BlockStore:
         self.deltas: dict[int, Deltas] = {}
         self.host = HostBuffer(plan.host_bytes)
 
-    def load(self, filler: Filler, work: torch.Tensor | None) -> None:
-        """Fill both tiers, then pin the host's. work: memory of a slot, where there are any.
+    def fill_host(self, filler: Filler) -> None:
+        """Fill the host tier, through a slot's memory on the card where weights have to be
+        finished first, and pin it.
 
         Raises StageError (missing_weights) for files that cannot be read.
         """
-        for index, tier in enumerate(self._plan.tiers):
+        work: torch.Tensor | None = None
+        for index in self._pinned_at:
             layout = self._layouts[index]
+            if layout.is_plain:
+                begin = self._pinned_at[index]
+                target = self.host.view()[begin : begin + layout.stored.nbytes]
+                self._reader.start(layout.pieces, target).result()
+                continue
+            if work is None:
+                work = self._on_card(self._plan.slot_bytes)
+            self._finish(index, work, filler)
+            filler.to_stored(layout, work, self.stored(index))
+        if self._device.type == "cuda":
+            self.host.register()
+        self._lanes.settle()
+
+    def fill_card(self, filler: Filler) -> None:
+        """Fill the card tier. Raises StageError (missing_weights)."""
+        for index, tier in enumerate(self._plan.tiers):
             if tier == "card":
-                memory = torch.empty(layout.slot.nbytes, dtype=torch.uint8, device=self._device)
+                memory = self._on_card(self._layouts[index].slot.nbytes)
                 self._finish(index, memory, filler)
                 self.resident[index] = memory
             elif tier == "file":
                 self.deltas[index] = self._device_deltas(index)
-            elif layout.is_plain:
-                begin = self._pinned_at[index]
-                target = self.host.view()[begin : begin + layout.stored.nbytes]
-                self._reader.start(layout.pieces, target).result()
-            else:
-                assert work is not None
-                self._finish(index, work, filler)
-                filler.to_stored(layout, work, self.stored(index))
-        if self._device.type == "cuda":
-            self.host.register()
         self._lanes.settle()
+
+    def empty_card(self) -> None:
+        """Give the card's memory back. Nothing may be under way."""
+        self.resident, self.deltas = {}, {}
 
     def stored(self, index: int) -> torch.Tensor:
         """The stored image of a pinned block."""
@@ -82,8 +94,11 @@ class BlockStore:
 
     def close(self) -> None:
         """Give all memory back. Nothing may be under way."""
-        self.resident, self.deltas = {}, {}
+        self.empty_card()
         self.host.close()
+
+    def _on_card(self, nbytes: int) -> torch.Tensor:
+        return torch.empty(nbytes, dtype=torch.uint8, device=self._device)
 
     def _finish(self, index: int, memory: torch.Tensor, filler: Filler) -> None:
         """Read a block and finish it in `memory`, through pageable memory."""

@@ -18,26 +18,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from stages.common.streaming.blocks import StreamedBlock, parameters_of, places_of
 from stages.common.streaming.filling import Filler
 from stages.common.streaming.lanes import Lanes, Mark, open_lanes
-from stages.common.streaming.layout import BlockLayout, Image
 from stages.common.streaming.order import ExecutionOrder
 from stages.common.streaming.readahead import ReadAhead
 from stages.common.streaming.reader import FileReader
 from stages.common.streaming.store import BlockStore
 from stages.common.streaming.tiers import TierPlan
-
-
-@dataclass(frozen=True)
-class StreamedBlock:
-    """A module that runs as a whole, its parameters on the meta device, and where they come from.
-
-    The layout names each parameter relative to the module.
-    """
-
-    name: str
-    module: nn.Module
-    layout: BlockLayout
 
 
 @dataclass(frozen=True)
@@ -76,22 +64,11 @@ class _Slot:
     used: int = 0
 
 
-@dataclass
-class _Place:
-    """One parameter of one block: who owns it, and what it is while the block does not run."""
-
-    owner: nn.Module
-    leaf: str
-    idle: nn.Parameter
-
-    def put(self, parameter: nn.Parameter) -> None:
-        self.owner._parameters[self.leaf] = parameter
-
-
 class BlockStreamer:
     """Streams the blocks of one or more networks through one set of slots.
 
-    Construct it, call `load`, run the networks, `close` it, whatever happened between.
+    Construct it, call `fill_host`, then `enter_card`, run the networks, `leave_card`, as often as
+    wanted; and `close` it, whatever happened between.
     """
 
     def __init__(
@@ -108,7 +85,7 @@ class BlockStreamer:
         self._reader = reader
         self._lanes: Lanes = open_lanes(device)
         self._order = ExecutionOrder(range(len(blocks)))
-        self._places = [_places(block) for block in blocks]
+        self._places = [places_of(block) for block in blocks]
         self._views: dict[tuple[int, int], list[nn.Parameter]] = {}
         self._surprises = 0
         self._link_bytes = 0
@@ -139,8 +116,19 @@ class BlockStreamer:
             surprises=self._surprises,
         )
 
-    def load(self, filler: Filler) -> None:
-        """Fill the tiers on card and in host memory, pin, and hook into the blocks.
+    def fill_host(self, filler: Filler) -> None:
+        """Fill the tier in host memory and pin it; once, before anything else.
+
+        Raises StageError (missing_weights) for files that cannot be read.
+        """
+        self._store.fill_host(filler)
+        from_file = [index for index in range(len(self._blocks)) if self._is_file(index)]
+        if from_file:
+            layouts = {index: self._blocks[index].layout for index in from_file}
+            self._ahead = ReadAhead(self._reader, *self._store.ring(), layouts)
+
+    def enter_card(self, filler: Filler) -> None:
+        """Fill the tier on the card, and hook into the blocks.
 
         Raises StageError (missing_weights) for files that cannot be read.
         """
@@ -149,19 +137,30 @@ class BlockStreamer:
             _Slot(torch.empty(self._plan.slot_bytes, dtype=torch.uint8, device=self._device))
             for _ in range(self._plan.slots)
         ]
-        self._store.load(filler, self._slots[0].memory if self._slots else None)
-        from_file = [index for index in range(len(self._blocks)) if self._is_file(index)]
-        if from_file:
-            layouts = {index: self._blocks[index].layout for index in from_file}
-            self._ahead = ReadAhead(self._reader, *self._store.ring(), layouts)
+        self._store.fill_card(filler)
         for index, block in enumerate(self._blocks):
             memory = self._store.resident.get(index)
             if memory is None:
                 self._hook(index, block.module)
             else:
-                self._bind(index, _parameters(block.layout.slot, memory))
+                self._bind(index, parameters_of(block.layout.slot, memory))
                 self._hook_resident(index, block.module)
         self._prefetch(None)
+
+    def leave_card(self) -> None:
+        """Unhook, wait for what is under way, and give the card's memory back.
+
+        Blocks are on meta again; what was read ahead stays in the ring.
+        """
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        for places in self._places:
+            for place in places:
+                place.put(place.idle)
+        self._lanes.settle()
+        self._slots, self._views, self._filler = [], {}, None
+        self._store.empty_card()
 
     def expect(self, cycle: Sequence[int]) -> None:
         """Tell which blocks will run from now on, over and over. Only a matter of speed."""
@@ -169,20 +168,14 @@ class BlockStreamer:
         self._prefetch(None)
 
     def close(self) -> None:
-        """Unhook, wait for what is under way, and give all memory back. Blocks stay on meta."""
+        """Leave the card, and give all memory back. Blocks stay on meta."""
         if self._final is not None:
             return
-        for handle in self._handles:
-            handle.remove()
-        for places in self._places:
-            for place in places:
-                place.put(place.idle)
+        self.leave_card()
         if self._ahead is not None:
             self._ahead.close()
-        self._lanes.settle()
         self._final = self.stats
-        self._slots, self._views = [], {}
-        self._ahead = self._filler = None
+        self._ahead = None
         self._store.close()
 
     def _hook(self, index: int, module: nn.Module) -> None:
@@ -292,7 +285,7 @@ class BlockStreamer:
         key = (index, number)
         if key not in self._views:
             image = self._blocks[index].layout.slot
-            self._views[key] = _parameters(image, self._slots[number].memory)
+            self._views[key] = parameters_of(image, self._slots[number].memory)
         return self._views[key]
 
 
@@ -304,22 +297,3 @@ def _without_first(blocks: Iterator[int], here: set[int | None]) -> Iterator[int
             waiting.remove(block)
         else:
             yield block
-
-
-def _parameters(image: Image, memory: torch.Tensor) -> list[nn.Parameter]:
-    return [
-        nn.Parameter(image.view(memory, index), requires_grad=False)
-        for index in range(len(image.offsets))
-    ]
-
-
-def _places(block: StreamedBlock) -> list[_Place]:
-    """In the order of the layout's tensors."""
-    places = []
-    for tensor in block.layout.tensors:
-        path, _, leaf = tensor.name.rpartition(".")
-        owner = block.module.get_submodule(path)
-        idle = owner._parameters[leaf]
-        assert idle is not None
-        places.append(_Place(owner, leaf, idle))
-    return places

@@ -17,11 +17,12 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from transformers.models.clip.modeling_clip import CLIPVisionModelWithProjection
 
+from stages.common.checkpoint import readable
 from stages.multiview.zero123plus import latents
 from stages.multiview.zero123plus.noise import Noise, normal
 from stages.multiview.zero123plus.residency import resident
 from stages.multiview.zero123plus.text import empty_prompt_ids
-from stages.multiview.zero123plus.weights import explained, load_text_encoder
+from stages.multiview.zero123plus.weights import load_text_encoder
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Condition:
 def encode_empty_prompt(base: Path, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     """h0: (1, T, D) float32 on the CPU. The text encoder lives only as long as this call."""
     encoder = load_text_encoder(base / "text_encoder", dtype)
-    with explained(base / "tokenizer"):
+    with readable(base / "tokenizer"):
         ids = empty_prompt_ids(base / "tokenizer", encoder.config.max_position_embeddings)
     with resident(encoder, device):
         states = encoder(torch.tensor([ids], device=device)).last_hidden_state

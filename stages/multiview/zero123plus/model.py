@@ -14,6 +14,7 @@ from diffusers.schedulers.scheduling_euler_ancestral_discrete import (
 )
 from transformers.models.clip.modeling_clip import CLIPVisionModelWithProjection
 
+from stages.common.checkpoint import readable
 from stages.multiview.zero123plus import latents
 from stages.multiview.zero123plus.conditioning import (
     Condition,
@@ -30,7 +31,6 @@ from stages.multiview.zero123plus.reference_attention import ReferenceUNet
 from stages.multiview.zero123plus.residency import resident
 from stages.multiview.zero123plus.sampler import denoise, require_finite
 from stages.multiview.zero123plus.weights import (
-    explained,
     load_ramp,
     load_unet,
     load_vae,
@@ -74,7 +74,7 @@ class Zero123Plus:
         Raises StageError (missing_weights) for files that are damaged or of another model.
         """
         empty_prompt = encode_empty_prompt(base, device, dtype)
-        with explained(base):
+        with readable(base):
             clip_pixels = PixelExtractor.load(base / "feature_extractor_clip")
             vae_pixels = PixelExtractor.load(base / "feature_extractor_vae")
             scheduler = EulerAncestralDiscreteScheduler.from_pretrained(

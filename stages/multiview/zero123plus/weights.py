@@ -8,8 +8,6 @@ of the folder unet/ only config.json is read.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +17,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPVisionModelWithProjection
 from transformers.utils.logging import disable_progress_bar
 
-from stages.common.checkpoint import load_state_dict
-from stages.contract import StageError
-
-NAMES_SHOWN = 4
-"""Of the keys that do not fit, so that an error stays readable."""
+from stages.common.checkpoint import load_state_dict, readable, require_fit
 
 
 def load_unet(config: Path, file: Path, dtype: torch.dtype) -> UNet2DConditionModel:
@@ -32,7 +26,7 @@ def load_unet(config: Path, file: Path, dtype: torch.dtype) -> UNet2DConditionMo
     Weights of another dtype are cast one by one while the file is mapped, so host memory holds them
     once. Raises StageError (missing_weights) that names the keys that do not fit.
     """
-    with explained(file):
+    with readable(file):
         with torch.device("meta"):
             unet = UNet2DConditionModel.from_config(
                 UNet2DConditionModel.load_config(config, local_files_only=True)
@@ -44,7 +38,7 @@ def load_unet(config: Path, file: Path, dtype: torch.dtype) -> UNet2DConditionMo
             for name in expected.keys() & tensors.keys()
             if expected[name].shape != tensors[name].shape
         ]
-        _require_fit(
+        require_fit(
             file, expected.keys() - tensors.keys(), tensors.keys() - expected.keys(), misshapen
         )
         cast = {name: tensor.to(dtype) for name, tensor in tensors.items()}
@@ -54,11 +48,11 @@ def load_unet(config: Path, file: Path, dtype: torch.dtype) -> UNet2DConditionMo
 
 def load_vae(folder: Path, dtype: torch.dtype) -> AutoencoderKL:
     """Stable Diffusion's VAE on the CPU, by diffusers, which knows its older key names."""
-    with explained(folder):
+    with readable(folder):
         vae, fit = AutoencoderKL.from_pretrained(
             folder, torch_dtype=dtype, local_files_only=True, output_loading_info=True
         )
-        _require_fit(folder, fit["missing_keys"], fit["unexpected_keys"])
+        require_fit(folder, fit["missing_keys"], fit["unexpected_keys"])
     return vae.requires_grad_(False)
 
 
@@ -75,64 +69,24 @@ def load_vision_encoder(folder: Path, dtype: torch.dtype) -> CLIPVisionModelWith
 def _load_clip(model_class: Any, folder: Path, dtype: torch.dtype) -> Any:
     """By transformers, which knows how its key names changed between versions."""
     disable_progress_bar()
-    with explained(folder):
+    with readable(folder):
         model, fit = model_class.from_pretrained(
-            folder, dtype=dtype, local_files_only=True, output_loading_info=True
+            folder,
+            dtype=dtype,
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused by name below
         )
-        _require_fit(folder, fit["missing_keys"], fit["unexpected_keys"])
+        misshapen = [name for name, *_ in fit["mismatched_keys"]]
+        require_fit(folder, fit["missing_keys"], fit["unexpected_keys"], misshapen)
     return model.eval().requires_grad_(False)
 
 
 def load_ramp(base: Path, tokens: int) -> torch.Tensor:
     """Weight of CLIP's image embedding in each token of the prompt, (tokens, 1) float32."""
     path = base / "model_index.json"
-    with explained(path):
+    with readable(path):
         ramp = json.loads(path.read_text(encoding="utf-8"))["ramping_coefficients"]
         if len(ramp) != tokens:
             raise ValueError(f"{len(ramp)} ramping_coefficients for {tokens} tokens")
     return torch.tensor(ramp, dtype=torch.float32)[:, None]
-
-
-@contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turn what reading a damaged or foreign file raises into StageError (missing_weights)."""
-    try:
-        yield
-    except (ImportError, MemoryError, StageError):
-        raise
-    except Exception as error:  # each library has its own exceptions for a broken file
-        reason = f"no entry {error}" if isinstance(error, KeyError) else str(error)
-        raise StageError(
-            "missing_weights", f"{path} cannot be read: {reason}", _remedy(path)
-        ) from error
-
-
-def _require_fit(
-    path: Path,
-    missing: Collection[str],
-    surplus: Collection[str],
-    misshapen: Collection[str] = (),
-) -> None:
-    faults = [
-        f"{len(names)} {what} ({', '.join(sorted(names)[:NAMES_SHOWN])}"
-        + (", ...)" if len(names) > NAMES_SHOWN else ")")
-        for what, names in (
-            ("missing", missing),
-            ("surplus", surplus),
-            ("of another shape", misshapen),
-        )
-        if names
-    ]
-    if faults:
-        raise StageError(
-            "missing_weights",
-            f"{path} does not fit the model: weights {'; '.join(faults)}",
-            _remedy(path),
-        )
-
-
-def _remedy(path: Path) -> str:
-    return (
-        f"it is incomplete or of another model: delete {path} and get it again "
-        "(`kiss3d-orchestrate models pull`)"
-    )

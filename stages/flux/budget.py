@@ -1,0 +1,69 @@
+"""How much of the device and of host memory is for what, in bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stages.common.memory import free_bytes
+from stages.contract import Context
+from stages.memory import CONTEXT_BYTES
+
+HIDDEN_STATES = 41
+"""Hidden states (tokens x width) that an evaluation has allocated at its peak, ControlNet-Union's
+15 residuals among them. Measured on an H100 in bfloat16, 8192 + 1241 tokens, width 3072: 2.0 GiB
+at caps of 5, 6 and 12 GiB, which are 37; the rest is for what the allocator cannot use."""
+
+MARGIN = 1 << 29
+"""Left free where no limit is given: others may take some while we plan."""
+
+_RING_SHARE = 4
+"""On a CPU, a quarter of the budget is for reading ahead, the rest for weights."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """weights: on the device; host: registered memory beside it; device: all that may be allocated
+    there, activations included."""
+
+    weights: int
+    host: int
+    device: int
+
+
+def activation_bytes(
+    width: int, image_tokens: int, text_tokens: int, itemsize: int, residuals: int
+) -> int:
+    """What an evaluation allocates besides weights.
+
+    width: of a token; itemsize: bytes of a number; residuals: the ControlNet's outputs that are
+    held twice, since several controls are added up (0 for one control).
+    """
+    states = HIDDEN_STATES * (image_tokens + text_tokens) + residuals * image_tokens
+    return states * width * itemsize
+
+
+def plan_budget(context: Context, activations: int) -> Budget:
+    """What the context leaves for weights.
+
+    On a CPU the device is host memory: `host_bytes` is divided between weights and ring.
+    """
+    if context.device == "cpu":
+        limit = context.host_bytes or max(0, free_bytes("cpu") - activations - MARGIN)
+        ring = limit // _RING_SHARE
+        return Budget(limit - ring, ring, limit - ring + activations)
+    device = context.vram_bytes - CONTEXT_BYTES
+    if not context.vram_bytes:
+        device = free_bytes(context.device) - MARGIN
+    host = context.host_bytes or free_bytes("cpu") - MARGIN
+    return Budget(max(0, device - activations), max(0, host), device)
+
+
+def room(context: Context) -> int:
+    """What may still be allocated on the device now."""
+    free = free_bytes(context.device)
+    if context.device == "cpu" or not context.vram_bytes:
+        return free
+    import torch
+
+    allocated = torch.cuda.memory_allocated(context.device)
+    return min(free, context.vram_bytes - CONTEXT_BYTES - allocated)

@@ -1,0 +1,69 @@
+"""Transformer and ControlNet as modules that are in memory as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any, Protocol
+
+import torch
+from diffusers import FluxControlNetModel, FluxTransformer2DModel
+
+from stages.flux.build import Form, build
+from stages.flux.checkpoints import open_folder, open_transformer
+from stages.flux.lora import Lora
+from stages.flux.params import FluxParams
+from stages.flux.placement import home_of, place
+
+
+class Nets(Protocol):
+    """transformer: FluxTransformer2DModel; controlnet: FluxControlNetModel, None without controls.
+
+    note   what the user should know of how they run, "" if nothing
+    """
+
+    transformer: Any
+    controlnet: Any
+    note: str
+
+    def on_device(self) -> AbstractContextManager[None]:
+        """While it is entered, both can be called."""
+
+    def expect(self, controls: int) -> None:
+        """Tell how often the next evaluations call the ControlNet. Results do not depend on it."""
+
+    def close(self) -> None:
+        """Give what they hold back; once at the end."""
+
+
+class WholeNets:
+    """For placements resident and model."""
+
+    note = ""
+
+    def __init__(
+        self, params: FluxParams, device: torch.device, dtype: torch.dtype, lora: Lora | None
+    ) -> None:
+        """Raises StageError: missing_weights, bad_input, missing_dependency."""
+        form = Form(dtype, params.storage, device, home_of(params.placement, device))
+        checkpoint = open_transformer(params.transformer)
+        self.transformer = build(FluxTransformer2DModel, checkpoint, form, lora, params.lora_merge)
+        self.controlnet: Any = None
+        if params.active_controls:
+            checkpoint = open_folder(params.controlnet_weights)
+            self.controlnet = build(FluxControlNetModel, checkpoint, form)
+        nets = [net for net in (self.transformer, self.controlnet) if net is not None]
+        self._placed = [place(net, params.placement, device) for net in nets]
+
+    @contextmanager
+    def on_device(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            for placed in self._placed:
+                stack.enter_context(placed.on_device())
+            yield
+
+    def expect(self, controls: int) -> None:
+        """Nothing is fetched ahead."""
+
+    def close(self) -> None:
+        """The process holds nothing beside the modules."""

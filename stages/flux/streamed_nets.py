@@ -1,0 +1,112 @@
+"""Transformer and ControlNet whose blocks come to the device when they compute (docs/streaming.md).
+
+A LoRA is merged on the way, whatever `lora_merge` says: an adapter's layers would have to stream
+as well. Blocks on the device and in host memory are chosen once, at load, for the params' size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from diffusers import FluxControlNetModel, FluxTransformer2DModel
+
+from stages.common.streaming.models import CONTROLNET_BLOCKS, FLUX_BLOCKS, stream
+from stages.common.streaming.net import Net
+from stages.contract import Context
+from stages.flux import budget
+from stages.flux.autoencoder import FAST_DECODE_BYTES_PER_PIXEL
+from stages.flux.lora import Lora
+from stages.flux.params import PATCH, FluxParams
+from stages.flux.ranges import RangedCheckpoint, folder_ranges, transformer_ranges
+from stages.flux.storage import linear_layers
+
+TEXT_TOKENS = 512 + 729
+"""The most that `encode` makes: T5's and Redux's. More need more memory than is planned for."""
+
+
+class StreamedNets:
+    """For placement streamed. See `nets.Nets`."""
+
+    def __init__(
+        self, params: FluxParams, context: Context, dtype: torch.dtype, lora: Lora | None
+    ) -> None:
+        """Raises StageError: missing_weights, bad_input, out_of_memory for too small a budget."""
+        checkpoint = transformer_ranges(params.transformer)
+        self.transformer = _empty(FluxTransformer2DModel, checkpoint)
+        deltas = {}
+        if lora is not None:
+            linear = linear_layers(self.transformer)
+            lora.check({name: tuple(layer.weight.shape) for name, layer in linear.items()})
+            deltas = {f"{name}.weight": layer for name, layer in lora.layers.items()}
+        self.controlnet: Any = None
+        nets = {}
+        if params.active_controls:
+            control = folder_ranges(params.controlnet_weights)
+            self.controlnet = _empty(FluxControlNetModel, control)
+            nets["controlnet"] = Net(self.controlnet, control.tensors, CONTROLNET_BLOCKS)
+        nets["transformer"] = Net(
+            self.transformer, checkpoint.tensors, FLUX_BLOCKS, deltas, checkpoint.given
+        )
+        self._device = torch.device(context.device)
+        limits = budget.plan_budget(context, self._activations(params, dtype))
+        self._streamed = stream(
+            nets,
+            vram_bytes=limits.weights,
+            host_bytes=limits.host,
+            device=self._device,
+            dtype=dtype,
+            storage="fp8" if params.storage == "fp8" else "full",
+            enter_card=False,
+        )
+        self.note = self._streamed.note
+        decode = FAST_DECODE_BYTES_PER_PIXEL * params.width * params.height
+        self._stays = self._streamed.plan.card_bytes + decode <= limits.device
+        self._expected: int | None = None
+
+    @contextmanager
+    def on_device(self) -> Iterator[None]:
+        """Afterwards the device is the autoencoder's, unless it has room for all."""
+        try:
+            self._streamed.enter_card()
+            self._expected = None
+            yield
+        except BaseException:
+            self._leave()
+            raise
+        if not self._stays:
+            self._leave()
+
+    def expect(self, controls: int) -> None:
+        if controls != self._expected:
+            self._expected = controls
+            self._streamed.expect(*["controlnet"] * controls, "transformer")
+
+    def close(self) -> None:
+        self._streamed.close()
+
+    def _leave(self) -> None:
+        self._streamed.leave_card()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _activations(self, params: FluxParams, dtype: torch.dtype) -> int:
+        config = self.transformer.config
+        residuals = 0
+        if len(params.active_controls) > 1:
+            residuals = self.controlnet.config.num_layers + self.controlnet.config.num_single_layers
+        return budget.activation_bytes(
+            config.num_attention_heads * config.attention_head_dim,
+            params.height * params.width // PATCH**2,
+            TEXT_TOKENS,
+            dtype.itemsize,
+            residuals,
+        )
+
+
+def _empty(model_class: Any, checkpoint: RangedCheckpoint) -> Any:
+    with torch.device("meta"):
+        model = model_class.from_config(dict(checkpoint.config))
+    return model.requires_grad_(False).eval()
