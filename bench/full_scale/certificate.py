@@ -66,7 +66,7 @@ def certify(bench: Bench, request: Request, part: str = "certificate") -> bool:
     output, done = run(bench, f"{part}-{label}", request)
     rows = [] if not (output / "run.json").is_file() else node_rows(output, done, request.target)
     for row in rows:
-        bench.record(part, label=label, **row)
+        bench.record(part, label=label, run=str(output), **row)
     total = _total(output, done, request, rows)
     bench.record(f"{part} total", label=label, **total)
     print(f"\n{part}: {label}")
@@ -133,11 +133,11 @@ def _total(
         total["error"] = done.error
     elif request.steps:
         total["steps"] = request.steps
-        total["extrapolated_wall_s"] = round(_extrapolated(done.seconds, request, rows), 1)
+        total["extrapolated_wall_s"] = round(extrapolated(done.seconds, request, rows), 1)
     return total
 
 
-def _extrapolated(wall: float, request: Request, rows: Sequence[dict[str, Any]]) -> float:
+def extrapolated(wall: float, request: Request, rows: Sequence[dict[str, Any]]) -> float:
     """The wall time with all steps: the compute time of the nodes that did fewer, in proportion.
 
     More than it would be, since what a node does once is scaled as well.

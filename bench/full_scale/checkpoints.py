@@ -25,7 +25,7 @@ from bench.full_scale.sizes import Sizes
 
 SPARE = 2 << 30
 """Bytes to leave free on a disk."""
-U2NET_SIDE = 320
+BACKGROUND_SIDES = {"isnet-general-use": 1024, "u2net": 320}
 
 
 @dataclass(frozen=True)
@@ -192,12 +192,8 @@ def reconstruction(folder: Path, maker: Maker) -> None:
     prm.build_prm(folder.parent, maker.sizes.prm, suffix=".safetensors")
 
 
-def isnet(folder: Path, maker: Maker) -> None:
-    build_isnet(folder.parent)
-
-
-def u2net(folder: Path, maker: Maker) -> None:
-    build_isnet(folder.parent, U2NET_SIDE, "u2net")
+def background_net(folder: Path, _: Maker) -> None:
+    build_isnet(folder.parent, BACKGROUND_SIDES[folder.name], folder.name)
 
 
 @dataclass(frozen=True)
@@ -223,8 +219,8 @@ RECIPES = {
     "flux1-redux": Recipe(0.9, redux),
     "kiss3dgen-lora": Recipe(0.3, lora),
     "flux1-dev-vae": Recipe(0.2, flux_vae),
-    "isnet-general-use": Recipe(0.01, isnet),
-    "u2net": Recipe(0.01, u2net),
+    "isnet-general-use": Recipe(0.01, background_net),
+    "u2net": Recipe(0.01, background_net),
 }
 """By catalogue name, the largest first: they are the hardest to find room for."""
 

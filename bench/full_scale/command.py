@@ -1,17 +1,26 @@
 """Everything at full size, in parts that each fit a short session on a GPU machine.
 
-    python -m bench.full_scale build --models M [--folders /dev/shm/m]    ~50 GB, once
-    python -m bench.full_scale certificate --targets 12 --models M        the graph, held to a target
-    python -m bench.full_scale certificate --targets 8 6 --models M
-    python -m bench.full_scale monolith --models M                        one process, no cap
+    python -m bench.full_scale build --models M [--folders /dev/shm/m]
+    python -m bench.full_scale certificate --models M --targets 12
+    python -m bench.full_scale certificate monolith --models M --targets 8 6
     python -m bench.full_scale proper crashes isomer equality --models M
     python -m bench.full_scale overlap batch --models M
-    python -m bench.full_scale vram RUN ...                               rows for configs/vram.yaml
-    python -m bench.full_scale build certificate ... --tiny               a rehearsal on the CPU
+    python -m bench.full_scale vram RUN ... --models M --measured "H100 80 GB, torch 2.11, 2026-11"
 
-Weights are random, which changes neither memory nor time, but makes noise of the pictures: `proper`
-therefore runs PRM and ISOMER on a bundle of a real object too. Every result is a JSON line in
---out as soon as it is there; a part that fails, or meets the time limit, does not end the others.
+build        48 GB of checkpoints in M, or where there is room in the other folders
+certificate  the profile's graph through the command line, held to each target
+monolith     the same models and steps in one process, without a cap
+proper       PRM and ISOMER on the bundle of a real object
+crashes      a stage that holds 20 GiB is killed, and reads where it must not
+isomer       ISOMER with pytorch3d hidden, and broken in its kernel
+equality     a stage through its process against the same stage inline
+overlap      with and without starting processes ahead;  batch: seconds a picture
+vram         rows for configs/vram.yaml from run directories
+
+With --tiny every part but `vram` is rehearsed on the CPU in a minute or two.
+
+Every result is a JSON line in --out as soon as it is there; a part that fails, or meets its time
+limit, does not end the others.
 """
 
 from __future__ import annotations
@@ -39,10 +48,11 @@ def main() -> int:
     work.mkdir(parents=True, exist_ok=True)
     out: Path = arguments.out or work / "results.jsonl"
     until = time.monotonic() + 60 * arguments.minutes
-    bench = Bench(arguments.models, work, out, arguments.tiny, arguments.image, until)
     good = True
     for part in arguments.parts:
         began = time.monotonic()
+        limit = min(until, began + 60 * arguments.part_minutes)
+        bench = Bench(arguments.models, work, out, arguments.tiny, arguments.image, limit)
         try:
             good = PARTS[part](bench, arguments) and good
         except Exception as error:  # noqa: BLE001 (the parts behind it are still worth having)
@@ -76,14 +86,18 @@ def _build(bench: Bench, arguments: argparse.Namespace) -> bool:
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(make, (False, True)))
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # what is measured next shares the card with this process
     return True
 
 
 def _certificate(bench: Bench, arguments: argparse.Namespace) -> bool:
     from bench.full_scale.certificate import certify
 
-    targets = arguments.targets
-    return all([certify(bench, _request(arguments, target)) for target in targets])
+    good = True
+    for target in arguments.targets:
+        good = certify(bench, _request(arguments, target)) and good
+    return good
 
 
 def _monolith(bench: Bench, arguments: argparse.Namespace) -> bool:
@@ -117,13 +131,13 @@ def _batch(bench: Bench, arguments: argparse.Namespace) -> bool:
     return compare.batch(bench, request, tuple(arguments.sizes))
 
 
-def _crashes(bench: Bench, arguments: argparse.Namespace) -> bool:
+def _crashes(bench: Bench, _: argparse.Namespace) -> bool:
     from bench.full_scale import faults
 
     return faults.crashes(bench)
 
 
-def _isomer(bench: Bench, arguments: argparse.Namespace) -> bool:
+def _isomer(bench: Bench, _: argparse.Namespace) -> bool:
     from bench.full_scale import faults
 
     return faults.isomer(bench)
@@ -159,7 +173,8 @@ def _request(
 def _vram(arguments: argparse.Namespace) -> int:
     from bench.full_scale import vram
 
-    print(vram.rows(list(map(Path, arguments.parts[1:])), arguments.measured))
+    results = arguments.out or arguments.models / "runs" / "results.jsonl"
+    print(vram.rows(list(map(Path, arguments.parts[1:])), results, arguments.measured))
     return 0
 
 
@@ -178,6 +193,7 @@ def _arguments() -> argparse.Namespace:
     add("--out", type=Path, help="JSON lines; default: WORK/results.jsonl")
     add("--image", type=Path, default=ROOT / "examples" / "robot.png")
     add("--minutes", type=float, default=9.0, help="for all parts of this command")
+    add("--part-minutes", type=float, default=5.0, help="for each of them")
     add("--profile", default="full_12gb", help="full_12gb, original or optimized_12gb")
     add("--targets", type=float, nargs="+", default=[12.0], metavar="GIB")
     add("--host-ram", type=float, default=0.0, metavar="GIB", help="0: no limit")

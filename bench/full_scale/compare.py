@@ -25,6 +25,7 @@ from bench.full_scale.graphs import (
     ON_PYTORCH3D,
     ON_TORCH,
     SKETCH_PRM,
+    Rung,
     sketch_isomer,
     write,
 )
@@ -199,7 +200,7 @@ def _gaps(output: Path) -> dict[str, float]:
 
 def batch(bench: Bench, request: Request, sizes: tuple[int, ...] = (1, 4)) -> bool:
     """Seconds a picture for batches of these sizes."""
-    lines: list[list[float]] = []
+    seconds: list[float] = []
     good = True
     for size in sizes:
         folder = fresh(bench.work / f"batch-{size}" / "pictures")
@@ -211,11 +212,13 @@ def batch(bench: Bench, request: Request, sizes: tuple[int, ...] = (1, 4)) -> bo
         if done.error:
             good, row["error"] = False, done.error
         bench.record("batch", **row)
-        first = lines[0][1] if lines else row["s_per_picture"]
-        lines.append([size, row["s_per_picture"], round(row["s_per_picture"] / first, 2)])
+        seconds.append(done.seconds / size)
     print("\nbatches")
-    header = ("pictures", "s a picture", "ratio")
-    print(format_table(header, [list(map(str, line)) for line in lines]), flush=True)
+    lines = [
+        [str(size), f"{spent:.1f}", f"{spent / seconds[0]:.2f}"]
+        for size, spent in zip(sizes, seconds, strict=True)
+    ]
+    print(format_table(("pictures", "s a picture", "ratio"), lines), flush=True)
     return good
 
 
@@ -227,14 +230,14 @@ def _copies(image: Path, folder: Path, count: int) -> None:
     with Image.open(image) as opened:
         picture = opened.convert("RGBA")
     for number in range(count):
-        picture.putpixel((0, 0), (255, 255, 255 - number, picture.getpixel((0, 0))[3]))
+        picture.putpixel((0, 0), (255, 255, 255 - number, 255))
         picture.save(folder / f"{number}.png")
 
 
 def proper(bench: Bench, request: Request) -> bool:
     """PRM and ISOMER on a bundle of a real object: random weights make noise of a bundle."""
     # pytorch3d takes minutes a picture on a CPU, where the rehearsal would run it.
-    rungs = [ON_CPU] if bench.tiny else [ON_PYTORCH3D, ON_TORCH, ON_CPU]
+    rungs: list[Rung] = [ON_CPU] if bench.tiny else [ON_PYTORCH3D, ON_TORCH, ON_CPU]
     good = True
     graphs = {"prm": SKETCH_PRM, "isomer": sketch_isomer(rungs)}
     for name, graph in graphs.items():

@@ -128,7 +128,7 @@ def isomer(bench: Bench) -> bool:
         began = time.monotonic()
         row: dict[str, Any] = {"way": way}
         try:
-            row |= _isomer(bench, way.replace(" ", "-"), attempts, hidden, meshes)
+            row |= _isomer(bench, way.replace(" ", "-"), attempts, hidden)
             reference = meshes.get("cpu")
             meshes[way] = row.pop("mesh")
             if reference is not None:
@@ -163,7 +163,6 @@ def _isomer(
     way: str,
     attempts: list[dict[str, Any]],
     hidden: tuple[Path, ...],
-    meshes: dict[str, Mesh],
 ) -> dict[str, Any]:
     nodes = sketch_isomer(attempts)
     file = write(bench, f"isomer-{way}", nodes)

@@ -10,10 +10,11 @@ import yaml
 from bench.full_scale.bench import Bench
 
 Nodes = dict[str, dict[str, Any]]
+Rung = dict[str, Any]
 
-ON_PYTORCH3D = {"device": "cuda", "tries": 1, "params": {"rasterizer": "pytorch3d"}}
-ON_TORCH = {"device": "cuda", "tries": 1, "params": {"rasterizer": "torch"}}
-ON_CPU = {"device": "cpu", "params": {"rasterizer": "cpu"}}
+ON_PYTORCH3D: Rung = {"device": "cuda", "tries": 1, "params": {"rasterizer": "pytorch3d"}}
+ON_TORCH: Rung = {"device": "cuda", "tries": 1, "params": {"rasterizer": "torch"}}
+ON_CPU: Rung = {"device": "cpu", "params": {"rasterizer": "cpu"}}
 STAGE2_STEPS = 50
 """As in full_12gb."""
 
@@ -33,7 +34,7 @@ SKETCH_PRM: Nodes = {
 """PRM on the bundle of a real object. Its weights are random all the same: the mesh is a blob."""
 
 
-def sketch_isomer(attempts: list[dict[str, Any]]) -> Nodes:
+def sketch_isomer(attempts: list[Rung]) -> Nodes:
     """ISOMER on the bundle and the hull of a real object."""
     return {
         **_SKETCH,
@@ -63,5 +64,5 @@ def write(bench: Bench, name: str, nodes: Nodes) -> Path:
     return path
 
 
-def _on_cpu(rung: dict[str, Any]) -> dict[str, Any]:
+def _on_cpu(rung: Rung) -> Rung:
     return {**rung, "device": "cpu"}

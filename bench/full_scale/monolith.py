@@ -2,10 +2,10 @@
 
     python -m bench.full_scale.monolith IMAGE OUTPUT PROFILE CONFIG DEVICE [NODE.PARAM=VALUE ...]
 
-Nodes and params are the profile's with CONFIG on top; the weights of each stage are resident on the card, which has
-no cap. After each node its stage is deleted, garbage is collected and the allocator's cache is
-emptied, as a segmented pipeline does. Prints a JSON line a node: what the card held at most while
-it ran, and what is left of it after.
+The part `monolith` starts it. Nodes and params are the profile's with CONFIG on top; each stage's
+weights are resident on the card, which has no cap. After each node its stage is deleted, garbage is
+collected and the allocator's cache is emptied, as a segmented pipeline does. Prints a JSON line a
+node: what the card held at most while it ran, and what is left of it after.
 """
 
 from __future__ import annotations
@@ -17,9 +17,6 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from bench.full_scale.bench import gib
 from bench.full_scale.watch import Watch

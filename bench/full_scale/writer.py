@@ -69,13 +69,13 @@ def write(
     files = [f"{stem}.safetensors"]
     if shard_bytes:
         files = [f"{stem}-{n + 1:05}-of-{len(groups):05}.safetensors" for n in range(len(groups))]
-    places = []
+    places: list[tuple[Path, str, int]] = []
     for file, names in zip(files, groups, strict=True):
         fixed = constants if constants and file == files[-1] else {}
         offsets = _begin(folder / file, names, tensors, dtype, fixed)
         places += [(folder / file, name, offsets[name]) for name in names]
     with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
-        list(pool.map(lambda place: _fill(*place, tensors, dtype, device), places))
+        list(pool.map(lambda p: _fill(p[0], p[2], p[1], tensors[p[1]], dtype, device), places))
     if shard_bytes:
         where = {name: path.name for path, name, _ in places}
         total = sum(_size(tensors[name], dtype) for name in tensors)
@@ -136,13 +136,12 @@ def _begin(
 
 def _fill(
     path: Path,
-    name: str,
     offset: int,
-    tensors: Mapping[str, Tensor],
+    name: str,
+    tensor: Tensor,
     dtype: torch.dtype,
     device: torch.device,
 ) -> None:
-    tensor = tensors[name]
     row = math.prod(tensor.shape[1:])
     rows = tensor.shape[0] if tensor.shape else 1
     generator = torch.Generator(device).manual_seed(zlib.crc32(name.encode()))
@@ -156,5 +155,4 @@ def _fill(
             for zero in tensor.zero_rows:
                 begin, end, _ = zero.indices(rows)
                 values[max(0, begin - first) : max(0, end - first)] = 0.0
-            content = values.to(dtype).cpu().view(torch.uint8).numpy()
-            stream.write(memoryview(content).cast("B"))
+            stream.write(values.to(dtype).cpu().view(torch.uint8).numpy().data)
