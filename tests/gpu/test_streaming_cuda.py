@@ -71,3 +71,24 @@ def test_closing_gives_the_card_its_memory_back(tiny: TinyFlux) -> None:
         evaluate(nets["transformer"].module, nets["controlnet"].module, CUDA)
         assert torch.cuda.memory_allocated(CUDA) > before
     assert torch.cuda.memory_allocated(CUDA) <= before
+
+
+def test_leaving_the_card_gives_its_memory_back_and_keeps_the_hosts(tiny: TinyFlux) -> None:
+    wanted = evaluate(tiny.transformer, tiny.controlnet, CUDA)
+    nets = tiny.nets()
+    before = torch.cuda.memory_allocated(CUDA)
+    with stream(
+        nets,
+        vram_bytes=400_000,
+        host_bytes=290_000,
+        device=CUDA,
+        dtype=torch.bfloat16,
+        enter_card=False,
+    ) as streamed:
+        for _ in range(3):
+            assert torch.cuda.memory_allocated(CUDA) == before
+            streamed.enter_card()
+            output = evaluate(nets["transformer"].module, nets["controlnet"].module, CUDA)
+            assert torch.equal(output, wanted)
+            del output
+            streamed.leave_card()

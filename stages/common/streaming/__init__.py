@@ -11,6 +11,7 @@ layout    where a block's tensors lie in file, host and slot
 delta     low-rank changes (LoRA) merged into weights
 filling   from an image of a block to finished weights in a slot
 lanes     the side stream, or nothing on a CPU
+net       a network to stream, and what it has besides blocks
 streamer  hooks that give each block its weights when it runs
 models    `stream(nets, ...)`: what stages call
 """

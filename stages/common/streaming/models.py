@@ -172,14 +172,18 @@ def plan_streaming(
     staging, widest = _work_space(blocks)
     rest = staging + (4 * max(SCRATCH_NUMBERS, widest) if widest else 0)
     rest += sum(Surroundings(net).nbytes(dtype) for net in nets.values())
-    # Deltas of the file tier stay on the card. Which blocks that is, is not known before: if there
-    # are any, leave room for all deltas.
-    deltas = sum(t.delta.nbytes for b in blocks for t in b.layout.tensors if t.delta is not None)
     sizes = [block.layout.size for block in blocks]
+    deltas = [
+        sum(t.delta.nbytes for t in block.layout.tensors if t.delta is not None) for block in blocks
+    ]
+    # Deltas of the file tier stay on the card; room for them may move more blocks to that tier.
+    held, needed = -1, 0
     try:
-        plan = plan_tiers(sizes, rest, vram_bytes, host_bytes)
-        if deltas and plan.count("file"):
-            plan = plan_tiers(sizes, rest + deltas, vram_bytes, host_bytes)
+        while needed > held:
+            held = needed
+            plan = plan_tiers(sizes, rest + held, vram_bytes, host_bytes)
+            in_file = (tier == "file" for tier in plan.tiers)
+            needed = sum(nbytes for nbytes, is_file in zip(deltas, in_file, strict=True) if is_file)
     except BudgetError as error:
         raise StageError(
             "out_of_memory",
