@@ -16,6 +16,10 @@ at caps of 5, 6 and 12 GiB, which are 37; the rest is for what the allocator can
 MARGIN = 1 << 29
 """Left free where no limit is given: others may take some while we plan."""
 
+_FREE_HOST_SHARE = 0.75
+"""Of the host memory that is free where no limit is given: what is registered cannot be swapped,
+and the page cache makes the file tier fast."""
+
 _RING_SHARE = 4
 """On a CPU, a quarter of the budget is for reading ahead, the rest for weights."""
 
@@ -54,8 +58,8 @@ def plan_budget(context: Context, activations: int) -> Budget:
     device = context.vram_bytes - CONTEXT_BYTES
     if not context.vram_bytes:
         device = free_bytes(context.device) - MARGIN
-    host = context.host_bytes or free_bytes("cpu") - MARGIN
-    return Budget(max(0, device - activations), max(0, host), device)
+    host = context.host_bytes or int(_FREE_HOST_SHARE * free_bytes("cpu"))
+    return Budget(max(0, device - activations), host, device)
 
 
 def room(context: Context) -> int:

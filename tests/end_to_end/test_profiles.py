@@ -255,7 +255,8 @@ def test_a_run_killed_while_flux_computes_goes_on_there(
     )
     run = Finished(tmp_path / "out")
     deadline = time.monotonic() + 300
-    while not _started(run.path, "flux"):
+    # A node is called done once its files are on the disk, a moment after its reader has started.
+    while not (_started(run.path, "flux") and run.nodes["reference"]["state"] == "done"):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -281,9 +282,7 @@ def _started(run: Path, node: str) -> bool:
 
 
 @pytest.mark.slow
-def test_a_batch_loads_every_model_once_and_runs_all_the_references_steps(
-    tiny_models: Path, tmp_path: Path
-) -> None:
+def test_a_batch_of_two_loads_every_model_once(tiny_models: Path, tmp_path: Path) -> None:
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     for name in ("robot", "mug"):
@@ -293,14 +292,11 @@ def test_a_batch_loads_every_model_once_and_runs_all_the_references_steps(
         tiny_models,
         tmp_path,
         *("batch", pictures, "--profile", "original", "--device", "cpu", "--output", "out"),
-        *sets("original", SIZES),
+        *sets("original", SIZES, STEPS),
     )
     assert done.returncode == 0, done.stderr
     robot, mug = (Finished(tmp_path / "out" / name) for name in ("robot", "mug"))
     for run in (robot, mug):
         assert_whole(run, NINE)
-        assert run.params("multiview")["steps"] == 50
-        assert run.params("flux")["steps"] == 20
-        assert run.params("isomer")["stage2_steps"] == 50
     assert robot.pids() == mug.pids(), "one process serves both pictures"
     assert robot.digests()["flux/bundle.npy"] != mug.digests()["flux/bundle.npy"]
