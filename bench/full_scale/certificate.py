@@ -16,8 +16,8 @@ from orchestrator.manifest import AttemptRow, NodeRecord
 from orchestrator.report import format_table
 
 HEADER = (
-    "node", "on", "tries", "predicted", "peak GiB", "of predicted", "of target", "load s", "compute s", "memory",
-    "after s", "host GiB",
+    "node", "on", "tries", "predicted", "peak GiB", "of predicted", "of target", "load s",
+    "compute s", "memory", "after s", "host GiB",
 )  # fmt: skip
 FULL_STEPS = {"flux": 20, "multiview": 50}
 
