@@ -16,8 +16,8 @@ from orchestrator.manifest import AttemptRow, NodeRecord
 from orchestrator.report import format_table
 
 HEADER = (
-    "node", "on", "tries", "predicted", "peak GiB", "of target", "load s", "compute s", "memory",
-    "after s", "host GiB",
+    "node", "on", "tries", "predicted", "peak GiB", "of predicted", "of target", "load s",
+    "compute s", "memory", "after s", "host GiB",
 )  # fmt: skip
 FULL_STEPS = {"flux": 20, "multiview": 50}
 
@@ -85,6 +85,7 @@ def _row(name: str, record: NodeRecord, done: Finished, target: float) -> dict[s
         return {"node": name, "state": record.state}
     last = record.attempts[-1]
     peak = gib(last.vram.get("peak", -1))
+    predicted = gib(last.predicted.get("vram", -1))
     host = done.watch.host.get(last.pid, -1)
     return {
         "node": name,
@@ -95,8 +96,9 @@ def _row(name: str, record: NodeRecord, done: Finished, target: float) -> dict[s
         "tries": len(record.attempts),
         "failed": [f"{row.outcome}: {row.message[:120]}" for row in record.attempts[:-1]],
         "degraded": record.degraded,
-        "predicted_gib": gib(last.predicted.get("vram", -1)),
+        "predicted_gib": predicted,
         "peak_gib": peak,
+        "of_predicted": round(peak / predicted, 3) if peak and predicted else None,
         "of_target": round(peak / target, 3) if peak and target else None,
         "load_s": round(_load_seconds(last), 2),
         "compute_s": round(last.timings.get("compute", 0.0), 2),
@@ -175,6 +177,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
         str(row["tries"]),
         number("predicted_gib"),
         number("peak_gib"),
+        number("of_predicted"),
         number("of_target"),
         number("load_s", 1),
         number("compute_s", 1),
