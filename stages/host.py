@@ -92,10 +92,12 @@ def _rss_bytes() -> int:
 
 def _vram_bytes() -> int:
     """Bytes that torch holds on the card, -1 without an initialised CUDA context."""
-    torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_initialized():
+    # Asked from the heartbeat's thread, while the other one may be in the middle of that import.
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)
+    initialized = getattr(cuda, "is_initialized", None)
+    if cuda is None or initialized is None or not initialized():
         return -1
-    return int(torch.cuda.memory_reserved())
+    return int(cuda.memory_reserved())
 
 
 class Heart(threading.Thread):
