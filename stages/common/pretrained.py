@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 
 from stages.common.checkpoint import readable, require_fit
+from stages.common.streaming.layout import DTYPES
 from stages.contract import Context
 
 
@@ -23,7 +26,7 @@ def from_folder(cls: Any, folder: Path, dtype: torch.dtype | None = None) -> Any
     with readable(folder):
         model, fit = cls.from_pretrained(
             folder,
-            dtype="auto" if dtype is None else dtype,
+            dtype=_stored_dtype(folder) if dtype is None else dtype,
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
@@ -33,6 +36,20 @@ def from_folder(cls: Any, folder: Path, dtype: torch.dtype | None = None) -> Any
         misshapen = [name for name, *_ in fit["mismatched_keys"]]
         require_fit(folder, missing=fit["missing_keys"], misshapen=misshapen)
     return model.eval().requires_grad_(False)
+
+
+def _stored_dtype(folder: Path) -> torch.dtype | str:
+    """The dtype of the largest tensor in a folder's first file.
+
+    A config.json may say another; transformers would believe it, and hold T5-XXL in float32.
+    """
+    file = min(folder.glob("*.safetensors"), default=None)
+    if file is None:
+        return "auto"  # from_pretrained tells what is missing
+    with safe_open(file, "pt") as opened:
+        found = [opened.get_slice(name) for name in opened.keys()]  # noqa: SIM118 (no mapping)
+        largest = max(found, key=lambda tensor: math.prod(tensor.get_shape()), default=None)
+        return "auto" if largest is None else DTYPES.get(largest.get_dtype(), "auto")
 
 
 def tokenizer_from_folder(cls: Any, folder: Path) -> Any:

@@ -8,7 +8,7 @@ from stages.common.memory import free_bytes
 from stages.contract import Context
 from stages.memory import CONTEXT_BYTES
 
-HIDDEN_STATES = 41
+HIDDEN_STATES = 50
 """Hidden states (tokens x width) that an evaluation has allocated at its peak, ControlNet-Union's
 15 residuals among them. Measured on an H100 in bfloat16, 8192 + 1241 tokens, width 3072: 2.0 GiB
 at caps of 5, 6 and 12 GiB, which are 37; the rest is for what the allocator cannot use."""

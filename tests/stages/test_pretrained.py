@@ -93,3 +93,14 @@ def test_reading_a_contract_imports_nothing_heavy(stage: str) -> None:
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_weights_keep_the_dtype_of_their_file_whatever_the_config_says(tmp_path: Path) -> None:
+    """In float32, as this config asks, T5-XXL would take 18 GiB of memory of its own."""
+    folder = build_qwen(tmp_path)
+    stored = load_file(folder / "model.safetensors")
+    halves = {name: tensor.to(torch.bfloat16) for name, tensor in stored.items()}
+    save_file(halves, folder / "model.safetensors", metadata={"format": "pt"})
+    assert '"dtype": "float32"' in (folder / "config.json").read_text()
+    model = pretrained.from_folder(Qwen2ForCausalLM, folder)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
