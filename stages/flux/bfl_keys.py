@@ -115,7 +115,7 @@ def to_diffusers(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]
         try:
             ours = LEAVES[leaf]
             parts = list(split_rows(layer, tensor))
-        except KeyError:
+        except (KeyError, IndexError):  # a scalar is no weight of FLUX's either
             raise KeyError(key) from None
         converted.update({f"{name}.{ours}": part for name, part in parts})
     return converted

@@ -122,7 +122,7 @@ def test_an_empty_caption_is_an_error_that_names_the_way_out(
 
 def test_missing_weights_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KISS3D_MODELS", str(tmp_path))
-    monkeypatch.setattr("stages.weights._hub_snapshots", lambda model: [])
+    monkeypatch.setattr("stages.weights.hub_snapshot", lambda model: tmp_path / "no-cache")
     with pytest.raises(StageError, match="florence-2-large") as caught:
         caption_of(picture())
     assert caught.value.kind == "missing_weights"

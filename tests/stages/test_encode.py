@@ -249,7 +249,7 @@ def test_float16_is_refused() -> None:
 
 def test_missing_weights_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KISS3D_MODELS", str(tmp_path))
-    monkeypatch.setattr("stages.weights._hub_snapshots", lambda model: [])
+    monkeypatch.setattr("stages.weights.hub_snapshot", lambda model: tmp_path / "no-cache")
     with pytest.raises(StageError, match="flux1-dev-text") as caught:
         loaded()
     assert caught.value.kind == "missing_weights"

@@ -52,7 +52,7 @@ def test_shards_are_found_through_their_index(
     assert len(shards) > 1
     assert_same(call(loaded("flux1-dev-transformer")), call(model))
     shards[0].unlink()
-    with pytest.raises(StageError, match=shards[0].name) as caught:
+    with pytest.raises(StageError, match="flux1-dev-transformer are not on this machine") as caught:
         loaded("flux1-dev-transformer")
     assert caught.value.kind == "missing_weights"
     assert "models pull flux1-dev-transformer" in caught.value.hint
@@ -146,7 +146,7 @@ def test_a_pickle_is_not_run(tmp_path: Path) -> None:
             return (Path.touch, (tmp_path / "ran",))
 
     torch.save({"x_embedder.weight": Trap()}, tmp_path / "evil.ckpt")
-    with pytest.raises(Exception, match=r"[Ww]eights"):
+    with pytest.raises(Exception, match="asks for code to be run"):
         open_transformer(str(tmp_path / "evil.ckpt"))
     assert not (tmp_path / "ran").exists()
 

@@ -173,10 +173,11 @@ def test_on_a_cpu_all_that_is_filled_with_weights_is_within_host_bytes(
 def test_weights_activations_and_cuda_context_are_within_the_cap(
     monkeypatch: pytest.MonkeyPatch, cap: int
 ) -> None:
-    """The activations of FLUX.1-dev at 1024 x 2048 were measured to be 2.0 GiB."""
+    """FLUX.1-dev at 1024 x 2048: 2.0 GiB were measured of a bare evaluation; with 2.2 GiB to spare
+    the whole stage ran out of memory, with 2.7 it did not."""
     monkeypatch.setattr(budget, "free_bytes", lambda device: 24 * GIB)
     activations = budget.activation_bytes(3072, 8192, streamed_nets.TEXT_TOKENS, 2, 0)
-    assert 2.0 * GIB < activations < 2.4 * GIB
+    assert 2.6 * GIB < activations < 2.8 * GIB
     limits = budget.plan_budget(Context("cuda:0", vram_bytes=cap * GIB), activations)
     assert limits.weights + activations + CONTEXT_BYTES == cap * GIB
     assert 0 < limits.host < 24 * GIB

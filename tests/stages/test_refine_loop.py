@@ -237,3 +237,18 @@ def test_an_empty_tile_is_bad_input(case: Case) -> None:
     blank.tiles[1] = 1.0
     with pytest.raises(BadInput, match="left tile"):
         blank.refine()
+
+
+def test_normal_maps_of_noise_are_not_made_a_start_of(case: Case) -> None:
+    """What weights of nonsense draw; a mesh fused from it would take minutes to refine."""
+    notes: list[tuple[int, str]] = []
+    noise = np.random.default_rng(0).uniform(size=case.tiles.shape).astype(np.float32)
+    refine(
+        case.start,
+        noise,
+        IsomerParams(stage2_steps=1, max_vertices=20_000),
+        case.rasterizer,
+        Context(seed=1),
+        lambda step, note: notes.append((step, note)),
+    )
+    assert notes[0] == (0, "from the coarse mesh: the normal maps fit no solid")

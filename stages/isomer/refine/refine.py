@@ -53,6 +53,7 @@ def refine(
             params.radius,
             rasterizer,
             context.threads,
+            params.max_vertices,
         )
         vertices, faces = chosen.vertices, chosen.faces
         progress(0, chosen.note)

@@ -44,11 +44,14 @@ def choose_start(
     radius: float,
     rasterizer: Rasterizer,
     threads: int,
+    largest: int,
 ) -> Start:
     """The coarse mesh unless `source` is "fused", or "auto" and the mesh is far off.
 
-    normal_tiles (K, S, S, 3) in the bundle's encoding. Raises BadInput if a fused start is asked
-    for and the silhouettes have no point in common.
+    normal_tiles (K, S, S, 3) in the bundle's encoding. largest: vertices that a fused mesh may have
+    with "auto"; from normal maps of noise it has millions, and is none.
+
+    Raises BadInput if a fused start is asked for and the silhouettes have no point in common.
     """
     given = Start(vertices, faces, "from the coarse mesh")
     if source == "mesh":
@@ -57,11 +60,13 @@ def choose_start(
     if source == "auto" and angle < FAR:
         return given
     try:
-        fused = _fuse(normal_tiles, targets.coverage, radius, threads)
+        fused: Start | None = _fuse(normal_tiles, targets.coverage, radius, threads)
     except BadInput:
         if source == "fused":
             raise
-        return given
+        fused = None
+    if fused is None or (source == "auto" and len(fused.vertices) > largest):
+        return Start(vertices, faces, "from the coarse mesh: the normal maps fit no solid")
     fused_angle = disagreement(fused.vertices, fused.faces, targets, rasterizer)
     if source == "auto" and fused_angle >= angle:
         return given

@@ -12,6 +12,8 @@ from stages.lrm.hull.field import MARGIN, Grid
 
 CLEARANCE = 1e-3
 """Steps by which nodes are kept off the level: a surface through a node has faces of no area."""
+COARSEST = 16
+"""Nodes along a side below which a surface with too many faces is none."""
 LAMBDA, MU = 0.5, -0.53
 """Taubin, "A Signal Processing Approach to Fair Surface Design", SIGGRAPH 1995."""
 
@@ -24,7 +26,7 @@ def extract(field: np.ndarray, grid: Grid, max_faces: int, smoothing: int, min_p
     smoothing  rounds of Taubin smoothing
     min_part   parts below this share of the largest part's volume are dropped, and so are voids
 
-    Closed, outward-oriented, no colours. Raises ValueError if the field has no inside.
+    Closed, outward-oriented, no colours. Raises ValueError if the field has no inside, or is noise.
     """
     if not (field < 0.0).any():
         raise ValueError("the field has no inside")
@@ -34,7 +36,10 @@ def extract(field: np.ndarray, grid: Grid, max_faces: int, smoothing: int, min_p
         # Faces go with the square of the resolution; 3 % spare for rounding.
         scale = 0.97 * float(np.sqrt(max_faces / len(faces)))
         high = grid.origin + grid.step * (np.array(grid.shape) - 1)
-        nodes = int(max(grid.shape) * scale) + 2 * MARGIN
+        # Fewer each time: the margin that is added again may be all that the scale took away.
+        nodes = min(int(max(grid.shape) * scale) + 2 * MARGIN, max(grid.shape) - 2)
+        if nodes < COARSEST:
+            raise ValueError("its surface is as rough as noise")
         coarse = Grid.around(grid.origin, high, nodes)
         resampled = grid.resample(field, coarse)
         field, grid = resampled, coarse
