@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator import models, report, runs
+from orchestrator import models, opening, report, runs
 from orchestrator.artifacts import BATCH_FILE, MANIFEST, RunDirectory, directory_lock
 from orchestrator.cache import FOLDER, CacheIndex
 from orchestrator.errors import (
@@ -26,7 +26,7 @@ from orchestrator.errors import (
 )
 from orchestrator.files import slug, write_atomic, write_json
 from orchestrator.progress import Observer
-from orchestrator.runs import Options, Prepared
+from orchestrator.request import Options, Prepared
 
 LOGS = "logs"
 
@@ -81,10 +81,10 @@ def find_pictures(folder: Path, glob: str | None, recursive: bool) -> list[Path]
     pictures = [
         path
         for path in sorted(found, key=lambda path: (len(path.parts), path))
-        if path.is_file() and (glob is not None or path.suffix.lower() in runs.SUFFIXES)
+        if path.is_file() and (glob is not None or path.suffix.lower() in opening.SUFFIXES)
     ]
     if not pictures:
-        what = f'files that match "{glob}"' if glob else f"pictures ({' '.join(runs.SUFFIXES)})"
+        what = f'files that match "{glob}"' if glob else f"pictures ({' '.join(opening.SUFFIXES)})"
         deeper = "" if recursive else "--recursive looks into subdirectories"
         raise UsageError(f"no {what} in {folder}", deeper)
     return pictures
@@ -110,8 +110,8 @@ def is_batch(path: Path) -> bool:
 
 def create(folder: Path, pictures: Sequence[Path], path: Path | None, options: Options) -> Batch:
     """A new batch directory. Raises `OutputError`."""
-    root = Path(runs.OUTPUTS)
-    path = path or runs.new_run_path(root, folder.resolve())
+    root = Path(opening.OUTPUTS)
+    path = path or opening.new_run_path(root, folder.resolve())
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise OutputError(f"{path} is not empty", "choose another --output, or add --resume")
     batch = Batch(path, job_names(folder, pictures), options)
@@ -190,7 +190,7 @@ def require_weights(
     """
 
     def will_run() -> set[str]:
-        cache = _cache_beside(known.path if known else path or Path(runs.OUTPUTS) / "new")
+        cache = _cache_beside(known.path if known else path or Path(opening.OUTPUTS) / "new")
         found = set()
         for output, picture in [*_runs_of(known), *((None, picture) for picture in pictures)]:
             with contextlib.suppress(KissError):  # a bad file fails alone, later
@@ -213,7 +213,7 @@ def _runs_of(known: Batch | None) -> Iterator[tuple[Path, Path]]:
 
 def _cache_beside(path: Path) -> CacheIndex | None:
     """The index of the folder that a batch lies in, if it has one."""
-    beside = path.parent == Path(runs.OUTPUTS) or (path.parent / FOLDER).is_dir()
+    beside = path.parent == Path(opening.OUTPUTS) or (path.parent / FOLDER).is_dir()
     return CacheIndex(path.parent) if beside else None
 
 
@@ -233,7 +233,7 @@ def execute(
         opened: list[tuple[str, RunDirectory]] = []
         for name, picture in batch.pictures.items():
             try:
-                run = runs.open_or_create(prepared, picture, batch.path / name)
+                run = opening.open_or_create(prepared, picture, batch.path / name)
                 run.discard_partial()
                 opened.append((name, run))
             except KissError as error:

@@ -16,7 +16,7 @@ from orchestrator.artifacts import BATCH_FILE, LOCK, MANIFEST, RunDirectory, dir
 from orchestrator.batches import LOGS
 from orchestrator.cache import FOLDER
 from orchestrator.errors import KissError, RunLockedError
-from orchestrator.runs import find_runs
+from orchestrator.opening import find_runs
 
 _BATCH_FILES = ("summary.json", "summary.csv", BATCH_FILE)
 """The one that makes it a batch comes last, so that a half-removed one can be cleaned again."""

@@ -11,7 +11,7 @@ from orchestrator.cli import common
 
 if TYPE_CHECKING:
     from orchestrator.batches import Batch, Outcome
-    from orchestrator.runs import Options, Prepared
+    from orchestrator.request import Options, Prepared
     from orchestrator.workplace import Workplace
 
 
@@ -51,8 +51,9 @@ def batch(
     Each model is loaded once for all of them. Ends with a table and BATCH_DIR/summary.json and
     summary.csv. Exit code 0: all good, 1: some failed, 2: nothing to do.
     """
-    from orchestrator import batches, runs
+    from orchestrator import batches
     from orchestrator.errors import UsageError
+    from orchestrator.request import prepare
     from orchestrator.workplace import open_workplace
 
     told: list[object] = []
@@ -64,7 +65,7 @@ def batch(
                 "--resume needs --output BATCH_DIR", "or: kiss3d-orchestrate resume DIR"
             )
         with open_workplace(not no_warm) as workplace:
-            prepared = runs.prepare(options, workplace)  # refuses before anything is written
+            prepared = prepare(options, workplace)  # refuses before anything is written
             known = None
             if go_on and output is not None and batches.is_batch(output):
                 known = batches.load(output)
@@ -90,7 +91,8 @@ def finish_batch(
     """
     from dataclasses import replace
 
-    from orchestrator import batches, runs
+    from orchestrator import batches
+    from orchestrator.request import prepare
 
     known = batches.load(path)
     device = known.options.device if options.device == "auto" else options.device
@@ -102,7 +104,7 @@ def finish_batch(
         host_ram=options.host_ram or known.options.host_ram,
     )
     made = batches.Batch(path, known.pictures, merged)
-    prepared = runs.prepare(merged, workplace)
+    prepared = prepare(merged, workplace)
     batches.require_weights(prepared, (), made, path)
     _run(made, prepared, told, as_json, verbose, fail_fast=False)
 

@@ -15,7 +15,7 @@ from orchestrator.errors import KissError
 
 if TYPE_CHECKING:
     from orchestrator.artifacts import RunDirectory
-    from orchestrator.runs import Options
+    from orchestrator.request import Options
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -135,7 +135,7 @@ def options_from(
     caption: str | None = None,
     fast: bool = False,
 ) -> Options:
-    from orchestrator.runs import Options
+    from orchestrator.request import Options
 
     return Options(
         profile,

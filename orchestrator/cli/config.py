@@ -31,7 +31,7 @@ def show(
 ) -> None:
     """The effective configuration, and which layer set what."""
     from orchestrator.config import DEFAULT
-    from orchestrator.runs import Options, prepare
+    from orchestrator.request import Options, prepare
 
     prepared = prepare(Options(profile, config_file, tuple(sets), seed, caption=caption, fast=fast))
     rows = [row for row in prepared.settings.rows() if everything or row[2] != DEFAULT]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from orchestrator.artifacts import RunDirectory
     from orchestrator.cache import CacheIndex
     from orchestrator.plan import PlanRow
-    from orchestrator.runs import Prepared
+    from orchestrator.request import Prepared
 
 
 @click.command()
@@ -36,9 +36,10 @@ def run(
         open_workplace(not no_warm) as workplace,  # first: it boots while the rest is imported
     ):
         from orchestrator import runs
+        from orchestrator.request import prepare
         from orchestrator.view import open_view
 
-        prepared = runs.prepare(common.options_from(**request), workplace)
+        prepared = prepare(common.options_from(**request), workplace)
         _announce(prepared, as_json)
         if verbose and not as_json:
             _print_plan(prepared, runs.plan(prepared, image, output))
@@ -67,10 +68,11 @@ def plan(image: Path, output: Path | None, as_json: bool, **request: Any) -> Non
     from dataclasses import asdict
 
     from orchestrator import models, runs
+    from orchestrator.request import prepare
 
     told: list[object] = []
     with common.errors_as_json(as_json, told):
-        prepared = runs.prepare(common.options_from(**request))
+        prepared = prepare(common.options_from(**request))
         rows = runs.plan(prepared, image, output)
         graph, gpu = prepared.graph, bool(prepared.cards)
         shortage = models.shortage(graph, gpu, lambda: runs.to_run(rows))
@@ -116,6 +118,7 @@ def resume(run_dir: Path, no_warm: bool, as_json: bool, verbose: bool, **request
     with common.errors_as_json(as_json, opened), open_workplace(not no_warm) as workplace:
         from orchestrator import batches, runs
         from orchestrator.artifacts import RunDirectory
+        from orchestrator.request import prepared_for
         from orchestrator.view import open_view
 
         options = common.options_from(**request)
@@ -125,7 +128,7 @@ def resume(run_dir: Path, no_warm: bool, as_json: bool, verbose: bool, **request
             finish_batch(run_dir, options, workplace, opened, as_json, verbose)
             return
         run_directory = RunDirectory.open(run_dir)
-        prepared = runs.prepared_for(run_directory, options, workplace)
+        prepared = prepared_for(run_directory, options, workplace)
         cache = _cache_beside(run_dir)
         runs.require_weights(prepared, run_directory, cache)
         view = open_view(prepared.graph.nodes, 1, as_json, verbose)

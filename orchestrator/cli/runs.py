@@ -22,7 +22,7 @@ def list_runs(root: Path, as_json: bool) -> None:
     """All runs below ROOT (default: outputs), oldest first."""
     from orchestrator import report
     from orchestrator.errors import RunRecordError
-    from orchestrator.runs import find_runs
+    from orchestrator.opening import find_runs
 
     if not root.is_dir():
         raise RunRecordError(f"{root} does not exist", "`kiss3d-orchestrate run IMG` makes a run")

@@ -124,12 +124,13 @@ def _redo(
     from orchestrator.artifacts import RunDirectory
     from orchestrator.errors import UsageError
     from orchestrator.graph import Graph
+    from orchestrator.request import Options, prepared_for
     from orchestrator.view import open_view
     from orchestrator.workplace import open_workplace
 
     run = RunDirectory.open(run_dir)
     qualified = tuple(f"{name}.{text}" for text in sets)
-    prepared = runs.prepared_for(run, runs.Options(sets=qualified, device=device))
+    prepared = prepared_for(run, Options(sets=qualified, device=device))
     node = prepared.graph.require(name)
     unfinished = [up for up in sorted(node.upstream) if run.manifest.nodes[up].state != "done"]
     if unfinished:
@@ -152,12 +153,12 @@ def _redo(
 def _job_of_run(
     name: str, run_dir: Path, sets: tuple[str, ...], seed: int | None
 ) -> dict[str, Any]:
-    from orchestrator import runs
     from orchestrator.artifacts import RunDirectory
+    from orchestrator.request import Options, prepared_for
 
     run = RunDirectory.open(run_dir)
     qualified = tuple(f"{name}.{text}" for text in sets)
-    prepared = runs.prepared_for(run, runs.Options(sets=qualified))
+    prepared = prepared_for(run, Options(sets=qualified))
     node = prepared.graph.require(name)
     return {
         "stage": node.config.stage,
@@ -256,7 +257,7 @@ def _run_job(job: dict[str, Any], device: str, inline: bool, as_json: bool) -> N
 
     from orchestrator.files import private_folder
     from orchestrator.gpu import GpuMonitor
-    from orchestrator.runs import choose_cards
+    from orchestrator.request import choose_cards
     from orchestrator.warm import child_environment
 
     visible = ""

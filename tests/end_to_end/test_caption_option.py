@@ -11,7 +11,7 @@ import yaml
 from pictures import cutout, disc
 
 from orchestrator import batches
-from orchestrator.runs import Options
+from orchestrator.request import Options
 
 WORDS = 'a "red" vase: 花瓶 🏺, 50% off # \\n'
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import runs
+from orchestrator import opening, request, runs
 from orchestrator.leases import Card
 from orchestrator.progress import Silent
 
@@ -38,14 +38,16 @@ def overlapping(entries: list[Entry]) -> int:
 
 
 def run_jobs(tmp_path: Path, config: Path, cards: int, jobs: int) -> list[runs.RunDirectory]:
-    prepared = runs.prepare(runs.Options(config_file=config))
+    prepared = request.prepare(request.Options(config_file=config))
     invented = tuple(Card(-1, f"card-{index}", f"card {index}") for index in range(cards))
     prepared = replace(prepared, cards=invented)
     opened = []
     for index in range(jobs):
         picture = tmp_path / f"in{index}.txt"
         picture.write_text(f"{index} 1")
-        opened.append((f"j{index}", runs.open_or_create(prepared, picture, tmp_path / f"j{index}")))
+        opened.append(
+            (f"j{index}", opening.open_or_create(prepared, picture, tmp_path / f"j{index}"))
+        )
     logs = tmp_path / "logs"
     logs.mkdir()
     done = runs.execute(prepared, opened, Silent(), None, logs)

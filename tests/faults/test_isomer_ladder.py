@@ -19,7 +19,7 @@ from fakes import broken_pytorch3d
 from fakes.broken_pytorch3d import Fault
 from fakes.tools import leftovers
 
-from orchestrator import config, runs
+from orchestrator import config, opening, request, runs
 from orchestrator.leases import Card
 from orchestrator.progress import Silent
 from stages.common.metrics import compare_surfaces
@@ -81,8 +81,8 @@ def cpu_mesh(tmp_path_factory: pytest.TempPathFactory) -> Mesh:
     folder = tmp_path_factory.mktemp("cpu")
     picture = folder / "in.txt"
     picture.write_text("1 2 3")
-    prepared = runs.prepare(runs.Options(config_file=ladder_file(folder, [CPU])))
-    run = runs.open_or_create(prepared, picture, folder / "out")
+    prepared = request.prepare(request.Options(config_file=ladder_file(folder, [CPU])))
+    run = opening.open_or_create(prepared, picture, folder / "out")
     (done,) = runs.execute(prepared, [("egg", run)], Silent(), None, folder)
     assert done.succeeded, done.error
     return mesh(folder / "out")
@@ -145,9 +145,9 @@ def test_with_a_card_that_torch_cannot_use_all_rungs_are_walked_down(
     package = broken_pytorch3d.write(tmp_path / "site", "import_error")
     monkeypatch.setenv("PYTHONPATH", broken_pytorch3d.first_on_path(package))
     ladder = [{**rung, "device": "cuda"} for rung in (PYTORCH3D, OURS)]
-    prepared = runs.prepare(runs.Options(config_file=ladder_file(tmp_path, [*ladder, CPU])))
+    prepared = request.prepare(request.Options(config_file=ladder_file(tmp_path, [*ladder, CPU])))
     prepared = replace(prepared, cards=(Card(-1, "card-0", "card 0"),))
-    run = runs.open_or_create(prepared, picture, tmp_path / "out")
+    run = opening.open_or_create(prepared, picture, tmp_path / "out")
     (done,) = runs.execute(prepared, [("egg", run)], Silent(), None, tmp_path)
     assert done.succeeded, done.error
     rows = run.manifest.nodes["isomer"].attempts

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from orchestrator import gpu
 from orchestrator.errors import UsageError
 from orchestrator.gpu import MIB, GpuMonitor, Ledger, visible_indices
-from orchestrator.runs import choose_cards
+from orchestrator.request import choose_cards
 
 GIB = 1 << 30
 UUIDS = ["GPU-aa11", "GPU-aa22", "GPU-bb33"]

@@ -1,0 +1,131 @@
+"""Run directories: a new one for a picture, a known one again, all that there are."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from orchestrator import __version__, machine
+from orchestrator.artifacts import LOCK, MANIFEST, RunDirectory
+from orchestrator.errors import (
+    InputFileError,
+    OutputError,
+    RunRecordError,
+)
+from orchestrator.files import digest_bytes, printable, slug, write_atomic
+from orchestrator.manifest import InputRecord, Manifest
+from orchestrator.request import Prepared
+
+OUTPUTS = "outputs"
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+
+def read_picture(path: Path, limit_mib: int) -> bytes:
+    """The input file's bytes. Raises `InputFileError`."""
+    try:
+        if path.is_dir():
+            raise InputFileError(f"{path} is a directory", "`kiss3d-orchestrate batch` takes those")
+        size = path.stat().st_size
+        if size > limit_mib << 20:
+            raise InputFileError(
+                f"{path} has {size / 2**20:.0f} MiB, more than {limit_mib} MiB",
+                "--set runtime.max_input_mib=N raises the limit",
+            )
+        if size == 0:
+            raise InputFileError(f"{path} is empty", "give a PNG, JPEG, WebP, BMP, TIFF or GIF")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise InputFileError(f"{path} does not exist", "check the path") from None
+    except OSError as error:
+        raise InputFileError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def new_run_path(root: Path, source: Path) -> Path:
+    """Make outputs/<input>-<time>, with a number behind it if that exists, and return it.
+
+    Making it is what claims it: two runs that start in one second get two directories.
+    Raises `OutputError`.
+    """
+    stem = f"{slug(source.stem)}-{time.strftime('%Y%m%d-%H%M%S')}"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        for suffix in itertools.chain([""], (f"-{number}" for number in itertools.count(2))):
+            with contextlib.suppress(FileExistsError):
+                (root / f"{stem}{suffix}").mkdir()
+                return root / f"{stem}{suffix}"
+    except OSError as error:
+        raise OutputError(f"cannot write to {root}: {error.strerror or error}") from error
+    raise AssertionError("unreachable: the count has no end")
+
+
+def open_or_create(prepared: Prepared, source: Path, path: Path) -> RunDirectory:
+    """The run directory for a picture: a new one, or a known one that is being run again.
+
+    The caller holds its lock. Raises `InputFileError`, `OutputError` (the directory holds something
+    else) or `RunRecordError`.
+    """
+    if (path / MANIFEST).is_file():
+        return _open_again(prepared, source, RunDirectory.open(path))
+    picture = read_picture(source, prepared.settings.profile.runtime.max_input_mib)
+    try:
+        taken = path.is_dir() and any(entry.name != LOCK for entry in path.iterdir())
+    except OSError as error:
+        raise OutputError(f"cannot read {path}: {error.strerror or error}") from error
+    if taken or path.is_file():
+        raise OutputError(f"{path} is not empty and holds no run", "choose another --output")
+    suffix = source.suffix.lower() if source.suffix.lower() in SUFFIXES else ".img"
+    record = InputRecord(
+        source=printable(source.resolve()),
+        file=f"input{suffix}",
+        size=len(picture),
+        digest=digest_bytes(picture),
+    )
+    return RunDirectory.create(path, describe(prepared, record, None), picture)
+
+
+def _open_again(prepared: Prepared, source: Path, run: RunDirectory) -> RunDirectory:
+    """A known run for the same picture; the picture itself may be gone, the copy serves."""
+    record = run.manifest.input
+    if source.exists() or printable(source.resolve()) != record.source:
+        picture = read_picture(source, prepared.settings.profile.runtime.max_input_mib)
+        if digest_bytes(picture) != record.digest:
+            raise OutputError(
+                f"{run.path} holds a run of another picture ({record.source})",
+                "choose another --output",
+            )
+        write_atomic(run.input_path, picture)
+    run.check_input()
+    run.manifest = describe(prepared, record, run.manifest)
+    return run
+
+
+def describe(prepared: Prepared, record: InputRecord, old: Manifest | None) -> Manifest:
+    """The manifest's head for this request; rows of an earlier go are kept."""
+    return Manifest(
+        version=__version__,
+        profile=prepared.settings.name,
+        profile_reason=prepared.reason,
+        seed=prepared.seed,
+        created=old.created if old else time.time(),
+        input=record,
+        settings=prepared.settings.profile.model_dump(mode="json"),
+        sources=dict(prepared.settings.sources),
+        until=prepared.options.until or "",
+        device=prepared.options.device,
+        target_vram=prepared.options.target_vram,
+        host_ram=prepared.options.host_ram,
+        machine=machine.describe(prepared.monitor),
+        nodes=old.nodes if old else {},
+    )
+
+
+def find_runs(root: Path) -> Iterator[RunDirectory]:
+    """All runs below a folder, oldest first; what has no readable run.json is skipped."""
+    found = []
+    for file in root.glob(f"**/{MANIFEST}"):
+        with contextlib.suppress(RunRecordError):
+            found.append(RunDirectory.open(file.parent))
+    yield from sorted(found, key=lambda run: run.manifest.created)

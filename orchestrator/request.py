@@ -1,0 +1,169 @@
+"""What is asked for, checked against this machine: profile, graph, cards, budget."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from orchestrator import config, vram
+from orchestrator.artifacts import RunDirectory
+from orchestrator.auto import choose_profile
+from orchestrator.budget import NO_LIMIT, Budget
+from orchestrator.config import Settings
+from orchestrator.errors import (
+    KissError,
+    RunRecordError,
+    StageProcessError,
+    UsageError,
+)
+from orchestrator.gpu import GpuMonitor
+from orchestrator.graph import Graph
+from orchestrator.leases import Card
+from orchestrator.workplace import Workplace
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says about a run, before anything is looked up.
+
+    profile      a name, "auto", or None for the one that `config_file` builds on (else auto)
+    seed         None leaves the profile's; 0 is a seed like any other
+    until        last node to compute; from_node: first node to compute again
+    device       "auto", "cpu" or "cuda:<index>"
+    target_vram  GiB of the card that a process may take; 0: what is free
+    host_ram     GiB of host memory for weights; 0: what is available
+    caption      the user's own, for the profile's caption stage
+    fast         the profile's faster settings
+    """
+
+    profile: str | None = None
+    config_file: Path | None = None
+    sets: tuple[str, ...] = ()
+    seed: int | None = None
+    until: str | None = None
+    from_node: str | None = None
+    device: str = "auto"
+    target_vram: float = 0.0
+    host_ram: float = 0.0
+    caption: str | None = None
+    fast: bool = False
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request that has been checked against this machine: everything but the pictures.
+
+    graph   what is asked for; whole: the profile's, without --until
+    """
+
+    options: Options
+    settings: Settings
+    reason: str
+    graph: Graph
+    whole: Graph
+    cards: tuple[Card, ...]
+    monitor: GpuMonitor
+    workplace: Workplace | None = None
+    budget: Budget = NO_LIMIT
+
+    @property
+    def seed(self) -> int:
+        return self.settings.profile.seed
+
+
+def prepare(options: Options, workplace: Workplace | None = None) -> Prepared:
+    """Settle profile, graph and cards. Raises `UsageError`s; starts nothing."""
+    monitor = GpuMonitor()
+    name = options.profile or config.base_profile(options.config_file) or "auto"
+    reason = "asked for"
+    if name == "auto":
+        name, reason = choose_profile(monitor)
+    sets = list(options.sets)
+    if options.seed is not None:
+        sets.append(f"seed={options.seed}")
+    settings = config.load(name, options.config_file, sets, options.fast)
+    if options.caption is not None:
+        sets += config.sets_for_caption(settings.profile, options.caption)
+        settings = config.load(name, options.config_file, sets, options.fast)
+    cards = choose_cards(options.device, monitor)
+    budget = vram.budget_for(options.target_vram, options.host_ram, cards, monitor)
+    whole = _graph_of(settings, options.device, cards, budget)
+    graph = whole.until(options.until) if options.until else whole
+    if options.from_node:
+        whole.require(options.from_node)
+        if options.from_node not in graph.nodes:
+            raise UsageError(
+                f"--from {options.from_node} lies behind --until {options.until}",
+                "nothing would be computed",
+            )
+    _warm_up(graph, workplace)
+    return Prepared(options, settings, reason, graph, whole, cards, monitor, workplace, budget)
+
+
+def prepared_for(
+    run: RunDirectory, options: Options, workplace: Workplace | None = None
+) -> Prepared:
+    """The request that a run directory records, for `resume` and `stage --run`.
+
+    The profile is the one that was effective then, even if its file has changed since.
+    """
+    manifest = run.manifest
+    try:
+        settings = config.from_record(
+            manifest.profile, manifest.settings, manifest.sources, options.sets
+        )
+    except KissError as error:
+        raise RunRecordError(f"{run.path}: {error.message}", error.hint) from error
+    monitor = GpuMonitor()
+    device = manifest.device if options.device == "auto" else options.device
+    options = replace(
+        options,
+        device=device,
+        until=manifest.until or None,
+        target_vram=options.target_vram or manifest.target_vram,
+        host_ram=options.host_ram or manifest.host_ram,
+    )
+    cards = choose_cards(device, monitor)
+    budget = vram.budget_for(options.target_vram, options.host_ram, cards, monitor)
+    whole = _graph_of(settings, device, cards, budget)
+    graph = whole.until(manifest.until) if manifest.until else whole
+    reason = manifest.profile_reason
+    return Prepared(options, settings, reason, graph, whole, cards, monitor, workplace, budget)
+
+
+def _warm_up(graph: Graph, workplace: Workplace | None) -> None:
+    """The template imports for the first nodes while the run directory is being made."""
+    if workplace is None or workplace.template is None:
+        return
+    for node in itertools.islice(graph.nodes.values(), 2):
+        with contextlib.suppress(StageProcessError):  # the hub will meet it too, and start cold
+            workplace.template.preload(node.preload)
+
+
+def _graph_of(settings: Settings, device: str, cards: Sequence[Card], budget: Budget) -> Graph:
+    """The profile's graph with the rungs that this machine can try. Raises `UsageError`."""
+    graph = Graph.from_profile(settings.profile).on_device(device)
+    if device == "cpu":
+        return graph
+    return vram.fit(graph, budget, vram.table()) if cards else graph
+
+
+def choose_cards(device: str, monitor: GpuMonitor) -> tuple[Card, ...]:
+    """The cards that `--device` allows. Raises `UsageError` for one that is not there."""
+    gpus = monitor.gpus()
+    if device == "cpu":
+        return ()
+    if device == "auto":
+        return tuple(Card(g.index, g.uuid, g.name) for g in gpus)
+    kind, _, index = device.partition(":")
+    if kind != "cuda" or not (index or "0").isdigit():
+        raise UsageError(f'unknown device "{device}"', "auto, cpu, cuda:0, cuda:1, ...")
+    wanted = int(index or 0)
+    for gpu in gpus:
+        if gpu.index == wanted:
+            return (Card(gpu.index, gpu.uuid, gpu.name),)
+    listed = ", ".join(f"cuda:{g.index} {g.name}" for g in gpus) or monitor.why_not
+    raise UsageError(f"there is no {kind}:{wanted} here ({listed})", "--device auto or cpu")
