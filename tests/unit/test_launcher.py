@@ -311,8 +311,9 @@ def test_signals_reach_the_program(checkout: FakeCheckout) -> None:
     checkout.set_up()
     ready = checkout.root / "ready"
     (checkout.root / "orchestrator" / "cli.py").write_text(
-        f"import pathlib, time\npathlib.Path({str(ready)!r}).touch()\n"
-        "try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    raise SystemExit(42)\n"
+        "import pathlib, time\ntry:\n"
+        f"    pathlib.Path({str(ready)!r}).touch()\n"  # the signal may come before it returns
+        "    time.sleep(60)\nexcept KeyboardInterrupt:\n    raise SystemExit(42)\n"
     )
     start = subprocess.Popen([sys.executable, checkout.root / "bin" / "kiss3d-orchestrate"])
     eventually(ready.exists)
