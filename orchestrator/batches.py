@@ -26,7 +26,7 @@ from orchestrator.errors import (
 )
 from orchestrator.files import slug, write_atomic, write_json
 from orchestrator.progress import Observer
-from orchestrator.request import Options, Prepared
+from orchestrator.request import Options, Prepared, require_card
 
 LOGS = "logs"
 
@@ -183,10 +183,10 @@ def load(path: Path) -> Batch:
 def require_weights(
     prepared: Prepared, pictures: Sequence[Path], known: Batch | None, path: Path | None
 ) -> None:
-    """Refuse when a picture's node that will run lacks weights; writes nothing.
+    """Refuse when a picture's node that will run lacks a card or weights; writes nothing.
 
     known: the batch that is gone on with. path: of the new one, if it was chosen.
-    Raises `MissingWeightsError`.
+    Raises `UsageError` or `MissingWeightsError`.
     """
 
     def will_run() -> set[str]:
@@ -197,6 +197,7 @@ def require_weights(
                 found |= runs.to_run(runs.predict_picture(prepared, picture, output, cache))
         return found
 
+    require_card(prepared, will_run)
     models.require(prepared.graph, bool(prepared.cards), will_run)
 
 

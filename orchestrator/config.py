@@ -45,6 +45,12 @@ class Attempt(_Strict):
         True, description="false: a CPU rung for --device cpu alone, never fallen to by itself"
     )
 
+    def __str__(self) -> str:
+        """In a few words: `cuda bfloat16 placement=streamed`."""
+        params = [f"{name}={value}" for name, value in self.params.items()]
+        notes = [] if self.fallback else ["(--device cpu only)"]
+        return " ".join([self.device, self.dtype, *params, *notes])
+
 
 class NodeConfig(_Strict):
     """One node of the graph."""

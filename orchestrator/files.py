@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 import time
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,7 @@ def printable(path: Path) -> str:
 
 
 def slug(text: str) -> str:
-    """A name that is safe as one path component on every system: letters, digits, - _ ."""
-    cleaned = re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._")
-    return cleaned[:80] or "input"
+    """A name that is safe as one path component on every system: letters and digits of any script,
+    and - _ . ; cut so that it fits where names are limited to 255 bytes, with a suffix to spare."""
+    cleaned = re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", text)).strip("._")
+    return cleaned[:80].encode()[:180].decode(errors="ignore") or "input"

@@ -51,7 +51,7 @@ def predict(
             settled[name], reason = False, "--from asks for it"
         else:
             settled[name], reason = _look_up(node, known, seed, cache, settled)
-        ladder = tuple(f"{rung.device} {rung.dtype}" for rung in node.config.attempts)
+        ladder = tuple(map(str, node.config.attempts))
         expected = node.predictions.get(0)
         margin = budget.vram - expected.vram if expected and budget.vram else -1
         yield PlanRow(

@@ -7,6 +7,7 @@ A model that fails does not stop the others.
 
 from __future__ import annotations
 
+import logging
 import shutil
 import threading
 from collections.abc import Iterable, Sequence
@@ -89,6 +90,7 @@ def pull(models: Sequence[Model], view: View, workers: int, repair: bool = False
             _end(results, view, Result(model.name, "here", folder))
     if absent:
         _refuse_offline(absent)
+        _silence_hub()
         orders = _look_up(absent, results, view, workers)
         _require_space(orders)
         view.plan(sum(order.missing() for order in orders))
@@ -105,13 +107,18 @@ def _failed(name: str, error: KissError) -> Result:
     return Result(name, "failed", None, error.message, error.hint)
 
 
+def _silence_hub() -> None:
+    """What went wrong is told once, by us; the library tells every retry of every file."""
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+
+
 def _refuse_offline(models: Iterable[Model]) -> None:
     from huggingface_hub.constants import is_offline_mode
 
     if is_offline_mode():
         raise UsageError(
             f"HF_HUB_OFFLINE is set, and not here: {', '.join(model.name for model in models)}",
-            "unset it, or bring the files from another machine: docs/models.md, offline",
+            "unset it, or bring the files here by hand: docs/models.md, Machines without a network",
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -148,7 +148,28 @@ def _graph_of(settings: Settings, device: str, cards: Sequence[Card], budget: Bu
     graph = Graph.from_profile(settings.profile).on_device(device)
     if device == "cpu":
         return graph
-    return vram.fit(graph, budget, vram.table()) if cards else graph
+    # A budget that was asked for is planned with on any machine, for another one perhaps.
+    return vram.fit(graph, budget, vram.table()) if cards or budget.vram else graph
+
+
+def require_card(prepared: Prepared, will_run: Callable[[], Collection[str]]) -> None:
+    """Refuse what cannot end well: nodes that will run, need a card, and there is none.
+
+    Raises `UsageError`.
+    """
+    if prepared.cards:
+        return
+    stuck = [
+        name
+        for name, node in prepared.graph.nodes.items()
+        if all(rung.device == "cuda" for rung in node.config.attempts)
+    ]
+    if stuck and (left := [name for name in stuck if name in will_run()]):
+        why = prepared.monitor.why_not or "--device cpu"
+        raise UsageError(
+            f"{', '.join(left)} need a GPU, and none may be used ({why})",
+            "--device cpu computes there what has a rung for it, slowly; sketch needs no GPU",
+        )
 
 
 def choose_cards(device: str, monitor: GpuMonitor) -> tuple[Card, ...]:

@@ -25,7 +25,7 @@ from orchestrator.manifest import InputRecord
 from orchestrator.opening import OUTPUTS, describe, new_run_path, open_or_create, read_picture
 from orchestrator.plan import PlanRow, predict
 from orchestrator.progress import Observer
-from orchestrator.request import Prepared
+from orchestrator.request import Prepared, require_card
 from orchestrator.runner import Runner
 
 
@@ -97,15 +97,16 @@ def require_upstream(prepared: Prepared, run: RunDirectory, cache: CacheIndex | 
 
 
 def require_weights(prepared: Prepared, run: RunDirectory, cache: CacheIndex | None) -> None:
-    """Nodes that will run need weights that are here: said before any stage starts.
+    """Nodes that will run need a card, or weights that are here: said before any stage starts.
 
-    Raises `MissingWeightsError`.
+    Raises `UsageError` or `MissingWeightsError`.
     """
 
     def will_run() -> set[str]:
         rows = predict(prepared.graph, run, prepared.seed, cache, frozenset(_forced(prepared)))
         return to_run(rows)
 
+    require_card(prepared, will_run)
     models.require(prepared.graph, bool(prepared.cards), will_run)
 
 

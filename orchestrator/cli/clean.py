@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from orchestrator.cli import common
+
 if TYPE_CHECKING:
     from orchestrator.cleanup import Chosen
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 @click.option(
     "--older-than",
     "days",
-    type=click.FloatRange(0),
+    type=common.Finite(0),
     default=0.0,
     metavar="DAYS",
     help="Only runs begun more than DAYS ago.",

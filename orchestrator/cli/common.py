@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,6 +19,16 @@ if TYPE_CHECKING:
     from orchestrator.request import Options
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class Finite(click.FloatRange):
+    """A number in a range; `nan` and `inf`, which pass click's own comparison, are none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a number to work with.", param, ctx)
+        return number
 
 
 def output_option(metavar: str, text: str) -> Callable[[_F], _F]:
@@ -80,14 +91,14 @@ def budget_options(function: _F) -> _F:
     for option in (
         click.option(
             "--host-ram",
-            type=click.FloatRange(min=0, min_open=True),
+            type=Finite(min=0, min_open=True),
             default=None,
             metavar="GB",
             help="Host memory that weights may fill. Default: what is available, less 4.",
         ),
         click.option(
             "--target-vram",
-            type=click.FloatRange(min=0, min_open=True),
+            type=Finite(min=0, min_open=True),
             default=None,
             metavar="GB",
             help="What a process may take of the card. Default: what is free, less 0.5.",

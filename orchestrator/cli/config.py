@@ -82,13 +82,8 @@ def _side(entry: tuple[Any, str] | None) -> str:
 
 
 def _text(value: Any) -> str:
+    from orchestrator.config import Attempt
+
     if isinstance(value, list) and value and isinstance(value[0], dict) and "device" in value[0]:
-        return " -> ".join(map(_rung, value))
+        return " -> ".join(str(Attempt.model_validate(rung)) for rung in value)
     return value if isinstance(value, str) and value else repr(value)
-
-
-def _rung(attempt: dict[str, Any]) -> str:
-    """A rung of a ladder in a few words: `cuda bfloat16 placement=streamed`."""
-    params = [f"{name}={value}" for name, value in attempt["params"].items()]
-    notes = [] if attempt["fallback"] else ["(--device cpu only)"]
-    return " ".join([attempt["device"], attempt["dtype"], *params, *notes])

@@ -34,7 +34,7 @@ _ROWS = (
 )
 @click.option(
     "--tau",
-    type=click.FloatRange(0.0, min_open=True),
+    type=common.Finite(0.0, min_open=True),
     default=0.05,
     show_default=True,
     help="What counts as right: a share of half the longest side of the truth's box.",

@@ -76,6 +76,7 @@ class OnnxMatting:
         std: tuple[float, float, float],
         threads: int = 1,
     ) -> None:
+        onnxruntime.disable_telemetry_events()  # it leaves a session id in the temporary folder
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

@@ -155,3 +155,23 @@ def test_a_disk_that_fills_while_the_parent_writes(kiss3d, picture, config_file,
     assert "disk_full: cannot write the result" in done.stderr
     assert "Traceback" not in done.stderr
     assert not Path(out / "source" / "numbers.npy").exists()
+
+
+@pytest.mark.parametrize("option", ["--target-vram", "--host-ram"])
+@pytest.mark.parametrize("value", ["nan", "inf", "1e400", "-1", "0", "lots"])
+def test_a_budget_that_is_no_number(kiss3d, picture, config_file, option, value):
+    done = kiss3d("plan", picture, "--config", config_file(), option, value)
+    assert_refused(done, f"Invalid value for '{option}'")
+
+
+def test_a_node_that_needs_a_card_where_none_may_be_used(kiss3d, picture, config_file, tmp_path):
+    config = config_file(attempts=[{"device": "cuda"}])
+    out = tmp_path / "out"
+    done = kiss3d("run", picture, "--config", config, "--device", "cpu", "--output", out)
+    assert_refused(done, "trouble need a GPU, and none may be used")
+    assert not out.exists()
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "a.png").write_text("1 2 3")
+    done = kiss3d("batch", folder, "--config", config, "--device", "cpu", "--output", out)
+    assert_refused(done, "trouble need a GPU, and none may be used")

@@ -152,7 +152,7 @@ SHIPPED = [name for name in config.profile_names() if name != "sketch"]
 def test_every_shipped_profile_without_weights_ends_in_one_command(
     profile, kiss3d, hub, picture, tmp_path
 ):
-    done = kiss3d("run", picture, "--profile", profile)
+    done = kiss3d("run", picture, "--profile", profile, "--device", "cpu")
     assert done.returncode == 2
     assert done.stdout == ""
     needed = list(models.profile_needs(profile))

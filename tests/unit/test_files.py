@@ -138,7 +138,14 @@ def test_any_text_becomes_one_safe_path_component(text):
 
 @pytest.mark.parametrize(
     ("text", "name"),
-    [("mug", "mug"), ("a (2)", "a_2"), ("../../etc", "etc"), ("", "input"), ("杯", "input")],
+    [
+        ("mug", "mug"),
+        ("a (2)", "a_2"),
+        ("../../etc", "etc"),
+        ("", "input"),
+        ("杯", "杯"),
+        ("ü ö", "ü_ö"),
+    ],
 )
 def test_a_name_stays_readable(text, name):
     assert files.slug(text) == name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from fakes.parts import make_stage
 from pydantic import Field
@@ -114,6 +116,13 @@ def test_a_rung_that_nobody_measured_is_tried_as_it_is(graph):
 
 def test_no_budget_means_no_limit(graph):
     assert placements(vram.fit(graph, Budget(), ROWS)) == ["resident", "streamed", "cpu"]
+
+
+def test_a_budget_that_was_asked_for_is_planned_with_on_a_machine_without_a_card(kiss3d, picture):
+    done = kiss3d("plan", picture, "--profile", "full_12gb", "--target-vram", "8", "--json")
+    flux = next(n for n in json.loads(done.stdout)["nodes"] if n["node"] == "flux")
+    assert flux["expected"]["vram"] == 8 * GIB
+    assert "rung 1 needs" in flux["skipped"][0]
 
 
 class Monitor:
