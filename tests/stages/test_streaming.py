@@ -166,9 +166,11 @@ def test_bytes_on_the_links_are_those_of_the_plan(tiny: TinyFlux) -> None:
         before = streamed.stats
         for _ in range(3):
             run(nets)
-        after = streamed.stats
-        assert after.link_bytes - before.link_bytes == 3 * streamed.plan.link_bytes
-        assert after.file_bytes - before.file_bytes == 3 * streamed.plan.file_bytes
+        after, plan = streamed.stats, streamed.plan
+        # Between evaluations the slots and the ring hold what comes next, as far as it has come.
+        slack = (plan.slots * plan.slot_bytes, plan.slots * plan.slot_bytes + plan.ring_bytes)
+        assert abs(after.link_bytes - before.link_bytes - 3 * plan.link_bytes) <= slack[0]
+        assert abs(after.file_bytes - before.file_bytes - 3 * plan.file_bytes) <= slack[1]
 
 
 @pytest.mark.parametrize("budgets", BUDGETS.values(), ids=BUDGETS)
