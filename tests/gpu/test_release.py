@@ -81,5 +81,6 @@ def test_the_device_option_hides_the_card(kiss3d, picture, cuda_config, tmp_path
     out = tmp_path / "out"
     config = cuda_config()
     done = kiss3d("run", picture, "--config", config, "--output", out, "--device", "cpu")
-    assert done.returncode == 1
-    assert rows(out)[0]["outcome"] == "gpu_unavailable"
+    assert done.returncode == 2
+    assert "--device cpu" in done.stderr
+    assert not out.exists()

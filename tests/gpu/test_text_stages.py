@@ -59,7 +59,7 @@ def test_streamed_weights_leave_the_card_again() -> None:
     outputs(stage, inputs, CARD, "bfloat16")
     assert torch.cuda.memory_allocated() <= held
     assert stage._t5 is not None
-    assert {p.device.type for p in stage._t5._model.parameters()} == {"cpu"}
+    assert "cuda" not in {p.device.type for p in stage._t5._model.parameters()}
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

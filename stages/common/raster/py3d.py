@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from stages.common.raster.faults import classify
 from stages.common.raster.interface import NEAR_DEPTH, Fragments
 from stages.contract import StageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FALL_BACK = "run this stage on the CPU (rasterizer: cpu), which needs no pytorch3d"
 
@@ -44,19 +49,23 @@ class Pytorch3dRasterizer:
         from pytorch3d.structures import Meshes
 
         finite = np.isfinite(clip).all(axis=1)
-        drawn = np.flatnonzero(finite[faces].all(axis=1))
         points = np.where(finite[:, None], clip, 1.0)
         w = points[:, 3]
         # On the camera plane itself x / w has no value; such corners are cut off anyway.
         w = np.where(np.abs(w) < 1e-9, 1e-9, w)
         # pytorch3d's NDC points left and up, and its z is our w.
         ndc = np.stack([-points[:, 0] / w, points[:, 1] / w, w], axis=1)
+        drawn = None if finite.all() else np.flatnonzero(finite[faces].all(axis=1))
         try:
+            corners = torch.as_tensor(faces, device=self._device).long()
+            numbers = None
+            if drawn is not None:
+                numbers = torch.as_tensor(drawn, device=self._device)
+                corners = corners[numbers]
             mesh = Meshes(
-                [torch.as_tensor(ndc, dtype=torch.float32, device=self._device)],
-                [torch.as_tensor(faces[drawn], dtype=torch.int64, device=self._device)],
+                [torch.as_tensor(ndc, dtype=torch.float32, device=self._device)], [corners]
             )
-            pix_to_face, zbuf, weights, _ = rasterize_meshes(
+            ids, depth, weights, _ = rasterize_meshes(
                 mesh,
                 image_size=size,
                 blur_radius=0.0,
@@ -64,16 +73,24 @@ class Pytorch3dRasterizer:
                 perspective_correct=True,
                 clip_barycentric_coords=True,
                 cull_backfaces=False,
-                z_clip_value=NEAR_DEPTH,
+                # Clipping copies all faces: only where one may reach the near plane.
+                z_clip_value=NEAR_DEPTH if (w < NEAR_DEPTH).any() else None,
             )
-            ids = pix_to_face[0, ..., 0].cpu().numpy()
-            depth = zbuf[0, ..., 0].cpu().numpy()
-            barycentrics = weights[0, ..., 0, :].cpu().numpy()
+            return _fragments(ids[0, ..., 0], weights[0, ..., 0, :], depth[0, ..., 0], numbers)
         except RuntimeError as error:
             raise classify(error, "pytorch3d", FALL_BACK) from error
-        covered = ids >= 0
-        return Fragments(
-            np.where(covered, drawn[np.maximum(ids, 0)] if len(drawn) else -1, -1).astype(np.int32),
-            np.where(covered[..., None], barycentrics, 0.0).astype(np.float32),
-            np.where(covered, depth, np.inf).astype(np.float32),
-        )
+
+
+def _fragments(ids: Tensor, weights: Tensor, depth: Tensor, numbers: Tensor | None) -> Fragments:
+    """Finished on the device: three copies to the host are all that it waits for.
+
+    numbers: of the faces that were drawn, None if all were.
+    """
+    covered = ids >= 0
+    if numbers is not None and len(numbers):
+        ids = numbers[ids.clamp(min=0)]
+    return Fragments(
+        ids.where(covered, -1).int().cpu().numpy(),
+        weights.where(covered[..., None], 0.0).cpu().numpy(),
+        depth.where(covered, np.inf).cpu().numpy(),
+    )

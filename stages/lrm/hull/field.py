@@ -55,6 +55,9 @@ DOWN = 0.05
 that stand, and cuts a cap of 0.03 off a ball; twice as much spoils the rim of the underside."""
 FLOOR = 0.02
 """Weight of the slope that is kept where no view says anything."""
+GRAIN = 1 << 17
+"""Voxels that are worth handing to a thread: the cheapest kernel takes 0.1 ms for them, handing
+them over half of that. On 16 cores smaller pieces used to take most of the time."""
 OVERRELAXATION = 1.85
 SWEEPS = 40
 
@@ -137,11 +140,13 @@ class Fusion:
         def work(begin: int, end: int) -> None:
             kernels.carve(seen.distance, seen.views, grid.origin, grid.step, hull, begin, end)
 
-        self._split(grid.shape[0], work)
+        self._split(grid.shape[0], hull.size, work)
         return hull
 
-    def _split(self, count: int, work: Callable[[int, int], None]) -> None:
-        edges = np.linspace(0, count, 4 * self._threads + 1).astype(int).tolist()
+    def _split(self, count: int, voxels: int, work: Callable[[int, int], None]) -> None:
+        """work(begin, end) for all of 0..count, which stand for so many voxels, in pieces."""
+        pieces = min(4 * self._threads, max(1, voxels // GRAIN))
+        edges = np.linspace(0, count, pieces + 1).astype(int).tolist()
         list(self._pool.map(work, edges[:-1], edges[1:]))
 
     def _bounds(self) -> tuple[np.ndarray, np.ndarray]:
@@ -171,7 +176,7 @@ class Fusion:
                     depths[k], lowest[k], begin, end,
                 )  # fmt: skip
 
-        self._split(rays, cast)
+        self._split(rays, field.size, cast)
         target = np.empty((*grid.shape, 3), np.float32)
         weight = np.empty(grid.shape, np.float32)
         hidden = np.empty(grid.shape, np.bool_)
@@ -182,7 +187,7 @@ class Fusion:
                 target, weight, hidden, begin, end,
             )  # fmt: skip
 
-        self._split(grid.shape[0], gather)
+        self._split(grid.shape[0], field.size, gather)
         screen, wanted = _contact(hull, target, weight, step)
         touched = tuple(lowest[lowest[..., 0] >= 0].astype(np.int64).T)
         screen[touched] = OUTLINE
@@ -201,7 +206,7 @@ class Fusion:
 
         for sweep in range(2 * SWEEPS):
             parity = sweep % 2
-            self._split(grid.shape[0], relax)
+            self._split(grid.shape[0], field.size, relax)
         return solved
 
 
