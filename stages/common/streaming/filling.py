@@ -49,10 +49,14 @@ class Filler:
         self._copy(layout.stored, layout.slot, layout.from_stored, image, slot)
 
     def to_stored(self, layout: BlockLayout, slot: torch.Tensor, image: torch.Tensor) -> None:
-        """Finished weights to host bytes; exact, as the stored dtypes hold them."""
-        for index, dtype in enumerate(layout.stored.dtypes):
+        """Finished weights to host bytes; exact, as the stored dtypes hold them.
+
+        Where the image has been read as the file has it, only what changed is written.
+        """
+        written = layout.changed if layout.stored_as_read else range(len(layout.tensors))
+        for index in written:
             weight = layout.slot.view(slot, index)
-            layout.stored.view(image, index).copy_(weight.to(dtype))
+            layout.stored.view(image, index).copy_(weight.to(layout.stored.dtypes[index]))
 
     def _copy(
         self, source: Image, target: Image, copies: Copies, image: torch.Tensor, slot: torch.Tensor

@@ -130,6 +130,20 @@ class BlockLayout:
         )
 
     @property
+    def stored_as_read(self) -> bool:
+        """Whether stored and file image have the same form, if not the same numbers."""
+        return self.stored.dtypes == self.file.dtypes
+
+    @property
+    def changed(self) -> tuple[int, ...]:
+        """Numbers of the tensors that are not stored as the file has them."""
+        return tuple(
+            index
+            for index, tensor in enumerate(self.tensors)
+            if tensor.delta is not None or tensor.stored_dtype != tensor.file_dtype
+        )
+
+    @property
     def staging_bytes(self) -> int:
         """Work space on the card: the largest tensor that changes its dtype on the way."""
         casts = [self.file.size(index) for index in self.from_file.casts]
