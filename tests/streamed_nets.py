@@ -15,6 +15,7 @@ from stages.common.streaming.net import Net
 from stages.common.streaming.source import open_tensors
 
 CPU = torch.device("cpu")
+GUIDANCE = 3.5
 SHAPE = {
     "in_channels": 4,
     "attention_head_dim": 16,
@@ -62,7 +63,9 @@ def save_tiny_flux(folder: Path) -> TinyFlux:
 
 
 @torch.no_grad()
-def evaluate(transformer: Any, controlnet: Any = None, device: torch.device = CPU) -> torch.Tensor:
+def evaluate(
+    transformer: Any, controlnet: Any = None, device: torch.device = CPU, time: float = 0.5
+) -> torch.Tensor:
     """One evaluation on fixed inputs, with the ControlNet unless it is None."""
     generator = torch.Generator().manual_seed(1)
 
@@ -72,9 +75,9 @@ def evaluate(transformer: Any, controlnet: Any = None, device: torch.device = CP
     shared = {
         "hidden_states": random(1, 6, 4),
         "encoder_hidden_states": random(1, 3, 32),
-        "pooled_projections": random(1, 16),
-        "timestep": torch.tensor([0.5], device=device, dtype=torch.bfloat16),
-        "guidance": torch.tensor([3.5], device=device),
+        "pooled_projections": _pooled().to(device),
+        "timestep": torch.tensor([time], device=device, dtype=torch.bfloat16),
+        "guidance": torch.tensor([GUIDANCE], device=device),
         "img_ids": torch.arange(18.0, device=device).view(6, 3),
         "txt_ids": torch.zeros(3, 3, device=device),
         "return_dict": False,
@@ -88,8 +91,23 @@ def evaluate(transformer: Any, controlnet: Any = None, device: torch.device = CP
     return velocity
 
 
-def low_rank(nets: dict[str, Net]) -> dict[str, LowRankDelta]:
-    """A LoRA for matrices inside and outside of the transformer's blocks."""
+@torch.no_grad()
+def embedding(net: Any, time: float) -> torch.Tensor:
+    """What AdaLN's layers of a net get in `evaluate` on the CPU, (1, d)."""
+    times, guidance = (
+        1000 * torch.tensor([value], dtype=torch.bfloat16) for value in (time, GUIDANCE)
+    )
+    return torch.nn.functional.silu(net.time_text_embed(times, guidance, _pooled()))
+
+
+def _pooled() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(2)
+    return torch.randn(1, 16, generator=generator).to(torch.bfloat16)
+
+
+def low_rank(nets: dict[str, Net], *parts: str) -> dict[str, LowRankDelta]:
+    """A LoRA for matrices of the transformer; by default inside and outside of its blocks."""
+    parts = parts or ("attn", "embedder")
     generator = torch.Generator().manual_seed(5)
     return {
         name: LowRankDelta(
@@ -97,5 +115,5 @@ def low_rank(nets: dict[str, Net]) -> dict[str, LowRankDelta]:
             torch.randn(4, parameter.shape[1], generator=generator) * 0.1,
         )
         for name, parameter in nets["transformer"].module.named_parameters()
-        if parameter.ndim == 2 and ("attn" in name or "embedder" in name)
+        if parameter.ndim == 2 and any(part in name for part in parts)
     }

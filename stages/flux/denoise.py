@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn.functional import silu
 
 from stages.contract import StageError
 from stages.flux.schedule import TRAIN_STEPS, Schedule, integrate
@@ -60,7 +61,8 @@ class Denoiser:
     transformer  FluxTransformer2DModel, or what is called like it
     controlnet   FluxControlNetModel with modes, None without controls
     ids          (L, 3) positions of the image tokens
-    expect       told before each evaluation how often it calls the ControlNet
+    expect       told before each evaluation how often it calls the ControlNet, and the number of
+                 its noise level among those of `embeddings`
     """
 
     transformer: Any
@@ -68,7 +70,23 @@ class Denoiser:
     text: Text
     controls: Sequence[Control]
     ids: torch.Tensor
-    expect: Callable[[int], None]
+    expect: Callable[[int, int], None]
+
+    @torch.no_grad()
+    def embeddings(self, net: Any, schedule: Schedule) -> list[torch.Tensor]:
+        """What AdaLN's layers of a net are given, (1, d) for each noise level of the schedule.
+
+        As `forward` makes it of noise level, guidance and prompt, the activation included.
+        """
+        found = []
+        for sigma in _levels(schedule):
+            dtype = self.text.pooled.dtype
+            conditions = [self._time(sigma).to(dtype) * TRAIN_STEPS]
+            guidance = self._guidance(net)
+            if guidance is not None:
+                conditions.append(guidance.to(dtype) * TRAIN_STEPS)
+            found.append(silu(net.time_text_embed(*conditions, self.text.pooled)))
+        return found
 
     @torch.no_grad()
     def run(
@@ -81,10 +99,11 @@ class Denoiser:
         soon as a step gives NaN or infinity.
         """
         state, total = start, schedule.evaluations
+        number = {sigma: index for index, sigma in enumerate(_levels(schedule))}
 
         def velocity(state: torch.Tensor, sigma: float, evaluation: int) -> torch.Tensor:
             acting = [control for control in self.controls if control.acts(evaluation, total)]
-            self.expect(len(acting))
+            self.expect(len(acting), number[sigma])
             return self._velocity(state, sigma, acting)
 
         for evaluation, state in enumerate(integrate(velocity, start, schedule)):
@@ -103,11 +122,9 @@ class Denoiser:
         self, state: torch.Tensor, sigma: float, controls: Sequence[Control]
     ) -> torch.Tensor:
         tokens = self.text.tokens
-        # Rounded to the nets' dtype before the division, as diffusers' pipelines do.
-        time = torch.tensor([TRAIN_STEPS * sigma], device=state.device).to(tokens.dtype)
         shared = {
             "hidden_states": state.to(tokens.dtype),
-            "timestep": time / TRAIN_STEPS,
+            "timestep": self._time(sigma),
             "encoder_hidden_states": tokens,
             "pooled_projections": self.text.pooled,
             "txt_ids": torch.zeros(tokens.shape[1], 3, device=state.device),
@@ -140,10 +157,20 @@ class Denoiser:
         assert summed is not None
         return summed
 
+    def _time(self, sigma: float) -> torch.Tensor:
+        """(1,) in the nets' dtype; rounded before the division, as diffusers' pipelines do."""
+        time = torch.tensor([TRAIN_STEPS * sigma], device=self.ids.device)
+        return time.to(self.text.tokens.dtype) / TRAIN_STEPS
+
     def _guidance(self, net: Any) -> torch.Tensor | None:
         if not net.config.guidance_embeds:
             return None
         return torch.tensor([self.text.guidance], device=self.ids.device)
+
+
+def _levels(schedule: Schedule) -> tuple[float, ...]:
+    """The noise levels of evaluations; 0, where the last step ends, is none."""
+    return schedule.sigmas[schedule.first : -1]
 
 
 def _add(one: Residuals, other: Residuals) -> Residuals:

@@ -106,7 +106,7 @@ class Engine:
             image_ids(*shape[2:], self._device),
             self._nets.expect,
         )
-        with self._nets.on_device():
+        with self._nets.on_device(lambda net: denoiser.embeddings(net, schedule)):
             tokens = denoiser.run(
                 pack(start),
                 schedule,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Protocol
 
@@ -15,6 +15,9 @@ from stages.flux.lora import Lora
 from stages.flux.params import FluxParams
 from stages.flux.placement import home_of, place
 
+Embeddings = Callable[[Any], Sequence[torch.Tensor]]
+"""A net -> what its AdaLN layers are given at each noise level of the job."""
+
 
 class Nets(Protocol):
     """transformer: FluxTransformer2DModel; controlnet: FluxControlNetModel, None without controls.
@@ -26,11 +29,12 @@ class Nets(Protocol):
     controlnet: Any
     note: str
 
-    def on_device(self) -> AbstractContextManager[None]:
+    def on_device(self, embeddings: Embeddings) -> AbstractContextManager[None]:
         """While it is entered, both can be called."""
 
-    def expect(self, controls: int) -> None:
-        """Tell how often the next evaluations call the ControlNet. Results do not depend on it."""
+    def expect(self, controls: int, level: int) -> None:
+        """Tell how often the next evaluation calls the ControlNet, which only matters for speed,
+        and which of the embeddings it has."""
 
     def close(self) -> None:
         """Give what they hold back; once at the end."""
@@ -56,14 +60,14 @@ class WholeNets:
         self._placed = [place(net, params.placement, device) for net in nets]
 
     @contextmanager
-    def on_device(self) -> Iterator[None]:
+    def on_device(self, embeddings: Embeddings) -> Iterator[None]:
         with ExitStack() as stack:
             for placed in self._placed:
                 stack.enter_context(placed.on_device())
             yield
 
-    def expect(self, controls: int) -> None:
-        """Nothing is fetched ahead."""
+    def expect(self, controls: int, level: int) -> None:
+        """Nothing is fetched or computed ahead."""
 
     def close(self) -> None:
         """The process holds nothing beside the modules."""

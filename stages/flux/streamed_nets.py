@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from diffusers import FluxControlNetModel, FluxTransformer2DModel
 
-from stages.common.streaming.models import CONTROLNET_BLOCKS, FLUX_BLOCKS, stream
+from stages.common.streaming.models import CONTROLNET_BLOCKS, FLUX_BLOCKS, FLUX_ONCE, stream
 from stages.common.streaming.net import Net
 from stages.contract import Context
 from stages.flux import budget
 from stages.flux.autoencoder import FAST_DECODE_BYTES_PER_PIXEL
 from stages.flux.lora import Lora
+from stages.flux.nets import Embeddings
 from stages.flux.params import PATCH, FluxParams
 from stages.flux.ranges import RangedCheckpoint, folder_ranges, transformer_ranges
 from stages.flux.storage import linear_layers
@@ -46,9 +47,16 @@ class StreamedNets:
         if params.active_controls:
             control = folder_ranges(params.controlnet_weights)
             self.controlnet = _empty(FluxControlNetModel, control)
-            nets["controlnet"] = Net(self.controlnet, control.tensors, CONTROLNET_BLOCKS)
+            nets["controlnet"] = Net(
+                self.controlnet, control.tensors, CONTROLNET_BLOCKS, once=FLUX_ONCE
+            )
         nets["transformer"] = Net(
-            self.transformer, checkpoint.tensors, FLUX_BLOCKS, deltas, checkpoint.given
+            self.transformer,
+            checkpoint.tensors,
+            FLUX_BLOCKS,
+            deltas,
+            checkpoint.given,
+            FLUX_ONCE,
         )
         self._device = torch.device(context.device)
         limits = budget.plan_budget(context, self._activations(params, dtype))
@@ -60,6 +68,7 @@ class StreamedNets:
             dtype=dtype,
             storage="fp8" if params.storage == "fp8" else "full",
             enter_card=False,
+            embeddings=params.steps,
         )
         self.note = self._streamed.note
         decode = FAST_DECODE_BYTES_PER_PIXEL * params.width * params.height
@@ -67,10 +76,10 @@ class StreamedNets:
         self._expected: int | None = None
 
     @contextmanager
-    def on_device(self) -> Iterator[None]:
+    def on_device(self, embeddings: Embeddings) -> Iterator[None]:
         """Afterwards the device is the autoencoder's, unless it has room for all."""
         try:
-            self._streamed.enter_card()
+            self._streamed.enter_card(lambda name: embeddings(getattr(self, name)))
             self._expected = None
             yield
         except BaseException:
@@ -79,7 +88,8 @@ class StreamedNets:
         if not self._stays:
             self._leave()
 
-    def expect(self, controls: int) -> None:
+    def expect(self, controls: int, level: int) -> None:
+        self._streamed.choose(level)
         if controls != self._expected:
             self._expected = controls
             self._streamed.expect(*["controlnet"] * controls, "transformer")

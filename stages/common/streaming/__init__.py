@@ -9,8 +9,10 @@ readahead blocks of the file tier, read before they are needed
 pinned    the one registered host buffer
 layout    where a block's tensors lie in file, host and slot
 delta     low-rank changes (LoRA) merged into weights
+images    blocks read one after another, to be worked on
 filling   from an image of a block to finished weights in a slot
 lanes     the side stream, or nothing on a CPU
+once      layers whose inputs are known beforehand: computed, not streamed
 net       a network to stream, and what it has besides blocks
 streamer  hooks that give each block its weights when it runs
 models    `stream(nets, ...)`: what stages call

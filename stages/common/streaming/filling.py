@@ -21,6 +21,15 @@ Deltas = Mapping[int, LowRankDelta]
 """By number of the tensor in its layout; float32, on the device."""
 
 
+def device_deltas(layout: BlockLayout, device: torch.device) -> Deltas:
+    """A block's deltas, copied to the device."""
+    return {
+        number: tensor.delta.to(device)
+        for number, tensor in enumerate(layout.tensors)
+        if tensor.delta is not None
+    }
+
+
 class Filler:
     """The work space on the device, and the ways to fill a slot with it."""
 

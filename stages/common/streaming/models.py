@@ -11,7 +11,7 @@ with stream(nets, vram_bytes=3 << 30, host_bytes=16 << 30, device=cuda) as strea
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -20,8 +20,9 @@ from torch import nn
 from stages.common.streaming.blocks import StreamedBlock
 from stages.common.streaming.delta import SCRATCH_NUMBERS
 from stages.common.streaming.filling import Filler
-from stages.common.streaming.layout import BlockLayout, TensorPlan
-from stages.common.streaming.net import Net, Surroundings, computed_dtype
+from stages.common.streaming.layout import BlockLayout
+from stages.common.streaming.net import Net, Surroundings, tensor_plans
+from stages.common.streaming.once import OnceLayers
 from stages.common.streaming.reader import FileReader
 from stages.common.streaming.streamer import BlockStreamer, StreamStats
 from stages.common.streaming.tiers import BudgetError, TierPlan, plan_tiers
@@ -31,10 +32,16 @@ FLUX_BLOCKS = ("transformer_blocks", "single_transformer_blocks")
 """Block lists of diffusers' FluxTransformer2DModel, in running order."""
 CONTROLNET_BLOCKS = (*FLUX_BLOCKS, "controlnet_blocks", "controlnet_single_blocks")
 """Of FluxControlNetModel; the last two are 0.26 GiB of projections that run after the blocks."""
+FLUX_ONCE = ("norm1.linear", "norm1_context.linear", "norm.linear")
+"""AdaLN's layers within the blocks of both: 7.6 of 28.3 GiB."""
 T5_BLOCKS = ("encoder.block",)
 """Of transformers' T5EncoderModel."""
 READERS = min(16, os.cpu_count() or 1)
 """Threads that read files: one core copies from the page cache at a few GB/s, a link takes 50."""
+
+Embed = Callable[[str], Sequence[torch.Tensor]]
+"""The inputs of a network's `once` layers, by its name: (1, d) each, on the card, in the dtype that
+it computes in. It is called when what the network has besides blocks is there."""
 
 Storage = Literal["full", "fp8"]
 """full: the weights as they are. fp8 (lossy): the blocks' linear layers, except those in norms,
@@ -54,12 +61,14 @@ class StreamedModels:
         device: torch.device,
         dtype: torch.dtype,
         threads: int,
+        once: Mapping[str, OnceLayers],
     ) -> None:
         self.plan = plan
         self._numbers = numbers
         self._device = device
         self._dtype = dtype
-        self._work_space = _work_space(blocks)
+        self._once = once
+        self._work_space = _work_space(_layouts(blocks, once.values()))
         self._surroundings = [Surroundings(net) for net in nets.values()]
         self._reader = FileReader(threads)
         self._streamer = BlockStreamer(blocks, plan, device, self._reader)
@@ -81,18 +90,31 @@ class StreamedModels:
         """
         self._streamer.expect([number for name in names for number in self._numbers[name]])
 
+    def choose(self, number: int) -> None:
+        """Tell which of the inputs of `once` layers the next evaluations have."""
+        for layers in self._once.values():
+            layers.choose(number)
+
     def fill_host(self) -> None:
         """Fill the host tier; once, before anything else."""
         self._streamer.fill_host(Filler(self._device, *self._work_space))
 
-    def enter_card(self) -> None:
-        """Fill the card tier, unless it is: from here on the networks can be called."""
-        if self._on_card:
-            return
-        self._on_card = True  # also when it fails half-way: there is something to leave
-        for surroundings in self._surroundings:
-            surroundings.load(self._reader, self._device, self._dtype)
-        self._streamer.enter_card(Filler(self._device, *self._work_space))
+    def enter_card(self, embed: Embed | None = None) -> None:
+        """Fill the card tier, unless it is: from here on the networks can be called.
+
+        embed: needed where a network has `once` layers, which are computed here, each time.
+        """
+        entered, self._on_card = self._on_card, True  # there is something to leave from here on
+        if not entered:
+            for surroundings in self._surroundings:
+                surroundings.load(self._reader, self._device, self._dtype)
+        filler = Filler(self._device, *self._work_space)
+        for name, layers in self._once.items():
+            if embed is None:
+                raise ValueError(f"{name} has layers to be computed once, and no inputs for them")
+            layers.compute(embed(name), self._reader, filler, self._device)
+        if not entered:
+            self._streamer.enter_card(filler)
 
     def leave_card(self) -> None:
         """Give the card's memory back; the host tier stays. The modules are on meta again."""
@@ -100,6 +122,8 @@ class StreamedModels:
             return
         self._on_card = False
         self._streamer.leave_card()
+        for layers in self._once.values():
+            layers.clear()
         for surroundings in self._surroundings:
             surroundings.unload()
 
@@ -128,6 +152,7 @@ def stream(
     storage: Storage = "full",
     threads: int = READERS,
     enter_card: bool = True,
+    embeddings: int = 0,
 ) -> StreamedModels:
     """Make the networks callable with their blocks in three tiers.
 
@@ -136,21 +161,26 @@ def stream(
     host_bytes  for registered host memory: not for the page cache
     dtype       that floating parameters are computed in
     threads     that read files
-    enter_card  False leaves the card's tier empty until `StreamedModels.enter_card`
+    enter_card  False leaves the card's tier empty until `StreamedModels.enter_card`; needed where
+                a network has `once` layers
+    embeddings  the most inputs that `once` layers will have
 
     Raises StageError: bad_input where tensors or deltas do not fit the modules, out_of_memory where
     a budget is too small, missing_weights where files cannot be read.
     """
     for net in nets.values():
         net.check()
+    once = {name: OnceLayers(net, dtype) for name, net in nets.items() if net.once}
     blocks: list[StreamedBlock] = []
     numbers: dict[str, range] = {}
     for name, net in nets.items():
         begin = len(blocks)
         blocks += make_blocks(name, net, dtype, storage)
         numbers[name] = range(begin, len(blocks))
-    plan = plan_streaming(nets, blocks, dtype, vram_bytes, host_bytes)
-    streamed = StreamedModels(nets, blocks, plan, numbers, device, dtype, threads)
+    tables = sum(layers.table_bytes(embeddings) for layers in once.values())
+    work_space = _work_space(_layouts(blocks, once.values()))
+    plan = plan_streaming(nets, blocks, dtype, vram_bytes - tables, host_bytes, work_space)
+    streamed = StreamedModels(nets, blocks, plan, numbers, device, dtype, threads, once)
     try:
         streamed.fill_host()
         if enter_card:
@@ -167,9 +197,13 @@ def plan_streaming(
     dtype: torch.dtype,
     vram_bytes: int,
     host_bytes: int,
+    work_space: tuple[int, int] | None = None,
 ) -> TierPlan:
-    """The tiers, with all that is on the card besides blocks. Raises StageError (out_of_memory)."""
-    staging, widest = _work_space(blocks)
+    """The tiers, with all that is on the card besides blocks. Raises StageError (out_of_memory).
+
+    work_space: for casting and for deltas, in bytes and columns; by default what the blocks need.
+    """
+    staging, widest = work_space or _work_space(_layouts(blocks, ()))
     rest = staging + (4 * max(SCRATCH_NUMBERS, widest) if widest else 0)
     rest += sum(Surroundings(net).nbytes(dtype) for net in nets.values())
     sizes = [block.layout.size for block in blocks]
@@ -193,10 +227,16 @@ def plan_streaming(
     return plan
 
 
-def _work_space(blocks: Sequence[StreamedBlock]) -> tuple[int, int]:
+def _layouts(blocks: Sequence[StreamedBlock], once: Iterable[OnceLayers]) -> list[BlockLayout]:
+    return [block.layout for block in blocks] + [
+        layout for layers in once for layout in layers.layouts
+    ]
+
+
+def _work_space(layouts: Sequence[BlockLayout]) -> tuple[int, int]:
     """Bytes for casting, and the widest layer that has a delta (0: none)."""
-    tensors = [tensor for block in blocks for tensor in block.layout.tensors]
-    staging = max((block.layout.staging_bytes for block in blocks), default=0)
+    tensors = [tensor for layout in layouts for tensor in layout.tensors]
+    staging = max((layout.staging_bytes for layout in layouts), default=0)
     widest = max((t.delta.shape[1] for t in tensors if t.delta is not None), default=0)
     return staging, widest
 
@@ -211,16 +251,7 @@ def make_blocks(
         for number, module in stack.named_children():
             prefix = f"{list_name}.{number}"
             small = _linear_layers(module) if storage == "fp8" else frozenset()
-            tensors = [
-                TensorPlan(
-                    name,
-                    net.tensors[f"{prefix}.{name}"],
-                    computed_dtype(parameter, dtype),
-                    net.deltas.get(f"{prefix}.{name}"),
-                    rounded=name.rpartition(".")[0] in small,
-                )
-                for name, parameter in module.named_parameters()
-            ]
+            tensors = tensor_plans(net, prefix, dict(module.named_parameters()), dtype, small)
             blocks.append(StreamedBlock(f"{net_name}.{prefix}", module, BlockLayout(tensors)))
     return blocks
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
 from stages.common.streaming.delta import LowRankDelta, Merger
-from stages.common.streaming.layout import ALIGNMENT, DTYPES
+from stages.common.streaming.layout import ALIGNMENT, DTYPES, TensorPlan
 from stages.common.streaming.reader import FileReader, Piece
 from stages.common.streaming.source import TensorRange
 from stages.contract import StageError
@@ -24,6 +24,8 @@ class Net:
     block_lists  names of its nn.ModuleLists of blocks, in running order
     deltas       low-rank changes to merge, by the weight's parameter name
     given        parameters outside of blocks that no file holds as they are needed, by name
+    once         linear layers, by their names within a block, all of which are given one vector
+                 that is known before the first evaluation (`once`)
     """
 
     module: nn.Module
@@ -31,6 +33,7 @@ class Net:
     block_lists: Sequence[str]
     deltas: Mapping[str, LowRankDelta] = field(default_factory=dict)
     given: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    once: Sequence[str] = ()
 
     def check(self) -> None:
         """Raise StageError (bad_input) unless files and deltas fit the module."""
@@ -53,6 +56,32 @@ class Net:
         for name, delta in self.deltas.items():
             if name not in wanted or tuple(wanted[name].shape) != delta.shape:
                 raise _unfit(f"a delta of shape {delta.shape} for {name} does not fit {kind}")
+
+
+def tensor_plans(
+    net: Net,
+    prefix: str,
+    parameters: Mapping[str, nn.Parameter],
+    dtype: torch.dtype,
+    rounded: Collection[str] = (),
+) -> list[TensorPlan]:
+    """The ways that a block's parameters take.
+
+    prefix      the block's name
+    parameters  by their names within the block
+    dtype       that floating ones are computed in
+    rounded     layers whose weights are rounded to float8, by their names within the block
+    """
+    return [
+        TensorPlan(
+            name,
+            net.tensors[f"{prefix}.{name}"],
+            computed_dtype(parameter, dtype),
+            net.deltas.get(f"{prefix}.{name}"),
+            rounded=name.rpartition(".")[0] in rounded,
+        )
+        for name, parameter in parameters.items()
+    ]
 
 
 class Surroundings:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 
-from stages.common.streaming.filling import Deltas, Filler
+from stages.common.streaming.filling import Deltas, Filler, device_deltas
+from stages.common.streaming.images import read_images
 from stages.common.streaming.lanes import Lanes
 from stages.common.streaming.layout import BlockLayout
 from stages.common.streaming.pinned import HostBuffer
-from stages.common.streaming.reader import FileReader, Reading
+from stages.common.streaming.reader import FileReader
 from stages.common.streaming.tiers import TierPlan
 
 log = logging.getLogger("stages.streaming")
@@ -87,13 +87,14 @@ class BlockStore:
         """Fill the card tier. Raises StageError (missing_weights)."""
         began = time.perf_counter()
         on_card = [index for index, tier in enumerate(self._plan.tiers) if tier == "card"]
-        for index, image in self._images(on_card):
+        layouts = [self._layouts[index] for index in on_card]
+        for index, image in zip(on_card, read_images(self._reader, layouts), strict=True):
             memory = self._on_card(self._layouts[index].slot.nbytes)
             self._finish(index, image, memory, filler)
             self.resident[index] = memory
         for index, tier in enumerate(self._plan.tiers):
             if tier == "file":
-                self.deltas[index] = self._device_deltas(index)
+                self.deltas[index] = device_deltas(self._layouts[index], self._device)
         self._lanes.settle()
         size = sum(memory.numel() for memory in self.resident.values())
         log.info("card tier: %.1f GiB in %.1f s", size / 2**30, time.perf_counter() - began)
@@ -125,33 +126,12 @@ class BlockStore:
     def _finish_pinned(self, indices: Sequence[int], filler: Filler) -> None:
         """Finish blocks of the host tier on the card; those `stored_as_read` are in place."""
         work = self._on_card(self._plan.slot_bytes)
-        in_place = [index for index in indices if self._layouts[index].stored_as_read]
-        elsewhere = [index for index in indices if not self._layouts[index].stored_as_read]
-        images = itertools.chain(
-            ((index, self.stored(index)) for index in in_place), self._images(elsewhere)
-        )
-        for index, image in images:
-            self._finish(index, image, work, filler)
-            filler.to_stored(self._layouts[index], work, self.stored(index))
-
-    def _images(self, indices: Sequence[int]) -> Iterator[tuple[int, torch.Tensor]]:
-        """Each block's file image, in pageable memory of its own or of the last but one: the next
-        is read while the caller works on one, which it has done when it asks for another."""
-        if not indices:
-            return
-        size = max(self._layouts[index].file.nbytes for index in indices)
-        buffers = [torch.empty(size, dtype=torch.uint8) for _ in indices[:2]]
-
-        def start(number: int) -> Reading:
-            pieces = self._layouts[indices[number]].pieces
-            return self._reader.start(pieces, buffers[number % 2].numpy().data)
-
-        reading = start(0)
-        for number, index in enumerate(indices):
-            reading.result()
-            if number + 1 < len(indices):
-                reading = start(number + 1)
-            yield index, buffers[number % 2]
+        elsewhere = [self._layouts[i] for i in indices if not self._layouts[i].stored_as_read]
+        images = read_images(self._reader, elsewhere)
+        for index in indices:
+            layout, stored = self._layouts[index], self.stored(index)
+            self._finish(index, stored if layout.stored_as_read else next(images), work, filler)
+            filler.to_stored(layout, work, stored)
 
     def _finish(
         self, index: int, image: torch.Tensor, memory: torch.Tensor, filler: Filler
@@ -162,12 +142,10 @@ class BlockStore:
         # On the transfer lane, as it will be when it streams: the library that multiplies has
         # its work space there.
         with self._lanes.transfers():
-            filler.from_file(self._layouts[index], image, memory, self._device_deltas(index))
+            filler.from_file(
+                self._layouts[index],
+                image,
+                memory,
+                device_deltas(self._layouts[index], self._device),
+            )
         self._lanes.settle()
-
-    def _device_deltas(self, index: int) -> Deltas:
-        return {
-            number: tensor.delta.to(self._device)
-            for number, tensor in enumerate(self._layouts[index].tensors)
-            if tensor.delta is not None
-        }
