@@ -10,7 +10,8 @@ its own, with a hard cap on device memory (context included). Rows:
     rates          bytes per second of the links by themselves
     resident       bf16, all on the card: the baseline
     ours:CAP:HOST  streamed within CAP GiB of device memory and HOST GiB of registered RAM
-    fp8:CAP:HOST   the same, matrices rounded to float8 (lossy)
+    every:CAP:HOST the same, with AdaLN's layers in every evaluation instead of once a job
+    fp8:CAP:HOST   ours, matrices rounded to float8 (lossy)
     group:CAP      diffusers' group offloading, block level, with a stream
     group-low:CAP  the same with low_cpu_mem_usage
 
@@ -50,6 +51,7 @@ ROWS = (
     "resident",
     "ours:6:30",
     "ours:6:4",
+    "every:6:30",
     "ours:12:30",
     "ours:5:30",
     "group:6",

@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from torch.nn.functional import silu
 
 from bench.stream_watch import GIB, seconds_of
 from bench.stream_weights import BLOCKS, Sizes, on_meta
@@ -19,7 +20,7 @@ from stages.common.streaming.source import open_tensors
 
 @dataclass(frozen=True)
 class Row:
-    """kind: resident, ours, fp8, group, group-low, rates. cap, host: GiB, 0 for none."""
+    """kind: resident, ours, every, fp8, group, group-low, rates. cap, host: GiB, 0 for none."""
 
     kind: str
     cap: float = 0.0
@@ -101,6 +102,15 @@ def _one(nets: dict[str, Any], inputs: dict[str, Any]) -> torch.Tensor:
         controlnet_block_samples=double, controlnet_single_block_samples=single, **shared
     )
     return velocity
+
+
+@torch.no_grad()
+def embedding(net: Any, setup: Setup) -> torch.Tensor:
+    """What AdaLN's layers of a net are given in this evaluation, (1, d)."""
+    shared = _inputs(setup)["shared"]
+    dtype = torch.bfloat16
+    times, guidance = (1000 * shared[name].to(dtype) for name in ("timestep", "guidance"))
+    return silu(net.time_text_embed(times, guidance, shared["pooled_projections"]))
 
 
 def _inputs(setup: Setup) -> dict[str, Any]:

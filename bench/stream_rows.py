@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from bench.stream_evaluate import (
     BlockTimer,
     Row,
     Setup,
+    embedding,
     evaluate,
     load_host,
     load_resident,
@@ -21,7 +22,7 @@ from bench.stream_evaluate import (
 )
 from bench.stream_watch import GIB, Watch, seconds_of, start_device
 from stages.common.streaming.cost import Rates, loads, seconds_per_evaluation
-from stages.common.streaming.models import make_blocks, stream
+from stages.common.streaming.models import FLUX_ONCE, make_blocks, stream
 from stages.common.streaming.net import Net
 from stages.common.streaming.pinned import HostBuffer
 from stages.common.streaming.reader import FileReader, Piece
@@ -57,6 +58,7 @@ def measure(row: Row, setup: Setup) -> dict[str, Any]:
     kinds: dict[str, Callable[..., dict[str, Any]]] = {
         "resident": _resident,
         "ours": _ours,
+        "every": _ours,
         "fp8": _ours,
         "group": _group,
         "group-low": _group,
@@ -119,7 +121,10 @@ def _ours(job: Job) -> dict[str, Any]:
 
 
 def _stream_once(row: Row, setup: Setup, room: float) -> dict[str, Any]:
-    nets = open_nets(setup)
+    once = row.kind != "every"
+    nets = {
+        kind: replace(net, once=FLUX_ONCE if once else ()) for kind, net in open_nets(setup).items()
+    }
     began = time.perf_counter()
     with stream(
         nets,
@@ -129,9 +134,12 @@ def _stream_once(row: Row, setup: Setup, room: float) -> dict[str, Any]:
         dtype=torch.bfloat16,
         storage="fp8" if row.kind == "fp8" else "full",
         threads=setup.threads,
+        enter_card=False,
+        embeddings=1,
     ) as streamed:
-        set_up = time.perf_counter() - began
         modules = {kind: net.module for kind, net in nets.items()}
+        streamed.enter_card(lambda name: [embedding(modules[name], setup)])
+        set_up = time.perf_counter() - began
         result = evaluate(modules, setup, stats=lambda: streamed.stats)
         plan = streamed.plan
         result |= {
@@ -150,7 +158,7 @@ def _stream_once(row: Row, setup: Setup, room: float) -> dict[str, Any]:
 def _predict(plan: Any, nets: dict[str, Net], row: Row, setup: Setup) -> float | None:
     """The cost model's opinion, once rates and the blocks' computing times are known."""
     rates, resident = setup.known.get("rates"), setup.known.get("resident")
-    if rates is None or resident is None or row.kind != "ours":
+    if rates is None or resident is None or row.kind not in ("ours", "every"):
         return None
     sizes = [
         block.layout.size
