@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from bench.stream_weights import BLOCKS, FULL_SIZES, on_meta
 from orchestrator.report import format_table
 from stages.common.streaming.cost import Rates, loads, seconds_per_evaluation
-from stages.common.streaming.models import FLUX_BLOCKS
+from stages.common.streaming.models import FLUX_BLOCKS, FLUX_ONCE
 from stages.common.streaming.tiers import BlockSize, plan_tiers
 
 GIB = 2**30
@@ -58,8 +58,9 @@ def main() -> None:
 def _sizes() -> tuple[list[BlockSize], list[float], int]:
     """Blocks, each one's share of the computing time, and bytes of everything else.
 
-    Double and single blocks compute about as long as each other: a double block has 2.4 times the
-    weights, but each token passes half of them. The ControlNet's projections count for nothing.
+    Without AdaLN's layers, which are computed once a job. Double and single blocks compute about as
+    long as each other: a double block has twice the weights, but each token passes half of them.
+    The ControlNet's projections count for nothing.
     """
     blocks, shares, rest = [], [], 0
     for kind in FULL_SIZES.kinds:
@@ -67,10 +68,15 @@ def _sizes() -> tuple[list[BlockSize], list[float], int]:
         rest += sum(2 * parameter.numel() for parameter in model.parameters())
         for name in BLOCKS[kind]:
             for block in model.get_submodule(name):
-                size = sum(2 * parameter.numel() for parameter in block.parameters())
+                whole = sum(2 * parameter.numel() for parameter in block.parameters())
+                size = whole - sum(
+                    2 * parameter.numel()
+                    for path, parameter in block.named_parameters()
+                    if path.rpartition(".")[0] in FLUX_ONCE
+                )
                 blocks.append(BlockSize(size, size, size))
                 shares.append(1.0 if name in FLUX_BLOCKS else 0.0)
-                rest -= size
+                rest -= whole
     total = sum(shares)
     return blocks, [share / total for share in shares], rest
 
