@@ -169,6 +169,16 @@ class Ledger:
         self.peak = max(self.peak, held)
         return held
 
+    def report(self, pid: int, reserved: int, most: int) -> None:
+        """What the process tells of its allocator: bytes held now, and the most it ever held.
+
+        A peak between two samples is in neither. What is outside of the allocator (context,
+        libraries) only grows, so it is now as large as it was at the peak.
+        """
+        held = self.sample(pid)
+        if held > 0 and 0 <= reserved <= most:
+            self.peak = max(self.peak, held + most - reserved)
+
     def verdict(self, pid: int) -> Release | None:
         """Call after the pid is reaped, until it answers. None: not yet decided."""
         now = time.monotonic()

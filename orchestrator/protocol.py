@@ -77,7 +77,11 @@ class Heartbeat:
 
 @dataclass(frozen=True)
 class Done:
-    """A job is finished. outputs: artifact name -> its files."""
+    """A job is finished.
+
+    outputs  artifact name -> its files
+    peaks    bytes: rss and vram (torch's allocator) at most, and reserved, what that holds now
+    """
 
     job: str
     outputs: dict[str, list[Part]]

@@ -302,6 +302,9 @@ class Session:
         if isinstance(message, protocol.Progress) and message.job == self.job:
             return [Progressed(message.job, message.step, message.total, message.note)]
         if isinstance(message, protocol.Done) and self._in_flight(message.job):
+            if self._ledger is not None:
+                reserved, most = (message.peaks.get(key, -1) for key in ("reserved", "vram"))
+                self._ledger.report(self.process.pid, reserved, most)
             self._finish_job(message.peaks)
             return [JobDone(message, frames)]
         if isinstance(message, protocol.Failed) and (

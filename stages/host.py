@@ -90,31 +90,34 @@ def _rss_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def _vram_bytes() -> int:
-    """Bytes that torch holds on the card, -1 without an initialised CUDA context."""
+def _vram_bytes() -> tuple[int, int]:
+    """Bytes that torch holds on the card, and the most it ever did; -1 without a CUDA context."""
     # Asked from the heartbeat's thread, while the other one may be in the middle of that import.
     cuda = getattr(sys.modules.get("torch"), "cuda", None)
     initialized = getattr(cuda, "is_initialized", None)
     if cuda is None or initialized is None or not initialized():
-        return -1
-    return int(cuda.memory_reserved())
+        return -1, -1
+    return int(cuda.memory_reserved()), int(cuda.max_memory_reserved())
 
 
 class Heart(threading.Thread):
-    """Heartbeats to the parent, and the peak memory seen between them."""
+    """Heartbeats to the parent, and the most memory that was held: `peaks`, in bytes.
+
+    rss, vram   the most (of the card: by torch's allocator); reserved: what that holds now
+    """
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(name="heartbeat", daemon=True)
         self._connection = connection
         self._stopping = threading.Event()
         self._parent = os.getppid()
-        self.peaks = {"rss": 0, "vram": -1}
+        self.peaks = {"rss": 0, "vram": -1, "reserved": -1}
 
     def beat(self) -> protocol.Heartbeat:
-        rss, vram = _rss_bytes(), _vram_bytes()
+        rss, (reserved, most) = _rss_bytes(), _vram_bytes()
         self.peaks["rss"] = max(self.peaks["rss"], rss)
-        self.peaks["vram"] = max(self.peaks["vram"], vram)
-        return protocol.Heartbeat(rss, vram)
+        self.peaks |= {"vram": most, "reserved": reserved}
+        return protocol.Heartbeat(rss, reserved)
 
     def run(self) -> None:
         socket = _connect(self._connection, f"{self._connection.identity}/heart")

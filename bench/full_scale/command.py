@@ -26,6 +26,7 @@ limit, does not end the others.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 import traceback
@@ -44,6 +45,8 @@ def main() -> int:
     arguments = _arguments()
     if arguments.parts[0] == "vram":
         return _vram(arguments)
+    # A time limit from outside ends what was started, too: processes are waited for in `finally`.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     work: Path = arguments.work or arguments.models / "runs"
     work.mkdir(parents=True, exist_ok=True)
     out: Path = arguments.out or work / "results.jsonl"

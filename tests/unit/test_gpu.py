@@ -156,6 +156,22 @@ def test_a_ledger_shows_the_level_before_the_peak_and_the_rest(cards, clock):
     assert release.seconds == 0.0
 
 
+def test_a_peak_between_two_samples_is_told_by_the_process(cards, clock):
+    card = cards[0]
+    ledger = Ledger(GpuMonitor(), 0)
+    card.processes[7] = 3 * GIB
+    ledger.sample(7)
+    ledger.report(7, reserved=2 * GIB, most=6 * GIB)
+    assert ledger.peak == 7 * GIB  # 1 GiB is the context
+
+
+def test_a_process_that_tells_nothing_of_its_allocator_changes_no_peak(cards, clock):
+    ledger = Ledger(GpuMonitor(), 0)
+    cards[0].processes[7] = 3 * GIB
+    ledger.report(7, reserved=-1, most=-1)
+    assert ledger.peak == 3 * GIB
+
+
 def test_other_processes_on_the_card_are_not_counted(cards, clock):
     cards[0].processes = {7: GIB, 8: 5 * GIB}
     ledger = Ledger(GpuMonitor(), 0)
