@@ -35,6 +35,7 @@ class Row(BaseModel):
     peak_gib        the most of the card that the process took, its CUDA context included
     least_gib       below peak_gib: the least that it can do with, when it is given less
     host_gib        host memory beyond the page cache; least_host_gib as above
+    host_per_gib    of which each GiB of the card beyond least_gib saves so much
     load_seconds    from the start to the first job
     step_seconds    a step, `steps` times (the name of a param); job_seconds: all the rest of a job
     measured        on what, and when
@@ -48,6 +49,7 @@ class Row(BaseModel):
     least_gib: float | None = Field(None, gt=0)
     host_gib: float = Field(0.0, ge=0)
     least_host_gib: float | None = Field(None, ge=0)
+    host_per_gib: float = Field(0.0, ge=0)
     load_seconds: float = Field(0.0, ge=0)
     job_seconds: float = Field(0.0, ge=0)
     step_seconds: float = Field(0.0, ge=0)
@@ -91,15 +93,16 @@ def predict(node: Node, rung: int, budget: Budget, rows: Sequence[Row]) -> Predi
     row = row_for(node, rung, rows)
     if row is None:
         return None
-    vram, host = int(row.peak_gib * GIB), int(row.host_gib * GIB)
+    vram = int(row.peak_gib * GIB)
+    if budget.vram:
+        vram = min(vram, budget.vram)
+    saved = row.host_per_gib * max(0.0, vram / GIB - row.least)
+    host = int(max(row.least_host, row.host_gib - saved) * GIB)
+    if budget.host:
+        host = min(host, budget.host)
     steps = node.params.get(row.steps, 0) if row.steps else 0
     seconds = row.load_seconds + row.job_seconds + row.step_seconds * float(steps)
-    return Prediction(
-        min(vram, budget.vram) if budget.vram else vram,
-        min(host, budget.host) if budget.host else host,
-        seconds,
-        row.measured,
-    )
+    return Prediction(vram, host, seconds, row.measured)
 
 
 def budget_for(

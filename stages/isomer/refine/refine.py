@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stages.common.cameras import bundle_cameras
+from stages.common.repeatable import repeatable
 from stages.contract import BadInput, Context, Mesh
 from stages.isomer.refine.bounds import bound
 from stages.isomer.refine.loop import Plan, Progress, Refiner
@@ -62,7 +63,8 @@ def refine(
     limits.require(context.device)
     progress(0, str(limits))
     refiner = Refiner(targets, rasterizer, context.device, context.seed, params.objective, most)
-    return Mesh(*refiner.run(vertices, faces, plans, progress))
+    with repeatable(context.device):
+        return Mesh(*refiner.run(vertices, faces, plans, progress))
 
 
 def vertex_limit(params: IsomerParams, start: int) -> int:

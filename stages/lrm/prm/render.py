@@ -23,6 +23,7 @@ from stages.common.diffrender.views import Views, Visible
 from stages.common.halfedges import edge_table, face_normals
 from stages.common.raster import Rasterizer, open_rasterizer
 from stages.common.render import vertex_normals
+from stages.common.repeatable import repeatable
 from stages.contract import Mesh
 
 BEND = 0.1
@@ -59,7 +60,8 @@ def render_bundle_normals(
     """
     cameras = tuple(Camera(azimuth, elevation, radius, fovy) for azimuth in azimuths)
     shot = _Shot.of(mesh, cameras, size, rasterizer, device)
-    world, coverage = shot.finish(shading_normals(shot, mesh), 1.0 if tilted else 0.0)
+    with repeatable(device):
+        world, coverage = shot.finish(shading_normals(shot, mesh), 1.0 if tilted else 0.0)
     return encode_bundle_normals(world, coverage, cameras, tilted), coverage
 
 
@@ -82,7 +84,8 @@ def render_bundle_colors(
     cameras = tuple(Camera(azimuth, elevation, radius, fovy) for azimuth in azimuths)
     shot = _Shot.of(mesh, cameras, size, rasterizer, device)
     colors = torch.tensor(mesh.colors, dtype=torch.float32, device=device) / 255.0
-    image, coverage = shot.finish(shot.samples.interpolate(colors), 1.0)
+    with repeatable(device):
+        image, coverage = shot.finish(shot.samples.interpolate(colors), 1.0)
     return np.clip(image, 0.0, 1.0), coverage
 
 
