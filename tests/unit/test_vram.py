@@ -93,6 +93,13 @@ def test_a_rung_that_streams_takes_what_it_is_given(graph):
     assert (expected.vram, expected.host) == (12 * GIB, 8 * GIB)
 
 
+@pytest.mark.parametrize(("card", "host"), [(5, 29.0), (12, 22.0), (40, 2.0)])
+def test_what_the_card_holds_is_not_in_host_memory(graph, card, host):
+    rows = [ROWS[1].model_copy(update={"host_per_gib": 1.0})]
+    (expected,) = vram.fit(graph, gib(card), rows).nodes["flux"].predictions.values()
+    assert expected.host == host * GIB
+
+
 @pytest.mark.parametrize("budget", [gib(4), gib(80, host=0.5)], ids=["vram", "host"])
 def test_what_fits_nowhere_goes_to_the_cpu_rung(graph, budget):
     assert placements(vram.fit(graph, budget, ROWS)) == ["cpu"]
