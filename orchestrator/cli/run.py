@@ -181,7 +181,7 @@ def _plan_cells(row: PlanRow) -> tuple[str, ...]:
         " -> ".join(row.ladder),
         "cached" if row.cached else "run",
         format_size(expected.vram) if expected else "-",
-        format_size(row.margin) if row.margin >= 0 else "-",
+        "0.0 GiB" if row.margin == 0 else format_size(row.margin),
         format_size(expected.host) if expected else "-",
         f"{expected.seconds:.0f}" if expected else "-",
         row.reason,
