@@ -54,6 +54,14 @@ class Outcome:
     def good(self) -> bool:
         return self.state == "done"
 
+    @property
+    def note(self) -> str:
+        """What there is to tell of it besides its state: why it failed, what is degraded."""
+        if self.error:
+            return self.error
+        costs = self.run.manifest.degraded if self.run else {}
+        return "; ".join(f"degraded: {node}: {cost}" for node, cost in costs.items())
+
     def row(self) -> dict[str, Any]:
         manifest = self.run.manifest if self.run else None
         mesh = self.run.path / "result" / "mesh.glb" if self.run else None
@@ -297,6 +305,5 @@ def iter_rows(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, ...]]:
             outcome.name,
             outcome.state,
             f"{row['compute_seconds']:.2f}",
-            str(row["mesh"]),
-            outcome.error or str(row["degraded"]),
+            str(row["mesh"]) or "-",
         )

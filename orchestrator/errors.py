@@ -67,6 +67,10 @@ class RunRecordError(UsageError):
     """A directory holds no run, or its run.json cannot be read."""
 
 
+class NewerRecordError(RunRecordError):
+    """A run.json that a newer version of this program has written."""
+
+
 class MissingWeightsError(UsageError):
     """Weights that the work needs are not on this machine; nothing was started.
 

@@ -153,6 +153,7 @@ def summary(run: RunDirectory) -> dict[str, Any]:
         "profile_reason": manifest.profile_reason,
         "seed": manifest.seed,
         "seconds": round(manifest.wall_seconds, 3),
+        "stage_seconds": round(manifest.stage_seconds, 3),
         "error": manifest.error,
         "degraded": manifest.degraded,
         "result": {

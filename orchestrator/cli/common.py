@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from orchestrator.cli import tables
 from orchestrator.errors import KissError
 
 if TYPE_CHECKING:
@@ -189,27 +189,6 @@ def errors_as_json(as_json: bool, told: Sequence[object] = ()) -> Iterator[None]
         raise
 
 
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], err: bool = False) -> None:
-    """A coloured table on a terminal, a plain aligned one elsewhere."""
-    from orchestrator.report import format_table
-
-    stream = sys.stderr if err else sys.stdout
-    if not stream.isatty():
-        click.echo(format_table(header, rows), err=err)
-        return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
-    for index, title in enumerate(header):
-        # A cut name is of no use to the next command; what is too wide wraps further right.
-        table.add_column(title, no_wrap=index == 0, overflow="fold")
-    for row in rows:
-        table.add_row(*map(escape, row))
-    Console(stderr=err).print(table)
-
-
 def print_run(run: RunDirectory, as_json: bool) -> None:
     """The end of a run: the table on stderr, the result's path on stdout (or JSON)."""
     from orchestrator import report
@@ -217,7 +196,7 @@ def print_run(run: RunDirectory, as_json: bool) -> None:
     if as_json:
         print_json(report.summary(run))
         return
-    print_table(report.TABLE_HEADER, report.table_rows(run), err=True)
+    tables.print_table(report.TABLE_HEADER, report.table_rows(run), err=True)
     for node, cost in run.manifest.degraded.items():
         click.echo(f"degraded: {node}: {cost}", err=True)
     result = run.path / "result"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli import common
+from orchestrator.cli import common, tables
 
 if TYPE_CHECKING:
     from orchestrator.verify import ModelCheck
@@ -64,7 +64,7 @@ def list_models(profile: str | None, fallbacks: bool, as_json: bool) -> None:
         )
         for row in rows
     ]
-    common.print_table(("model", "here", "GB", "needed by", "licence", "what it is"), table)
+    tables.print_table(("model", "here", "GB", "needed by", "licence", "what it is"), table)
     for name, size in totals.items():
         click.echo(f"profile {name}: {size:.2f} GB" if size else f"profile {name}: needs none")
 
@@ -166,7 +166,7 @@ def verify(names: tuple[str, ...], profile: str | None, as_json: bool) -> None:
     if as_json:
         common.print_json([{**asdict(one), "verdict": one.verdict} for one in checked])
     else:
-        common.print_table(
+        tables.print_table(
             ("model", "verdict", "files", "folder"), [_check_row(c) for c in checked]
         )
     if bad := [one.name for one in checked if one.verdict in ("damaged", "missing")]:
