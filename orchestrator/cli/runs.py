@@ -59,7 +59,7 @@ def list_runs(root: Path, as_json: bool) -> None:
             str(run.path),
             report.state_now(run),
             run.manifest.profile,
-            time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.manifest.created)),
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(run.manifest.created)),
             f"{run.manifest.stage_seconds:.1f}",
             run.manifest.error.partition("\n")[0],
         )

@@ -22,8 +22,9 @@ def print_table(
     """A coloured table on a terminal, a plain aligned one elsewhere.
 
     shorten: columns that are cut in the middle where the terminal is too narrow, so that each row
-    is one line. Without them what is too wide wraps, columns on the right first. Elsewhere than on
-    a terminal every cell is whole.
+    is one line (if a few letters of each do not fit either, one that the terminal itself wraps).
+    Without them what is too wide wraps in its column, those on the right first. Elsewhere than on a
+    terminal every cell is whole.
     """
     from orchestrator.report import format_table
 
@@ -39,9 +40,12 @@ def print_table(
     table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
     for index, title in enumerate(header):
         # A cut name is of no use to the next command; what is too wide wraps further right.
-        table.add_column(title, no_wrap=index == 0 or index in shorten, overflow="fold")
-    for row in fit(header, rows, shorten, console.width):
+        table.add_column(title, no_wrap=index == 0 or bool(shorten), overflow="fold")
+    fitted = fit(header, rows, shorten, console.width)
+    for row in fitted:
         table.add_row(*map(escape, row))
+    if shorten:  # rich would cut, or leave out, the columns that still have no room
+        console.width = max(console.width, _width(header, fitted))
     console.print(table)
 
 
@@ -55,8 +59,7 @@ def fit(
     from rich.cells import cell_len
 
     widths = [max(map(cell_len, column)) for column in zip(header, *rows, strict=True)]
-    excess = sum(widths) + _GAP * (len(widths) - 1) - width
-    for _ in range(excess):
+    for _ in range(_width(header, rows) - width):
         widest = max(shorten, key=lambda index: widths[index], default=0)
         if widest not in shorten or widths[widest] <= _LEAST:
             break
@@ -65,6 +68,13 @@ def fit(
         [shortened(cell, widths[i]) if i in shorten else cell for i, cell in enumerate(row)]
         for row in rows
     ]
+
+
+def _width(header: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    from rich.cells import cell_len
+
+    columns = zip(header, *rows, strict=True)
+    return sum(max(map(cell_len, column)) + _GAP for column in columns) - _GAP
 
 
 def shortened(text: str, width: int) -> str:

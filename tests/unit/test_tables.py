@@ -9,6 +9,7 @@ import pytest
 from rich.cells import cell_len
 
 from orchestrator.cli.tables import print_table, shortened
+from orchestrator.report import format_table
 
 HEADER = ("picture", "state", "compute s", "mesh")
 LONG = "a-very-long-name-of-a-picture-that-somebody-scanned-in-a-museum-in-the-north-0042"
@@ -38,6 +39,17 @@ def test_a_narrow_terminal_gets_one_line_a_row(
     assert "interrupted" in lines[2]
 
 
+def test_a_hopelessly_narrow_terminal_still_gets_every_column(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    lines = lines_of(capsys)
+    assert len(lines) == 1 + len(ROWS)
+    assert lines[0].split() == ["picture", "state", "compute", "s", "mesh"]
+    assert "12.34" in lines[1]
+
+
 def test_a_wide_terminal_gets_whole_names(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -52,6 +64,12 @@ def test_elsewhere_names_are_whole(
     monkeypatch.setenv("COLUMNS", "40")
     lines = lines_of(capsys)
     assert ROWS[0][3] in lines[2]
+
+
+def test_letters_that_take_two_columns_keep_the_table_aligned() -> None:
+    rows = [("写真", "done"), ("cafe\u0301", "done")]
+    lines = format_table(("name", "state"), rows).splitlines()
+    assert [cell_len(line.partition("done")[0]) for line in lines[2:4]] == [6, 6]
 
 
 @pytest.mark.parametrize("width", range(12, 20))
