@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -42,12 +43,16 @@ class ConfigError(UsageError):
 class UnknownNameError(UsageError):
     """A profile, node, stage, param or run that does not exist; names the nearest that does."""
 
-    def __init__(self, what: str, name: str, known: Iterable[str], where: str = "") -> None:
+    def __init__(
+        self, what: str, name: str, known: Iterable[str], where: str = "", listing: str = ""
+    ) -> None:
+        """listing: the command that shows all that are known, with what they are."""
         self.name = name
         self.known = sorted(known)
         near = nearest(name, self.known)
         hint = f'did you mean "{near}"? ' if near else ""
         hint += f"known: {', '.join(self.known)}" if self.known else "there are none"
+        hint += f"\n  -> {listing}" if listing else ""
         super().__init__(f'unknown {what} "{name}"{f" in {where}" if where else ""}', hint)
 
 
@@ -99,6 +104,20 @@ class StageProcessError(KissError):
 
 class RunFailedError(KissError):
     """At least one job did not reach its end."""
+
+
+class StageFailedError(RunFailedError):
+    """A stage that was run by itself failed. log: None where it ran in this process."""
+
+    def __init__(
+        self, subject: str, stage: str, kind: str, message: str, hint: str, log: Path | None
+    ) -> None:
+        where = f"\n  log: {log}" if log else ""
+        super().__init__(f"{subject}: stage {stage} failed ({kind}): {message}{where}", hint)
+        self.stage, self.kind, self.log = stage, kind, log
+
+    def facts(self) -> dict[str, Any]:
+        return {"stage": self.stage, "kind": self.kind, "log": str(self.log or "")}
 
 
 class InterruptedRunError(KissError):

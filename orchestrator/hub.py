@@ -180,7 +180,7 @@ def keep_token(token: str) -> str:
         ) from error
     except transport_errors() as error:
         raise DownloadError(
-            f"{ENDPOINT} cannot be reached ({error or type(error).__name__})",
+            f"{ENDPOINT} cannot be reached ({str(error) or type(error).__name__})",
             "set HF_TOKEN instead: it is used without asking first",
         ) from error
     except (ValueError, OSError) as error:

@@ -74,7 +74,9 @@ def _stage_class(name: str) -> type[Stage]:
     try:
         return stage_class(name)
     except UnknownStageError as error:
-        raise UnknownNameError("stage", name, error.known) from error
+        raise UnknownNameError(
+            "stage", name, error.known, listing="kiss3d-orchestrate stages list"
+        ) from error
     except BrokenStageError as error:
         raise ConfigError(str(error), "reinstall the package it comes from") from error
 
