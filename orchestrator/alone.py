@@ -29,6 +29,7 @@ from orchestrator.errors import (
     StageFailedError,
     UnknownNameError,
     UsageError,
+    command,
 )
 from orchestrator.files import next_log, private_folder, sweep_private_folders, write_json
 from orchestrator.graph import INPUT, Source
@@ -108,7 +109,7 @@ def _recorded_inputs(run: RunDirectory, sources: Mapping[str, Source]) -> dict[s
         record = run.manifest.nodes.get(source.node)
         if record is None or record.state != "done":
             raise UsageError(
-                f"{source.node} is not done in {run.path}", f"kiss3d-orchestrate resume {run.path}"
+                f"{source.node} is not done in {run.path}", command("resume", run.path)
             )
         if source.artifact in record.artifacts:
             found[key] = [str(p) for p in run.artifact_paths(source.node, source.artifact)]

@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +29,7 @@ from orchestrator.errors import (
     ProtocolError,
     RunLockedError,
     RunRecordError,
+    command,
 )
 from orchestrator.files import (
     digest_file,
@@ -74,6 +74,8 @@ class RunDirectory:
         if not file.is_file():
             if (path / EVENTS).is_file():
                 raise RunRecordError(f"{file} is gone", _way_on(path))
+            if not path.exists():
+                raise RunRecordError(f"{path} does not exist", "check the path")
             raise RunRecordError(f"{path} holds no run", "`kiss3d-orchestrate runs list` shows all")
         try:
             manifest = Manifest.model_validate_json(file.read_bytes())
@@ -239,8 +241,7 @@ def _way_on(path: Path) -> str:
     pictures = sorted(path.glob("input.*"))
     if not pictures:
         return f"delete {path} if you need nothing in it"
-    picture = shlex.quote(str(pictures[0]))
-    return f"kiss3d-orchestrate run {picture} makes it anew; then delete {path}"
+    return f"`{command('run', pictures[0])}` makes it anew; then delete {path}"
 
 
 @contextlib.contextmanager

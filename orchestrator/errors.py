@@ -7,6 +7,7 @@ Exit codes: 2 the request cannot be done as given (bad input, unknown name, take
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ class UnknownNameError(UsageError):
         near = nearest(name, self.known)
         hint = f'did you mean "{near}"? ' if near else ""
         hint += f"known: {', '.join(self.known)}" if self.known else "there are none"
-        hint += f"\n  -> {listing}" if listing else ""
+        hint += f" (`{listing}` says what they are)" if listing else ""
         super().__init__(f'unknown {what} "{name}"{f" in {where}" if where else ""}', hint)
 
 
@@ -124,6 +125,11 @@ class InterruptedRunError(KissError):
     """The user or the system asked the run to stop."""
 
     exit_code = 130
+
+
+def command(*words: object) -> str:
+    """This program's command line of these words, for hints: a shell takes them as they are."""
+    return shlex.join(["kiss3d-orchestrate", *map(str, words)])
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -30,6 +30,8 @@ def read_picture(path: Path, limit_mib: int) -> bytes:
         if path.is_dir():
             raise InputFileError(f"{path} is a directory", "`kiss3d-orchestrate batch` takes those")
         size = path.stat().st_size
+        if not path.is_file():
+            raise InputFileError(f"{path} is no regular file", "give a PNG, JPEG or WebP file")
         if size > limit_mib << 20:
             raise InputFileError(
                 f"{path} has {size / 2**20:.0f} MiB, more than {limit_mib} MiB",

@@ -168,8 +168,9 @@ def require_card(prepared: Prepared, will_run: Callable[[], Collection[str]]) ->
     ]
     if stuck and (left := [name for name in stuck if name in will_run()]):
         why = prepared.monitor.why_not or "--device cpu"
+        need = "needs" if len(left) == 1 else "need"
         raise UsageError(
-            f"{', '.join(left)} need a GPU, and none may be used ({why})",
+            f"{', '.join(left)} {need} a GPU, and none may be used ({why})",
             "--device cpu computes there what has a rung for it, slowly; sketch needs no GPU",
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -167,6 +167,14 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=1, default=str))
 
 
+def print_failure(
+    message: str, hint: str, exit_code: int, facts: Mapping[str, Any] | None = None
+) -> None:
+    """The one JSON document of a command that ended before it had a result."""
+    head = {"state": "failed", "error": message, "hint": hint, "exit_code": exit_code}
+    print_json({**head, **(facts or {})})
+
+
 @contextlib.contextmanager
 def errors_as_json(as_json: bool, told: Sequence[object] = ()) -> Iterator[None]:
     """With --json, stdout holds one document even when the command ends before it has a result.
@@ -177,15 +185,7 @@ def errors_as_json(as_json: bool, told: Sequence[object] = ()) -> Iterator[None]
         yield
     except KissError as error:
         if as_json and not told:
-            print_json(
-                {
-                    "state": "failed",
-                    "error": error.message,
-                    "hint": error.hint,
-                    "exit_code": error.exit_code,
-                    **error.facts(),
-                }
-            )
+            print_failure(error.message, error.hint, error.exit_code, error.facts())
         raise
 
 

@@ -86,6 +86,9 @@ def diff(first: str, second: str, as_json: bool) -> None:
             ]
         )
         return
+    if not rows:
+        click.echo(f"{first} and {second} set the same", err=True)
+        return
     tables.print_table(
         ("path", first, second), [(path, _side(one), _side(other)) for path, one, other in rows]
     )

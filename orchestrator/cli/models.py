@@ -37,7 +37,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="One JSON document 
 @_fallbacks
 @_json
 def list_models(profile: str | None, fallbacks: bool, as_json: bool) -> None:
-    """What each model is, how large, under which licence, and whether it is here.
+    """What each model is, how large, and whether it is here.
 
     A star marks a gated one. The last lines add up what each profile needs on disk.
     """
@@ -135,6 +135,8 @@ def pull(
             results = bring(chosen, view, workers, repair)
     if as_json:
         common.print_json([asdict(result) for result in results])
+    elif not results:
+        click.echo(f"profile {profile} needs no weights", err=True)
     failed = [result.name for result in results if result.state == "failed"]
     if failed:
         if not as_json:
@@ -258,8 +260,9 @@ def login() -> None:
 @click.argument("names", nargs=-1, required=True, metavar="NAME|FILE...")
 @_json
 def convert(names: tuple[str, ...], as_json: bool) -> None:
-    """Make a .safetensors file beside each .ckpt, .bin, .pth or .pt file of a model.
+    """Make a .safetensors file of each other checkpoint.
 
+    It is written beside the .ckpt, .bin, .pth or .pt files of a model, or beside a FILE of yours.
     Later loads map it instead of unpacking the other. A file that holds more than tensors is
     refused.
     """

@@ -179,7 +179,7 @@ def _redo(
 ) -> None:
     from orchestrator import alone, models, runs
     from orchestrator.artifacts import RunDirectory
-    from orchestrator.errors import UsageError
+    from orchestrator.errors import UsageError, command
     from orchestrator.graph import Graph
     from orchestrator.request import Options, prepared_for
     from orchestrator.view import open_view
@@ -194,7 +194,7 @@ def _redo(
     if unfinished:
         raise UsageError(
             f"{name} reads from {', '.join(unfinished)}, which is not done",
-            f"kiss3d-orchestrate resume {run_dir}",
+            command("resume", run_dir),
         )
     models.require(Graph([node]), bool(prepared.cards))
     view = open_view([name], 1, as_json, verbose)

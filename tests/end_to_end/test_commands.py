@@ -226,6 +226,8 @@ def test_config_profiles_and_diff_speak_json(kiss3d):
     assert steps["first"] == {"profile": "original", "value": 20, "source": "profile original"}
     assert steps["second"]["value"] == 14
     assert (listed.stderr, differ.stderr) == ("", "")
+    same = kiss3d("config", "diff", "sketch", "sketch")
+    assert (same.stdout, same.stderr) == ("", "sketch and sketch set the same\n")
     unknown = kiss3d("config", "diff", "original", "optimised", "--json")
     assert unknown.returncode == 2
     assert 'unknown profile "optimised"' in json.loads(unknown.stdout)["error"]
@@ -298,7 +300,7 @@ def test_the_table_keeps_the_names_of_nodes_at_80_columns(monkeypatch, capsys):
 
 def test_every_command_fits_its_line_of_help(kiss3d, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    for group in ((), ("stages",), ("runs",), ("config",)):
+    for group in ((), ("stages",), ("runs",), ("config",), ("models",)):
         listed = kiss3d(*group, "--help").stdout.partition("Commands:")[2]
         assert listed
         assert "..." not in listed
