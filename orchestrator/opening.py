@@ -137,6 +137,11 @@ class Unreadable:
         return "newer" if isinstance(self.error, NewerRecordError) else "damaged"
 
 
+def may_hold_runs(root: Path) -> bool:
+    """A directory; outputs, which nobody has to make, need not be there yet."""
+    return root.is_dir() or (root == Path(OUTPUTS) and not root.exists())
+
+
 def find_runs(root: Path) -> tuple[list[RunDirectory], list[Unreadable]]:
     """All runs below a folder, oldest first, and those that cannot be opened.
 

@@ -45,6 +45,7 @@ def clean(
     from orchestrator import cleanup
     from orchestrator.artifacts import RunDirectory
     from orchestrator.errors import RunRecordError, UsageError
+    from orchestrator.opening import may_hold_runs
 
     limit = time.time() - days * 86400.0
 
@@ -54,7 +55,7 @@ def clean(
     with common.errors_as_json(as_json):
         if as_json and not yes:
             raise UsageError("--json cannot ask, so nothing was removed", "add --yes")
-        if not root.is_dir():
+        if not may_hold_runs(root):
             raise RunRecordError(f"{root} does not exist or is no directory", "nothing to clean")
         chosen = cleanup.choose(root, wanted, intermediate)
     for one in chosen.unreadable:
@@ -81,7 +82,8 @@ def _show(chosen: Chosen) -> None:
     for folder in chosen.batches:
         click.echo(f"{folder}  batch.json, summaries and logs")
     if chosen.entries:
-        click.echo(f"{len(chosen.entries)} cache entries of runs that are gone by then")
+        count = len(chosen.entries)
+        click.echo(f"{count} cache entr{_ies(count)} of runs that are gone by then")
     click.echo(f"{_runs(len(chosen.runs), chosen.intermediate)}, {_size(chosen.size)} in all")
 
 

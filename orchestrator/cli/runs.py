@@ -26,10 +26,10 @@ def list_runs(root: Path, as_json: bool) -> None:
     """
     from orchestrator import report
     from orchestrator.errors import RunRecordError
-    from orchestrator.opening import find_runs
+    from orchestrator.opening import find_runs, may_hold_runs
 
     with common.errors_as_json(as_json):
-        if not root.is_dir():
+        if not may_hold_runs(root):
             raise RunRecordError(
                 f"{root} does not exist or is no directory",
                 "`kiss3d-orchestrate run IMG` makes a run",

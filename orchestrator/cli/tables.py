@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Collection, Sequence
 
 import click
@@ -12,19 +13,18 @@ _GAP = 1
 _LEAST = 12
 """Characters that a shortened cell keeps: with less of it no name is recognised."""
 
+Row = Sequence[str]
+
 
 def print_table(
-    header: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    err: bool = False,
-    shorten: Collection[int] = (),
+    header: Row, rows: Sequence[Row], err: bool = False, shorten: Collection[int] = ()
 ) -> None:
     """A coloured table on a terminal, a plain aligned one elsewhere.
 
     shorten: columns that are cut in the middle where the terminal is too narrow, so that each row
     is one line (if a few letters of each do not fit either, one that the terminal itself wraps).
-    Without them what is too wide wraps in its column, those on the right first. Elsewhere than on a
-    terminal every cell is whole.
+    Without them what is too wide wraps between words in its column, and where that is not enough
+    each row becomes a paragraph. Elsewhere than on a terminal every cell is whole.
     """
     from orchestrator.report import format_table
 
@@ -37,44 +37,42 @@ def print_table(
     from rich.table import Table
 
     console = Console(stderr=err)
+    widths = _widths(header, rows, shorten, console.width)
+    needed = sum(widths) + _GAP * (len(widths) - 1)
+    if needed > console.width and not shorten:
+        click.echo(paragraphs(header, rows, console.width), err=err)
+        return
+    console.width = max(needed, console.width)
     table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
-    for index, title in enumerate(header):
-        # A cut name is of no use to the next command; what is too wide wraps further right.
-        table.add_column(title, no_wrap=index == 0 or bool(shorten), overflow="fold")
-    fitted = fit(header, rows, shorten, console.width)
-    for row in fitted:
-        table.add_row(*map(escape, row))
-    if shorten:  # rich would cut, or leave out, the columns that still have no room
-        console.width = max(console.width, _width(header, fitted))
+    for title, width in zip(header, widths, strict=True):
+        table.add_column(title, width=width, no_wrap=bool(shorten))
+    for row in rows:
+        cells = map(shortened, row, widths) if shorten else row
+        table.add_row(*map(escape, cells))
     console.print(table)
 
 
-def fit(
-    header: Sequence[str], rows: Sequence[Sequence[str]], shorten: Collection[int], width: int
-) -> list[list[str]]:
-    """The rows, with the cells of some columns shortened so that all fit into `width`.
-
-    The widest of those columns gives first, and none gives more than down to a few letters.
-    """
+def _widths(header: Row, rows: Sequence[Row], shorten: Collection[int], width: int) -> list[int]:
+    """How wide each column is to be: the widest gives first, none more than it can."""
     from rich.cells import cell_len
 
-    widths = [max(map(cell_len, column)) for column in zip(header, *rows, strict=True)]
-    for _ in range(_width(header, rows) - width):
-        widest = max(shorten, key=lambda index: widths[index], default=0)
-        if widest not in shorten or widths[widest] <= _LEAST:
+    natural, least = [], []
+    for index, (title, *cells) in enumerate(zip(header, *rows, strict=True)):
+        natural.append(max(map(cell_len, (title, *cells))))
+        if shorten:
+            least.append(min(_LEAST, natural[-1]) if index in shorten else natural[-1])
+        elif index == 0:  # a name that is cut or wrapped is of no use to the next command
+            least.append(natural[-1])
+        else:
+            words = (word for cell in cells for word in cell.split())
+            least.append(max(map(cell_len, (title, *words))))
+    widths = natural
+    for _ in range(sum(widths) + _GAP * (len(widths) - 1) - width):
+        ready = [index for index, least_width in enumerate(least) if widths[index] > least_width]
+        if not ready:
             break
-        widths[widest] -= 1
-    return [
-        [shortened(cell, widths[i]) if i in shorten else cell for i, cell in enumerate(row)]
-        for row in rows
-    ]
-
-
-def _width(header: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
-    from rich.cells import cell_len
-
-    columns = zip(header, *rows, strict=True)
-    return sum(max(map(cell_len, column)) + _GAP for column in columns) - _GAP
+        widths[max(ready, key=lambda index: widths[index])] -= 1
+    return widths
 
 
 def shortened(text: str, width: int) -> str:
@@ -88,3 +86,24 @@ def shortened(text: str, width: int) -> str:
     while cell_len(tail) > width - 1 - head:
         tail = tail[1:]
     return f"{set_cell_size(text, head).rstrip()}…{tail}"
+
+
+def paragraphs(header: Row, rows: Sequence[Row], width: int) -> str:
+    """Each row as its first cell and, below it, the others that say anything, with their titles."""
+    texts = []
+    for first, *others in rows:
+        told = [
+            f"{title}: {cell}"
+            for title, cell in zip(header[1:], others, strict=True)
+            if cell not in ("", "-")
+        ]
+        below = textwrap.fill(
+            "; ".join(told),
+            max(width, 20),
+            initial_indent="  ",
+            subsequent_indent="  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        texts.append(f"{first}\n{below}" if told else first)
+    return "\n".join(texts)

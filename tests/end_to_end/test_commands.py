@@ -211,6 +211,16 @@ def test_a_run_without_a_usable_record_is_listed_with_what_to_do(
     assert not (outputs / "good").exists()
 
 
+def test_before_the_first_run_there_is_nothing_to_list_or_clean(kiss3d):
+    assert json.loads(kiss3d("runs", "list", "--json").stdout) == []
+    done = kiss3d("clean")
+    assert (done.returncode, done.stdout) == (0, "nothing to clean\n")
+    for command in (("runs", "list"), ("clean",)):
+        refused = kiss3d(*command, "nowhere")
+        assert refused.returncode == 2
+        assert "nowhere does not exist" in refused.stderr
+
+
 def test_a_folder_without_runs_says_so(kiss3d, tmp_path):
     done = kiss3d("runs", "list", tmp_path)
     assert (done.returncode, done.stdout) == (0, "")

@@ -66,6 +66,25 @@ def test_elsewhere_names_are_whole(
     assert ROWS[0][3] in lines[2]
 
 
+PLAN = ("node", "ladder", "VRAM", "why")
+RUNGS = "cuda bfloat16 placement=streamed -> cuda bfloat16 placement=streamed storage=fp8"
+PLANNED = [("flux", RUNGS, "8.00 GiB", "reads from encode, reference"), ("prompt", "cpu", "-", "")]
+
+
+@pytest.mark.parametrize("columns", [30, 44, 60, 80])
+def test_no_word_is_broken_on_any_terminal(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    print_table(PLAN, PLANNED)
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert all(cell_len(line.rstrip()) <= columns for line in shown.splitlines())
+    words = {word.strip(";:") for word in shown.split()}
+    for row in [PLAN, *PLANNED]:
+        assert {word for cell in row for word in cell.split()} - words <= {"node", "-"}
+
+
 def test_letters_that_take_two_columns_keep_the_table_aligned() -> None:
     rows = [("写真", "done"), ("cafe\u0301", "done")]
     lines = format_table(("name", "state"), rows).splitlines()
