@@ -215,8 +215,8 @@ def test_before_the_first_run_there_is_nothing_to_list_or_clean(kiss3d):
     assert json.loads(kiss3d("runs", "list", "--json").stdout) == []
     done = kiss3d("clean")
     assert (done.returncode, done.stdout) == (0, "nothing to clean\n")
-    for command in (("runs", "list"), ("clean",)):
-        refused = kiss3d(*command, "nowhere")
+    for words in (("runs", "list"), ("clean",)):
+        refused = kiss3d(*words, "nowhere")
         assert refused.returncode == 2
         assert "nowhere does not exist" in refused.stderr
 
