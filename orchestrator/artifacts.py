@@ -23,7 +23,14 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from orchestrator.errors import OutputError, ProtocolError, RunLockedError, RunRecordError
+from orchestrator.errors import (
+    NewerRecordError,
+    OutputError,
+    ProtocolError,
+    RunLockedError,
+    RunRecordError,
+    command,
+)
 from orchestrator.files import (
     digest_file,
     sync_and_digest,
@@ -65,17 +72,23 @@ class RunDirectory:
         """An existing run. Raises `RunRecordError`."""
         file = path / MANIFEST
         if not file.is_file():
+            if (path / EVENTS).is_file():
+                raise RunRecordError(f"{file} is gone", _way_on(path))
+            if not path.exists():
+                raise RunRecordError(f"{path} does not exist", "check the path")
             raise RunRecordError(f"{path} holds no run", "`kiss3d-orchestrate runs list` shows all")
         try:
             manifest = Manifest.model_validate_json(file.read_bytes())
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
-            raise RunRecordError(f"{file} cannot be read: {where} {first['msg']}") from error
+            what = f"{where} {first['msg']}".strip()
+            raise RunRecordError(f"{file} cannot be read: {what}", _way_on(path)) from error
         except OSError as error:
-            raise RunRecordError(f"{file} cannot be read: {error}") from error
+            what = error.strerror or str(error)
+            raise RunRecordError(f"{file} cannot be read: {what}", _way_on(path)) from error
         if manifest.format > FORMAT:
-            raise RunRecordError(
+            raise NewerRecordError(
                 f"{file} was written by a newer version ({manifest.version})",
                 "upgrade, or run the picture anew",
             )
@@ -221,6 +234,14 @@ class RunDirectory:
         for leftover in (self.path / node).glob("**/.*.part"):
             with contextlib.suppress(OSError):
                 leftover.unlink()
+
+
+def _way_on(path: Path) -> str:
+    """What to do with a run directory without a usable run.json: its picture's copy is there."""
+    pictures = sorted(path.glob("input.*"))
+    if not pictures:
+        return f"delete {path} if you need nothing in it"
+    return f"`{command('run', pictures[0])}` makes it anew; then delete {path}"
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from orchestrator.errors import (
     OutputError,
     RunRecordError,
     UsageError,
+    command,
 )
 from orchestrator.files import slug, write_atomic, write_json
 from orchestrator.progress import Observer
@@ -53,6 +54,14 @@ class Outcome:
     @property
     def good(self) -> bool:
         return self.state == "done"
+
+    @property
+    def note(self) -> str:
+        """What there is to tell of it besides its state: why it failed, what is degraded."""
+        if self.error:
+            return self.error
+        costs = self.run.manifest.degraded if self.run else {}
+        return "; ".join(f"degraded: {node}: {cost}" for node, cost in costs.items())
 
     def row(self) -> dict[str, Any]:
         manifest = self.run.manifest if self.run else None
@@ -113,7 +122,8 @@ def create(folder: Path, pictures: Sequence[Path], path: Path | None, options: O
     root = Path(opening.OUTPUTS)
     path = path or opening.new_run_path(root, folder.resolve())
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise OutputError(f"{path} is not empty", "choose another --output, or add --resume")
+        way_on = "add --resume" if is_batch(path) else "choose another --output: it is no batch"
+        raise OutputError(f"{path} is not empty", way_on)
     batch = Batch(path, job_names(folder, pictures), options)
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -246,8 +256,7 @@ def execute(
             if opened and not (fail_fast and outcomes):
                 runs.execute(prepared, opened, observer, cache, logs, fail_fast=fail_fast)
         except InterruptedRunError as error:
-            resume = f"kiss3d-orchestrate resume {batch.path}"
-            raise InterruptedRunError(error.message, resume) from error
+            raise InterruptedRunError(error.message, command("resume", batch.path)) from error
         finally:
             for name, run in opened:
                 manifest = run.manifest
@@ -297,6 +306,5 @@ def iter_rows(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, ...]]:
             outcome.name,
             outcome.state,
             f"{row['compute_seconds']:.2f}",
-            str(row["mesh"]),
-            outcome.error or str(row["degraded"]),
+            str(row["mesh"]) or "-",
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from orchestrator.artifacts import BATCH_FILE, LOCK, MANIFEST, RunDirectory, dir
 from orchestrator.batches import LOGS
 from orchestrator.cache import FOLDER
 from orchestrator.errors import KissError, RunLockedError
-from orchestrator.opening import find_runs
+from orchestrator.opening import Unreadable, find_runs
 
 _BATCH_FILES = ("summary.json", "summary.csv", BATCH_FILE)
 """The one that makes it a batch comes last, so that a half-removed one can be cleaned again."""
@@ -26,15 +26,24 @@ _BATCH_FILES = ("summary.json", "summary.csv", BATCH_FILE)
 class Chosen:
     """What would go.
 
-    runs      whole run directories, or only their nodes' artifacts where `intermediate`
-    batches   batch directories of which all runs go
-    entries   files of a cache index that name a run which goes, or has gone
+    runs        whole run directories, or only their nodes' artifacts where `intermediate`
+    batches     batch directories of which all runs go
+    entries     files of a cache index that name a run which goes, or has gone
+    unreadable  runs that stay because nobody can say of them what they are
     """
 
     runs: tuple[RunDirectory, ...]
     batches: tuple[Path, ...]
     entries: tuple[Path, ...]
+    unreadable: tuple[Unreadable, ...]
     intermediate: bool
+
+    @property
+    def size(self) -> int:
+        """Bytes of the runs' files that would go."""
+        if not self.intermediate:
+            return size_of(run.path for run in self.runs)
+        return sum(size_of(_node_folders(run)) for run in self.runs)
 
     def __bool__(self) -> bool:
         return bool(self.runs or self.batches or self.entries)
@@ -49,14 +58,31 @@ class Left:
     in_use: bool
 
 
+@dataclass(frozen=True)
+class Removed:
+    """What is gone: runs and batch directories, the bytes that their files had, and what is left.
+
+    runs     as in `Chosen`; of an `intermediate` choice they are there still, without artifacts
+    entries  how many files of cache indices
+    """
+
+    runs: tuple[Path, ...]
+    batches: tuple[Path, ...]
+    entries: int
+    freed: int
+    left: tuple[Left, ...]
+
+
 def choose(root: Path, wanted: Callable[[RunDirectory], bool], intermediate: bool) -> Chosen:
     """What of everything below `root` may go, if `wanted` says so of the runs."""
-    found = list(find_runs(root))
+    found, unreadable = find_runs(root)
     runs = tuple(run for run in found if wanted(run))
     if intermediate:
-        return Chosen(runs, (), (), True)
+        runs = tuple(run for run in runs if _node_folders(run))
+        return Chosen(runs, (), (), tuple(unreadable), True)
     gone = {run.path.resolve() for run in runs}
     kept = {path.parent for run in found if (path := run.path.resolve()) not in gone}
+    kept |= {one.path.resolve().parent for one in unreadable}
     parents = {run.path.parent for run in runs}
     batches = tuple(
         folder
@@ -65,7 +91,11 @@ def choose(root: Path, wanted: Callable[[RunDirectory], bool], intermediate: boo
     )
     beside = {root, *parents, *(folder.parent for folder in batches)}
     entries = tuple(entry for folder in sorted(beside) for entry in _stale(folder, gone))
-    return Chosen(runs, batches, entries, False)
+    return Chosen(runs, batches, entries, tuple(unreadable), False)
+
+
+def _node_folders(run: RunDirectory) -> list[Path]:
+    return [path for name in run.manifest.nodes if (path := run.path / name).is_dir()]
 
 
 def _stale(folder: Path, gone: set[Path]) -> Iterator[Path]:
@@ -77,9 +107,11 @@ def _stale(folder: Path, gone: set[Path]) -> Iterator[Path]:
                 yield entry
 
 
-def remove(chosen: Chosen) -> list[Left]:
-    """Remove all that can be; what is in use or cannot be written is left and returned."""
+def remove(chosen: Chosen) -> Removed:
+    """Remove all that can be; what is in use or cannot be written is left, and told of."""
     left: list[Left] = []
+    whole = [*(run.path for run in chosen.runs), *chosen.batches]
+    before = size_of(whole) + _size(chosen.entries)
     for run in chosen.runs:
         with _noting(run.path, left):
             with run.locked():
@@ -99,7 +131,14 @@ def remove(chosen: Chosen) -> list[Left]:
             _unlink(_stale(index.parent, gone))
             with contextlib.suppress(OSError):  # other entries are still good
                 index.rmdir()
-    return left
+    stays = {item.path for item in left}
+    return Removed(
+        tuple(run.path for run in chosen.runs if run.path not in stays),
+        tuple(path for path in chosen.batches if not (path / BATCH_FILE).exists()),
+        sum(not entry.exists() for entry in chosen.entries),
+        max(0, before - size_of(whole) - _size(chosen.entries)),
+        tuple(left),
+    )
 
 
 @contextlib.contextmanager
@@ -126,9 +165,9 @@ def _empty(folder: Path, last: str) -> None:
 
 
 def _remove_artifacts(run: RunDirectory) -> None:
-    for name, record in run.manifest.nodes.items():
-        if (run.path / name).is_dir():
-            shutil.rmtree(run.path / name)
+    for folder in _node_folders(run):
+        shutil.rmtree(folder)
+    for record in run.manifest.nodes.values():
         record.state, record.artifacts, record.key = "pending", {}, ""
     run.save()
 
@@ -150,11 +189,14 @@ def _unlink(files: Iterable[Path]) -> None:
         file.unlink(missing_ok=True)
 
 
-def size_of(folders: Sequence[Path]) -> int:
-    """Bytes in all files below the folders; files that vanish meanwhile count nothing."""
+def size_of(folders: Iterable[Path]) -> int:
+    """Bytes in all files below the folders, each counted once; what vanishes meanwhile is none."""
+    return _size({path for folder in folders for path in folder.rglob("*")})
+
+
+def _size(paths: Iterable[Path]) -> int:
     total = 0
-    for folder in folders:
-        for path in folder.rglob("*"):
-            with contextlib.suppress(OSError):
-                total += 0 if path.is_symlink() or path.is_dir() else path.stat().st_size
+    for path in paths:
+        with contextlib.suppress(OSError):
+            total += 0 if path.is_symlink() or path.is_dir() else path.stat().st_size
     return total

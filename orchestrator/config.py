@@ -30,7 +30,8 @@ RESERVED_NAMES = frozenset({"input", "result", "runtime", "seed"})
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # An infinite time limit could not be written to run.json, which JSON is.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Attempt(_Strict):
@@ -236,8 +237,10 @@ def params_of(name: str, node: NodeConfig, attempt: Attempt | None = None) -> Ba
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is no text file: {error}") from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: 2026-13-45 is no date
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
     if data is None:

@@ -75,7 +75,7 @@ def checks(outputs: Path) -> Iterator[Check]:
 def _python() -> Check:
     version = ".".join(map(str, sys.version_info[:3]))
     if (3, 11) <= sys.version_info[:2] <= (3, 14):
-        return Check("python", "ok", version)
+        return Check("python", "ok", f"{version}, {sys.executable}")
     return Check(
         "python", "fail", version, "use Python 3.11 to 3.14: the wheels are made for these"
     )

@@ -7,7 +7,9 @@ Exit codes: 2 the request cannot be done as given (bad input, unknown name, take
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -42,12 +44,16 @@ class ConfigError(UsageError):
 class UnknownNameError(UsageError):
     """A profile, node, stage, param or run that does not exist; names the nearest that does."""
 
-    def __init__(self, what: str, name: str, known: Iterable[str], where: str = "") -> None:
+    def __init__(
+        self, what: str, name: str, known: Iterable[str], where: str = "", listing: str = ""
+    ) -> None:
+        """listing: the command that shows all that are known, with what they are."""
         self.name = name
         self.known = sorted(known)
         near = nearest(name, self.known)
         hint = f'did you mean "{near}"? ' if near else ""
         hint += f"known: {', '.join(self.known)}" if self.known else "there are none"
+        hint += f" (`{listing}` says what they are)" if listing else ""
         super().__init__(f'unknown {what} "{name}"{f" in {where}" if where else ""}', hint)
 
 
@@ -65,6 +71,10 @@ class RunLockedError(UsageError):
 
 class RunRecordError(UsageError):
     """A directory holds no run, or its run.json cannot be read."""
+
+
+class NewerRecordError(RunRecordError):
+    """A run.json that a newer version of this program has written."""
 
 
 class MissingWeightsError(UsageError):
@@ -97,10 +107,29 @@ class RunFailedError(KissError):
     """At least one job did not reach its end."""
 
 
+class StageFailedError(RunFailedError):
+    """A stage that was run by itself failed. log: None where it ran in this process."""
+
+    def __init__(
+        self, subject: str, stage: str, kind: str, message: str, hint: str, log: Path | None
+    ) -> None:
+        where = f"\n  log: {log}" if log else ""
+        super().__init__(f"{subject}: stage {stage} failed ({kind}): {message}{where}", hint)
+        self.stage, self.kind, self.log = stage, kind, log
+
+    def facts(self) -> dict[str, Any]:
+        return {"stage": self.stage, "kind": self.kind, "log": str(self.log or "")}
+
+
 class InterruptedRunError(KissError):
     """The user or the system asked the run to stop."""
 
     exit_code = 130
+
+
+def command(*words: object) -> str:
+    """This program's command line of these words, for hints: a shell takes them as they are."""
+    return shlex.join(["kiss3d-orchestrate", *map(str, words)])
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.download import RemoteFile, is_disk_full, transport_errors
-from orchestrator.errors import DownloadError, KissError
+from orchestrator.errors import DownloadError, KissError, UsageError
 from stages import weights
 from stages.weights import Model
 
@@ -158,6 +158,36 @@ def explained(model: Model) -> Iterator[None]:
         ) from error
 
 
+def keep_token(token: str) -> str:
+    """Have huggingface_hub keep a token, and return whose it is.
+
+    Raises `UsageError` for what is no token, `DownloadError` where the hub cannot be asked.
+    """
+    from huggingface_hub import errors, login, whoami
+    from huggingface_hub.constants import ENDPOINT
+
+    page = "https://huggingface.co/settings/tokens"
+    if not token.isascii() or not token.isprintable() or not token:
+        what = "that is no token" if token else "no token was given"
+        raise UsageError(what, f"make one of type read at {page}")
+    try:
+        name = str(whoami(token)["name"])
+        login(token)
+    except errors.HfHubHTTPError as error:
+        raise UsageError(
+            f"{ENDPOINT} does not accept this token ({error.response.status_code})",
+            f"make one of type read at {page}",
+        ) from error
+    except transport_errors() as error:
+        raise DownloadError(
+            f"{ENDPOINT} cannot be reached ({str(error) or type(error).__name__})",
+            "set HF_TOKEN instead: it is used without asking first",
+        ) from error
+    except (ValueError, OSError) as error:
+        raise UsageError(f"the token cannot be kept: {error}", f"see {page}") from error
+    return name
+
+
 def _gated(model: Model) -> DownloadError:
     from huggingface_hub import get_token
 
@@ -168,8 +198,8 @@ def _gated(model: Model) -> DownloadError:
         )
     return DownloadError(
         f"{model.name}: {model.repo} is gated: its licence has to be accepted first",
-        f"open {model.page}, log in and accept; then `hf auth login` here, or set HF_TOKEN to a "
-        "read token of https://huggingface.co/settings/tokens",
+        f"open {model.page}, log in and accept; then `kiss3d-orchestrate models login` here, "
+        "or set HF_TOKEN to a read token of https://huggingface.co/settings/tokens",
     )
 
 
@@ -184,7 +214,7 @@ def _status(model: Model, error: Exception) -> DownloadError:
     if code == 401:
         return DownloadError(
             f"{model.name}: {source} is not there, or your token does not open it (401)",
-            "`hf auth whoami` shows whose token it is; `hf auth login`, or HF_TOKEN, sets another",
+            "`kiss3d-orchestrate models login`, or HF_TOKEN, sets another",
         )
     if code == 403:
         return DownloadError(

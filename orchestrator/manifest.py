@@ -106,7 +106,10 @@ class InputRecord(_Row):
 
 
 class Manifest(_Row):
-    """The whole of run.json."""
+    """The whole of run.json.
+
+    wall_seconds  of the last go alone; in a batch, from its start until this picture was done
+    """
 
     format: int = FORMAT
     version: str = ""
@@ -127,6 +130,18 @@ class Manifest(_Row):
     machine: dict[str, Any] = Field(default_factory=dict)
     nodes: dict[NodeName, NodeRecord] = Field(default_factory=dict)
     error: str = ""
+
+    @property
+    def stage_seconds(self) -> float:
+        """What its stages took, loading included: all attempts of all goes that came to an end.
+
+        In a batch a process's load counts to the first picture that it served.
+        """
+        return sum(
+            row.seconds + row.timings.get("import", 0.0) + row.timings.get("load", 0.0)
+            for node in self.nodes.values()
+            for row in node.attempts
+        )
 
     @property
     def degraded(self) -> dict[str, str]:

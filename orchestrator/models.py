@@ -139,6 +139,15 @@ def what_is_there(missing: Sequence[Missing]) -> list[str]:
     return lines
 
 
+def places() -> list[str]:
+    """Where weights are looked for on this machine, for people."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    own = os.environ.get(weights.FOLDER_VARIABLE)
+    mine = f"${weights.FOLDER_VARIABLE}: {own}" if own else f"${weights.FOLDER_VARIABLE}: not set"
+    return [mine, f"the Hugging Face cache: {HF_HUB_CACHE}", str(weights.own_folders())]
+
+
 def _line(item: Missing) -> str:
     nodes = ", ".join(item.nodes)
     if item.model is None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import __version__, machine
-from orchestrator.artifacts import LOCK, MANIFEST, RunDirectory
+from orchestrator.artifacts import EVENTS, LOCK, MANIFEST, RunDirectory
 from orchestrator.errors import (
     InputFileError,
+    NewerRecordError,
     OutputError,
     RunRecordError,
 )
@@ -29,6 +30,8 @@ def read_picture(path: Path, limit_mib: int) -> bytes:
         if path.is_dir():
             raise InputFileError(f"{path} is a directory", "`kiss3d-orchestrate batch` takes those")
         size = path.stat().st_size
+        if not path.is_file():
+            raise InputFileError(f"{path} is no regular file", "give a PNG, JPEG or WebP file")
         if size > limit_mib << 20:
             raise InputFileError(
                 f"{path} has {size / 2**20:.0f} MiB, more than {limit_mib} MiB",
@@ -122,10 +125,33 @@ def describe(prepared: Prepared, record: InputRecord, old: Manifest | None) -> M
     )
 
 
-def find_runs(root: Path) -> Iterator[RunDirectory]:
-    """All runs below a folder, oldest first; what has no readable run.json is skipped."""
-    found = []
-    for file in root.glob(f"**/{MANIFEST}"):
-        with contextlib.suppress(RunRecordError):
-            found.append(RunDirectory.open(file.parent))
-    yield from sorted(found, key=lambda run: run.manifest.created)
+@dataclass(frozen=True)
+class Unreadable:
+    """A run directory whose run.json cannot be used, and why."""
+
+    path: Path
+    error: RunRecordError
+
+    @property
+    def state(self) -> str:
+        return "newer" if isinstance(self.error, NewerRecordError) else "damaged"
+
+
+def may_hold_runs(root: Path) -> bool:
+    """A directory; outputs, which nobody has to make, need not be there yet."""
+    return root.is_dir() or (root == Path(OUTPUTS) and not root.exists())
+
+
+def find_runs(root: Path) -> tuple[list[RunDirectory], list[Unreadable]]:
+    """All runs below a folder, oldest first, and those that cannot be opened.
+
+    A folder counts as a run by its run.json, or where that is gone by its events.jsonl.
+    """
+    folders = {file.parent for name in (MANIFEST, EVENTS) for file in root.glob(f"**/{name}")}
+    found, unreadable = [], []
+    for folder in sorted(folders):
+        try:
+            found.append(RunDirectory.open(folder))
+        except RunRecordError as error:
+            unreadable.append(Unreadable(folder, error))
+    return sorted(found, key=lambda run: run.manifest.created), unreadable

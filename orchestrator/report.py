@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -105,12 +106,20 @@ def format_size(value: int) -> str:
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A plain aligned table for logs and pipes."""
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    widths = [max(_columns(row[i]) for row in [header, *rows]) for i in range(len(header))]
     lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        "  ".join(
+            cell + " " * (width - _columns(cell)) for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
         for row in [header, *rows]
     ]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def _columns(text: str) -> int:
+    """How wide a text is in a font of fixed width: letters of East Asia take two columns."""
+    wide = sum(unicodedata.east_asian_width(sign) in "WF" for sign in text)
+    return len(text) + wide - sum(map(bool, map(unicodedata.combining, text)))
 
 
 def state_now(run: RunDirectory) -> str:
@@ -153,6 +162,7 @@ def summary(run: RunDirectory) -> dict[str, Any]:
         "profile_reason": manifest.profile_reason,
         "seed": manifest.seed,
         "seconds": round(manifest.wall_seconds, 3),
+        "stage_seconds": round(manifest.stage_seconds, 3),
         "error": manifest.error,
         "degraded": manifest.degraded,
         "result": {

@@ -56,7 +56,8 @@ class Options:
 class Prepared:
     """A request that has been checked against this machine: everything but the pictures.
 
-    graph   what is asked for; whole: the profile's, without --until
+    graph   what is asked for, with the rungs that the budget allows
+    whole   the profile's, without --until and with all rungs
     """
 
     options: Options
@@ -90,7 +91,7 @@ def prepare(options: Options, workplace: Workplace | None = None) -> Prepared:
         settings = config.load(name, options.config_file, sets, options.fast)
     cards = choose_cards(options.device, monitor)
     budget = vram.budget_for(options.target_vram, options.host_ram, cards, monitor)
-    whole = _graph_of(settings, options.device, cards, budget)
+    whole = Graph.from_profile(settings.profile).on_device(options.device)
     graph = whole.until(options.until) if options.until else whole
     if options.from_node:
         whole.require(options.from_node)
@@ -99,6 +100,7 @@ def prepare(options: Options, workplace: Workplace | None = None) -> Prepared:
                 f"--from {options.from_node} lies behind --until {options.until}",
                 "nothing would be computed",
             )
+    graph = _within(graph, options.device, cards, budget)
     _warm_up(graph, workplace)
     return Prepared(options, settings, reason, graph, whole, cards, monitor, workplace, budget)
 
@@ -128,8 +130,9 @@ def prepared_for(
     )
     cards = choose_cards(device, monitor)
     budget = vram.budget_for(options.target_vram, options.host_ram, cards, monitor)
-    whole = _graph_of(settings, device, cards, budget)
+    whole = Graph.from_profile(settings.profile).on_device(device)
     graph = whole.until(manifest.until) if manifest.until else whole
+    graph = _within(graph, device, cards, budget)
     reason = manifest.profile_reason
     return Prepared(options, settings, reason, graph, whole, cards, monitor, workplace, budget)
 
@@ -143,9 +146,8 @@ def _warm_up(graph: Graph, workplace: Workplace | None) -> None:
             workplace.template.preload(node.preload)
 
 
-def _graph_of(settings: Settings, device: str, cards: Sequence[Card], budget: Budget) -> Graph:
-    """The profile's graph with the rungs that this machine can try. Raises `UsageError`."""
-    graph = Graph.from_profile(settings.profile).on_device(device)
+def _within(graph: Graph, device: str, cards: Sequence[Card], budget: Budget) -> Graph:
+    """The graph with the rungs that fit into the budget. Raises `UsageError`."""
     if device == "cpu":
         return graph
     # A budget that was asked for is planned with on any machine, for another one perhaps.
@@ -166,8 +168,9 @@ def require_card(prepared: Prepared, will_run: Callable[[], Collection[str]]) ->
     ]
     if stuck and (left := [name for name in stuck if name in will_run()]):
         why = prepared.monitor.why_not or "--device cpu"
+        need = "needs" if len(left) == 1 else "need"
         raise UsageError(
-            f"{', '.join(left)} need a GPU, and none may be used ({why})",
+            f"{', '.join(left)} {need} a GPU, and none may be used ({why})",
             "--device cpu computes there what has a rung for it, slowly; sketch needs no GPU",
         )
 

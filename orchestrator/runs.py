@@ -17,6 +17,7 @@ from orchestrator.errors import (
     KissError,
     RunFailedError,
     UsageError,
+    command,
 )
 from orchestrator.files import digest_bytes
 from orchestrator.graph import Graph
@@ -203,7 +204,7 @@ def finish_one(
     try:
         jobs = execute(prepared, [(run.path.name, run)], observer, cache, only=only)
     except InterruptedRunError as error:
-        raise InterruptedRunError(error.message, f"kiss3d-orchestrate resume {run.path}") from error
+        raise InterruptedRunError(error.message, command("resume", run.path)) from error
     if not jobs[0].succeeded:
         raise failure_of(run)
 
@@ -221,7 +222,7 @@ def failure_of(run: RunDirectory) -> KissError:
                 error.exit_code = UsageError.exit_code
                 error.hint = hint
             else:
-                resume = f"kiss3d-orchestrate resume {run.path}"
+                resume = command("resume", run.path)
                 error.hint = f"{hint}; then: {resume}" if hint else resume
             return error
     return RunFailedError(f"{run.manifest.input.source}: {run.manifest.error or 'not finished'}")

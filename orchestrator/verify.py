@@ -24,7 +24,7 @@ _SHA256, _GIT_SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class FileCheck:
-    """One file. verdict "unknown": nobody states its hash."""
+    """One file. verdict "unknown": there is no stated hash to compare it with."""
 
     file: str
     verdict: Verdict
@@ -39,6 +39,8 @@ class ModelCheck:
     name: str
     folder: Path | None
     files: tuple[FileCheck, ...]
+    why_unknown: str = ""
+    """Of files whose verdict is "unknown": why, and what could be done."""
 
     @property
     def verdict(self) -> Verdict:
@@ -66,12 +68,32 @@ def verify(model: Model) -> ModelCheck:
         for path in weights.files(model, folder)
     ]
     checks += [FileCheck(path, "missing") for path in weights.missing_files(model, folder)]
-    return ModelCheck(model.name, folder, tuple(checks))
+    unknown = any(check.verdict == "unknown" for check in checks)
+    why = _why_unknown(model, folder) if unknown else ""
+    return ModelCheck(model.name, folder, tuple(checks), why)
+
+
+def _why_unknown(model: Model, folder: Path) -> str:
+    if _is_own(model, folder):
+        return (
+            f"{folder} is your own ({weights.FOLDER_VARIABLE}): nobody states what its files "
+            "should be; compare them with their source yourself"
+        )
+    if model.url:
+        return f"configs/models.yaml has no hash of it; compare it with {model.url} yourself"
+    return (
+        f"the cache does not hold the hub's listing of that commit; compare with {model.page} "
+        f"yourself, or delete {folder} and pull {model.name} again"
+    )
+
+
+def _is_own(model: Model, folder: Path) -> bool:
+    return folder in weights.candidates(model)[:-1]
 
 
 def stated_hash(model: Model, folder: Path, path: str, listing: dict[str, dict[str, Any]]) -> str:
     """sha256:..., md5:... or git-sha1:... of a file as its publisher states it, or ""."""
-    if folder in weights.candidates(model)[:-1]:
+    if _is_own(model, folder):
         return ""
     if path in model.hashes:
         return model.hashes[path]

@@ -7,6 +7,7 @@ is tried as it is, since the cap is enforced in the process anyway.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -16,7 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator.budget import GIB, Budget, Prediction
-from orchestrator.config import config_folder, params_of
+from orchestrator.config import Attempt, config_folder, params_of
 from orchestrator.errors import ConfigError, UsageError
 from orchestrator.gpu import GpuMonitor
 from orchestrator.graph import Graph, Node
@@ -137,37 +138,77 @@ def budget_for(
 def fit(graph: Graph, budget: Budget, rows: Sequence[Row]) -> Graph:
     """Drop the upper rungs that are known not to fit, and note what the others will take.
 
-    Raises `UsageError` when no rung of a node fits: with the reason, and the nearest budget that
-    works.
+    Raises `UsageError` when no rung of some node fits: with the reasons, and the smallest budget
+    within which every node does.
     """
-    return Graph(_fit_node(node, budget, rows) for node in graph.nodes.values())
+    fitted, refused = [], []
+    for node in graph.nodes.values():
+        skipped, kept = _skip(node, budget, rows)
+        if not kept:
+            refused.append(f"{node.name} does not fit: {'; '.join(skipped)}")
+            continue
+        below = replace(node, config=node.config.model_copy(update={"attempts": kept}))
+        fitted.append(replace(below, skipped=tuple(skipped), predictions=_all(below, budget, rows)))
+    if refused:
+        needed = _smallest_budget(graph, budget, rows)
+        raise UsageError("\n".join([*refused, f"budget: {budget.why}"]), f"{needed} would do")
+    return Graph(fitted)
 
 
-def _fit_node(node: Node, budget: Budget, rows: Sequence[Row]) -> Node:
-    refused: list[str] = []
-    lacking: list[tuple[float, float]] = []
+def _skip(node: Node, budget: Budget, rows: Sequence[Row]) -> tuple[list[str], list[Attempt]]:
+    """Why the upper rungs do not fit, and the rungs from the first one that does on."""
+    skipped: list[str] = []
     ladder = node.config.attempts
-    for rung, attempt in enumerate(ladder):
-        row = row_for(node, rung, rows) if attempt.device == "cuda" else None
+    for rung, row in enumerate(_measured(node, rows)):
         if row is None or not (why := _does_not_fit(row, budget)):
-            kept = list(ladder[rung:])
-            below = replace(node, config=node.config.model_copy(update={"attempts": kept}))
-            return replace(below, skipped=tuple(refused), predictions=_all(below, budget, rows))
-        refused.append(f"rung {rung + 1} {why}")
-        lacking.append((row.least, row.least_host))
-    vram, host = min(lacking)
-    raise UsageError(
-        f"{node.name} does not fit: {'; '.join(refused)} ({budget.why})",
-        f"--target-vram {vram:g} --host-ram {max(1.0, host):g} would do",
-    )
+            return skipped, list(ladder[rung:])
+        skipped.append(f"rung {rung + 1} {why}")
+    return skipped, []
+
+
+def _measured(node: Node, rows: Sequence[Row]) -> list[Row | None]:
+    """The row of each rung; None where nothing of the card is needed, or nobody measured it."""
+    return [
+        row_for(node, rung, rows) if attempt.device == "cuda" else None
+        for rung, attempt in enumerate(node.config.attempts)
+    ]
 
 
 def _does_not_fit(row: Row, budget: Budget) -> str:
-    if budget.vram and row.least * GIB > budget.vram:
+    if budget.vram and _bytes(row.least) > budget.vram:
         return f"needs {row.least:g} GiB of the card, {budget.vram / GIB:.1f} may be used"
-    if budget.host and row.least_host * GIB > budget.host:
+    if budget.host and _bytes(row.least_host) > budget.host:
         return f"needs {row.least_host:g} GiB of host RAM, {budget.host / GIB:.1f} may be used"
     return ""
+
+
+def _bytes(gib: float) -> int:
+    """Rounded as an option's GiB are, so that a budget of exactly what is needed suffices."""
+    return int(gib * GIB)
+
+
+def _smallest_budget(graph: Graph, budget: Budget, rows: Sequence[Row]) -> str:
+    """The options with which every node of the graph fits: as few as possible, then the smallest
+    target, then the least host memory."""
+    ladders = [
+        [row for row in measured if row is not None]
+        for node in graph.nodes.values()
+        if None not in (measured := _measured(node, rows))
+    ]
+    all_rows = list(itertools.chain(*ladders))
+    targets = {None, *(row.least for row in all_rows)}
+    hosts = {None, *(max(1.0, row.least_host) for row in all_rows)}
+    found = []
+    for target, host in itertools.product(targets, hosts):
+        tried = Budget(
+            budget.vram if target is None else _bytes(target),
+            budget.host if host is None else _bytes(host),
+        )
+        if all(any(not _does_not_fit(row, tried) for row in ladder) for ladder in ladders):
+            asked = {"--target-vram": target, "--host-ram": host}
+            options = [f"{name} {gib:g}" for name, gib in asked.items() if gib is not None]
+            found.append((len(options), tried.vram, tried.host, " ".join(options)))
+    return min(found)[-1]
 
 
 def _all(node: Node, budget: Budget, rows: Sequence[Row]) -> Mapping[int, Prediction]:

@@ -306,10 +306,14 @@ def run_job_file(path: Path) -> int:
     """Run one job described by a JSON file, without a parent; for debuggers and profilers.
 
     Keys: stage, params, inputs (name -> list of paths), output (folder), and optionally device,
-    dtype, seed, threads, listing (a file that gets the written files as JSON). Prints the written
-    files; exit code 2 when the stage finds its input bad, 1 when it fails otherwise.
+    dtype, seed, threads, listing (a file that gets the written files as JSON), failure (one that
+    gets kind, message and hint of a failure, which are not printed then), parent (a pid: this
+    process dies with that one). Prints the written files; exit code 2 when the stage finds its
+    input bad, 1 when it fails otherwise.
     """
     job = json.loads(path.read_text())
+    if "parent" in job:
+        die_with_parent(job["parent"])
     output = Path(job["output"])
     output.mkdir(parents=True, exist_ok=True)
     context = Context(
@@ -328,9 +332,13 @@ def run_job_file(path: Path) -> int:
             failure = classify(error)
             if failure.kind == "internal":
                 traceback.print_exc()
-            print(f"{failure.kind}: {failure.message}", file=sys.stderr)
-            if failure.hint and failure.kind != "internal":  # no log here that it could point to
-                print(f"  -> {failure.hint}", file=sys.stderr)
+            if "failure" in job:
+                told = {"kind": failure.kind, "message": failure.message, "hint": failure.hint}
+                Path(job["failure"]).write_text(json.dumps(told))
+            else:
+                print(f"{failure.kind}: {failure.message}", file=sys.stderr)
+                if failure.hint and failure.kind != "internal":  # it would point to a log
+                    print(f"  -> {failure.hint}", file=sys.stderr)
             return 2 if failure.kind == "bad_input" else 1
         finally:
             core.close()
@@ -370,7 +378,11 @@ def main() -> int:
     group.add_argument("--job", type=Path, help="JSON file that describes one job")
     arguments = parser.parse_args()
     if arguments.job:
-        return run_job_file(arguments.job)
+        faulthandler.enable()
+        try:
+            return run_job_file(arguments.job)
+        except KeyboardInterrupt:
+            return 130
     connection = Connection.load(arguments.connect)
     die_with_parent(connection.orchestrator_pid)
     serve(connection, warm=False)

@@ -188,9 +188,14 @@ def candidates(model: Model) -> list[Path]:
 
 def own_folder(model: Model) -> Path:
     """Where plain files (those with a url) are kept."""
+    return own_folders() / model.name
+
+
+def own_folders() -> Path:
+    """Parent of all `own_folder`s; it need not exist."""
     import platformdirs
 
-    return Path(platformdirs.user_cache_path("kiss3d-orchestrate")) / "models" / model.name
+    return Path(platformdirs.user_cache_path("kiss3d-orchestrate")) / "models"
 
 
 def hub_storage(model: Model) -> Path:

@@ -83,6 +83,10 @@ def main(arguments: list[str] | None = None) -> None:
         _complain(error.message, error.hint)
         sys.exit(error.exit_code)
     except click.ClickException as error:
+        if "--json" in (sys.argv[1:] if arguments is None else arguments):
+            from orchestrator.cli.common import print_failure
+
+            print_failure(error.format_message(), "", error.exit_code)
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli import common
+from orchestrator.cli import common, tables
 
 if TYPE_CHECKING:
     from orchestrator.batches import Batch, Outcome
@@ -150,7 +150,11 @@ def _print_outcomes(made: Batch, outcomes: list[Outcome], as_json: bool) -> None
             }
         )
         return
-    rows = list(batches.iter_rows(outcomes))
-    common.print_table(("picture", "state", "compute s", "mesh", "error"), rows, err=True)
+    header = ("picture", "state", "compute s", "mesh")
+    names = (header.index("picture"), header.index("mesh"))
+    tables.print_table(header, list(batches.iter_rows(outcomes)), err=True, shorten=names)
+    for outcome in outcomes:
+        if note := outcome.note:
+            click.echo(f"{outcome.name}: {note}", err=True)
     click.echo(f"{good} of {len(outcomes)} good", err=True)
     click.echo(str(made.path / "summary.json"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import click
 from orchestrator.cli import common
 
 if TYPE_CHECKING:
-    from orchestrator.cleanup import Chosen
+    from orchestrator.cleanup import Chosen, Removed
 
 
 @click.command()
@@ -29,51 +30,113 @@ if TYPE_CHECKING:
     "--intermediate", is_flag=True, help="Keep result/ and run.json, remove the nodes' artifacts."
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def clean(root: Path, days: float, failed: bool, intermediate: bool, yes: bool) -> None:
+@click.option(
+    "--json", "as_json", is_flag=True, help="With --yes: what was removed, as one JSON document."
+)
+def clean(
+    root: Path, days: float, failed: bool, intermediate: bool, yes: bool, as_json: bool
+) -> None:
     """Remove runs, or just their intermediate artifacts.
 
     Runs below ROOT (default: outputs) go; so do the files of a batch whose runs all go, and cache
-    entries that name a run which is gone. Nothing else is touched. A run that is in use is left
-    alone. Exit code 1 when something could not be removed.
+    entries that name a run which is gone. Nothing else is touched. A run that is in use, or whose
+    run.json cannot be read, is left alone. Exit code 1 when something could not be removed.
     """
     from orchestrator import cleanup
     from orchestrator.artifacts import RunDirectory
-    from orchestrator.errors import RunRecordError
+    from orchestrator.errors import RunRecordError, UsageError
+    from orchestrator.opening import may_hold_runs
 
-    if not root.is_dir():
-        raise RunRecordError(f"{root} does not exist", "nothing to clean")
     limit = time.time() - days * 86400.0
 
     def wanted(run: RunDirectory) -> bool:
         return run.manifest.created <= limit and not (failed and run.manifest.state == "done")
 
-    chosen = cleanup.choose(root, wanted, intermediate)
-    if not chosen:
+    with common.errors_as_json(as_json):
+        if as_json and not yes:
+            raise UsageError("--json cannot ask, so nothing was removed", "add --yes")
+        if not may_hold_runs(root):
+            raise RunRecordError(f"{root} does not exist or is no directory", "nothing to clean")
+        chosen = cleanup.choose(root, wanted, intermediate)
+    for one in chosen.unreadable:
+        click.echo(f"left {one.path}, which is {one.state}: {one.error.hint}", err=True)
+    if not chosen and not as_json:
         click.echo("nothing to clean")
         return
-    _show(chosen)
-    if not yes and not click.confirm("remove this?"):
+    if not as_json:
+        _show(chosen)
+    if not yes and not _agreed():
+        click.echo("nothing was removed")
         return
-    left = cleanup.remove(chosen)
-    for item in left:
-        click.echo(f"left {item.path}: {item.why}", err=True)
-    if any(not item.in_use for item in left):
-        raise SystemExit(1)
+    _tell(cleanup.remove(chosen), intermediate, as_json)
 
 
 def _show(chosen: Chosen) -> None:
-    from orchestrator.cleanup import size_of
+    from dataclasses import replace
+
     from orchestrator.report import state_now
 
-    total = 0
     for run in chosen.runs:
-        nodes = [run.path / name for name in run.manifest.nodes]
-        size = size_of(nodes if chosen.intermediate else [run.path])
-        total += size
-        click.echo(f"{run.path}  {state_now(run)}  {size / 2**20:.0f} MiB")
+        size = replace(chosen, runs=(run,)).size
+        click.echo(f"{run.path}  {state_now(run)}  {_size(size)}")
     for folder in chosen.batches:
         click.echo(f"{folder}  batch.json, summaries and logs")
     if chosen.entries:
-        click.echo(f"{len(chosen.entries)} cache entries of runs that are gone by then")
-    what = "intermediate artifacts of " if chosen.intermediate else ""
-    click.echo(f"{what}{len(chosen.runs)} runs, {total / 2**20:.0f} MiB in all")
+        count = len(chosen.entries)
+        click.echo(f"{count} cache entr{_ies(count)} of runs that are gone by then")
+    click.echo(f"{_runs(len(chosen.runs), chosen.intermediate)}, {_size(chosen.size)} in all")
+
+
+def _agreed() -> bool:
+    """Ask. Raises `UsageError` where nobody can answer."""
+    from orchestrator.errors import UsageError
+
+    if sys.stdin is not None:
+        try:
+            return click.confirm("remove this?", err=True)
+        except click.Abort as abort:
+            if not isinstance(abort.__context__, EOFError):  # Ctrl-C
+                raise
+            click.echo(err=True)  # behind the question
+    raise UsageError("nothing was removed: nobody is there to answer", "add --yes")
+
+
+def _tell(removed: Removed, intermediate: bool, as_json: bool) -> None:
+    for item in removed.left:
+        click.echo(f"left {item.path}: {item.why}", err=True)
+    if as_json:
+        common.print_json(
+            {
+                "removed": [str(path.resolve()) for path in removed.runs],
+                "batches": [str(path.resolve()) for path in removed.batches],
+                "cache_entries": removed.entries,
+                "intermediate": intermediate,
+                "freed_bytes": removed.freed,
+                "left": [
+                    {"path": str(item.path.resolve()), "why": item.why, "in_use": item.in_use}
+                    for item in removed.left
+                ],
+            }
+        )
+    else:
+        what = [_runs(len(removed.runs), intermediate)]
+        if removed.batches:
+            what.append(f"{len(removed.batches)} batch director{_ies(len(removed.batches))}")
+        if removed.entries:
+            what.append(f"{removed.entries} cache entr{_ies(removed.entries)}")
+        click.echo(f"removed {', '.join(what)}: {_size(removed.freed)} freed")
+    if any(not item.in_use for item in removed.left):
+        raise SystemExit(1)
+
+
+def _runs(count: int, intermediate: bool) -> str:
+    runs = "1 run" if count == 1 else f"{count} runs"
+    return f"intermediate artifacts of {runs}" if intermediate else runs
+
+
+def _ies(count: int) -> str:
+    return "y" if count == 1 else "ies"
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**20:.1f} MiB" if count >= 1 << 20 else f"{count:,} bytes"

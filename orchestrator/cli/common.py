@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from orchestrator.cli import tables
 from orchestrator.errors import KissError
 
 if TYPE_CHECKING:
@@ -167,6 +167,14 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=1, default=str))
 
 
+def print_failure(
+    message: str, hint: str, exit_code: int, facts: Mapping[str, Any] | None = None
+) -> None:
+    """The one JSON document of a command that ended before it had a result."""
+    head = {"state": "failed", "error": message, "hint": hint, "exit_code": exit_code}
+    print_json({**head, **(facts or {})})
+
+
 @contextlib.contextmanager
 def errors_as_json(as_json: bool, told: Sequence[object] = ()) -> Iterator[None]:
     """With --json, stdout holds one document even when the command ends before it has a result.
@@ -177,37 +185,8 @@ def errors_as_json(as_json: bool, told: Sequence[object] = ()) -> Iterator[None]
         yield
     except KissError as error:
         if as_json and not told:
-            print_json(
-                {
-                    "state": "failed",
-                    "error": error.message,
-                    "hint": error.hint,
-                    "exit_code": error.exit_code,
-                    **error.facts(),
-                }
-            )
+            print_failure(error.message, error.hint, error.exit_code, error.facts())
         raise
-
-
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], err: bool = False) -> None:
-    """A coloured table on a terminal, a plain aligned one elsewhere."""
-    from orchestrator.report import format_table
-
-    stream = sys.stderr if err else sys.stdout
-    if not stream.isatty():
-        click.echo(format_table(header, rows), err=err)
-        return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
-    for index, title in enumerate(header):
-        # A cut name is of no use to the next command; what is too wide wraps further right.
-        table.add_column(title, no_wrap=index == 0, overflow="fold")
-    for row in rows:
-        table.add_row(*map(escape, row))
-    Console(stderr=err).print(table)
 
 
 def print_run(run: RunDirectory, as_json: bool) -> None:
@@ -217,7 +196,7 @@ def print_run(run: RunDirectory, as_json: bool) -> None:
     if as_json:
         print_json(report.summary(run))
         return
-    print_table(report.TABLE_HEADER, report.table_rows(run), err=True)
+    tables.print_table(report.TABLE_HEADER, report.table_rows(run), err=True)
     for node, cost in run.manifest.degraded.items():
         click.echo(f"degraded: {node}: {cost}", err=True)
     result = run.path / "result"

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from orchestrator.cli import common
+from orchestrator.cli import common, tables
 
 
 @click.group()
@@ -15,9 +15,12 @@ def config() -> None:
     """Look at profiles and the effective configuration."""
 
 
+_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+
+
 @config.command()
 @common.settings_options
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@_json
 @click.option("--all/--set-only", "everything", default=True, help="Defaults too, or not.")
 def show(
     profile: str | None,
@@ -33,7 +36,9 @@ def show(
     from orchestrator.config import DEFAULT
     from orchestrator.request import Options, prepare
 
-    prepared = prepare(Options(profile, config_file, tuple(sets), seed, caption=caption, fast=fast))
+    with common.errors_as_json(as_json):
+        options = Options(profile, config_file, tuple(sets), seed, caption=caption, fast=fast)
+        prepared = prepare(options)
     rows = [row for row in prepared.settings.rows() if everything or row[2] != DEFAULT]
     if as_json:
         common.print_json(
@@ -41,37 +46,67 @@ def show(
         )
         return
     click.echo(f"profile {prepared.settings.name} ({prepared.reason})", err=True)
-    common.print_table(
+    tables.print_table(
         ("path", "value", "from"), [(path, _text(value), source) for path, value, source in rows]
     )
 
 
 @config.command()
-def profiles() -> None:
+@_json
+def profiles(as_json: bool) -> None:
     """The shipped profiles."""
     from orchestrator.config import load, profile_names
 
-    rows = [(name, load(name).profile.description) for name in profile_names()]
-    common.print_table(("profile", "what it is for"), rows)
+    with common.errors_as_json(as_json):
+        rows = [(name, load(name).profile.description) for name in profile_names()]
+    if as_json:
+        common.print_json([{"name": name, "description": text} for name, text in rows])
+        return
+    tables.print_table(("profile", "what it is for"), rows)
 
 
 @config.command()
 @click.argument("first")
 @click.argument("second")
-def diff(first: str, second: str) -> None:
+@_json
+def diff(first: str, second: str, as_json: bool) -> None:
     """Values in which two profiles differ."""
-    from orchestrator.config import load
-
-    sides = []
-    for name in (first, second):
-        sides.append({path: (value, source) for path, value, source in load(name).rows()})
+    with common.errors_as_json(as_json):
+        sides = [_values(first), _values(second)]
     rows = []
-    sides = [{p: e for p, e in side.items() if p != "description"} for side in sides]
     for path in dict.fromkeys([*sides[0], *sides[1]]):
         before, after = sides[0].get(path), sides[1].get(path)
         if (before and before[0]) != (after and after[0]) or (before is None) != (after is None):
-            rows.append((path, _side(before), _side(after)))
-    common.print_table(("path", first, second), rows)
+            rows.append((path, before, after))
+    if as_json:
+        common.print_json(
+            [
+                {"path": path, "first": _side_row(first, one), "second": _side_row(second, other)}
+                for path, one, other in rows
+            ]
+        )
+        return
+    if not rows:
+        click.echo(f"{first} and {second} set the same", err=True)
+        return
+    tables.print_table(
+        ("path", first, second), [(path, _side(one), _side(other)) for path, one, other in rows]
+    )
+
+
+def _values(profile: str) -> dict[str, tuple[Any, str]]:
+    """Dotted path -> (value, source); what a profile says of itself is no setting."""
+    from orchestrator.config import load
+
+    rows = load(profile).rows()
+    return {path: (value, source) for path, value, source in rows if path != "description"}
+
+
+def _side_row(profile: str, entry: tuple[Any, str] | None) -> dict[str, Any]:
+    """Without a value: the profile has no such path."""
+    if entry is None:
+        return {"profile": profile}
+    return {"profile": profile, "value": entry[0], "source": entry[1]}
 
 
 def _side(entry: tuple[Any, str] | None) -> str:

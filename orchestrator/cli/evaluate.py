@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from orchestrator.cli import common
+from orchestrator.cli import common, tables
 
 _ROWS = (
     ("chamfer_l1", "mean distance, mean of both ways"),
@@ -77,7 +77,8 @@ def evaluate(
     options = ["--tau", str(tau), "--samples", str(samples), "--seed", str(seed)]
     options += ["--normalize"] if normalize else []
     options += ["--outside-only"] if outside_only else []
-    result = _score(mesh, truth, options)
+    with common.errors_as_json(as_json):
+        result = _score(mesh, truth, options)
     if as_json:
         request = {
             "mesh": str(mesh),
@@ -94,7 +95,7 @@ def evaluate(
     click.echo(f"{mesh} ({faces['mesh']:,} faces) against {truth} ({faces['truth']:,} faces)")
     click.echo(f"{samples:,} points on each, unit: {unit}\n")
     scores = result["scores"]
-    common.print_table(
+    tables.print_table(
         ("score", "value", "what it is"),
         [(name.replace("_", " "), f"{scores[name]:.5f}", meaning) for name, meaning in _ROWS],
     )

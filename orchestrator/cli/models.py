@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli import common
+from orchestrator.cli import common, tables
 
 if TYPE_CHECKING:
-    from orchestrator.verify import ModelCheck
+    from orchestrator.verify import ModelCheck, Verdict
     from stages.weights import Model
 
 
@@ -35,7 +37,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="One JSON document 
 @_fallbacks
 @_json
 def list_models(profile: str | None, fallbacks: bool, as_json: bool) -> None:
-    """What each model is, how large, under which licence, and whether it is here.
+    """What each model is, how large, and whether it is here.
 
     A star marks a gated one. The last lines add up what each profile needs on disk.
     """
@@ -64,7 +66,7 @@ def list_models(profile: str | None, fallbacks: bool, as_json: bool) -> None:
         )
         for row in rows
     ]
-    common.print_table(("model", "here", "GB", "needed by", "licence", "what it is"), table)
+    tables.print_table(("model", "here", "GB", "needed by", "licence", "what it is"), table)
     for name, size in totals.items():
         click.echo(f"profile {name}: {size:.2f} GB" if size else f"profile {name}: needs none")
 
@@ -133,6 +135,8 @@ def pull(
             results = bring(chosen, view, workers, repair)
     if as_json:
         common.print_json([asdict(result) for result in results])
+    elif not results:
+        click.echo(f"profile {profile} needs no weights", err=True)
     failed = [result.name for result in results if result.state == "failed"]
     if failed:
         if not as_json:
@@ -148,7 +152,7 @@ def verify(names: tuple[str, ...], profile: str | None, as_json: bool) -> None:
     """Hash the files that are here, and say which are damaged.
 
     Without names: all that is here. Exit code 1: a file is damaged, or one that was asked for is
-    missing.
+    missing. What cannot be verified, for want of a hash to compare with, is named and is no error.
     """
     from dataclasses import asdict
 
@@ -165,46 +169,100 @@ def verify(names: tuple[str, ...], profile: str | None, as_json: bool) -> None:
         checked = [one for one in checked if one.folder is not None]
     if as_json:
         common.print_json([{**asdict(one), "verdict": one.verdict} for one in checked])
+    elif checked:
+        _tell(checked)
+    elif asked:
+        click.echo(f"nothing to verify: profile {profile} needs no weights")
     else:
-        common.print_table(
-            ("model", "verdict", "files", "folder"), [_check_row(c) for c in checked]
-        )
-    if bad := [one.name for one in checked if one.verdict in ("damaged", "missing")]:
-        if not as_json:
-            click.echo(f"  -> kiss3d-orchestrate models pull --repair {' '.join(bad)}", err=True)
+        click.echo("nothing to verify: no weights are on this machine")
+        for place in weights_of.places():
+            click.echo(f"  looked in {place}", err=True)
+        click.echo("  -> kiss3d-orchestrate models pull --profile NAME", err=True)
+    if any(one.verdict in _BAD for one in checked):
         raise SystemExit(1)
 
 
+_BAD = ("damaged", "missing")
+
+
+def _tell(checked: Sequence[ModelCheck]) -> None:
+    """The table, what each verdict counts, and what to do."""
+    tables.print_table(("model", "verdict", "files", "folder"), [_check_row(c) for c in checked])
+    for one in checked:
+        if one.why_unknown:
+            click.echo(f"{one.name} cannot be verified: {one.why_unknown}", err=True)
+    counts = Counter(one.verdict for one in checked)
+    told = [f"{counts[verdict]} {text}" for verdict, text in _VERDICTS.items() if counts[verdict]]
+    click.echo(", ".join(told), err=True)
+    for verdict, option in (("damaged", " --repair"), ("missing", "")):
+        if bad := [one.name for one in checked if one.verdict == verdict]:
+            click.echo(f"  -> kiss3d-orchestrate models pull{option} {' '.join(bad)}", err=True)
+
+
+_VERDICTS: dict[Verdict, str] = {
+    "ok": "as their publisher states",
+    "damaged": "damaged",
+    "missing": "not here, or not all of it",
+    "unknown": "cannot be verified",
+}
+
+
 def _check_row(checked: ModelCheck) -> tuple[str, str, str, str]:
-    wrong = "; ".join(
-        f"{verdict}: {', '.join(files)}"
-        for verdict, files in checked.by_verdict().items()
-        if verdict != "ok"
-    )
-    found = wrong or f"{len(checked.files)} as stated"
-    return checked.name, checked.verdict, found, str(checked.folder or "-")
+    told = []
+    for verdict, files in checked.by_verdict().items():
+        if verdict in _BAD:
+            told.append(f"{verdict}: {', '.join(files)}")
+        else:
+            told.append(f"{len(files)} {'as stated' if verdict == 'ok' else 'without a hash'}")
+    return checked.name, checked.verdict, "; ".join(told), str(checked.folder or "-")
 
 
 @models.command()
 @click.argument("name")
-def path(name: str) -> None:
+@_json
+def path(name: str, as_json: bool) -> None:
     """Print the folder of model NAME, for scripts. Exit code 2: it is not here."""
     from orchestrator import models as weights_of
     from stages import weights
 
-    [model] = weights_of.select([name])
-    folder = weights.locate(name)
-    if folder is None:
-        raise weights_of.missing_error([weights_of.Missing(name, (), model)])
-    click.echo(str(folder))
+    with common.errors_as_json(as_json):
+        [model] = weights_of.select([name])
+        folder = weights.locate(name)
+        if folder is None:
+            raise weights_of.missing_error([weights_of.Missing(name, (), model)])
+    if as_json:
+        common.print_json(
+            {"name": name, "folder": str(folder), "files": weights.files(model, folder)}
+        )
+    else:
+        click.echo(str(folder))
+
+
+@models.command()
+def login() -> None:
+    """Keep a Hugging Face token on this machine, for gated models.
+
+    Asks for it, or reads it from stdin where that is no terminal. Make one of type "read" at
+    https://huggingface.co/settings/tokens. A token in HF_TOKEN needs no login.
+    """
+    import sys
+
+    from orchestrator.hub import keep_token
+
+    if sys.stdin is not None and sys.stdin.isatty():
+        token = click.prompt("token", hide_input=True, err=True)
+    else:
+        token = "" if sys.stdin is None else sys.stdin.readline()
+    click.echo(f"logged in as {keep_token(token.strip())}")
 
 
 @models.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME|FILE...")
 @_json
 def convert(names: tuple[str, ...], as_json: bool) -> None:
-    """Make a .safetensors file beside each .ckpt, .bin, .pth or .pt file of a model.
+    """Make a .safetensors file of each other checkpoint.
 
+    It is written beside the .ckpt, .bin, .pth or .pt files of a model, or beside a FILE of yours.
     Later loads map it instead of unpacking the other. A file that holds more than tensors is
     refused.
     """

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli import common
+from orchestrator.cli import common, tables
 
 if TYPE_CHECKING:
     from orchestrator.artifacts import RunDirectory
@@ -155,7 +155,7 @@ def _announce(prepared: Prepared, as_json: bool) -> None:
 
 
 def _print_plan(prepared: Prepared, plan: list[PlanRow], err: bool = True) -> None:
-    common.print_table(PLAN_HEADER, [_plan_cells(row) for row in plan], err=err)
+    tables.print_table(PLAN_HEADER, [_plan_cells(row) for row in plan], err=err)
     for row in plan:
         for why in row.skipped:
             click.echo(f"{row.node}: not tried: {why}", err=err)
@@ -181,7 +181,7 @@ def _plan_cells(row: PlanRow) -> tuple[str, ...]:
         " -> ".join(row.ladder),
         "cached" if row.cached else "run",
         format_size(expected.vram) if expected else "-",
-        format_size(row.margin) if row.margin >= 0 else "-",
+        "0.0 GiB" if row.margin == 0 else format_size(row.margin),
         format_size(expected.host) if expected else "-",
         f"{expected.seconds:.0f}" if expected else "-",
         row.reason,

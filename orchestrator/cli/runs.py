@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from orchestrator.cli import common
+from orchestrator.cli import common, tables
 
 
 @click.group()
@@ -19,31 +19,57 @@ def runs() -> None:
 @click.argument("root", type=click.Path(path_type=Path), default=Path("outputs"))
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def list_runs(root: Path, as_json: bool) -> None:
-    """All runs below ROOT (default: outputs), oldest first."""
+    """All runs below ROOT (default: outputs), oldest first.
+
+    "stages s" is what a run's stages took, loading included, failed attempts too, from its first
+    start to its last resume. Runs that cannot be read come last, marked damaged.
+    """
     from orchestrator import report
     from orchestrator.errors import RunRecordError
-    from orchestrator.opening import find_runs
+    from orchestrator.opening import find_runs, may_hold_runs
 
-    if not root.is_dir():
-        raise RunRecordError(f"{root} does not exist", "`kiss3d-orchestrate run IMG` makes a run")
-    found = list(find_runs(root))
+    with common.errors_as_json(as_json):
+        if not may_hold_runs(root):
+            raise RunRecordError(
+                f"{root} does not exist or is no directory",
+                "`kiss3d-orchestrate run IMG` makes a run",
+            )
+        found, unreadable = find_runs(root)
     if as_json:
         common.print_json(
-            [{**report.summary(run), "state": report.state_now(run)} for run in found]
+            [
+                *({**report.summary(run), "state": report.state_now(run)} for run in found),
+                *(
+                    {
+                        "run": str(one.path.resolve()),
+                        "state": one.state,
+                        "error": one.error.message,
+                        "hint": one.error.hint,
+                    }
+                    for one in unreadable
+                ),
+            ]
         )
+        return
+    if not found and not unreadable:
+        click.echo(f"no runs below {root}", err=True)
         return
     rows = [
         (
             str(run.path),
             report.state_now(run),
             run.manifest.profile,
-            time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.manifest.created)),
-            f"{run.manifest.wall_seconds:.1f}",
-            run.manifest.error.split("\n")[0][:60],
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(run.manifest.created)),
+            f"{run.manifest.stage_seconds:.1f}",
+            run.manifest.error.partition("\n")[0],
         )
         for run in found
     ]
-    common.print_table(("run", "state", "profile", "begun", "wall s", "error"), rows)
+    rows += [(str(one.path), one.state, "-", "-", "-", one.error.message) for one in unreadable]
+    header = ("run", "state", "profile", "begun", "stages s", "error")
+    tables.print_table(header, rows, shorten=(header.index("error"),))
+    for one in unreadable:
+        click.echo(f"{one.path} is {one.state}\n  -> {one.error.hint}", err=True)
 
 
 @runs.command()
@@ -57,7 +83,8 @@ def show(run_dir: Path, as_json: bool) -> None:
     from orchestrator import report
     from orchestrator.artifacts import RunDirectory
 
-    run = RunDirectory.open(run_dir)
+    with common.errors_as_json(as_json):
+        run = RunDirectory.open(run_dir)
     manifest = run.manifest
     if as_json:
         common.print_json({**manifest.model_dump(mode="json"), "state": report.state_now(run)})
@@ -65,7 +92,7 @@ def show(run_dir: Path, as_json: bool) -> None:
     state = report.state_now(run)
     click.echo(f"{run.path}: {state}, profile {manifest.profile}, seed {manifest.seed}")
     click.echo(f"input {manifest.input.source}\n")
-    common.print_table(report.TABLE_HEADER, report.table_rows(run))
+    tables.print_table(report.TABLE_HEADER, report.table_rows(run))
     for name, record in manifest.nodes.items():
         if record.cached_from:
             click.echo(f"\n{name}: taken from {record.cached_from}")

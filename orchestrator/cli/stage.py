@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import tempfile
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from orchestrator.cli import common
 
 if TYPE_CHECKING:
-    from orchestrator.artifacts import RunDirectory
+    from orchestrator.alone import StageJob
 
 
 @click.command()
@@ -53,6 +49,14 @@ if TYPE_CHECKING:
     type=click.Choice(["float32", "float16", "bfloat16"]),
     help="float32 (default), float16 or bfloat16. Goes with --output or --inline.",
 )
+@click.option(
+    "--write-job",
+    "job_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Start nothing: write the job for `python -m stages.host --job FILE`, and print the "
+    "command line that runs it.",
+)
 @common.device_options
 @common.view_options
 def stage(
@@ -64,6 +68,7 @@ def stage(
     sets: tuple[str, ...],
     seed: int | None,
     dtype: str | None,
+    job_file: Path | None,
     device: str,
     no_warm: bool,
     as_json: bool,
@@ -76,36 +81,90 @@ def stage(
 
     With --input KEY=PATH, NAME is a stage (`stages list`) or a node of the sketch profile, and
     --output is where its files go.
+
+    Outside of the run itself (--output, --input, --inline) --device auto is the CPU.
     """
+    from orchestrator import alone
     from orchestrator.errors import UsageError
 
     told: list[object] = []
     with common.errors_as_json(as_json, told):
+        stage_name = "" if run_dir else alone.find_stage(name)
         if bool(run_dir) == bool(inputs):
             raise UsageError("give either --run RUN_DIR or --input KEY=PATH ... with --output DIR")
-        if run_dir is not None:
-            if output is None and not inline:
-                if seed is not None or dtype is not None:
-                    raise UsageError(
-                        "--seed and --dtype go with --output or --inline",
-                        "in the run itself a node keeps the seed and the dtypes of its ladder",
-                    )
-                _redo(name, run_dir, sets, device, no_warm, told, as_json, verbose)
-                return
-            job = _job_of_run(name, run_dir, sets, seed)
-            job["output"] = str(output or run_dir / name / "inline")
-        else:
-            if output is None:
-                raise UsageError("--input needs --output DIR")
-            job = _job_of_files(name, inputs, sets, seed)
-            job["output"] = str(output)
+        if run_dir is not None and output is None and not inline and job_file is None:
+            if seed is not None or dtype is not None:
+                raise UsageError(
+                    "--seed and --dtype go with --output or --inline",
+                    "in the run itself a node keeps the seed and the dtypes of its ladder",
+                )
+            _redo(name, run_dir, sets, device, no_warm, told, as_json, verbose)
+            return
         if verbose:
             raise UsageError(
                 "--verbose goes with --run alone", "a stage outside of a run has no plan to show"
             )
-        job["device"] = "cpu" if device in ("auto", "cpu") else "cuda:0"
-        job["dtype"] = dtype or "float32"
-        _run_job(job, device, inline, as_json)
+        if run_dir is not None:
+            job = _job_of_run(name, run_dir, output, sets, seed)
+        elif output is not None:
+            job = _job_of_files(name, stage_name, inputs, output, sets, seed)
+        else:
+            raise UsageError("--input needs --output DIR")
+        job = replace(job, dtype=dtype or job.dtype, visible=_visible(device))
+        if job_file is not None:
+            told_command = alone.write_job(job, job_file)
+            if as_json:
+                common.print_json({"job": str(job_file.resolve()), "command": told_command})
+            else:
+                click.echo(told_command)
+            return
+        written = alone.run_job(job, inline, quiet=as_json)
+        if as_json:
+            common.print_json({"outputs": written})
+
+
+def _job_of_run(
+    name: str, run_dir: Path, output: Path | None, sets: tuple[str, ...], seed: int | None
+) -> StageJob:
+    from orchestrator import alone
+    from orchestrator.artifacts import RunDirectory
+
+    run = RunDirectory.open(run_dir)
+    stage_name, params, inputs = alone.inputs_of_run(run, name, sets)
+    return alone.StageJob(
+        f"{run_dir}, node {name}",
+        stage_name,
+        params,
+        inputs,
+        (output or run_dir / name / "inline").resolve(),
+        run.manifest.seed if seed is None else seed,
+    )
+
+
+def _job_of_files(
+    name: str,
+    stage_name: str,
+    inputs: tuple[str, ...],
+    output: Path,
+    sets: tuple[str, ...],
+    seed: int | None,
+) -> StageJob:
+    from orchestrator import alone
+
+    params, files = alone.inputs_of_files(name, stage_name, inputs, sets)
+    return alone.StageJob(
+        ", ".join(inputs), stage_name, params, files, output.resolve(), 42 if seed is None else seed
+    )
+
+
+def _visible(device: str) -> str:
+    """CUDA_VISIBLE_DEVICES for --device. With auto, one stage by itself is given the CPU."""
+    from orchestrator.gpu import GpuMonitor
+    from orchestrator.request import choose_cards
+
+    if device in ("auto", "cpu"):
+        return ""
+    return choose_cards(device, GpuMonitor())[0].visible
 
 
 def _redo(
@@ -118,17 +177,16 @@ def _redo(
     as_json: bool,
     verbose: bool,
 ) -> None:
-    from dataclasses import replace
-
-    from orchestrator import models, runs
+    from orchestrator import alone, models, runs
     from orchestrator.artifacts import RunDirectory
-    from orchestrator.errors import UsageError
+    from orchestrator.errors import UsageError, command
     from orchestrator.graph import Graph
     from orchestrator.request import Options, prepared_for
     from orchestrator.view import open_view
     from orchestrator.workplace import open_workplace
 
     run = RunDirectory.open(run_dir)
+    alone.require_node(run, name)
     qualified = tuple(f"{name}.{text}" for text in sets)
     prepared = prepared_for(run, Options(sets=qualified, device=device))
     node = prepared.graph.require(name)
@@ -136,7 +194,7 @@ def _redo(
     if unfinished:
         raise UsageError(
             f"{name} reads from {', '.join(unfinished)}, which is not done",
-            f"kiss3d-orchestrate resume {run_dir}",
+            command("resume", run_dir),
         )
     models.require(Graph([node]), bool(prepared.cards))
     view = open_view([name], 1, as_json, verbose)
@@ -148,163 +206,3 @@ def _redo(
         finally:
             told.append(run)
             common.print_run(run, as_json)
-
-
-def _job_of_run(
-    name: str, run_dir: Path, sets: tuple[str, ...], seed: int | None
-) -> dict[str, Any]:
-    from orchestrator.artifacts import RunDirectory
-    from orchestrator.request import Options, prepared_for
-
-    run = RunDirectory.open(run_dir)
-    qualified = tuple(f"{name}.{text}" for text in sets)
-    prepared = prepared_for(run, Options(sets=qualified))
-    node = prepared.graph.require(name)
-    return {
-        "stage": node.config.stage,
-        "params": dict(node.params),
-        "inputs": _recorded_inputs(run, node.inputs),
-        "seed": run.manifest.seed if seed is None else seed,
-    }
-
-
-def _recorded_inputs(run: RunDirectory, sources: Any) -> dict[str, list[str]]:
-    from orchestrator.errors import UsageError
-    from orchestrator.graph import INPUT
-
-    found: dict[str, list[str]] = {}
-    for key, source in sources.items():
-        if source.node == INPUT:
-            found[key] = [str(run.input_path)]
-            continue
-        record = run.manifest.nodes.get(source.node)
-        if record is None or record.state != "done":
-            raise UsageError(
-                f"{source.node} is not done in {run.path}", f"kiss3d-orchestrate resume {run.path}"
-            )
-        if source.artifact in record.artifacts:
-            found[key] = [str(p) for p in run.artifact_paths(source.node, source.artifact)]
-    return found
-
-
-def _job_of_files(
-    name: str, inputs: tuple[str, ...], sets: tuple[str, ...], seed: int | None
-) -> dict[str, Any]:
-    from orchestrator import config
-    from orchestrator.errors import InputFileError, UnknownNameError, UsageError
-    from stages.registry import known_stages
-
-    registered = known_stages()
-    stage_name = name
-    if name not in registered:
-        nodes = config.load("sketch").profile.nodes
-        if name not in nodes:
-            raise UnknownNameError("stage", name, {*registered, *nodes})
-        stage_name = nodes[name].stage
-    node = config.NodeConfig(stage=stage_name, params=_parse_sets(sets))
-    cls = config.node_stage(name, node)
-    known = {spec.name: spec for spec in cls.inputs}
-    files: dict[str, list[str]] = {}
-    for text in inputs:
-        key, equals, path = text.partition("=")
-        if not equals:
-            raise UsageError(f'--input "{text}": expected KEY=PATH')
-        if key not in known:
-            raise UnknownNameError("input", key, known, f"stage {stage_name}")
-        if key in files:
-            raise UsageError(f"--input {key} was given twice", "an input is one file")
-        if not Path(path).is_file():
-            raise InputFileError(f"{path} does not exist", f"it was given as the input {key}")
-        files[key] = [str(Path(path).resolve())]
-    missing = [key for key, spec in known.items() if key not in files and not spec.optional]
-    if missing:
-        raise UsageError(
-            f"stage {stage_name} also needs --input {missing[0]}=PATH",
-            f"kiss3d-orchestrate stages describe {stage_name}",
-        )
-    return {
-        "stage": stage_name,
-        "params": config.params_of(name, node).model_dump(mode="json"),
-        "inputs": files,
-        "seed": 42 if seed is None else seed,
-    }
-
-
-def _parse_sets(sets: tuple[str, ...]) -> dict[str, Any]:
-    import yaml
-
-    from orchestrator.errors import ConfigError
-
-    params = {}
-    for text in sets:
-        key, equals, raw = text.partition("=")
-        if not equals:
-            raise ConfigError(f'--set "{text}": expected PARAM=VALUE')
-        try:
-            params[key] = yaml.safe_load(raw)
-        except (yaml.YAMLError, ValueError) as error:
-            raise ConfigError(f'--set "{text}": the value is not valid YAML') from error
-    return params
-
-
-def _run_job(job: dict[str, Any], device: str, inline: bool, as_json: bool) -> None:
-    """Through `stages.host`, the same program that the parent's children run.
-
-    Its stdout lists the files that were written. With --json that is the document's to say, and
-    what the stage prints goes to stderr.
-    """
-    import contextlib
-
-    from orchestrator.files import private_folder
-    from orchestrator.gpu import GpuMonitor
-    from orchestrator.request import choose_cards
-    from orchestrator.warm import child_environment
-
-    visible = ""
-    if job["device"] != "cpu":
-        visible = choose_cards(device, GpuMonitor())[0].visible
-    _require_writable(Path(job["output"]))
-    with private_folder() as folder:
-        file, listing = folder / "job.json", folder / "outputs.json"
-        file.write_text(json.dumps({**job, "listing": str(listing)}))
-        if inline:
-            from stages.host import run_job_file
-
-            os.environ["CUDA_VISIBLE_DEVICES"] = visible
-            with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
-                code = run_job_file(file)
-        else:
-            code = subprocess.run(
-                [sys.executable, "-P", "-m", "stages.host", "--job", str(file)],
-                env={**child_environment(), "CUDA_VISIBLE_DEVICES": visible},
-                stdout=sys.stderr if as_json else None,
-                check=False,
-            ).returncode
-        if code:
-            _fail(job["stage"], code)
-        if as_json:
-            common.print_json({"outputs": json.loads(listing.read_text())})
-
-
-def _require_writable(folder: Path) -> None:
-    """Make the folder of the outputs. Raises `OutputError`."""
-    from orchestrator.errors import OutputError
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OutputError(
-            f"cannot write to {folder}: {error.strerror or error}", "choose another --output"
-        ) from error
-
-
-def _fail(stage_name: str, code: int) -> None:
-    from orchestrator.errors import RunFailedError, UsageError
-    from orchestrator.session import describe_exit
-
-    error = RunFailedError(f"stage {stage_name} failed ({describe_exit(code)})")
-    if code == UsageError.exit_code:  # its input is at fault, as the stage has said by now
-        error.exit_code = UsageError.exit_code
-    raise error

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli import common
+from orchestrator.cli import common, tables
 
 if TYPE_CHECKING:
     from stages.contract import ArtifactSpec, Stage
@@ -39,7 +39,7 @@ def list_stages(as_json: bool) -> None:
             [dict(zip(("name", "origin", "summary"), row, strict=True)) for row in rows]
         )
     else:
-        common.print_table(("stage", "origin", "summary"), rows)
+        tables.print_table(("stage", "origin", "summary"), rows)
 
 
 @stages.command()
@@ -47,21 +47,22 @@ def list_stages(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def describe(name: str, as_json: bool) -> None:
     """The contract of stage NAME: inputs, outputs, params."""
-    cls = _stage_class(name)
+    with common.errors_as_json(as_json):
+        cls = _stage_class(name)
     if as_json:
         common.print_json(_contract(cls))
         return
     click.echo(f"{cls.name} (version {cls.version}): {cls.summary}\n")
     for title, specs in (("inputs", cls.inputs), ("outputs", cls.outputs)):
         table = [(spec.name, str(spec.kind), _layout(spec), spec.doc) for spec in specs]
-        common.print_table((title, "kind", "layout", "what it is"), table)
+        tables.print_table((title, "kind", "layout", "what it is"), table)
         click.echo()
     rows = [
         (field, _type(schema), repr(schema.get("default")), schema.get("description", ""))
         for field, schema in cls.Params.model_json_schema().get("properties", {}).items()
     ]
     if rows:
-        common.print_table(("param", "type", "default", "what it does"), rows)
+        tables.print_table(("param", "type", "default", "what it does"), rows)
     else:
         click.echo("no params")
 
@@ -73,7 +74,9 @@ def _stage_class(name: str) -> type[Stage]:
     try:
         return stage_class(name)
     except UnknownStageError as error:
-        raise UnknownNameError("stage", name, error.known) from error
+        raise UnknownNameError(
+            "stage", name, error.known, listing="kiss3d-orchestrate stages list"
+        ) from error
     except BrokenStageError as error:
         raise ConfigError(str(error), "reinstall the package it comes from") from error
 

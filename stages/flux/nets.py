@@ -7,11 +7,11 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Protocol
 
 import torch
-from diffusers import FluxControlNetModel, FluxTransformer2DModel
 
 from stages.flux.build import Form, build
 from stages.flux.checkpoints import open_folder, open_transformer
 from stages.flux.lora import Lora
+from stages.flux.networks import FluxControlNetModel, FluxTransformer2DModel
 from stages.flux.params import FluxParams
 from stages.flux.placement import home_of, place
 

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from diffusers import FluxControlNetModel, FluxTransformer2DModel
 
 from stages.common.streaming.models import CONTROLNET_BLOCKS, FLUX_BLOCKS, FLUX_ONCE, stream
 from stages.common.streaming.net import Net
@@ -20,6 +19,7 @@ from stages.flux import budget
 from stages.flux.autoencoder import FAST_DECODE_BYTES_PER_PIXEL
 from stages.flux.lora import Lora
 from stages.flux.nets import Embeddings
+from stages.flux.networks import FluxControlNetModel, FluxTransformer2DModel
 from stages.flux.params import PATCH, FluxParams
 from stages.flux.ranges import RangedCheckpoint, folder_ranges, transformer_ranges
 from stages.flux.storage import linear_layers

@@ -12,7 +12,7 @@ from fakes.tools import cli_environment, command, leftovers
 from filelock import FileLock
 
 from orchestrator import report
-from orchestrator.cli import common
+from orchestrator.cli import tables
 
 
 def made_run(kiss3d, picture, config, out, *options):
@@ -165,6 +165,84 @@ def test_runs_list_and_show(kiss3d, picture, config_file):
     assert "the ladder ends here" in shown
 
 
+def test_the_time_of_a_run_is_that_of_all_its_goes(kiss3d, picture, config_file, tmp_path):
+    out = tmp_path / "outputs" / "run"
+    config = config_file(seconds=1.0, mode="raise", flag=str(tmp_path / "flag"))
+    failed = kiss3d("run", picture, "--config", config, "--output", out)
+    assert failed.returncode == 1, failed.stderr
+    assert kiss3d("resume", out).returncode == 0
+    assert kiss3d("stage", "sink", "--run", out).returncode == 0
+    [row] = json.loads(kiss3d("runs", "list", "--json").stdout)
+    attempts = json.loads((out / "run.json").read_text())["nodes"]["trouble"]["attempts"]
+    assert [attempt["outcome"] for attempt in attempts] == ["internal", "done"]
+    assert row["stage_seconds"] > 1.0, "the last go, which is no second, is not all of it"
+    shown = kiss3d("runs", "list").stdout.splitlines()
+    assert "stages s" in shown[0]
+    assert f" {row['stage_seconds']:.1f}" in shown[2]
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "newer"])
+def test_a_run_without_a_usable_record_is_listed_with_what_to_do(
+    damage, kiss3d, picture, config_file, tmp_path
+):
+    outputs = tmp_path / "outputs"
+    made_run(kiss3d, picture, config_file(), outputs / "good")
+    made_run(kiss3d, picture, config_file(), outputs / "bad")
+    record = outputs / "bad" / "run.json"
+    if damage == "cut":
+        record.write_text(record.read_text()[:100])
+    elif damage == "gone":
+        record.unlink()
+    else:
+        record.write_text(json.dumps({**json.loads(record.read_text()), "format": 99}))
+    state = "newer" if damage == "newer" else "damaged"
+    remedy = "upgrade" if damage == "newer" else "kiss3d-orchestrate run outputs/bad/input.img"
+    plain = kiss3d("runs", "list")
+    assert plain.returncode == 0, plain.stderr
+    assert re.search(rf"^outputs/bad +{state} ", plain.stdout, re.MULTILINE)
+    assert remedy in plain.stderr
+    good, bad = json.loads(kiss3d("runs", "list", "--json").stdout)
+    assert (good["state"], bad["state"]) == ("done", state)
+    assert bad["run"] == str(outputs / "bad")
+    assert remedy in bad["hint"]
+    cleaned = kiss3d("clean", "--yes")
+    assert "left outputs/bad" in cleaned.stderr
+    assert (outputs / "bad").is_dir()
+    assert not (outputs / "good").exists()
+
+
+def test_before_the_first_run_there_is_nothing_to_list_or_clean(kiss3d):
+    assert json.loads(kiss3d("runs", "list", "--json").stdout) == []
+    done = kiss3d("clean")
+    assert (done.returncode, done.stdout) == (0, "nothing to clean\n")
+    for words in (("runs", "list"), ("clean",)):
+        refused = kiss3d(*words, "nowhere")
+        assert refused.returncode == 2
+        assert "nowhere does not exist" in refused.stderr
+
+
+def test_a_folder_without_runs_says_so(kiss3d, tmp_path):
+    done = kiss3d("runs", "list", tmp_path)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "no runs below" in done.stderr
+
+
+def test_config_profiles_and_diff_speak_json(kiss3d):
+    listed = kiss3d("config", "profiles", "--json")
+    rows = {row["name"]: row["description"] for row in json.loads(listed.stdout)}
+    assert rows["sketch"]
+    differ = kiss3d("config", "diff", "original", "optimized_12gb", "--json")
+    [steps] = [row for row in json.loads(differ.stdout) if row["path"] == "nodes.flux.params.steps"]
+    assert steps["first"] == {"profile": "original", "value": 20, "source": "profile original"}
+    assert steps["second"]["value"] == 14
+    assert (listed.stderr, differ.stderr) == ("", "")
+    same = kiss3d("config", "diff", "sketch", "sketch")
+    assert (same.stdout, same.stderr) == ("", "sketch and sketch set the same\n")
+    unknown = kiss3d("config", "diff", "original", "optimised", "--json")
+    assert unknown.returncode == 2
+    assert 'unknown profile "optimised"' in json.loads(unknown.stdout)["error"]
+
+
 def test_config_show_names_the_layer_of_every_value(kiss3d, tmp_path):
     (tmp_path / "mine.yaml").write_text("profile: sketch\nseed: 7\n")
     shown = kiss3d(
@@ -224,7 +302,7 @@ def test_the_table_keeps_the_names_of_nodes_at_80_columns(monkeypatch, capsys):
     row = ("reconstruction", "done", "cpu warm", "10.31", "10.02", "10.29", "1.23 GiB", "-", "-")
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    common.print_table(header, [row])
+    tables.print_table(header, [row])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
     assert lines[1].split()[0] == "reconstruction"
@@ -232,7 +310,7 @@ def test_the_table_keeps_the_names_of_nodes_at_80_columns(monkeypatch, capsys):
 
 def test_every_command_fits_its_line_of_help(kiss3d, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    for group in ((), ("stages",), ("runs",), ("config",)):
+    for group in ((), ("stages",), ("runs",), ("config",), ("models",)):
         listed = kiss3d(*group, "--help").stdout.partition("Commands:")[2]
         assert listed
         assert "..." not in listed
@@ -306,7 +384,48 @@ def test_clean_keeps_a_batch_that_holds_anything_else(kiss3d, config_file, tmp_p
     assert [path.name for path in out.iterdir()] == ["notes.txt"]
 
 
+def test_clean_says_what_it_removed_and_how_much_that_was(kiss3d, picture, config_file, tmp_path):
+    outputs = tmp_path / "outputs"
+    made_run(kiss3d, picture, config_file(), outputs / "a")
+    size = sum(path.stat().st_size for path in outputs.rglob("*") if path.is_file())
+    part = kiss3d("clean", "--yes", "--intermediate").stdout
+    assert "removed intermediate artifacts of 1 run: " in part
+    assert kiss3d("clean", "--yes", "--intermediate").stdout == "nothing to clean\n"
+    made_run(kiss3d, picture, config_file(), outputs / "b")
+    done = kiss3d("clean", "--yes", "--json")
+    assert done.stderr == ""
+    told = json.loads(done.stdout)
+    assert told["removed"] == [str(outputs / "a"), str(outputs / "b")]
+    assert size < told["freed_bytes"] < 3 * size
+    assert told["left"] == []
+
+
+def test_clean_that_leaves_a_run_in_use_counts_only_what_went(
+    kiss3d, picture, config_file, tmp_path
+):
+    outputs = tmp_path / "outputs"
+    for name in ("a", "b"):
+        made_run(kiss3d, picture, config_file(), outputs / name)
+    with FileLock(outputs / "b" / ".lock"):
+        told = json.loads(kiss3d("clean", "--yes", "--json").stdout)
+    assert told["removed"] == [str(outputs / "a")]
+    assert [(item["path"], item["in_use"]) for item in told["left"]] == [(str(outputs / "b"), True)]
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_clean_without_anybody_to_ask_removes_nothing(
+    options, kiss3d, picture, config_file, tmp_path
+):
+    out = tmp_path / "outputs" / "a"
+    made_run(kiss3d, picture, config_file(), out)
+    done = kiss3d("clean", *options, stdin=subprocess.DEVNULL)
+    assert done.returncode == 2
+    assert "nothing was removed" in done.stderr
+    assert "add --yes" in done.stderr
+    assert (out / "run.json").is_file()
+
+
 def test_clean_asks_first(kiss3d, picture, config_file, tmp_path):
     assert kiss3d("run", picture, "--config", config_file()).returncode == 0
-    kiss3d("clean", input="n\n")
+    assert "nothing was removed" in kiss3d("clean", input="n\n").stdout
     assert len(list((tmp_path / "outputs").glob("in-*"))) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 import pytest
 
@@ -76,7 +77,9 @@ def test_json_tells_what_was_wrong(kiss3d, finished):
 def test_a_bad_input_is_told_without_a_traceback(how, kiss3d, tmp_path):
     (tmp_path / "words.txt").write_text("no numbers")
     done = kiss3d(*own_files("words.txt", tmp_path, *how))
-    assert_refused(done, "bad_input: not a list of numbers", "-> write numbers")
+    subject = "input_image=words.txt: stage fake.source failed"
+    assert_refused(done, f"{subject} (bad_input): not a list of numbers", "-> write numbers")
+    assert done.stderr.count("not a list of numbers") == 1
 
 
 def test_a_bug_in_a_stage_shows_its_traceback(kiss3d, picture, config_file, tmp_path):
@@ -85,7 +88,77 @@ def test_a_bug_in_a_stage_shows_its_traceback(kiss3d, picture, config_file, tmp_
     done = kiss3d("stage", "trouble", "--run", out, "--inline")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
-    assert "internal: RuntimeError: deliberate" in done.stderr
+    assert f"{out}, node trouble: stage fake.trouble failed (internal): " in done.stderr
+    assert "RuntimeError: deliberate\n  -> the traceback is above" in done.stderr
+
+
+def test_a_failure_in_a_process_of_its_own_names_its_log(kiss3d, picture, config_file, tmp_path):
+    out, alone = tmp_path / "run", tmp_path / "alone"
+    kiss3d("run", picture, "--config", config_file(mode="raise"), "--output", out)
+    done = kiss3d("stage", "trouble", "--run", out, "--output", alone, "--json")
+    assert done.returncode == 1
+    told = json.loads(done.stdout)
+    log = alone / "attempt-1.log"
+    assert (told["kind"], told["stage"], told["log"]) == ("internal", "fake.trouble", str(log))
+    assert f"  log: {log}\n  -> the traceback is in the log" in done.stderr
+    assert "RuntimeError: deliberate" in log.read_text()
+    assert "Traceback" in done.stderr, "it is on the screen too"
+
+
+def test_a_crash_is_told_by_its_signal_and_its_stack_is_in_the_log(
+    kiss3d, picture, config_file, tmp_path
+):
+    out, alone = tmp_path / "run", tmp_path / "alone"
+    kiss3d("run", picture, "--config", config_file(mode="segfault"), "--output", out)
+    done = kiss3d("stage", "trouble", "--run", out, "--output", alone)
+    assert done.returncode == 1
+    assert "stage fake.trouble failed (crashed): the process ended with SIGSEGV" in done.stderr
+    assert "Segmentation fault" in (alone / "attempt-1.log").read_text()
+
+
+def test_a_helper_that_holds_stderr_open_does_not_hold_the_command(
+    kiss3d, picture, config_file, tmp_path
+):
+    out = tmp_path / "run"
+    kiss3d("run", picture, "--config", config_file(mode="helper"), "--output", out)
+    done = kiss3d("stage", "trouble", "--run", out, "--output", tmp_path / "alone")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("options", [(), ("--input", "x=y", "--output", "o")])
+def test_an_unknown_stage_names_the_nearest_and_the_list(options, kiss3d, tmp_path):
+    done = kiss3d("stage", "fake.sauce", *options)
+    assert_refused(done, 'unknown stage "fake.sauce"', 'did you mean "fake.source"?')
+    assert "kiss3d-orchestrate stages list" in done.stderr
+
+
+def test_a_stage_in_the_place_of_a_node_is_told_which_node_it_is(kiss3d, finished):
+    done = kiss3d("stage", "fake.trouble", "--run", finished, "--set", "seconds=1")
+    assert_refused(done, "NAME is a node of the run", f"its nodes in {finished}: trouble")
+    done = kiss3d("stage", "troubel", "--run", finished)
+    assert_refused(done, 'unknown node "troubel"', 'did you mean "trouble"?')
+
+
+def test_a_directory_in_the_place_of_an_input_is_told(kiss3d, tmp_path):
+    done = kiss3d(*own_files(tmp_path, tmp_path))
+    assert_refused(done, f"{tmp_path} is a directory")
+
+
+def test_a_written_job_runs_by_the_command_line_that_is_printed(kiss3d, finished, tmp_path):
+    job = tmp_path / "it's a job.json"
+    told = kiss3d("stage", "trouble", "--run", finished, "--write-job", job, "--output", "alone")
+    assert told.returncode == 0, told.stderr
+    assert not (tmp_path / "alone").exists(), "nothing was started"
+    assert json.loads(job.read_text())["stage"] == "fake.trouble"
+    done = subprocess.run(
+        ["sh", "-c", told.stdout], cwd="/", capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    made = tmp_path / "alone" / "troubled.npy"
+    assert done.stdout == f"{made}\n"
+    assert made.read_bytes() == (finished / "trouble" / "troubled.npy").read_bytes()
+    again = kiss3d("stage", "trouble", "--run", finished, "--write-job", tmp_path / "no" / "job")
+    assert_refused(again, "cannot write")
 
 
 def test_one_input_has_one_file(kiss3d, picture, tmp_path):

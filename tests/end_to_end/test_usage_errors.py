@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,11 @@ def test_an_empty_file(kiss3d, tmp_path):
     assert_refused(kiss3d("run", "empty.png"), "empty.png is empty")
 
 
+def test_a_pipe_in_the_place_of_a_picture(kiss3d, tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    assert_refused(kiss3d("run", "pipe.png"), "pipe.png is no regular file")
+
+
 def test_a_file_over_the_limit(kiss3d, tmp_path):
     with (tmp_path / "huge.png").open("wb") as stream:
         stream.truncate(3 << 20)
@@ -48,6 +55,8 @@ def test_a_file_over_the_limit(kiss3d, tmp_path):
         (["--set", "preprocess.stage=perprocess"], ['unknown stage "perprocess"', "preprocess"]),
         (["--until", "isomr"], ['unknown node "isomr"', 'did you mean "isomer"']),
         (["--from", "nothing"], ['unknown node "nothing"']),
+        (["--set", "isomer.timeout=.inf"], ["nodes.isomer.timeout", "finite"]),
+        (["--set", "runtime.heartbeat_timeout=.nan"], ["runtime.heartbeat_timeout", "nan"]),
         (["--device", "cuda:7"], ["there is no cuda:7 here"]),
         (["--device", "tpu"], ['unknown device "tpu"']),
         (["--config", "missing.yaml"], ["cannot read missing.yaml"]),
@@ -113,6 +122,37 @@ def test_a_directory_without_a_run(command, kiss3d, tmp_path):
     assert_refused(kiss3d(*command, tmp_path), "holds no run")
 
 
+def test_a_directory_that_does_not_exist(kiss3d):
+    assert_refused(kiss3d("resume", "nowhere"), "nowhere does not exist")
+
+
+def test_what_to_do_next_can_be_pasted_into_a_shell(kiss3d, picture, config_file, tmp_path):
+    out = "it's a $run"
+    done = kiss3d("run", picture, "--config", config_file(mode="raise"), "--output", out)
+    assert done.returncode == 1
+    [*_, words] = done.stderr.strip().partition("kiss3d-orchestrate resume ")
+    assert shlex.split(words) == [out]
+
+
+def test_json_tells_a_wrong_option_too(kiss3d):
+    done = kiss3d("plan", "x.png", "--json", "--seed", "-1")
+    assert done.returncode == 2
+    told = json.loads(done.stdout)
+    assert "'--seed'" in told["error"]
+    assert told["exit_code"] == 2
+    assert "'--seed'" in done.stderr
+
+
+def test_a_batch_is_not_resumed_into_something_else(kiss3d, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.png").touch()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").touch()
+    done = kiss3d("batch", "pictures", "--resume", "-o", "mine", "--profile", "sketch")
+    assert_refused(done, "mine is not empty", "it is no batch")
+    assert "add --resume" not in done.stderr
+
+
 def test_a_damaged_manifest(kiss3d, picture, config_file, tmp_path):
     out = tmp_path / "out"
     assert kiss3d("run", picture, "--config", config_file(), "--output", out).returncode == 0
@@ -168,10 +208,10 @@ def test_a_node_that_needs_a_card_where_none_may_be_used(kiss3d, picture, config
     config = config_file(attempts=[{"device": "cuda"}])
     out = tmp_path / "out"
     done = kiss3d("run", picture, "--config", config, "--device", "cpu", "--output", out)
-    assert_refused(done, "trouble need a GPU, and none may be used")
+    assert_refused(done, "trouble needs a GPU, and none may be used")
     assert not out.exists()
     folder = tmp_path / "pictures"
     folder.mkdir()
     (folder / "a.png").write_text("1 2 3")
     done = kiss3d("batch", folder, "--config", config, "--device", "cpu", "--output", out)
-    assert_refused(done, "trouble need a GPU, and none may be used")
+    assert_refused(done, "trouble needs a GPU, and none may be used")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,71 @@ def test_verify_of_what_is_not_here(kiss3d, hub):
     done = kiss3d("models", "verify", "flexgen")
     assert done.returncode == 1
     assert "missing: flexgen.ckpt" in done.stdout
-    assert kiss3d("models", "verify").returncode == 0
+    assert "-> kiss3d-orchestrate models pull flexgen" in done.stderr
+
+
+def test_nothing_to_verify_is_said_with_where_was_looked(kiss3d, hub, tmp_path):
+    done = kiss3d("models", "verify")
+    assert (done.returncode, done.stdout) == (
+        0,
+        "nothing to verify: no weights are on this machine\n",
+    )
+    assert f"looked in the Hugging Face cache: {tmp_path / 'hf/hub'}" in done.stderr
+    assert "models pull --profile NAME" in done.stderr
+    of_sketch = kiss3d("models", "verify", "--profile", "sketch")
+    assert of_sketch.returncode == 0
+    assert "profile sketch needs no weights" in of_sketch.stdout
+    assert json.loads(kiss3d("models", "verify", "--json").stdout) == []
+
+
+def test_files_of_a_cache_that_lost_the_listing_cannot_be_verified(kiss3d, hub, tmp_path):
+    assert kiss3d("models", "pull", "flexgen").returncode == 0
+    storage = tmp_path / "hf/hub/models--LTT--Kiss3DGen"
+    shutil.rmtree(storage / "trees")
+    [file] = storage.glob("snapshots/*/flexgen.ckpt")
+    content = file.read_bytes()
+    file.unlink()
+    file.write_bytes(content)  # as `cp -rL` leaves it
+    done = kiss3d("models", "verify")
+    assert done.returncode == 0, done.stderr
+    assert "1 without a hash" in done.stdout
+    assert "flexgen cannot be verified: the cache does not hold the hub's listing" in done.stderr
+    shutil.rmtree(storage)
+    assert kiss3d("models", "pull", "flexgen").returncode == 0
+    again = kiss3d("models", "verify")
+    assert "1 as stated" in again.stdout
+    assert again.stderr == "1 as their publisher states\n"
+
+
+def test_login_keeps_a_token_where_pull_finds_it(kiss3d, hub, tmp_path):
+    refused = kiss3d("models", "login", input=f"{TOKEN}\n")
+    assert refused.returncode == 2
+    assert "does not accept this token (404)" in refused.stderr
+    assert not (tmp_path / "hf/token").exists()
+    hub.plain["/api/whoami-v2"] = b'{"name": "somebody", "auth": {}}'
+    done = kiss3d("models", "login", input=f"{TOKEN}\n")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "logged in as somebody\n"
+    assert TOKEN not in done.stdout + done.stderr
+    assert (tmp_path / "hf/token").read_text() == TOKEN
+    assert kiss3d("models", "pull", "flux1-dev-vae").returncode == 0
+
+
+@pytest.mark.parametrize("given", ["", "\n", "caf\u00e9\n"])
+def test_login_with_what_is_no_token(given, kiss3d, hub, tmp_path):
+    done = kiss3d("models", "login", input=given)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "hf/token").exists()
+
+
+def test_login_without_a_network(kiss3d, hub, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    done = kiss3d("models", "login", input=TOKEN)
+    assert done.returncode == 1
+    assert "cannot be reached" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "HF_TOKEN" in done.stderr
 
 
 def test_weights_of_ones_own_are_left_alone(kiss3d, hub, tmp_path, monkeypatch):
@@ -95,6 +160,10 @@ def test_weights_of_ones_own_are_left_alone(kiss3d, hub, tmp_path, monkeypatch):
     done = kiss3d("models", "verify", "prm", "--json")
     assert json.loads(done.stdout)[0]["verdict"] == "unknown"
     assert done.returncode == 0
+    plain = kiss3d("models", "verify", "prm")
+    assert "prm cannot be verified" in plain.stderr
+    assert f"{own.parent} is your own (KISS3D_MODELS)" in plain.stderr
+    assert "unknown:" not in plain.stdout
     assert kiss3d("models", "pull", "--repair", "prm").returncode == 0
     assert own.read_bytes() == b"fine-tuned"
     assert kiss3d("models", "path", "prm").stdout.strip() == str(own.parent)
@@ -106,6 +175,18 @@ def test_path_of_what_is_not_here_prints_nothing_on_stdout(kiss3d, hub):
     assert done.stdout == ""
     assert "models pull flexgen" in done.stderr
     assert kiss3d("models", "path", "flexgem").returncode == 2
+
+
+def test_path_speaks_json(kiss3d, hub):
+    done = kiss3d("models", "path", "flexgen", "--json")
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["missing_weights"][0]["name"] == "flexgen"
+    assert kiss3d("models", "pull", "flexgen").returncode == 0
+    done = kiss3d("models", "path", "flexgen", "--json")
+    assert done.stderr == ""
+    told = json.loads(done.stdout)
+    assert told["files"] == ["flexgen.ckpt"]
+    assert Path(told["folder"], "flexgen.ckpt").is_file()
 
 
 @pytest.fixture

@@ -180,7 +180,7 @@ def test_a_damaged_rest_of_an_earlier_pull_is_thrown_away(kiss3d, hub, tmp_path)
 def test_a_gated_model_without_a_token_names_the_page_and_the_way_to_log_in(kiss3d, hub):
     done = kiss3d("models", "pull", "flux1-dev-vae")
     assert done.returncode == 1
-    for word in ("gated", "https://huggingface.co/black-forest-labs/FLUX.1-dev", "hf auth login"):
+    for word in ("gated", "https://huggingface.co/black-forest-labs/FLUX.1-dev", "models login"):
         assert word in done.stderr
     assert "HF_TOKEN" in done.stderr
     assert "Traceback" not in done.stderr
@@ -218,7 +218,7 @@ def test_a_gated_model_does_not_stop_the_others(kiss3d, hub):
     ("change", "words"),
     [
         (lambda repos: repos.pop("LTT/Kiss3DGen"), ["LTT/Kiss3DGen", "401"]),
-        (lambda repos: setattr(repos["LTT/Kiss3DGen"], "private", True), ["401", "hf auth"]),
+        (lambda repos: setattr(repos["LTT/Kiss3DGen"], "private", True), ["401", "models login"]),
         (lambda repos: setattr(repos["LTT/Kiss3DGen"], "refs", ()), ["no revision main", "404"]),
         (lambda repos: repos["LTT/Kiss3DGen"].files.pop("flexgen.ckpt"), ["has no flexgen.ckpt"]),
     ],

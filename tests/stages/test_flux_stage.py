@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import subprocess
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,15 @@ def usual(built: Path, inputs: dict[str, np.ndarray]) -> np.ndarray:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KISS3D_MODELS", str(built))
         return run(inputs)
+
+
+@pytest.mark.parametrize("placement", ["resident", "streamed"])
+def test_loading_warns_of_nothing_that_diffusers_will_drop(placement: str) -> None:
+    stage = Flux(FluxParams(**SMALL, placement=placement))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        stage.load(context())
+    stage.close()
 
 
 def test_noise_of_the_device_is_the_same_on_the_cpu(

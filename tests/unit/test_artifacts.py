@@ -293,7 +293,8 @@ def test_a_place_without_a_run_is_an_error(tmp_path, kind):
         path.mkdir()
     elif kind == "file":
         path.write_text("")
-    with pytest.raises(RunRecordError, match="holds no run"):
+    words = "does not exist" if kind == "missing" else "holds no run"
+    with pytest.raises(RunRecordError, match=words):
         RunDirectory.open(path)
 
 

@@ -105,14 +105,42 @@ def test_what_fits_nowhere_goes_to_the_cpu_rung(graph, budget):
     assert placements(vram.fit(graph, budget, ROWS)) == ["cpu"]
 
 
-def test_without_a_cpu_rung_it_is_refused_with_the_nearest_budget_that_works(graph):
-    node = graph.nodes["flux"]
-    node.config.attempts.pop()
+@pytest.mark.parametrize(
+    ("budget", "reason", "hint"),
+    [
+        (gib(4), "rung 2 needs 5 GiB", "--target-vram 5 would do"),
+        (gib(80, host=0.5), "rung 1 needs 1 GiB of host RAM", "--host-ram 1 would do"),
+        (gib(12, host=0.5), "rung 2 needs 2 GiB of host RAM", "--host-ram 2 would do"),
+        (gib(4, host=0.5), "rung 2 needs 5 GiB", "--target-vram 5 --host-ram 2 would do"),
+    ],
+    ids=["vram", "host, resident", "host, streamed", "both"],
+)
+def test_without_a_cpu_rung_it_is_refused_with_the_smallest_budget_that_works(
+    graph, budget, reason, hint
+):
+    graph.nodes["flux"].config.attempts.pop()
     with pytest.raises(UsageError) as caught:
-        vram.fit(graph, gib(4), ROWS)
+        vram.fit(graph, budget, ROWS)
     assert "flux does not fit" in caught.value.message
-    assert "rung 2 needs 5 GiB" in caught.value.message
-    assert "--target-vram 5 --host-ram 2" in caught.value.hint
+    assert reason in caught.value.message
+    assert caught.value.hint == hint
+
+
+def test_the_budget_that_is_named_lets_every_node_fit(kiss3d, picture):
+    ask = ("plan", picture, "--profile", "full_12gb", "--json", "--target-vram")
+    refused = json.loads(kiss3d(*ask, "1").stdout)
+    assert "multiview does not fit" in refused["error"]
+    assert "flux does not fit" in refused["error"]
+    option, target, *_ = refused["hint"].split()
+    assert option == "--target-vram"
+    nodes = json.loads(kiss3d(*ask, target).stdout)["nodes"]
+    margins = {n["node"]: n["margin"] for n in nodes if n["expected"]}
+    assert margins["flux"] == 0
+    shown = kiss3d("plan", picture, "--profile", "full_12gb", "--target-vram", target).stdout
+    [flux] = [line for line in shown.splitlines() if line.startswith("flux  ")]
+    assert "  0.0 GiB  " in flux, "a margin of nothing is a number"
+    less = json.loads(kiss3d(*ask, str(float(target) - 0.01)).stdout)
+    assert less["state"] == "failed"
 
 
 def test_a_rung_that_nobody_measured_is_tried_as_it_is(graph):
@@ -130,6 +158,11 @@ def test_a_budget_that_was_asked_for_is_planned_with_on_a_machine_without_a_card
     flux = next(n for n in json.loads(done.stdout)["nodes"] if n["node"] == "flux")
     assert flux["expected"]["vram"] == 8 * GIB
     assert "rung 1 needs" in flux["skipped"][0]
+
+
+def test_only_what_is_asked_for_has_to_fit(kiss3d, picture):
+    small = ("--profile", "full_12gb", "--target-vram", "1")
+    assert kiss3d("plan", picture, *small, "--until", "preprocess").returncode == 0
 
 
 class Monitor:

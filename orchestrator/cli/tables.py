@@ -1,0 +1,109 @@
+"""Tables on a terminal and elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Collection, Sequence
+
+import click
+
+_GAP = 1
+"""Spaces between two columns of rich's table as it is set up here."""
+_LEAST = 12
+"""Characters that a shortened cell keeps: with less of it no name is recognised."""
+
+Row = Sequence[str]
+
+
+def print_table(
+    header: Row, rows: Sequence[Row], err: bool = False, shorten: Collection[int] = ()
+) -> None:
+    """A coloured table on a terminal, a plain aligned one elsewhere.
+
+    shorten: columns that are cut in the middle where the terminal is too narrow, so that each row
+    is one line (if a few letters of each do not fit either, one that the terminal itself wraps).
+    Without them what is too wide wraps between words in its column, and where that is not enough
+    each row becomes a paragraph. Elsewhere than on a terminal every cell is whole.
+    """
+    from orchestrator.report import format_table
+
+    stream = sys.stderr if err else sys.stdout
+    if not stream.isatty():
+        click.echo(format_table(header, rows), err=err)
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(stderr=err)
+    widths = _widths(header, rows, shorten, console.width)
+    needed = sum(widths) + _GAP * (len(widths) - 1)
+    if needed > console.width and not shorten:
+        click.echo(paragraphs(header, rows, console.width), err=err)
+        return
+    console.width = max(needed, console.width)
+    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
+    for title, width in zip(header, widths, strict=True):
+        table.add_column(title, width=width, no_wrap=bool(shorten))
+    for row in rows:
+        cells = map(shortened, row, widths) if shorten else row
+        table.add_row(*map(escape, cells))
+    console.print(table)
+
+
+def _widths(header: Row, rows: Sequence[Row], shorten: Collection[int], width: int) -> list[int]:
+    """How wide each column is to be: the widest gives first, none more than it can."""
+    from rich.cells import cell_len
+
+    natural, least = [], []
+    for index, (title, *cells) in enumerate(zip(header, *rows, strict=True)):
+        natural.append(max(map(cell_len, (title, *cells))))
+        if shorten:
+            least.append(min(_LEAST, natural[-1]) if index in shorten else natural[-1])
+        elif index == 0:  # a name that is cut or wrapped is of no use to the next command
+            least.append(natural[-1])
+        else:
+            words = (word for cell in cells for word in cell.split())
+            least.append(max(map(cell_len, (title, *words))))
+    widths = natural
+    for _ in range(sum(widths) + _GAP * (len(widths) - 1) - width):
+        ready = [index for index, least_width in enumerate(least) if widths[index] > least_width]
+        if not ready:
+            break
+        widths[max(ready, key=lambda index: widths[index])] -= 1
+    return widths
+
+
+def shortened(text: str, width: int) -> str:
+    """At most `width` columns of a text: its beginning, "…" and its end."""
+    from rich.cells import cell_len, set_cell_size
+
+    if cell_len(text) <= width:
+        return text
+    head = (width - 1) // 2
+    tail = text
+    while cell_len(tail) > width - 1 - head:
+        tail = tail[1:]
+    return f"{set_cell_size(text, head).rstrip()}…{tail}"
+
+
+def paragraphs(header: Row, rows: Sequence[Row], width: int) -> str:
+    """Each row as its first cell and, below it, the others that say anything, with their titles."""
+    texts = []
+    for first, *others in rows:
+        told = [
+            f"{title}: {cell}"
+            for title, cell in zip(header[1:], others, strict=True)
+            if cell not in ("", "-")
+        ]
+        below = textwrap.fill(
+            "; ".join(told),
+            max(width, 20),
+            initial_indent="  ",
+            subsequent_indent="  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        texts.append(f"{first}\n{below}" if told else first)
+    return "\n".join(texts)
