@@ -138,8 +138,8 @@ def stream(
     threads     that read files
     enter_card  False leaves the card's tier empty until `StreamedModels.enter_card`
 
-    Raises StageError: bad_input where tensors or deltas do not fit the modules, out_of_memory where
-    a budget is too small, missing_weights where files cannot be read.
+    Raises StageError: missing_weights where files cannot be read, or tensors or deltas do not fit
+    the modules; out_of_memory where a budget is too small.
     """
     for net in nets.values():
         net.check()
