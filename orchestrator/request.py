@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from orchestrator import config, vram
+from orchestrator import config, models, vram
 from orchestrator.artifacts import RunDirectory
 from orchestrator.auto import choose_profile
 from orchestrator.budget import NO_LIMIT, Budget
@@ -146,10 +146,10 @@ def _warm_up(graph: Graph, workplace: Workplace | None) -> None:
 def _graph_of(settings: Settings, device: str, cards: Sequence[Card], budget: Budget) -> Graph:
     """The profile's graph with the rungs that this machine can try. Raises `UsageError`."""
     graph = Graph.from_profile(settings.profile).on_device(device)
-    if device == "cpu":
-        return graph
     # A budget that was asked for is planned with on any machine, for another one perhaps.
-    return vram.fit(graph, budget, vram.table()) if cards or budget.vram else graph
+    if device != "cpu" and (cards or budget.vram):
+        graph = vram.fit(graph, budget, vram.table())
+    return models.with_identities(graph)
 
 
 def require_card(prepared: Prepared, will_run: Callable[[], Collection[str]]) -> None:

@@ -235,6 +235,8 @@ class Stage(ABC):
     inputs    what `run` gets, by name
     outputs   what `run` returns, by name, all of them
     Params    the params model
+    seeded    whether `run` may draw from context.seed. A stage that never does says False: another
+              seed then takes its result from the cache
     preload   modules that a warm template imports before forking this stage (never a module
               that initialises CUDA or may crash, so never pytorch3d)
     """
@@ -245,6 +247,7 @@ class Stage(ABC):
     inputs: ClassVar[tuple[ArtifactSpec, ...]]
     outputs: ClassVar[tuple[ArtifactSpec, ...]]
     Params: ClassVar[type[Params]] = Params
+    seeded: ClassVar[bool] = True
     preload: ClassVar[tuple[str, ...]] = ("numpy",)
 
     def __init__(self, params: Any) -> None:
@@ -254,6 +257,11 @@ class Stage(ABC):
     def weights(cls, params: Any) -> tuple[str, ...]:
         """Names in configs/models.yaml that a process with these params will load, or paths that
         the params name. The parent asks before it starts anything (`stages.weights.locate`)."""
+        return ()
+
+    @classmethod
+    def optional_weights(cls, params: Any) -> tuple[str, ...]:
+        """As `weights`, of what is loaded only where it is on this machine."""
         return ()
 
     def load(self, context: Context) -> None:  # noqa: B027 (a stage without a model needs none)

@@ -39,6 +39,7 @@ class Caption(contract.Stage):
     inputs = (IMAGE,)
     outputs = (CAPTION,)
     Params: ClassVar[type[contract.Params]] = CaptionParams
+    seeded = False
     preload = ("stages.caption.florence",)
 
     params: CaptionParams

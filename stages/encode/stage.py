@@ -61,6 +61,7 @@ class Encode(contract.Stage):
     inputs = (PROMPT, replace(IMAGE, optional=True))
     outputs = (PROMPT_EMBEDS, POOLED_EMBEDS)
     Params: ClassVar[type[contract.Params]] = EncodeParams
+    seeded = False
     preload = ("stages.encode.text", "stages.encode.redux")
 
     params: EncodeParams

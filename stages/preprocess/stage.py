@@ -73,6 +73,7 @@ class Preprocess(contract.Stage):
     inputs = (INPUT_IMAGE,)
     outputs = (IMAGE, ALPHA)
     Params: ClassVar[type[contract.Params]] = PreprocessParams
+    seeded = False
     preload = ("numpy", "PIL.Image", "PIL.ImageCms", "PIL.ImageOps", "cv2")
 
     params: PreprocessParams
@@ -85,6 +86,10 @@ class Preprocess(contract.Stage):
     def weights(cls, params: PreprocessParams) -> tuple[str, ...]:
         """None for background=auto, which does without the network where it is missing."""
         return (NETWORK,) if params.background == "rembg" else ()
+
+    @classmethod
+    def optional_weights(cls, params: PreprocessParams) -> tuple[str, ...]:
+        return (NETWORK,) if params.background == "auto" else ()
 
     def load(self, context: contract.Context) -> None:
         if self.params.background == "rembg":
@@ -118,7 +123,6 @@ class Preprocess(contract.Stage):
             background,
             params.alpha_threshold,
             params.foreground_ratio,
-            context.seed,
             mask,
         )
         if params.framing == "reference":

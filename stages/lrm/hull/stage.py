@@ -24,6 +24,7 @@ class HullReference(Stage):
     inputs = (VIEWS, VIEW_NORMALS)
     outputs = (REFERENCE_BUNDLE,)
     Params = ReferenceParams
+    seeded = False
     preload = HEAVY
     params: ReferenceParams
 
@@ -49,6 +50,7 @@ class HullReconstruct(Stage):
     inputs = (BUNDLE,)
     outputs = (COARSE_MESH,)
     Params = ReconstructParams
+    seeded = False
     preload = HEAVY
     params: ReconstructParams
 

@@ -34,6 +34,7 @@ class PrmStage(Stage):
     """
 
     params: ModelParams
+    seeded = False
     preload = ("numpy", "torch", "numba")
 
     @classmethod

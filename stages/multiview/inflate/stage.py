@@ -25,6 +25,7 @@ class Inflate(Stage):
     inputs = (IMAGE, ALPHA)
     outputs = (VIEWS, replace(VIEW_NORMALS, optional=False))
     Params = InflateParams
+    seeded = False
     preload = ("numpy", "cv2", "scipy.sparse.linalg", "numba")
     params: InflateParams
 
