@@ -42,7 +42,7 @@ def key_parts(node: Node, seed: int, run: RunDirectory) -> dict[str, Any]:
         "version": node.version,
         "params": dict(node.params),
         "first_rung": {"dtype": rung.dtype, "params": rung.params},
-        **({"seed": seed} if node.seeded else {}),
+        **({"seed": seed} if node.uses_seed else {}),
         "weights": _weights_part(node),
         "inputs": inputs,
     }

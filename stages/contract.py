@@ -235,8 +235,6 @@ class Stage(ABC):
     inputs    what `run` gets, by name
     outputs   what `run` returns, by name, all of them
     Params    the params model
-    seeded    whether `run` may draw from context.seed. A stage that never does says False: another
-              seed then takes its result from the cache
     preload   modules that a warm template imports before forking this stage (never a module
               that initialises CUDA or may crash, so never pytorch3d)
     """
@@ -247,7 +245,6 @@ class Stage(ABC):
     inputs: ClassVar[tuple[ArtifactSpec, ...]]
     outputs: ClassVar[tuple[ArtifactSpec, ...]]
     Params: ClassVar[type[Params]] = Params
-    seeded: ClassVar[bool] = True
     preload: ClassVar[tuple[str, ...]] = ("numpy",)
 
     def __init__(self, params: Any) -> None:
@@ -263,6 +260,12 @@ class Stage(ABC):
     def optional_weights(cls, params: Any) -> tuple[str, ...]:
         """As `weights`, of what is loaded only where it is on this machine."""
         return ()
+
+    @classmethod
+    def uses_seed(cls, params: Any) -> bool:
+        """Whether `run` may draw from `context.seed` with these params. Where a stage says no,
+        another seed takes its result from the cache."""
+        return True
 
     def load(self, context: Context) -> None:  # noqa: B027 (a stage without a model needs none)
         """Import what is heavy and put the model where `context.device` says."""

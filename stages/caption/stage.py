@@ -39,7 +39,6 @@ class Caption(contract.Stage):
     inputs = (IMAGE,)
     outputs = (CAPTION,)
     Params: ClassVar[type[contract.Params]] = CaptionParams
-    seeded = False
     preload = ("stages.caption.florence",)
 
     params: CaptionParams
@@ -52,6 +51,10 @@ class Caption(contract.Stage):
     @classmethod
     def weights(cls, params: CaptionParams) -> tuple[str, ...]:
         return () if params.text.strip() else (params.weights,)
+
+    @classmethod
+    def uses_seed(cls, params: CaptionParams) -> bool:
+        return False
 
     def load(self, context: Context) -> None:
         if self._given:

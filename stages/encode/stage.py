@@ -61,7 +61,6 @@ class Encode(contract.Stage):
     inputs = (PROMPT, replace(IMAGE, optional=True))
     outputs = (PROMPT_EMBEDS, POOLED_EMBEDS)
     Params: ClassVar[type[contract.Params]] = EncodeParams
-    seeded = False
     preload = ("stages.encode.text", "stages.encode.redux")
 
     params: EncodeParams
@@ -76,6 +75,10 @@ class Encode(contract.Stage):
     def weights(cls, params: EncodeParams) -> tuple[str, ...]:
         redux = (params.redux_weights,) if params.redux else ()
         return (params.text_weights, *redux)
+
+    @classmethod
+    def uses_seed(cls, params: EncodeParams) -> bool:
+        return False
 
     def load(self, context: Context) -> None:
         if context.dtype == "float16":

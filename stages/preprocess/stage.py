@@ -73,7 +73,6 @@ class Preprocess(contract.Stage):
     inputs = (INPUT_IMAGE,)
     outputs = (IMAGE, ALPHA)
     Params: ClassVar[type[contract.Params]] = PreprocessParams
-    seeded = False
     preload = ("numpy", "PIL.Image", "PIL.ImageCms", "PIL.ImageOps", "cv2")
 
     params: PreprocessParams
@@ -90,6 +89,10 @@ class Preprocess(contract.Stage):
     @classmethod
     def optional_weights(cls, params: PreprocessParams) -> tuple[str, ...]:
         return (NETWORK,) if params.background == "auto" else ()
+
+    @classmethod
+    def uses_seed(cls, params: PreprocessParams) -> bool:
+        return False
 
     def load(self, context: contract.Context) -> None:
         if self.params.background == "rembg":

@@ -34,12 +34,15 @@ class PrmStage(Stage):
     """
 
     params: ModelParams
-    seeded = False
     preload = ("numpy", "torch", "numba")
 
     @classmethod
     def weights(cls, params: Any) -> tuple[str, ...]:
         return (params.weights,)
+
+    @classmethod
+    def uses_seed(cls, params: Any) -> bool:
+        return False
 
     def load(self, context: Context) -> None:
         """Raises StageError (missing_weights) if the checkpoint is not there or does not fit."""

@@ -25,9 +25,12 @@ class Inflate(Stage):
     inputs = (IMAGE, ALPHA)
     outputs = (VIEWS, replace(VIEW_NORMALS, optional=False))
     Params = InflateParams
-    seeded = False
     preload = ("numpy", "cv2", "scipy.sparse.linalg", "numba")
     params: InflateParams
+
+    @classmethod
+    def uses_seed(cls, params: InflateParams) -> bool:
+        return False
 
     def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
         from stages.common.raster import open_rasterizer
