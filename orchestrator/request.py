@@ -37,6 +37,7 @@ class Options:
     host_ram     GiB of host memory for weights; 0: what is available
     caption      the user's own, for the profile's caption stage
     fast         the profile's faster settings
+    allow_tf32   for all nodes that have the param
     """
 
     profile: str | None = None
@@ -50,6 +51,7 @@ class Options:
     host_ram: float = 0.0
     caption: str | None = None
     fast: bool = False
+    allow_tf32: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,13 @@ def prepare(options: Options, workplace: Workplace | None = None) -> Prepared:
     if options.seed is not None:
         sets.append(f"seed={options.seed}")
     settings = config.load(name, options.config_file, sets, options.fast)
+    implied = []
     if options.caption is not None:
-        sets += config.sets_for_caption(settings.profile, options.caption)
+        implied += config.sets_for_caption(settings.profile, options.caption)
+    if options.allow_tf32:
+        implied += config.sets_for_tf32(settings.profile)
+    if implied:
+        sets += implied
         settings = config.load(name, options.config_file, sets, options.fast)
     cards = choose_cards(options.device, monitor)
     budget = vram.budget_for(options.target_vram, options.host_ram, cards, monitor)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from stages.common.backends import backends
 from stages.common.specs import (
     BUNDLE,
     CONTROL_DEPTH,
@@ -96,7 +97,8 @@ class Flux(Stage):
             inputs[POOLED_EMBEDS.name],
             context.seed,
         )
-        return {BUNDLE.name: self._engine.run(job, note, context.progress)}
+        with backends(params):
+            return {BUNDLE.name: self._engine.run(job, note, context.progress)}
 
     def close(self) -> None:
         if self._engine is not None:
