@@ -160,6 +160,7 @@ def save(batch: Batch) -> None:
                 "host_ram": options.host_ram,
                 "caption": options.caption,
                 "fast": options.fast,
+                "allow_tf32": options.allow_tf32,
             },
         },
     )
@@ -183,6 +184,7 @@ def load(path: Path) -> Batch:
             float(kept.get("host_ram", 0.0)),
             kept.get("caption"),
             bool(kept.get("fast", False)),
+            bool(kept.get("allow_tf32", False)),
         )
         pictures = {str(name): Path(picture) for name, picture in data["pictures"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

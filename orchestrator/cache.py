@@ -1,8 +1,12 @@
 """Cache keys, and finding finished nodes of earlier runs by them.
 
-A node's key is a digest of its stage, version, params, seed and the contents of its inputs, so
-equal keys mean equal outputs. An index beside the runs (<outputs>/.cache/<key>.json) names the
-run that holds them; the files themselves stay in their run directory.
+A node's key is a digest of its stage, version, params, seed (unless the stage does without one),
+weights and the contents of its inputs, so equal keys mean equal outputs. An index beside the runs
+(<outputs>/.cache/<key>.json) names the run that holds them; the files themselves stay in their run
+directory.
+
+Where weights are missing nothing can be computed, nor told of those that made an earlier result:
+then a result counts whatever its weights were, and its record answers to that question too.
 """
 
 from __future__ import annotations
@@ -38,9 +42,25 @@ def key_parts(node: Node, seed: int, run: RunDirectory) -> dict[str, Any]:
         "version": node.version,
         "params": dict(node.params),
         "first_rung": {"dtype": rung.dtype, "params": rung.params},
-        "seed": seed,
+        **({"seed": seed} if node.uses_seed else {}),
+        "weights": _weights_part(node),
         "inputs": inputs,
     }
+
+
+def _weights_part(node: Node) -> dict[str, str] | None:
+    """Name -> digest, or None where one that is needed is missing."""
+    first = node.weights[0] if node.weights else ()
+    if any(not record.place and not record.optional for record in first):
+        return None
+    return {record.name: record.digest for record in first}
+
+
+def keys_of(record: NodeRecord) -> set[str]:
+    """The keys that a finished node answers to: its own, and that of whoever lacks its weights."""
+    if not record.key_parts.get("weights"):
+        return {record.key}
+    return {record.key, key_of({**record.key_parts, "weights": None})}
 
 
 def key_of(parts: Mapping[str, Any]) -> str:
@@ -74,7 +94,8 @@ class CacheIndex:
         """Remember where a node's result lies. Losing an entry only costs time, so no fsync."""
         self._folder.mkdir(parents=True, exist_ok=True)
         entry = {"run": str(run.path.resolve()), "node": node}
-        write_json(self._entry(key), entry, durable=False)
+        for one in {key, *keys_of(run.manifest.nodes[node])}:
+            write_json(self._entry(one), entry, durable=False)
 
     def find(self, key: str) -> Hit | None:
         """The node that answers to `key`, if its run and files are still whole."""
@@ -84,7 +105,7 @@ class CacheIndex:
             record = run.manifest.nodes[entry["node"]]
         except (OSError, ValueError, KeyError, TypeError, RunRecordError):
             return None
-        if record.state != "done" or record.key != key or record.degraded:
+        if record.state != "done" or record.degraded or key not in keys_of(record):
             return None
         return None if run.intact(entry["node"]) else Hit(run, entry["node"])
 
@@ -113,7 +134,7 @@ def damage(node: Node, run: RunDirectory) -> str:
 
 
 def demote_stale(whole: Graph, run: RunDirectory) -> None:
-    """Let no record say "done" whose inputs, params or seed are no longer those of this run.
+    """Let no record say "done" whose inputs, params, weights or seed are not those of this run now.
 
     Nodes that the profile does not have are dropped. Files stay: a node whose key comes back is
     taken over again.
@@ -128,8 +149,9 @@ def demote_stale(whole: Graph, run: RunDirectory) -> None:
         undone = sorted(n for n in node.upstream if n not in records or records[n].state != "done")
         if undone:
             record.state, record.reason = "pending", f"reads from {undone[0]}, which is not done"
-        elif record.key != node_key(node, run.manifest.seed, run):
-            record.state, record.reason = "pending", "its params, seed or inputs have changed"
+        elif node_key(node, run.manifest.seed, run) not in keys_of(record):
+            reason = "its params, seed, weights or inputs have changed"
+            record.state, record.reason = "pending", reason
 
 
 def take_over(node: Node, run: RunDirectory, cache: CacheIndex | None) -> str:
@@ -139,7 +161,7 @@ def take_over(node: Node, run: RunDirectory, cache: CacheIndex | None) -> str:
     """
     record = run.manifest.nodes[node.name]
     key = node_key(node, run.manifest.seed, run)
-    if record.key == key and record.artifacts and not damage(node, run):
+    if key in keys_of(record) and record.artifacts and not damage(node, run):
         record.state, record.reason = "done", ""
         return "this run"
     hit = cache.find(key) if cache is not None else None

@@ -23,6 +23,8 @@ from stages.registry import BrokenStageError, UnknownStageError, stage_class
 _HERE = Path(__file__).resolve().parent
 DEFAULT = "default"
 EMPTY = "none"
+TF32 = "allow_tf32"
+"""Param of stages.common.backends that `--allow-tf32` sets."""
 DATA_FILES = frozenset({"models", "vram"})
 """Tables that lie beside the profiles and are none."""
 RESERVED_NAMES = frozenset({"input", "result", "runtime", "seed"})
@@ -191,6 +193,24 @@ def sets_for_caption(profile: Profile, caption: str) -> list[str]:
         )
     # A JSON string is a YAML one, as long as its letters stay letters.
     return [f"{name}.text={json.dumps(text, ensure_ascii=False)}" for name in nodes]
+
+
+def sets_for_tf32(profile: Profile) -> list[str]:
+    """`--allow-tf32` as the `--set`s of the nodes whose stage has the param.
+
+    Raises `ConfigError` without such a node.
+    """
+    nodes = [
+        name
+        for name, node in profile.nodes.items()
+        if node.enabled and TF32 in node_stage(name, node).Params.model_fields
+    ]
+    if not nodes:
+        raise ConfigError(
+            "--allow-tf32: no stage of this profile multiplies matrices on a card",
+            "choose a profile with models (--profile), or leave it out",
+        )
+    return [f"{name}.{TF32}=true" for name in nodes]
 
 
 def from_record(

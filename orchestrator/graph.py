@@ -9,6 +9,7 @@ from typing import Any
 from orchestrator.budget import Prediction
 from orchestrator.config import NodeConfig, Profile, node_stage, params_of
 from orchestrator.errors import ConfigError, UnknownNameError
+from orchestrator.manifest import WeightsRecord
 from stages.contract import ArtifactSpec
 
 INPUT = "input"
@@ -31,6 +32,8 @@ class Node:
     inputs    input name of the stage -> where it comes from (optional inputs nobody writes: absent)
     params    the validated params, as plain data
     skipped   upper rungs of the profile's ladder that the budget rules out, and why
+    uses_seed  whether the output depends on the seed
+    weights   for each rung, the weights that it loads, as they were when this was planned
     predictions  rung -> what it is expected to take, for those that were measured once
     """
 
@@ -42,6 +45,8 @@ class Node:
     inputs: Mapping[str, Source]
     params: Mapping[str, Any]
     preload: tuple[str, ...]
+    uses_seed: bool = True
+    weights: tuple[tuple[WeightsRecord, ...], ...] = ()
     skipped: tuple[str, ...] = ()
     predictions: Mapping[int, Prediction] = field(default_factory=dict)
 
@@ -149,6 +154,7 @@ def _resolve(name: str, config: NodeConfig, writers: Mapping[str, str]) -> Node:
         inputs,
         params_of(name, config).model_dump(mode="json"),
         stage.preload,
+        any(stage.uses_seed(params_of(name, config, rung)) for rung in config.attempts),
     )
 
 

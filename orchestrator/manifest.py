@@ -76,11 +76,29 @@ class AttemptRow(_Row):
     predicted: dict[str, Any] = Field(default_factory=dict)
 
 
+class WeightsRecord(_Row):
+    """Which weights a stage was given.
+
+    name      in configs/models.yaml, or a path from the params
+    place     folder or file, "" where they are missing
+    revision  commit of the hub's repository, "" for files of one's own
+    digest    of names, sizes and blob ids or times of change, not of contents
+    optional  the stage does without them where they are missing
+    """
+
+    name: str
+    place: str = ""
+    revision: str = ""
+    digest: str = ""
+    optional: bool = False
+
+
 class NodeRecord(_Row):
     """One node of one run.
 
     key          the cache key that the artifacts answer to
     key_parts    what the key is a digest of, so that a plan can say what has changed
+    weights      what the attempt that made the artifacts loaded
     cached_from  the run directory that they were taken from, or "" when computed here
     degraded     what the rung that made them costs, or ""
     """
@@ -89,6 +107,7 @@ class NodeRecord(_Row):
     stage: str = ""
     key: str = ""
     key_parts: dict[str, Any] = Field(default_factory=dict)
+    weights: list[WeightsRecord] = Field(default_factory=list)
     artifacts: dict[str, list[FileRecord]] = Field(default_factory=dict)
     attempts: list[AttemptRow] = Field(default_factory=list)
     cached_from: str = ""

@@ -7,19 +7,23 @@ that rung fails, and the next one is tried.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from orchestrator import config
 from orchestrator.config import Attempt
 from orchestrator.errors import ConfigError, MissingWeightsError, UnknownNameError, UsageError
+from orchestrator.files import printable
 from orchestrator.graph import Graph, Node
+from orchestrator.manifest import WeightsRecord
 from stages import weights
+from stages.identity import identify
 from stages.weights import Model
 
 DOCS = "docs/models.md"
@@ -75,6 +79,44 @@ def _first_rung(node: Node, gpu: bool) -> int:
 def _weights_of(node: Node, rung: Attempt) -> tuple[str, ...]:
     stage = config.node_stage(node.name, node.config)
     return stage.weights(config.params_of(node.name, node.config, rung))
+
+
+def with_identities(graph: Graph) -> Graph:
+    """The same graph, its nodes knowing which weights each of their rungs would load now.
+
+    Looked up once, before anything starts, so that all keys of a command speak of the same files.
+    Missing weights have an empty record. Raises `ConfigError` for a broken catalogue.
+    """
+    known = functools.cache(_identity)
+    return Graph(
+        replace(
+            node,
+            weights=tuple(
+                tuple(known(name, False) for name in _weights_of(node, rung))
+                + tuple(known(name, True) for name in _optional_weights_of(node, rung))
+                for rung in node.config.attempts
+            ),
+        )
+        for node in graph.nodes.values()
+    )
+
+
+def _identity(name: str, optional: bool) -> WeightsRecord:
+    catalogue()
+    found = identify(name)
+    place = printable(found.place) if found.place else ""
+    return WeightsRecord(
+        name=name,
+        place=place,
+        revision=found.revision,
+        digest=found.digest,
+        optional=optional,
+    )
+
+
+def _optional_weights_of(node: Node, rung: Attempt) -> tuple[str, ...]:
+    stage = config.node_stage(node.name, node.config)
+    return stage.optional_weights(config.params_of(node.name, node.config, rung))
 
 
 def missing_for(graph: Graph, gpu: bool = True) -> list[Missing]:

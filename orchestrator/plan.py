@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from orchestrator.artifacts import RunDirectory
 from orchestrator.budget import NO_LIMIT, Budget, Prediction
-from orchestrator.cache import CacheIndex, Hit, changed, damage, key_of, key_parts
+from orchestrator.cache import CacheIndex, Hit, changed, damage, key_of, key_parts, keys_of
 from orchestrator.graph import Graph, Node
 from orchestrator.manifest import NodeRecord
 
@@ -69,7 +69,7 @@ def _look_up(
     key = key_of(parts)
     record = known.manifest.nodes.get(node.name, NodeRecord())
     broken = ""
-    if record.key == key and record.artifacts:
+    if key in keys_of(record) and record.artifacts:
         broken = damage(node, known)
         if not broken:
             return True, "done in this run"

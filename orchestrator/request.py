@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from orchestrator import config, vram
+from orchestrator import config, models, vram
 from orchestrator.artifacts import RunDirectory
 from orchestrator.auto import choose_profile
 from orchestrator.budget import NO_LIMIT, Budget
@@ -37,6 +37,7 @@ class Options:
     host_ram     GiB of host memory for weights; 0: what is available
     caption      the user's own, for the profile's caption stage
     fast         the profile's faster settings
+    allow_tf32   for all nodes that have the param
     """
 
     profile: str | None = None
@@ -50,6 +51,7 @@ class Options:
     host_ram: float = 0.0
     caption: str | None = None
     fast: bool = False
+    allow_tf32: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,12 +88,17 @@ def prepare(options: Options, workplace: Workplace | None = None) -> Prepared:
     if options.seed is not None:
         sets.append(f"seed={options.seed}")
     settings = config.load(name, options.config_file, sets, options.fast)
+    implied = []
     if options.caption is not None:
-        sets += config.sets_for_caption(settings.profile, options.caption)
+        implied += config.sets_for_caption(settings.profile, options.caption)
+    if options.allow_tf32:
+        implied += config.sets_for_tf32(settings.profile)
+    if implied:
+        sets += implied
         settings = config.load(name, options.config_file, sets, options.fast)
     cards = choose_cards(options.device, monitor)
     budget = vram.budget_for(options.target_vram, options.host_ram, cards, monitor)
-    whole = Graph.from_profile(settings.profile).on_device(options.device)
+    whole = models.with_identities(Graph.from_profile(settings.profile).on_device(options.device))
     graph = whole.until(options.until) if options.until else whole
     if options.from_node:
         whole.require(options.from_node)
@@ -130,7 +137,7 @@ def prepared_for(
     )
     cards = choose_cards(device, monitor)
     budget = vram.budget_for(options.target_vram, options.host_ram, cards, monitor)
-    whole = Graph.from_profile(settings.profile).on_device(device)
+    whole = models.with_identities(Graph.from_profile(settings.profile).on_device(device))
     graph = whole.until(manifest.until) if manifest.until else whole
     graph = _within(graph, device, cards, budget)
     reason = manifest.profile_reason
@@ -148,10 +155,10 @@ def _warm_up(graph: Graph, workplace: Workplace | None) -> None:
 
 def _within(graph: Graph, device: str, cards: Sequence[Card], budget: Budget) -> Graph:
     """The graph with the rungs that fit into the budget. Raises `UsageError`."""
-    if device == "cpu":
-        return graph
     # A budget that was asked for is planned with on any machine, for another one perhaps.
-    return vram.fit(graph, budget, vram.table()) if cards or budget.vram else graph
+    if device != "cpu" and (cards or budget.vram):
+        graph = vram.fit(graph, budget, vram.table())
+    return models.with_identities(graph)
 
 
 def require_card(prepared: Prepared, will_run: Callable[[], Collection[str]]) -> None:

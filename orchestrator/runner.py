@@ -400,6 +400,8 @@ class Runner:
                 record.artifacts = durable.artifacts
                 record.key_parts = key_parts(node, job.run.manifest.seed, job.run)
                 record.key = key_of(record.key_parts)
+                if node.weights:
+                    record.weights = list(node.weights[record.attempts[-1].rung])
                 record.state = "done"
                 job.run.save()
             except OSError as error:

@@ -256,6 +256,17 @@ class Stage(ABC):
         the params name. The parent asks before it starts anything (`stages.weights.locate`)."""
         return ()
 
+    @classmethod
+    def optional_weights(cls, params: Any) -> tuple[str, ...]:
+        """As `weights`, of what is loaded only where it is on this machine."""
+        return ()
+
+    @classmethod
+    def uses_seed(cls, params: Any) -> bool:
+        """Whether `run` may draw from `context.seed` with these params. Where a stage says no,
+        another seed takes its result from the cache."""
+        return True
+
     def load(self, context: Context) -> None:  # noqa: B027 (a stage without a model needs none)
         """Import what is heavy and put the model where `context.device` says."""
 

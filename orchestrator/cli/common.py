@@ -38,7 +38,7 @@ def output_option(metavar: str, text: str) -> Callable[[_F], _F]:
 
 
 def settings_options(function: _F) -> _F:
-    """--profile, --fast, --config, --seed, --caption and --set."""
+    """--profile, --fast, --config, --seed, --caption, --allow-tf32 and --set."""
     for option in (
         click.option(
             "--set",
@@ -59,6 +59,9 @@ def settings_options(function: _F) -> _F:
             type=click.Path(path_type=Path),
             metavar="FILE",
             help="YAML file on top of the profile.",
+        ),
+        click.option(
+            "--allow-tf32", is_flag=True, help="Cards may round float32 products to 10 bits."
         ),
         click.option("--fast", is_flag=True, help="The profile's faster settings."),
         click.option(
@@ -145,6 +148,7 @@ def options_from(
     host_ram: float | None = None,
     caption: str | None = None,
     fast: bool = False,
+    allow_tf32: bool = False,
 ) -> Options:
     from orchestrator.request import Options
 
@@ -160,6 +164,7 @@ def options_from(
         host_ram or 0.0,
         caption,
         fast,
+        allow_tf32,
     )
 
 

@@ -29,15 +29,18 @@ def show(
     seed: int | None,
     caption: str | None,
     fast: bool,
+    allow_tf32: bool,
     as_json: bool,
     everything: bool,
 ) -> None:
     """The effective configuration, and which layer set what."""
     from orchestrator.config import DEFAULT
-    from orchestrator.request import Options, prepare
+    from orchestrator.request import prepare
 
     with common.errors_as_json(as_json):
-        options = Options(profile, config_file, tuple(sets), seed, caption=caption, fast=fast)
+        options = common.options_from(
+            profile, config_file, sets, seed, caption=caption, fast=fast, allow_tf32=allow_tf32
+        )
         prepared = prepare(options)
     rows = [row for row in prepared.settings.rows() if everything or row[2] != DEFAULT]
     if as_json:

@@ -52,7 +52,9 @@ def describe(name: str, as_json: bool) -> None:
     if as_json:
         common.print_json(_contract(cls))
         return
-    click.echo(f"{cls.name} (version {cls.version}): {cls.summary}\n")
+    click.echo(f"{cls.name} (version {cls.version}): {cls.summary}")
+    random = cls.uses_seed(cls.Params())
+    click.echo(f"{'depends on the seed' if random else 'the same result with every seed'}\n")
     for title, specs in (("inputs", cls.inputs), ("outputs", cls.outputs)):
         table = [(spec.name, str(spec.kind), _layout(spec), spec.doc) for spec in specs]
         tables.print_table((title, "kind", "layout", "what it is"), table)
@@ -113,6 +115,7 @@ def _contract(cls: type[Stage]) -> dict[str, Any]:
         "name": cls.name,
         "version": cls.version,
         "summary": cls.summary,
+        "uses_seed": cls.uses_seed(cls.Params()),
         "inputs": [asdict(spec) for spec in cls.inputs],
         "outputs": [asdict(spec) for spec in cls.outputs],
         "params": cls.Params.model_json_schema().get("properties", {}),

@@ -52,6 +52,10 @@ class Caption(contract.Stage):
     def weights(cls, params: CaptionParams) -> tuple[str, ...]:
         return () if params.text.strip() else (params.weights,)
 
+    @classmethod
+    def uses_seed(cls, params: CaptionParams) -> bool:
+        return False
+
     def load(self, context: Context) -> None:
         if self._given:
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,10 @@ NAMES_SHOWN = 4
 """Of the keys that do not fit, so that an error stays readable."""
 SOURCE_SIZE = "kiss3d.source_size"
 """Metadata key of a converted file: bytes of the file that it was made of."""
+MISFIT_HINT = (
+    "it is incomplete or of another model: get it again (kiss3d-orchestrate models pull), "
+    "or correct the path that names it"
+)
 _UNSUPPORTED = re.compile(r"[Uu]nsupported (global|GLOBAL|class|operand)[^\n]*")
 """What torch's text names besides tensors and plain containers. An unknown operand is no code: the
 file is damaged, or nothing that torch.save wrote."""
@@ -52,13 +56,35 @@ def readable(path: Path) -> Iterator[None]:
         raise _damaged(path, reason.strip() or type(error).__name__) from error
 
 
+def shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+    """Sizes by name, for `require_shapes`."""
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def require_shapes(
+    source: object,
+    wanted: Mapping[str, tuple[int, ...]],
+    found: Mapping[str, tuple[int, ...]],
+    hint: str = MISFIT_HINT,
+) -> None:
+    """As `require_fit`, of the sizes by name that a model wants and that `source` holds."""
+    misshapen = [
+        f"{name}: {found[name]}, expected {wanted[name]}"
+        for name in wanted.keys() & found.keys()
+        if found[name] != wanted[name]
+    ]
+    missing, surplus = wanted.keys() - found.keys(), found.keys() - wanted.keys()
+    require_fit(source, missing, surplus, misshapen, hint)
+
+
 def require_fit(
-    path: Path,
+    source: object,
     missing: Collection[str],
     surplus: Collection[str] = (),
     misshapen: Collection[str] = (),
+    hint: str = MISFIT_HINT,
 ) -> None:
-    """Raise StageError (missing_weights) that names the keys of `path` which do not fit a model."""
+    """Raise `misfit` that names the keys of `source` which do not fit a model, if there are any."""
     faults = [
         f"{len(names)} {what} ({', '.join(sorted(names)[:NAMES_SHOWN])}"
         + (", ...)" if len(names) > NAMES_SHOWN else ")")
@@ -70,12 +96,15 @@ def require_fit(
         if names
     ]
     if faults:
-        raise StageError(
-            "missing_weights",
-            f"{path} does not fit the model: weights {'; '.join(faults)}",
-            "it is incomplete or of another model: get it again (kiss3d-orchestrate models pull), "
-            "or correct the path that names it",
-        )
+        raise misfit(source, f"weights {'; '.join(faults)}", hint)
+
+
+def misfit(source: object, reason: str, hint: str = MISFIT_HINT) -> StageError:
+    """What every stage raises for whole, readable weights that are not those of its model.
+
+    source  a path, or the name by which the user knows the weights
+    """
+    return StageError("missing_weights", f"{source} does not fit the model: {reason}", hint)
 
 
 def converted_file(path: Path) -> Path | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from stages import contract
+from stages.common.backends import BackendParams, backends
 from stages.common.specs import IMAGE, POOLED_EMBEDS, PROMPT, PROMPT_EMBEDS
 from stages.contract import BadInput, Context, StageError
 from stages.weights import find
@@ -24,7 +25,7 @@ BUNDLE_PROMPT = "A grid of 2x4 multi-view image, elevation 5. White background."
 """What the LoRA was trained to answer with a bundle (reference/pipeline.md 6.1)."""
 
 
-class EncodeParams(contract.Params):
+class EncodeParams(BackendParams):
     """Settings of `Encode`."""
 
     clip_prompt: str = Field(
@@ -76,6 +77,10 @@ class Encode(contract.Stage):
         redux = (params.redux_weights,) if params.redux else ()
         return (params.text_weights, *redux)
 
+    @classmethod
+    def uses_seed(cls, params: EncodeParams) -> bool:
+        return False
+
     def load(self, context: Context) -> None:
         if context.dtype == "float16":
             raise StageError(
@@ -123,7 +128,7 @@ class Encode(contract.Stage):
                 "Redux needs the picture, and no node writes `image`",
                 "set encode.redux=false, or add a preprocess node",
             )
-        with torch.inference_mode():
+        with torch.inference_mode(), backends(params):
             context.progress(0, 3, "CLIP")
             pooled = self._clip.pooled(params.clip_prompt)
             context.progress(1, 3, "T5")

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from stages.common.checkpoint import require_shapes, shapes
 from stages.contract import StageError
 from stages.flux import storage
 from stages.flux.checkpoints import Checkpoint, is_gguf, shape_of
@@ -42,8 +43,8 @@ def build(
 ) -> Any:
     """A `model_class` (of diffusers) with the checkpoint's weights at `form.home`, in eval mode.
 
-    Raises StageError: bad_input where weights or LoRA do not fit the class, or cannot be merged;
-    missing_dependency for nf4 without bitsandbytes.
+    Raises StageError: missing_weights where weights or LoRA do not fit the class; bad_input where
+    they cannot be merged or packed; missing_dependency for nf4 without bitsandbytes.
     """
     model = empty(model_class, checkpoint)
     linear = storage.linear_layers(model)
@@ -82,21 +83,11 @@ def build(
 
 
 def empty(model_class: Any, checkpoint: Checkpoint) -> Any:
-    """The model on the meta device. Raises StageError (bad_input) unless the weights fit it."""
+    """The model on the meta device. Raises StageError (missing_weights) unless the weights fit."""
     with torch.device("meta"):
         model = model_class.from_config(dict(checkpoint.config))
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: shape_of(tensor) for name, tensor in checkpoint.tensors.items()}
-    wrong = sorted(name for name in wanted.keys() | found if wanted.get(name) != found.get(name))
-    if wrong:
-        name, others = wrong[0], len(wrong) - 1
-        raise StageError(
-            "bad_input",
-            f"the weights {checkpoint.name} do not fit {model_class.__name__}: {name} is "
-            f"{found.get(name, 'missing')}, expected {wanted.get(name, 'no such tensor')}"
-            + (f", and {others} more differ" if others else ""),
-            "they are another model's, or the download is incomplete",
-        )
+    require_shapes(checkpoint.name, shapes(model.state_dict()), found)
     return model
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from stages import weights
-from stages.common.checkpoint import load_state_dict, readable
+from stages.common.checkpoint import load_state_dict, misfit, readable
 from stages.contract import StageError
 
 ONE_FILE = "diffusion_pytorch_model.safetensors"
@@ -58,7 +58,7 @@ def shape_of(tensor: Any) -> tuple[int, ...]:
 def open_transformer(name: str) -> Checkpoint:
     """The FLUX transformer behind a catalogue name or a path: a folder, .safetensors or .gguf.
 
-    Raises StageError: missing_weights, or bad_input for a file that holds something else.
+    Raises StageError (missing_weights), also for a file that holds something else.
     """
     path = locate(name, "transformer")
     if path.is_dir():
@@ -126,9 +126,9 @@ def locate(name: str, subfolder: str) -> Path:
 
 def _open_folder(name: str, folder: Path) -> Checkpoint:
     if folder.is_file():
-        raise StageError(
-            "bad_input",
-            f"the weights {name} are one file; this net is read from a folder",
+        raise misfit(
+            name,
+            "it is one file; this net is read from a folder",
             "name a folder in diffusers' format, with a config.json",
         )
     config = folder / "config.json"
@@ -167,9 +167,9 @@ def _renamed(name: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.
 
 
 def not_flux(name: str, what: str) -> StageError:
-    return StageError(
-        "bad_input",
-        f"the weights {name} are not a FLUX transformer: the file {what}",
+    return misfit(
+        name,
+        f"it is not a FLUX transformer: the file {what}",
         "set the param transformer to another file",
     )
 

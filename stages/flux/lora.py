@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from stages import weights
-from stages.common.checkpoint import load_state_dict
+from stages.common.checkpoint import load_state_dict, misfit
 from stages.common.streaming.delta import LowRankDelta, Merger
 from stages.contract import StageError
 from stages.flux.bfl_keys import kohya_layers, split_rows
@@ -37,7 +37,7 @@ class Lora:
     text_encoder_keys: int = 0
 
     def check(self, linear: Mapping[str, tuple[int, ...]]) -> None:
-        """Raise StageError (bad_input) unless each layer fits one of the net's.
+        """Raise StageError (missing_weights) unless each layer fits one of the net's.
 
         linear: (out, in) of the net's linear layers by name.
         """
@@ -52,7 +52,7 @@ class Lora:
 def read_lora(name: str, scale: float) -> Lora:
     """A LoRA file with kohya's or diffusers' keys, multiplied by `scale` and its own alpha / rank.
 
-    Raises StageError: missing_weights, or bad_input for keys that are neither.
+    Raises StageError (missing_weights), also for keys that are neither.
     """
     tensors = load_state_dict(weights.find_file(name))
     foreign = [key for key in tensors if _TEXT_ENCODER.match(key)]
@@ -118,8 +118,8 @@ def _by_layer(name: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, dict[
 
 
 def _unusable(name: str, what: str) -> StageError:
-    return StageError(
-        "bad_input",
-        f"the LoRA {name} cannot be used: {what}",
+    return misfit(
+        f"the LoRA {name}",
+        what,
         "set the param lora to a LoRA for FLUX.1-dev's transformer, or lora_scale to 0",
     )

@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from stages import contract
+from stages.common.backends import BackendParams
 
 Mode = Literal["canny", "tile", "depth", "blur", "pose", "gray", "lq"]
 
@@ -42,7 +43,7 @@ class ControlParams(contract.Params):
         return self
 
 
-class FluxParams(contract.Params):
+class FluxParams(BackendParams):
     """Settings of `Flux`."""
 
     width: int = Field(2048, ge=2 * PATCH, le=8192, description="pixels: twice the height")

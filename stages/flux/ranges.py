@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from stages.common.checkpoint import converted_file
+from stages.common.checkpoint import converted_file, misfit
 from stages.common.streaming.source import TensorRange, open_tensors
 from stages.contract import StageError
 from stages.flux.bfl_keys import LEAVES, SWAPPED, layer_rows
@@ -45,8 +45,8 @@ class RangedCheckpoint:
 def transformer_ranges(name: str) -> RangedCheckpoint:
     """The FLUX transformer behind a catalogue name or a path: a folder or one file.
 
-    Raises StageError: missing_weights, or bad_input for a file that holds something else or cannot
-    be streamed (GGUF, pickles).
+    Raises StageError: missing_weights, also for a file that holds something else; bad_input for one
+    that cannot be streamed (GGUF, pickles).
     """
     path = locate(name, "transformer")
     if path.is_dir():
@@ -84,9 +84,9 @@ def folder_ranges(name: str) -> RangedCheckpoint:
 
 def _folder(name: str, folder: Path) -> RangedCheckpoint:
     if folder.is_file():
-        raise StageError(
-            "bad_input",
-            f"the weights {name} are one file; this net is read from a folder",
+        raise misfit(
+            name,
+            "it is one file; this net is read from a folder",
             "name a folder in diffusers' format, with a config.json",
         )
     sharded = (folder / f"{ONE_FILE}.index.json").is_file()

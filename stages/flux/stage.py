@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from stages.common.backends import backends
 from stages.common.specs import (
     BUNDLE,
     CONTROL_DEPTH,
@@ -32,7 +33,7 @@ class Flux(Stage):
     Without a reference bundle (text mode) it starts from pure noise.
 
     Raises StageError: bad_input if a control image is missing, an input has the wrong size, or
-    weights are not what their param says or cannot be streamed; missing_weights;
+    weights cannot be streamed; missing_weights, also for those of another model;
     missing_dependency (nf4); out_of_memory if a budget is too small to stream in; internal if the
     result is NaN or flat.
     """
@@ -96,7 +97,8 @@ class Flux(Stage):
             inputs[POOLED_EMBEDS.name],
             context.seed,
         )
-        return {BUNDLE.name: self._engine.run(job, note, context.progress)}
+        with backends(params):
+            return {BUNDLE.name: self._engine.run(job, note, context.progress)}
 
     def close(self) -> None:
         if self._engine is not None:

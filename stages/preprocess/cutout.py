@@ -64,14 +64,12 @@ class Cutout:
         background: Background,
         threshold: int,
         ratio: float,
-        seed: int,
         mask: np.ndarray | None = None,
     ) -> None:
         self.rgba = rgba
         self.background = background
         self.threshold = threshold
         self.ratio = ratio
-        self.seed = seed
         self.mask = mask
 
     def centered(self, max_side: int, defringe: bool) -> Framed:
@@ -121,7 +119,7 @@ class Cutout:
 
     def _centered_segment(self, max_side: int, defringe: bool) -> Framed:
         rgb = _flatten_on_white(self.rgba)
-        found = segment(rgb, self.seed)
+        found = segment(rgb)
         box = found.object_box
         if box is None:
             raise _nothing_left()
@@ -145,7 +143,7 @@ class Cutout:
 
     def _full_mask(self, rgb: np.ndarray) -> np.ndarray:
         """Mask (H, W) uint8 at the picture's own size, worked out at a bounded one."""
-        found = segment(rgb, self.seed)
+        found = segment(rgb)
         region = found.region
         scale = min(1.0, 2 * WORK_SIDE / region.longest)
         alpha, _ = matte(scaled_crop(rgb, region, scale), found.mask, False)

@@ -61,13 +61,13 @@ class Segmentation:
         )
 
 
-def segment(rgb: np.ndarray, seed: int) -> Segmentation:
+def segment(rgb: np.ndarray) -> Segmentation:
     """Find the object in an opaque picture (H, W, 3) uint8. The mask may come out empty.
 
     OpenCV's generator is global, so it is set from `seed` here.
     """
     height, width = rgb.shape[:2]
-    whole = Segmentation(Box(0, 0, width, height), _segment_copy(rgb, seed))
+    whole = Segmentation(Box(0, 0, width, height), _segment_copy(rgb))
     found = whole.object_box
     if (
         found is None
@@ -76,7 +76,7 @@ def segment(rgb: np.ndarray, seed: int) -> Segmentation:
     ):
         return whole
     region = found.grown(max(8.0, 0.15 * found.longest)).outward().within(width, height)
-    closer = Segmentation(region, _segment_copy(rgb[region.slices], seed))
+    closer = Segmentation(region, _segment_copy(rgb[region.slices]))
     return closer if closer.mask.any() else whole
 
 
@@ -90,9 +90,9 @@ def significant(mask: np.ndarray) -> np.ndarray:
     return kept
 
 
-def _segment_copy(rgb: np.ndarray, seed: int) -> np.ndarray:
+def _segment_copy(rgb: np.ndarray) -> np.ndarray:
     small = shrink(rgb, WORK_SIDE)
     lab = to_lab(small)
     backdrop = fit_backdrop(lab)
-    mask = segment_on_backdrop(lab, backdrop) if backdrop.is_plain(lab) else grabcut(small, seed)
+    mask = segment_on_backdrop(lab, backdrop) if backdrop.is_plain(lab) else grabcut(small)
     return significant(mask)

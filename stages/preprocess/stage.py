@@ -86,6 +86,14 @@ class Preprocess(contract.Stage):
         """None for background=auto, which does without the network where it is missing."""
         return (NETWORK,) if params.background == "rembg" else ()
 
+    @classmethod
+    def optional_weights(cls, params: PreprocessParams) -> tuple[str, ...]:
+        return (NETWORK,) if params.background == "auto" else ()
+
+    @classmethod
+    def uses_seed(cls, params: PreprocessParams) -> bool:
+        return False
+
     def load(self, context: contract.Context) -> None:
         if self.params.background == "rembg":
             self._network(context)
@@ -118,7 +126,6 @@ class Preprocess(contract.Stage):
             background,
             params.alpha_threshold,
             params.foreground_ratio,
-            context.seed,
             mask,
         )
         if params.framing == "reference":

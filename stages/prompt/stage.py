@@ -55,6 +55,10 @@ class Prompt(contract.Stage):
     def weights(cls, params: PromptParams) -> tuple[str, ...]:
         return (params.weights,) if params.enabled else ()
 
+    @classmethod
+    def uses_seed(cls, params: PromptParams) -> bool:
+        return params.enabled
+
     def load(self, context: Context) -> None:
         if not self.params.enabled:
             return

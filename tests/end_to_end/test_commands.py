@@ -151,6 +151,9 @@ def test_stages_list_and_describe_show_the_contracts(kiss3d):
     assert "preprocess" in listed
     assert re.search(r"fake.trouble +registered +adds one", listed)
     told = kiss3d("stages", "describe", "fake.source").stdout
+    assert "depends on the seed" in told
+    contract = json.loads(kiss3d("stages", "describe", "inflate", "--json").stdout)
+    assert contract["uses_seed"] is False
     assert "repeat" in told
     assert "how often the numbers are repeated" in told
     assert "(N) float32" in told

@@ -224,6 +224,8 @@ def test_the_next_seed_gives_another_object_and_seed_0_is_one(
     before, after = original.digests(), run.digests()
     assert before["preprocess/image.npy"] == after["preprocess/image.npy"]
     assert before["multiview/views.npy"] != after["multiview/views.npy"]
+    reused = {name for name, node in run.nodes.items() if node["cached_from"]}
+    assert reused == {"preprocess", "caption"}, "encode reads what the seed made of the prompt"
     one, other = (np.load(r.path / "flux" / "bundle.npy") for r in (original, run))
     assert np.abs(one - other).mean() > 0.01
 

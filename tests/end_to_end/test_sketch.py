@@ -76,6 +76,16 @@ def test_warm_cold_and_inline_give_the_same_bytes(kiss3d, small_robot, tmp_path)
             assert path.read_bytes() == (runs["warm"] / node / path.name).read_bytes(), path
 
 
+def test_another_seed_reuses_the_nodes_that_do_without_one(kiss3d, small_robot, tmp_path):
+    for seed in (1, 2):
+        done = kiss3d("run", small_robot, "--profile", "sketch", "--seed", seed)
+        assert done.returncode == 0, done.stderr
+    record = tmp_path / Path(done.stdout.strip()).parents[1] / "run.json"
+    nodes = json.loads(record.read_text())["nodes"]
+    computed = {name for name, node in nodes.items() if not node["cached_from"]}
+    assert computed == {"isomer"}, "which has a lottery in its remeshing"
+
+
 def test_a_stage_runs_by_itself_on_an_ordinary_picture(kiss3d, small_robot, tmp_path):
     done = kiss3d(
         "stage", "preprocess", "--input", f"input_image={small_robot}", "--output", tmp_path / "o"

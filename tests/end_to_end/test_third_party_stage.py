@@ -43,6 +43,7 @@ def test_it_is_listed_described_planned_and_run(installed, kiss3d, tmp_path):
     described = kiss3d("stages", "describe", "tint")
     assert described.returncode == 0, described.stderr
     assert "strength" in described.stdout
+    assert "\ndepends on the seed\n" in described.stdout, "it does not say otherwise"
     config = EXAMPLE / "tinted.yaml"
     out = tmp_path / "out"
     image = ROOT / "examples" / "robot.png"

@@ -92,6 +92,30 @@ def test_a_node_from_the_cache_needs_none(kiss3d, own_models, picture, config_fi
     assert leftovers(tmp_path) == []
 
 
+def test_replaced_weights_are_used_and_what_was_used_is_recorded(
+    kiss3d, own_models, picture, config_file, tmp_path
+):
+    file = tmp_path / "models/flexgen/flexgen.ckpt"
+    own_models("flexgen", "flexgen.ckpt")
+    arguments = (picture, "--config", config_file(needs=["flexgen"]), "--output", "out")
+    assert kiss3d("run", *arguments).returncode == 0
+    nodes = json.loads((tmp_path / "out/run.json").read_text())["nodes"]
+    (used,) = nodes["trouble"]["weights"]
+    assert (used["name"], used["place"]) == ("flexgen", str(file.parent))
+    assert nodes["source"]["weights"] == []
+
+    file.write_bytes(b"other weights")
+    planned = kiss3d("plan", *arguments, "--json")
+    rows = {row["node"]: row for row in json.loads(planned.stdout)["nodes"]}
+    assert rows["source"]["cached"]
+    assert "changed: weights.flexgen" in rows["trouble"]["reason"]
+    assert kiss3d("run", *arguments).returncode == 0
+    again = json.loads((tmp_path / "out/run.json").read_text())["nodes"]
+    assert again["source"] == nodes["source"]
+    assert len(again["trouble"]["attempts"]) == 2
+    assert again["trouble"]["weights"][0]["digest"] != used["digest"]
+
+
 def test_resume_and_a_redone_stage_say_it_as_well(
     kiss3d, own_models, picture, config_file, tmp_path
 ):

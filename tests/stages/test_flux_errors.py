@@ -139,6 +139,22 @@ def test_a_vae_in_one_file_is_refused(inputs: dict[str, np.ndarray], models: Pat
     with pytest.raises(StageError, match="one file") as caught:
         run(inputs, vae=str(path))
     assert "config.json" in caught.value.hint
+    assert caught.value.kind == "missing_weights"
+
+
+@pytest.mark.parametrize("placement", ["resident", "streamed"])
+@pytest.mark.parametrize("param", ["transformer", "controlnet_weights"])
+def test_weights_of_another_architecture_are_missing_weights(
+    inputs: dict[str, np.ndarray], models: Path, param: str, placement: str
+) -> None:
+    """A transformer and a ControlNet changed places."""
+    other = {
+        "transformer": str(models / "flux1-controlnet-union"),
+        "controlnet_weights": str(models / "flux1-dev-transformer" / "transformer"),
+    }
+    with pytest.raises(StageError, match="does not fit the model") as caught:
+        run(inputs, **{"placement": placement, param: other[param]})
+    assert caught.value.kind == "missing_weights"
 
 
 @pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff"])

@@ -115,14 +115,14 @@ def test_an_unknown_tensor_is_named(tmp_path: Path, key: str) -> None:
     save_file(tensors, tmp_path / "own.safetensors")
     with pytest.raises(StageError, match=f"own.*double_blocks.0.{key}") as caught:
         open_transformer(str(tmp_path / "own.safetensors"))
-    assert caught.value.kind == "bad_input"
+    assert caught.value.kind == "missing_weights"
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda tensors: tensors.pop("proj_out.bias"), "proj_out.bias is missing"),
-        (lambda tensors: tensors.update(extra=torch.zeros(2)), "extra is .* no such tensor"),
+        (lambda tensors: tensors.pop("proj_out.bias"), r"1 missing \(proj_out.bias\)"),
+        (lambda tensors: tensors.update(extra=torch.zeros(2)), r"1 surplus \(extra\)"),
         (lambda tensors: tensors.update({"proj_out.bias": torch.zeros(3)}), r"\(3,\).*\(16,\)"),
     ],
 )
@@ -130,14 +130,16 @@ def test_weights_that_do_not_fit_are_named(models: Path, change: Any, words: str
     opened = open_transformer("flux1-dev-transformer")
     tensors = dict(opened.tensors)
     change(tensors)
-    with pytest.raises(StageError, match=words):
+    with pytest.raises(StageError, match=f"odd does not fit the model.*{words}") as caught:
         build(FluxTransformer2DModel, Checkpoint("odd", opened.config, tensors), FULL)
+    assert caught.value.kind == "missing_weights"
 
 
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     save_file({"a.weight": torch.zeros(2)}, tmp_path / "other.safetensors")
-    with pytest.raises(StageError, match="not a FLUX transformer"):
+    with pytest.raises(StageError, match="not a FLUX transformer") as caught:
         open_transformer(str(tmp_path / "other.safetensors"))
+    assert caught.value.kind == "missing_weights"
 
 
 def test_a_pickle_is_not_run(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_a_lora_key_that_cannot_be_used_is_named(
     save_file(tensors, tmp_path / "own.safetensors")
     with pytest.raises(StageError, match=words) as caught:
         read_lora(str(tmp_path / "own.safetensors"), 1.0)
-    assert caught.value.kind == "bad_input"
+    assert caught.value.kind == "missing_weights"
 
 
 @pytest.mark.parametrize(
@@ -120,8 +120,9 @@ def test_a_lora_key_that_cannot_be_used_is_named(
 )
 def test_a_lora_for_another_net_is_refused(models: Path, layer: str, words: str) -> None:
     lora = Lora("own", {layer: LowRankDelta(torch.zeros(64, 2), torch.zeros(2, 64))})
-    with pytest.raises(StageError, match=words):
+    with pytest.raises(StageError, match=words) as caught:
         loaded("flux1-dev-transformer", lora=lora)
+    assert caught.value.kind == "missing_weights"
 
 
 def test_keys_for_the_text_encoders_are_counted(tmp_path: Path) -> None:

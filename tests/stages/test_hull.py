@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import solids
 import trimesh
+from pictures import coverage as drawn
+from pictures import disc, grid, ring
 from scipy import ndimage
 from skimage.measure import marching_cubes
 from solids import bundle_of, chamfer, is_closed_solid, silhouette_ious, tiles
@@ -131,6 +134,23 @@ def test_noise_specks_and_pinholes_do_no_harm() -> None:
     assert trimesh.Trimesh(mesh.vertices, mesh.faces, process=False).body_count == 1
     assert min(silhouette_ious(mesh, cover)) >= 0.96
     assert chamfer(mesh, SHAPES["ball"]) < 0.03
+
+
+def test_the_distance_to_the_outline_does_not_depend_on_opencvs_threads() -> None:
+    x, y = grid(512)
+    cover = np.stack([disc(512), ring(512), bumpy(x, y), bumpy(y, x)]).astype(np.float32)
+    usual = cv2.getNumThreads()
+    found = []
+    for count in (1, 2, 5):
+        cv2.setNumThreads(count)
+        found.append(signed_distance(cover))
+    cv2.setNumThreads(usual)
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(found[0], found[2])
+
+
+def bumpy(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return drawn(0.6 + 0.05 * np.sin(9 * np.arctan2(y, x)) - np.hypot(x, y), 256.0)
 
 
 def test_the_result_does_not_depend_on_the_number_of_threads() -> None:

@@ -47,7 +47,7 @@ def masks(tiles: np.ndarray) -> np.ndarray:
 
 def body_of(alpha: np.ndarray, **params: Any) -> Body:
     gray = np.full((*alpha.shape, 3), 0.5, np.float32)
-    return inflate_body(gray, alpha.astype(np.float32), InflateParams(**params))[0]
+    return inflate_body(gray, alpha.astype(np.float32), InflateParams(**params))
 
 
 def bone(side: int = SIDE) -> np.ndarray:
@@ -96,15 +96,15 @@ def test_a_disc_becomes_a_ball() -> None:
 
 def test_thin_parts_are_thinner_than_thick_ones() -> None:
     vertices = body_of(bone(256), grid=256).vertices
-    thick = np.abs(vertices[np.abs(vertices[:, 0] + 0.39) < 0.05, 2]).max()
-    thin = np.abs(vertices[np.abs(vertices[:, 0] - 0.6) < 0.05, 2]).max()
+    thick = np.ptp(vertices[np.abs(vertices[:, 0] + 0.39) < 0.05, 2]) / 2.0
+    thin = np.ptp(vertices[np.abs(vertices[:, 0] - 0.6) < 0.05, 2]) / 2.0
     assert 0.03 < thin < 0.1
     assert thick > 3.5 * thin
 
 
 def test_no_part_is_thicker_than_the_limit() -> None:
     vertices = body_of(disc(128, 0.9), grid=128, max_depth=0.3, thickness=1.0).vertices
-    assert 0.25 < np.abs(vertices[:, 2]).max() <= 0.3
+    assert 0.5 * (0.25 + 0.9 * 0.25) < np.ptp(vertices[:, 2]) / 2.0 <= 0.3
 
 
 @pytest.mark.parametrize("side", [512, 777])
@@ -194,14 +194,48 @@ def test_normals_are_those_of_a_ball_in_the_bundles_encoding() -> None:
     assert np.degrees(np.arccos(np.clip(cosine, -1, 1))).mean() < 7
 
 
-def test_a_tall_body_fits_into_the_side_views() -> None:
+def slab() -> np.ndarray:
+    """Too tall and wide for the side views at its own size."""
     x, y = grid(SIDE)
-    slab = coverage(np.minimum(0.85 - np.abs(y), 0.7 - np.abs(x)), SIDE / 2)
-    _, normals = run(picture(slab, (100, 100, 100)))
-    for mask in masks(normals):
+    return coverage(np.minimum(0.85 - np.abs(y), 0.7 - np.abs(x)), SIDE / 2)
+
+
+@pytest.mark.parametrize("alpha", [slab(), np.ones((SIDE, SIDE))], ids=["slab", "all of it"])
+def test_a_body_fits_into_all_views(alpha: np.ndarray) -> None:
+    views, normals = run(picture(alpha, (100, 100, 100)))
+    for mask in [*masks(views), *masks(normals)]:
         assert mask.any()
         assert not mask[[0, -1]].any()
         assert not mask[:, [0, -1]].any()
+
+
+def extent(mask: np.ndarray, axis: int) -> tuple[int, int]:
+    """First and last column (axis 1) or row (axis 0) of a mask."""
+    found = np.flatnonzero(mask.any(axis=1 - axis))
+    return int(found[0]), int(found[-1])
+
+
+@pytest.mark.parametrize("alpha", [slab(), bone(), disc(SIDE, 0.5)], ids=["slab", "bone", "disc"])
+@pytest.mark.parametrize("back_depth", [0.5, 0.9])
+def test_bodies_are_centred_in_depth(alpha: np.ndarray, back_depth: float) -> None:
+    """Also those that had to shrink to fit, and those whose front is deeper than their back."""
+    z = body_of(alpha, grid=128, back_depth=back_depth).vertices[:, 2]
+    assert abs(z.min() + z.max()) < 1e-3 * np.ptp(z)
+    _, normals = run(picture(alpha, (100, 100, 100)), back_depth=back_depth)
+    for side in (LEFT, RIGHT):
+        first, last = extent(masks(normals)[side], axis=1)
+        # A part near the camera looks larger, and need not be in the middle of the depth.
+        assert abs((first + last) - (SIDE - 1)) / 2 < 0.06 * (last - first)
+
+
+def test_a_picture_that_must_shrink_stays_in_the_middle_and_fits_its_normals() -> None:
+    views, normals = run(picture(slab(), (100, 100, 100)))
+    shown, drawn = masks(views)[FRONT], masks(normals)[FRONT]
+    assert (shown & drawn).sum() / (shown | drawn).sum() > 0.98
+    (left, right), (top, bottom) = extent(shown, axis=1), extent(shown, axis=0)
+    assert left + right == top + bottom == SIDE - 1
+    assert (bottom - top) / (right - left) == pytest.approx(0.85 / 0.7, abs=0.01)
+    assert 0.7 < (bottom - top) / (0.85 * SIDE) < 0.99
 
 
 def test_shading_makes_relief_only_where_it_is_asked_for() -> None:

@@ -40,7 +40,7 @@ def run(data: bytes, seed: int = 42, **params: Any) -> tuple[np.ndarray, np.ndar
 def found_in_place(picture: Image.Image) -> np.ndarray:
     """What `segment` takes for the object, (H, W) bool at the picture's size."""
     rgb = np.asarray(picture.convert("RGB"))
-    result = segment(rgb, seed=1)
+    result = segment(rgb)
     assert result.mask.shape == rgb.shape[:2]
     return result.mask
 
@@ -135,7 +135,7 @@ def test_a_small_object_in_a_large_picture_is_looked_at_closely() -> None:
     truth = ring(200)
     large = np.zeros((1100, 1100))
     large[300:500, 800:1000] = truth
-    result = segment(np.asarray(on_white(large)), seed=1)
+    result = segment(np.asarray(on_white(large)))
     assert result.region.width < 300
     _, alpha = run(file_of(on_white(large)))
     assert alpha[256, 256] == 0

@@ -54,24 +54,24 @@ def test_a_missing_key_is_named(tmp_path: Path) -> None:
     tensors = published()
     del tensors[f"{PREFIX}transformer.layers.1.self_attn.in_proj_weight"]
     message = failure(write(tmp_path, tensors)).message
-    assert f"lacks {PREFIX}transformer.layers.1.self_attn.in_proj_weight" in message
+    assert f"1 missing ({PREFIX}transformer.layers.1.self_attn.in_proj_weight)" in message
 
 
 def test_a_surplus_key_behind_the_prefix_is_named(tmp_path: Path) -> None:
     tensors = published() | {f"{PREFIX}transformer.extra": torch.zeros(1)}
     message = failure(write(tmp_path, tensors)).message
-    assert f"has {PREFIX}transformer.extra, which" in message
+    assert f"1 surplus ({PREFIX}transformer.extra)" in message
 
 
 def test_a_tensor_of_another_shape_is_named_with_both_shapes(tmp_path: Path) -> None:
     tensors = published() | {f"{PREFIX}transformer.deconv.bias": torch.zeros(9)}
     message = failure(write(tmp_path, tensors)).message
-    assert f"{PREFIX}transformer.deconv.bias in shape (9,) instead of (8,)" in message
+    assert f"of another shape ({PREFIX}transformer.deconv.bias: (9,), expected (8,))" in message
 
 
 def test_many_keys_are_counted(tmp_path: Path) -> None:
     tensors = {key: value for key, value in published().items() if ".mlp." not in key}
-    assert "and 3 more keys" in failure(write(tmp_path, tensors)).message
+    assert "weights 8 missing (" in failure(write(tmp_path, tensors)).message
 
 
 def test_a_file_of_another_model_is_told_apart(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_without_a_config_the_published_sizes_are_expected(tmp_path: Path) -> No
     (path.parent / CONFIG_FILE).unlink()
     assert PrmConfig.beside(path) == PrmConfig()
     error = failure(path)
-    assert f"lacks {PREFIX}encoder.model.encoder.layer.10." in error.message
+    assert f"missing ({PREFIX}encoder.model.encoder.layer.10." in error.message
     assert CONFIG_FILE in error.hint
 
 

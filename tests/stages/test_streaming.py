@@ -368,8 +368,9 @@ def test_too_small_a_budget_says_how_much_is_needed(tiny: TinyFlux) -> None:
 def test_files_of_another_model_are_refused_before_anything_is_loaded(tiny: TinyFlux) -> None:
     nets = tiny.nets()
     swapped = Net(nets["transformer"].module, nets["controlnet"].tensors, ("transformer_blocks",))
-    with pytest.raises(StageError, match="FluxTransformer2DModel needs"):
+    with pytest.raises(StageError, match=r"does not fit.*FluxTransformer2DModel needs") as caught:
         open_streamed({"transformer": swapped})
+    assert caught.value.kind == "missing_weights"
 
 
 def test_a_delta_that_fits_nothing_is_refused(tiny: TinyFlux) -> None:

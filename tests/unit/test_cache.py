@@ -9,9 +9,18 @@ from fakes.parts import finish_node, make_run, make_stage
 from pydantic import Field
 
 from orchestrator.artifacts import MANIFEST, RunDirectory
-from orchestrator.cache import FOLDER, CacheIndex, changed, node_key
+from orchestrator.cache import (
+    FOLDER,
+    CacheIndex,
+    changed,
+    demote_stale,
+    key_of,
+    key_parts,
+    node_key,
+)
 from orchestrator.config import Attempt, NodeConfig, Profile, Runtime
 from orchestrator.graph import Graph, Node
+from orchestrator.manifest import WeightsRecord
 from stages.contract import Params
 
 KEY = "blake2b:0123"
@@ -95,6 +104,47 @@ def test_another_version_of_the_stage_changes_the_key(run):
 
 def test_every_seed_has_its_own_key(run):
     assert len({node_key(node("begin"), seed, run) for seed in (0, 1, 42)}) == 3
+
+
+def test_a_stage_without_randomness_has_one_key_for_all_seeds(run):
+    seedless = replace(node("begin"), uses_seed=False)
+    assert len({node_key(seedless, seed, run) for seed in (0, 1, 42)}) == 1
+
+
+def loads(*weights: WeightsRecord) -> Node:
+    return replace(node("begin"), weights=(weights, (WeightsRecord(name="of a lower rung"),)))
+
+
+def net(digest: str = "blake2b:1", **fields) -> WeightsRecord:
+    return WeightsRecord(**{"name": "net", "place": "/models/net", "digest": digest, **fields})
+
+
+def test_other_weights_change_the_key_and_where_they_lie_does_not(run):
+    key = node_key(loads(net()), 42, run)
+    assert key == node_key(loads(net(place="/elsewhere", revision="c2")), 42, run)
+    others = (loads(net("blake2b:2")), loads(net(), net("blake2b:3", name="lora")), node("begin"))
+    assert key not in {node_key(other, 42, run) for other in others}
+
+
+def test_optional_weights_that_are_missing_are_another_case_than_those_that_are_there(run):
+    without = loads(net("", place="", optional=True))
+    assert node_key(without, 42, run) != node_key(loads(net(optional=True)), 42, run)
+
+
+def test_without_the_weights_the_last_result_counts_whatever_they_were(tmp_path):
+    run, index = make_run(tmp_path / "run"), CacheIndex(tmp_path)
+    parts = key_parts(loads(net()), 42, run)
+    finish_node(run, "begin", {"a": b"one"}, key=key_of(parts), key_parts=parts)
+    index.add(key_of(parts), run, "begin")
+    missing, changed_since = loads(net("", place="")), loads(net("blake2b:2"))
+    assert index.find(node_key(missing, 42, run)).run.path == run.path.resolve()
+    assert index.find(node_key(changed_since, 42, run)) is None
+    assert index.find(node_key(missing, 7, run)) is None, "another seed"
+    whole = Graph([missing])
+    demote_stale(whole, run)
+    assert run.manifest.nodes["begin"].state == "done"
+    demote_stale(Graph([changed_since]), run)
+    assert run.manifest.nodes["begin"].state == "pending"
 
 
 def test_another_picture_changes_the_key_of_its_reader(run, tmp_path):

@@ -165,8 +165,8 @@ def stream(
                 a network has `once` layers
     embeddings  the most inputs that `once` layers will have
 
-    Raises StageError: bad_input where tensors or deltas do not fit the modules, out_of_memory where
-    a budget is too small, missing_weights where files cannot be read.
+    Raises StageError: missing_weights where files cannot be read, or tensors or deltas do not fit
+    the modules; out_of_memory where a budget is too small.
     """
     for net in nets.values():
         net.check()

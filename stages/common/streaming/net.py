@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from stages.common.checkpoint import misfit
 from stages.common.streaming.delta import LowRankDelta, Merger
 from stages.common.streaming.layout import ALIGNMENT, DTYPES, TensorPlan
 from stages.common.streaming.reader import FileReader, Piece
@@ -36,7 +37,7 @@ class Net:
     once: Sequence[str] = ()
 
     def check(self) -> None:
-        """Raise StageError (bad_input) unless files and deltas fit the module."""
+        """Raise StageError (missing_weights) unless files and deltas fit the module."""
         kind = type(self.module).__name__
         wanted = dict([*self.module.named_parameters(), *self.module.named_buffers()])
         for name, tensor in wanted.items():
@@ -150,6 +151,4 @@ def _padded(tensor: torch.Tensor, dtype: torch.dtype) -> int:
 
 
 def _unfit(what: str) -> StageError:
-    return StageError(
-        "bad_input", what, "the files are another model's, or the download is incomplete"
-    )
+    return misfit("the checkpoint", what)

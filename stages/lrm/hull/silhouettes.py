@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 
 from stages.contract import BadInput
 
@@ -69,13 +70,14 @@ def signed_distance(cover: np.ndarray) -> np.ndarray:
     """
     result = np.empty(cover.shape, np.float32)
     for k, view in enumerate(cover):
-        inside = (view > 0.5).astype(np.uint8)
+        inside = view > 0.5
         # A tile filled to its border has no outline there: the other views bound the object.
         if inside.all():
             result[k] = -float(view.shape[0])
             continue
-        to_outside = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-        to_inside = cv2.distanceTransform(1 - inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        # Not OpenCV's: the last bits of that depend on how many threads it happens to use.
+        to_outside = distance_transform_edt(inside)
+        to_inside = distance_transform_edt(~inside)
         whole = to_inside - to_outside + np.where(inside, 0.5, -0.5)
         near = np.abs(whole) < 1.0
         result[k] = np.where(near, 0.5 - cv2.GaussianBlur(view, (0, 0), 0.5), whole)

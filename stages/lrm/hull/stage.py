@@ -20,12 +20,17 @@ class HullReference(Stage):
     """
 
     name = "hull.reference"
+    version = 2
     summary = "reference bundle from four views: no weights, no GPU"
     inputs = (VIEWS, VIEW_NORMALS)
     outputs = (REFERENCE_BUNDLE,)
     Params = ReferenceParams
     preload = HEAVY
     params: ReferenceParams
+
+    @classmethod
+    def uses_seed(cls, params: ReferenceParams) -> bool:
+        return False
 
     def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
         from stages.lrm.hull.reference import normals_of_views, to_bundle
@@ -45,12 +50,17 @@ class HullReconstruct(Stage):
     """
 
     name = "hull.reconstruct"
+    version = 2
     summary = "coarse mesh from silhouettes and normal maps: no weights, no GPU, seconds"
     inputs = (BUNDLE,)
     outputs = (COARSE_MESH,)
     Params = ReconstructParams
     preload = HEAVY
     params: ReconstructParams
+
+    @classmethod
+    def uses_seed(cls, params: ReconstructParams) -> bool:
+        return False
 
     def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
         from stages.lrm.hull.reconstruct import reconstruct

@@ -8,8 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from stages.common.checkpoint import load_state_dict
-from stages.contract import StageError
+from stages.common.checkpoint import load_state_dict, misfit, require_shapes, shapes
 from stages.lrm.prm import transformer
 from stages.lrm.prm.config import PrmConfig
 from stages.lrm.prm.decoder import Decoder, Synthesizer
@@ -18,8 +17,11 @@ from stages.lrm.prm.transformer import TriplaneTransformer
 
 PREFIX = "lrm_generator."
 """Of the model's keys in the published Lightning checkpoint."""
-NAMED = 5
-"""Keys that an error names before it counts the rest."""
+HINT = (
+    "download it again with `kiss3d-orchestrate models pull prm`; a model of other sizes needs "
+    "a prm.json beside its checkpoint"
+)
+"""For a checkpoint that does not fit."""
 
 
 class Prm(nn.Module):
@@ -85,26 +87,10 @@ def load_prm(path: Path, device: str = "cpu", dtype: torch.dtype = torch.float32
 
 def _check(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> None:
     if not found:
-        raise _unusable(path, f"has no key that starts with {PREFIX}")
-    if missing := sorted(wanted.keys() - found.keys()):
-        raise _unusable(path, f"lacks {_listed(missing)}")
-    if surplus := sorted(found.keys() - wanted.keys()):
-        raise _unusable(path, f"has {_listed(surplus)}, which the model does not know")
-    for key, tensor in found.items():
-        if tensor.shape != wanted[key].shape:
-            shapes = f"{tuple(tensor.shape)} instead of {tuple(wanted[key].shape)}"
-            raise _unusable(path, f"holds {PREFIX}{key} in shape {shapes}")
+        raise misfit(path, f"it has no key that starts with {PREFIX}", HINT)
+    require_shapes(path, _prefixed(wanted), _prefixed(found), HINT)
 
 
-def _listed(keys: list[str]) -> str:
-    named = ", ".join(PREFIX + key for key in keys[:NAMED])
-    return named if len(keys) <= NAMED else f"{named} and {len(keys) - NAMED} more keys"
-
-
-def _unusable(path: Path, what: str) -> StageError:
-    return StageError(
-        "missing_weights",
-        f"{path} is not a checkpoint of this model: it {what}",
-        "download it again with `kiss3d-orchestrate models pull prm`; a model of other sizes needs "
-        "a prm.json beside its checkpoint",
-    )
+def _prefixed(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """Shapes by the names that the file has."""
+    return {f"{PREFIX}{key}": shape for key, shape in shapes(tensors).items()}

@@ -6,11 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
+from stages.common.backends import BackendParams
 from stages.common.cameras import RADIUS
-from stages.contract import Params
 
 
-class ModelParams(Params):
+class ModelParams(BackendParams):
     """Of both stages: the weights, and how the model's field becomes a mesh."""
 
     weights: str = Field("prm", description="a name of the catalogue, or the path of a checkpoint")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from stages.common.backends import backends
 from stages.common.specs import BUNDLE, COARSE_MESH, REFERENCE_BUNDLE, VIEWS
 from stages.contract import ArtifactSpec, Context, Stage
 from stages.lrm.prm.params import ModelParams, ReconstructParams, ReferenceParams
@@ -39,6 +40,10 @@ class PrmStage(Stage):
     @classmethod
     def weights(cls, params: Any) -> tuple[str, ...]:
         return (params.weights,)
+
+    @classmethod
+    def uses_seed(cls, params: Any) -> bool:
+        return False
 
     def load(self, context: Context) -> None:
         """Raises StageError (missing_weights) if the checkpoint is not there or does not fit."""
@@ -76,9 +81,10 @@ class PrmReference(PrmStage):
     def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
         from stages.lrm.prm.reference import reference_bundle
 
-        bundle = reference_bundle(
-            inputs[VIEWS.name], self._model, self.params, self._rasterizer, context.progress
-        )
+        with backends(self.params):
+            bundle = reference_bundle(
+                inputs[VIEWS.name], self._model, self.params, self._rasterizer, context.progress
+            )
         return {REFERENCE_BUNDLE.name: bundle}
 
 
@@ -100,6 +106,10 @@ class PrmReconstruct(PrmStage):
         matting = (MATTING_WEIGHTS,) if params.mask == "u2net" else ()
         return (*super().weights(params), *matting)
 
+    @classmethod
+    def optional_weights(cls, params: Any) -> tuple[str, ...]:
+        return (MATTING_WEIGHTS,) if params.mask == "auto" else ()
+
     def load(self, context: Context) -> None:
         """As `PrmStage.load`, and StageError (missing_dependency) if a texture cannot be made."""
         if self.params.texture_size:
@@ -117,9 +127,10 @@ class PrmReconstruct(PrmStage):
     def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
         from stages.lrm.prm.reconstruct import STEPS, reconstruct
 
-        mesh, field = reconstruct(
-            inputs[BUNDLE.name], self._model, self._matting, self.params, context.progress
-        )
+        with backends(self.params):
+            mesh, field = reconstruct(
+                inputs[BUNDLE.name], self._model, self._matting, self.params, context.progress
+            )
         outputs: dict[str, Any] = {COARSE_MESH.name: mesh}
         if size := self.params.texture_size:
             from stages.common.raster import open_rasterizer

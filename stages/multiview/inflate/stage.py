@@ -14,17 +14,23 @@ from stages.multiview.inflate.params import InflateParams
 class Inflate(Stage):
     """Blow the silhouette up into a closed body and look at it from four sides.
 
-    The front view is the picture, resampled. Sides and back are plausible, not known. Raises
+    The front view is the picture, resampled, and smaller where the body would not fit into the
+    other views. Sides and back are plausible, not known. Raises
     StageError (bad_input) if the picture shows no object.
     """
 
     name = "inflate"
+    version = 2
     summary = "four views by inflating the silhouette: no weights, no GPU, a second"
     inputs = (IMAGE, ALPHA)
     outputs = (VIEWS, replace(VIEW_NORMALS, optional=False))
     Params = InflateParams
     preload = ("numpy", "cv2", "scipy.sparse.linalg", "numba")
     params: InflateParams
+
+    @classmethod
+    def uses_seed(cls, params: InflateParams) -> bool:
+        return False
 
     def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
         from stages.common.raster import open_rasterizer

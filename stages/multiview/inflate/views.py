@@ -56,44 +56,60 @@ def clean_silhouette(alpha: np.ndarray, size: int) -> np.ndarray:
     return small
 
 
-def inflate_body(
-    picture: np.ndarray, alpha: np.ndarray, params: InflateParams
-) -> tuple[Body, Textures]:
-    """The closed mesh and its colours.
+def inflate_body(picture: np.ndarray, alpha: np.ndarray, params: InflateParams) -> Body:
+    """The closed mesh, centred in depth.
 
     picture  (S, S, 3) float32 in [0, 1]; alpha (S, S) float32 in [0, 1]
+    Raises BadInput if alpha shows no object.
     """
     camera = bundle_cameras()[0]
     size = params.grid
     silhouette = clean_silhouette(alpha, size)
-    step = 2.0 * camera.radius / (camera.focal * size)
-    sheet = membrane(silhouette, step, params.max_depth / 2.0)
+    sheet = membrane(silhouette, _node_distance(size), params.max_depth / 2.0)
     depth = params.thickness * half_depth(sheet)
     small = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
     relief = shading_relief(small, sheet.inside, depth, params.relief)
-    body = weld(silhouette, depth + relief, params.back_depth * depth, camera)
-    rows = membrane(silhouette, step, COLOR_REACH, ROW_STIFFNESS)
-    return fit(body), make_textures(picture, alpha, rows, params.back_detail)
+    return centred(weld(silhouette, depth + relief, params.back_depth * depth, camera))
 
 
-def fit(body: Body) -> Body:
-    """Shrink a body that would stick out of the side views, towards the front camera's centre.
+def paint(picture: np.ndarray, alpha: np.ndarray, params: InflateParams) -> Textures:
+    """The colours of the body that `inflate_body` makes of the same picture."""
+    silhouette = clean_silhouette(alpha, params.grid)
+    rows = membrane(silhouette, _node_distance(params.grid), COLOR_REACH, ROW_STIFFNESS)
+    return make_textures(picture, alpha, rows, params.back_detail)
 
-    Seen from there nothing changes. What is near a side camera looks larger in its view than the
-    picture shows it, so a tall body that fills 85 % of the picture may not fit.
+
+def _node_distance(grid: int) -> float:
+    """Between neighbours of the height field at the origin's depth, scene units."""
+    camera = bundle_cameras()[0]
+    return 2.0 * camera.radius / (camera.focal * grid)
+
+
+def centred(body: Body) -> Body:
+    """Moved in depth until z = 0 is the middle of the body's box.
+
+    The front is deeper than the back, so a body welded on z = 0 is not. It slides along the rays of
+    the front camera (a homothety about its centre), which does not change the front view.
     """
-    front, *others = bundle_cameras()
+    center = bundle_cameras()[0].center
+    z = body.vertices[:, 2].astype(np.float64)
+    scale = center[2] / (center[2] - (z.min() + z.max()) / 2.0)
+    moved = center + scale * (body.vertices - center)
+    return Body(moved.astype(np.float32), body.faces, body.front_faces)
+
+
+def fitting_scale(body: Body) -> float:
+    """The largest scale about the origin, at most 1, at which no view cuts the body off.
+
+    What is near a side camera looks larger in its view than the picture shows it, so a tall body
+    that fills 85 % of the picture may not fit.
+    """
     vertices = body.vertices.astype(np.float64)
-    sample = vertices[::8]  # neighbours are a third of a pixel apart
     for scale in np.linspace(1.0, SMALLEST, 31).tolist():
-        moved = front.center + scale * (sample - front.center)
-        clips = [camera.to_clip(moved) for camera in others]
+        clips = [camera.to_clip(scale * vertices) for camera in bundle_cameras()[1:]]
         if all(bool((np.abs(c[:, :2]) <= FRAME * c[:, 3:]).all()) for c in clips):
             break
-    if scale == 1.0:
-        return body
-    moved = front.center + scale * (vertices - front.center)
-    return Body(moved.astype(np.float32), body.faces, body.front_faces)
+    return float(scale)
 
 
 def render_views(
@@ -133,12 +149,17 @@ def make_views(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(S, S, 3) and (S, S, 1) uint8 -> views and normal maps, each (4, 512, 512, 3) uint8.
 
-    View 0 is the picture itself. Raises BadInput if alpha is empty.
+    View 0 is the picture itself, shrunk about its middle where the body would not fit into the
+    other views. Raises BadInput if alpha is empty.
     """
-    picture = _to_tile(image.astype(np.float32) / 255.0)
-    cover = _to_tile(alpha[..., 0].astype(np.float32) / 255.0)
-    body, textures = inflate_body(picture, cover, params)
-    views, normals = render_views(body, textures, rasterizer)
+    picture, cover = _to_tile(image, TILE), _to_tile(alpha, TILE)
+    body = inflate_body(picture, cover, params)
+    scale = fitting_scale(body)
+    if scale < 1.0:
+        side = 2 * int(TILE * scale / 2.0)  # even, so that the middle stays where it is
+        picture, cover = _to_tile(image, side, background=1.0), _to_tile(alpha, side)
+        body = inflate_body(picture, cover, params)
+    views, normals = render_views(body, paint(picture, cover, params), rasterizer)
     views[0] = picture
     return _to_bytes(views), _to_bytes(normals)
 
@@ -147,9 +168,11 @@ def _to_bytes(image: np.ndarray) -> np.ndarray:
     return np.rint(image * 255.0).astype(np.uint8)
 
 
-def _to_tile(image: np.ndarray) -> np.ndarray:
-    shrink = len(image) > TILE
-    resized = cv2.resize(
-        image, (TILE, TILE), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_CUBIC
-    )
-    return np.clip(resized, 0.0, 1.0)
+def _to_tile(image: np.ndarray, side: int, background: float = 0.0) -> np.ndarray:
+    """(S, S, C) uint8 -> a float32 tile in [0, 1] (C = 1: without that axis), the picture `side`
+    pixels wide in its middle."""
+    method = cv2.INTER_AREA if len(image) > side else cv2.INTER_CUBIC
+    resized = cv2.resize(image.astype(np.float32) / 255.0, (side, side), interpolation=method)
+    border = (TILE - side) // 2
+    padding = ((border, border), (border, border), (0, 0))[: resized.ndim]
+    return np.pad(np.clip(resized, 0.0, 1.0), padding, constant_values=background)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from stages.contract import Params
+from stages.common.backends import BackendParams
 
 VIEW_SIDE = 512
 """Side of the views that the stage hands on, and that FlexGen's UNet was trained for."""
 
 
-class Zero123PlusParams(Params):
+class Zero123PlusParams(BackendParams):
     """The defaults are the original's."""
 
     steps: int = Field(50, ge=1, le=1000, description="denoising steps; 20 to 24 are a fast run")

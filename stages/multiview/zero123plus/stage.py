@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from stages.common.backends import backends
 from stages.common.specs import IMAGE, VIEWS
 from stages.contract import Context, Stage
 from stages.multiview.zero123plus.params import Zero123PlusParams
@@ -58,7 +59,8 @@ class Zero123PlusStage(Stage):
 
     def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
         assert self._model is not None, "load() comes first"
-        views = self._model.views(inputs[IMAGE.name], context.seed, context.progress)
+        with backends(self.params):
+            views = self._model.views(inputs[IMAGE.name], context.seed, context.progress)
         return {VIEWS.name: views}
 
     def close(self) -> None:

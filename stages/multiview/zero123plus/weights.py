@@ -17,7 +17,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPVisionModelWithProjection
 from transformers.utils.logging import disable_progress_bar
 
-from stages.common.checkpoint import load_state_dict, readable, require_fit
+from stages.common.checkpoint import load_state_dict, readable, require_fit, require_shapes, shapes
 
 
 def load_unet(config: Path, file: Path, dtype: torch.dtype) -> UNet2DConditionModel:
@@ -32,15 +32,7 @@ def load_unet(config: Path, file: Path, dtype: torch.dtype) -> UNet2DConditionMo
                 UNet2DConditionModel.load_config(config, local_files_only=True)
             )
         tensors = load_state_dict(file)
-        expected = unet.state_dict()
-        misshapen = [
-            name
-            for name in expected.keys() & tensors.keys()
-            if expected[name].shape != tensors[name].shape
-        ]
-        require_fit(
-            file, expected.keys() - tensors.keys(), tensors.keys() - expected.keys(), misshapen
-        )
+        require_shapes(file, shapes(unet.state_dict()), shapes(tensors))
         cast = {name: tensor.to(dtype) for name, tensor in tensors.items()}
         unet.load_state_dict(cast, strict=True, assign=True)
     return unet.eval().requires_grad_(False)
