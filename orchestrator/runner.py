@@ -119,6 +119,8 @@ class Runner:
             stack.enter_context(self._durable)
             self._hub = stack.enter_context(self._open_hub(workplace))
             self._hub.watch(self._signals.fileno())
+            self._staff()
+            self._durable.draw(_import_ahead)
             while not self._finished():
                 if self._changed:
                     self._changed = False
@@ -309,6 +311,8 @@ class Runner:
             self._fail_attempt(job, session.node, row, _storage_failure(error))
             return
         session.run(job.name, job.input_paths(session.node), folder, scratch)
+        if job.last == name:
+            self._durable.draw(functools.partial(job.sheet.prepare, job.written()))
         self._notify(
             "started",
             job,
@@ -496,6 +500,14 @@ class Runner:
             for each in jobs:
                 each.run.event(kind, node=node, **fields)
         self._observer.notify(RunEvent(kind, job.name if job else "", node, fields))
+
+
+def _import_ahead() -> None:
+    """What checking and drawing outputs needs, 60 ms, while the first processes come up."""
+    import numpy
+    from PIL import Image
+
+    del numpy, Image
 
 
 def _storage_failure(error: OSError) -> StageFailure:

@@ -131,7 +131,7 @@ def _close_books(job: Job) -> None:
         manifest.state = "failed" if job.error else "interrupted"
     job.run.discard_partial()
     with contextlib.suppress(OSError):  # a full disk has been reported by then
-        report.write_result(job.run)
+        report.write_result(job.run, job.sheet)
         job.run.save()
     job.run.event("end", state=manifest.state, seconds=round(manifest.wall_seconds, 3))
 

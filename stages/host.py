@@ -23,13 +23,13 @@ import sys
 import threading
 import time
 import traceback
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator import protocol
 from orchestrator.files import private_folder
 from stages.common import codec
+from stages.connection import Connection
 from stages.contract import Context
 from stages.core import JobResult, OutputFile, StageCore
 from stages.failures import Failure, classify
@@ -44,33 +44,6 @@ _PR_SET_PDEATHSIG = 1
 _EXIT_ORPHANED = 70
 
 log = logging.getLogger("stages.host")
-
-
-@dataclass(frozen=True)
-class Connection:
-    """What a child needs to find its parent; kept in a file of mode 0600 in a 0700 folder.
-
-    identity           its name on the socket
-    orchestrator_pid   the parent, whose death ends this process
-    started            time.monotonic() of the parent when it asked for the process
-    """
-
-    endpoint: str
-    identity: str
-    token: str
-    stage: str
-    orchestrator_pid: int
-    inline_max_bytes: int
-    heartbeat_interval: float
-    started: float
-
-    def save(self, path: Path) -> None:
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-            json.dump(asdict(self), stream)
-
-    @classmethod
-    def load(cls, path: Path) -> Connection:
-        return cls(**json.loads(path.read_text()))
 
 
 def die_with_parent(expected_parent: int) -> None:

@@ -30,7 +30,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from stages.host import Connection, die_with_parent, serve
+from stages.connection import Connection
+from stages.host import die_with_parent, serve
 
 
 class Template:

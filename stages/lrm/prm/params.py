@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from stages.common.cameras import RADIUS
+from stages.common.rig import RADIUS
 from stages.contract import Params
 
 
