@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import faulthandler
 import json
 import logging
@@ -33,6 +32,7 @@ from stages.connection import Connection
 from stages.contract import Context
 from stages.core import JobResult, OutputFile, StageCore
 from stages.failures import Failure, classify
+from stages.lifeline import EXIT_ORPHANED, die_with_parent
 from stages.memory import cap_device_memory
 from stages.readahead import ReadAhead, weight_files
 
@@ -40,21 +40,8 @@ if TYPE_CHECKING:
     import zmq
 
 _PARENT_CHECK_SECONDS = 0.25
-_PR_SET_PDEATHSIG = 1
-_EXIT_ORPHANED = 70
 
 log = logging.getLogger("stages.host")
-
-
-def die_with_parent(expected_parent: int) -> None:
-    """Ask Linux to kill this process when its parent dies; end now if that has happened already.
-
-    Elsewhere the heartbeat thread's parent watch does it, a quarter of a second later.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != expected_parent:
-        os._exit(_EXIT_ORPHANED)
 
 
 def _rss_bytes() -> int:
@@ -97,7 +84,7 @@ class Heart(threading.Thread):
                 # The whole group goes: a helper process of the stage must not stay behind.
                 with contextlib.suppress(OSError, AttributeError):  # Windows has no groups
                     os.killpg(0, signal.SIGKILL)
-                os._exit(_EXIT_ORPHANED)
+                os._exit(EXIT_ORPHANED)
             beat = self.beat()
             if time.monotonic() >= next_beat:
                 next_beat = time.monotonic() + self._connection.heartbeat_interval

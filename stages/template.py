@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.connection import Connection
-from stages.host import die_with_parent, serve
+from stages.lifeline import die_with_parent
 
 
 class Template:
@@ -133,6 +133,8 @@ class Template:
             self._wake_read.close()
             self._wake_write.close()
             _redirect(Path(request["log"]))
+            from stages.host import serve  # among the first that the parent had us import
+
             os.environ.update(request["env"])
             serve(Connection.load(Path(request["fork"])), warm=True)
             code = 0
