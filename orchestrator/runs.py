@@ -27,6 +27,7 @@ from orchestrator.plan import PlanRow, predict
 from orchestrator.progress import Observer
 from orchestrator.request import Prepared, require_card
 from orchestrator.runner import Runner
+from orchestrator.work import Work
 
 
 def execute(
@@ -46,7 +47,7 @@ def execute(
     graph = Graph([prepared.graph.require(only)]) if only else prepared.graph
     forced = frozenset({only} if only else _forced(prepared))
     jobs = [Job(name, run, graph, prepared.whole, forced) for name, run in runs]
-    runner = Runner(
+    work = Work(
         graph,
         jobs,
         prepared.settings.profile.runtime,
@@ -55,9 +56,7 @@ def execute(
         observer,
         cache,
         log_folder,
-        prepared.workplace,
         fail_fast,
-        _close_books,
         prepared.budget,
     )
     for job in jobs:
@@ -65,7 +64,7 @@ def execute(
         job.run.manifest.state = "running"
         job.run.event("begin", profile=prepared.settings.name, seed=prepared.seed)
     try:
-        runner.run()
+        Runner(work, prepared.workplace, _close_books).run()
     finally:
         for job in jobs:
             if not job.closed:
