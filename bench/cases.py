@@ -9,9 +9,10 @@ import numpy as np
 from bench.baselines import carved
 from bench.shapes import SHAPES
 from stages.common.bundle import join
-from stages.common.cameras import RADIUS, bundle_cameras
+from stages.common.cameras import bundle_cameras
 from stages.common.metrics import Views, view_mesh
 from stages.common.raster import open_rasterizer
+from stages.common.rig import RADIUS
 from stages.contract import Mesh
 from stages.lrm.hull.params import ReconstructParams
 from stages.lrm.hull.reconstruct import reconstruct

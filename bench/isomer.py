@@ -39,7 +39,7 @@ from bench.cases import SIZE, shape_case, start_mesh
 from bench.scores import parse_params
 from bench.shapes import SHAPES
 from orchestrator.report import format_table
-from stages.common import cameras
+from stages.common import rig
 from stages.common.diffrender.views import Views
 from stages.contract import Context
 from stages.isomer import cleaning, coloring, export, shading
@@ -137,7 +137,7 @@ def main() -> None:
             print(f"{device}: only {faces} faces in the end", file=sys.stderr)
         load = f"{before:.1f} to {os.getloadavg()[0]:.1f}"
         rows.append((device, *(f"{s:.1f}" for s in seconds.values()), f"{faces:,}", load))
-    print(f"{arguments.shape}, {SIZE} x {SIZE}, distance {cameras.RADIUS}, seconds")
+    print(f"{arguments.shape}, {SIZE} x {SIZE}, distance {rig.RADIUS}, seconds")
     print(format_table(("device", *PARTS, "rest", "all", "CPU", "faces", "load"), rows))
 
 

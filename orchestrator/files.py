@@ -89,21 +89,32 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def private_folder() -> Iterator[Path]:
-    """A folder (0700) for sockets and scratch that is removed at the end.
+    """A folder (0700) for sockets and scratch that is removed at the end."""
+    with unclaimed_folder() as folder, claimed(folder):
+        yield folder
 
-    A killed process cannot remove its own: `sweep_private_folders` does. A lock inside, which the
-    kernel drops with its process, tells the living from the dead, across containers too.
+
+@contextlib.contextmanager
+def unclaimed_folder() -> Iterator[Path]:
+    """The same, to be `claimed` within a minute: until then nobody sweeps it away."""
+    folder = Path(tempfile.mkdtemp(prefix=_PRIVATE))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Hold a private folder's lock, which tells the living from the dead, across containers too.
+
+    A killed process cannot remove its own folder: `sweep_private_folders` does, once the kernel has
+    dropped the lock with its process.
     """
     from filelock import FileLock
 
-    folder = Path(tempfile.mkdtemp(prefix=_PRIVATE))
-    lock = FileLock(folder / _ALIVE)
-    try:
-        lock.acquire(timeout=0)
-        yield folder
-    finally:
-        lock.release()
-        shutil.rmtree(folder, ignore_errors=True)
+    with FileLock(folder / _ALIVE, timeout=0):
+        yield
 
 
 def sweep_private_folders() -> None:

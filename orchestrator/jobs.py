@@ -11,6 +11,7 @@ from orchestrator.artifacts import RunDirectory
 from orchestrator.errors import ProtocolError
 from orchestrator.graph import INPUT, Graph, Node
 from orchestrator.manifest import AttemptRow, FileRecord, NodeRecord
+from orchestrator.preview import PreviewSheet
 from orchestrator.protocol import Part
 
 Standing = Literal["waiting", "ready", "running", "done", "failed", "skipped"]
@@ -38,6 +39,7 @@ class Job:
     force    nodes to compute even if an equal result exists
     closed   its books are closed: result written, manifest final
     unsaved  the manifest has news that is not on disk yet
+    sheet    its preview, drawn in part while the last node computes
     """
 
     name: str
@@ -50,8 +52,10 @@ class Job:
     closed: bool = False
     unsaved: bool = False
     started: float = field(default_factory=time.monotonic)
+    sheet: PreviewSheet = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self.sheet = PreviewSheet(self.run)
         self.nodes = {name: NodeProgress() for name in self.graph.nodes}
         for name, node in self.graph.nodes.items():
             record = self.run.manifest.nodes.setdefault(name, NodeRecord())
@@ -67,6 +71,21 @@ class Job:
     @property
     def succeeded(self) -> bool:
         return self.standing(self.graph.nodes) <= {"done"}
+
+    @property
+    def last(self) -> str:
+        """The node that alone is not done, or ""."""
+        open_nodes = [name for name, node in self.nodes.items() if node.standing != "done"]
+        return open_nodes[0] if len(open_nodes) == 1 else ""
+
+    def written(self) -> dict[str, str]:
+        """Artifact name -> the node that wrote it, of the nodes that are done."""
+        return {
+            artifact: name
+            for name, node in self.nodes.items()
+            if node.standing == "done"
+            for artifact in self.run.manifest.nodes[name].artifacts
+        }
 
     def input_paths(self, node: Node) -> dict[str, list[str]]:
         """Absolute paths of a node's inputs, by input name; a missing optional one is left out."""

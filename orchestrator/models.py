@@ -121,10 +121,11 @@ def _optional_weights_of(node: Node, rung: Attempt) -> tuple[str, ...]:
 
 def missing_for(graph: Graph, gpu: bool = True) -> list[Missing]:
     """The weights that `graph` needs and this machine lacks; empty: it can start."""
-    known = catalogue()
+    needed = needs(graph, gpu)
+    known = catalogue() if needed else {}
     return [
         Missing(name, nodes, known.get(name))
-        for name, nodes in needs(graph, gpu).items()
+        for name, nodes in needed.items()
         if weights.locate(name) is None
     ]
 

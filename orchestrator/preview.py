@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.artifacts import RunDirectory
@@ -14,60 +15,109 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SIDES = ("front", "left", "back", "right")
+BUNDLES = ("bundle", "reference_bundle")
+"""The bundle that the mesh was made from: the first of these that there is."""
 _TILE = 256
 _MARGIN = 22
 _INK = (60, 60, 60)
 _MAX_INPUT_PIXELS = 40_000_000
 """A larger picture is not decoded again just for its thumbnail."""
+UNDRAWABLE = (OSError, ValueError, TypeError)
+"""What artifacts of a strange shape, or none, raise: a picture for people must not end a run."""
 
 
-def preview_sheet(run: RunDirectory, written: Mapping[str, str]) -> bytes:
-    """A PNG, or b"" when there is nothing to show.
+class PreviewSheet:
+    """The sheet of one run. Thumbnails are made once: `prepare` makes those that it can while the
+    last stage still computes, `png` the others."""
 
-    written: artifact name -> the finished node that wrote it.
-    """
-    from PIL import Image, ImageDraw
+    def __init__(self, run: RunDirectory) -> None:
+        self._run = run
+        self._thumbnails: dict[str, list[Image.Image]] = {}
 
-    column = _first_column(run, written)
-    rows = _rows(run, written)
-    if not rows and len(column) < 2:
-        return b""
-    height = max(len(rows), len(column)) * (_TILE + _MARGIN)
-    sheet = Image.new("RGB", ((1 + len(SIDES)) * _TILE, height), "white")
-    draw = ImageDraw.Draw(sheet)
+    def prepare(self, written: Mapping[str, str]) -> None:
+        """Thumbnails of the input and of these artifacts (name -> the finished node that wrote it).
 
-    def put(image: Image.Image, row: int, col: int, label: str) -> None:
-        left, top = col * _TILE, row * (_TILE + _MARGIN)
-        sheet.paste(image, (left + (_TILE - image.width) // 2, top + _MARGIN))
-        draw.text((left + 6, top + 5), label, fill=_INK)
+        What is wrong with one of them is met again, and told, by `png`.
+        """
+        with contextlib.suppress(*UNDRAWABLE):
+            self._first_column(written)
+            self._rows(written)
 
-    for index, (label, image) in enumerate(column):
-        put(image, index, 0, label)
-    for index, (label, tiles) in enumerate(rows):
-        for side, tile in enumerate(tiles):
-            put(tile, index, 1 + side, f"{label}: {SIDES[side]}")
-    buffer = io.BytesIO()
-    sheet.save(buffer, "png", compress_level=1)
-    return buffer.getvalue()
+    def png(self, written: Mapping[str, str]) -> bytes:
+        """The sheet, or b"" when there is nothing to show. Raises one of `UNDRAWABLE`."""
+        from PIL import Image, ImageDraw
+
+        try:
+            column, rows = self._first_column(written), self._rows(written)
+        finally:
+            self._thumbnails.clear()  # a batch has many runs
+        if not rows and len(column) < 2:
+            return b""
+        height = max(len(rows), len(column)) * (_TILE + _MARGIN)
+        sheet = Image.new("RGB", ((1 + len(SIDES)) * _TILE, height), "white")
+        draw = ImageDraw.Draw(sheet)
+
+        def put(image: Image.Image, row: int, col: int, label: str) -> None:
+            left, top = col * _TILE, row * (_TILE + _MARGIN)
+            sheet.paste(image, (left + (_TILE - image.width) // 2, top + _MARGIN))
+            draw.text((left + 6, top + 5), label, fill=_INK)
+
+        for index, (label, image) in enumerate(column):
+            put(image, index, 0, label)
+        for index, (label, tiles) in enumerate(rows):
+            for side, tile in enumerate(tiles):
+                put(tile, index, 1 + side, f"{label}: {SIDES[side]}")
+        buffer = io.BytesIO()
+        sheet.save(buffer, "png", compress_level=1)
+        return buffer.getvalue()
+
+    def _first_column(self, written: Mapping[str, str]) -> list[tuple[str, Image.Image]]:
+        """The user's picture, and what the stages work on."""
+        found = [("input", image) for image in self._once("input", self._input)]
+        if "image" in written:
+            found += [("object", image) for image in self._images(written, "image")]
+        return found
+
+    def _rows(self, written: Mapping[str, str]) -> list[tuple[str, Sequence[Image.Image]]]:
+        """(label, one image a side) of the views, the normals and the mesh."""
+        rows: list[tuple[str, Sequence[Image.Image]]] = []
+        bundle = next((name for name in BUNDLES if name in written), None)
+        if bundle is not None:
+            tiles = self._images(written, bundle)
+            rows += [("views", tiles[: len(SIDES)]), ("normals", tiles[len(SIDES) :])]
+        elif "views" in written:
+            rows.append(("views", self._images(written, "views")))
+        if "renders" in written:
+            rows.append(("mesh", self._images(written, "renders")))
+        return rows
+
+    def _images(self, written: Mapping[str, str], artifact: str) -> list[Image.Image]:
+        path = self._run.artifact_paths(written[artifact], artifact)[0]
+        return self._once(artifact, lambda: [_thumbnail(tile) for tile in _tiles(path, artifact)])
+
+    def _input(self) -> list[Image.Image]:
+        image = input_thumbnail(self._run.input_path)
+        return [] if image is None else [image]
+
+    def _once(self, key: str, make: Callable[[], list[Image.Image]]) -> list[Image.Image]:
+        if key not in self._thumbnails:
+            self._thumbnails[key] = make()
+        return self._thumbnails[key]
 
 
-def _first_column(run: RunDirectory, written: Mapping[str, str]) -> list[tuple[str, Image.Image]]:
-    """The user's picture, and what the stages work on."""
+def input_thumbnail(path: Path) -> Image.Image | None:
+    """The user's picture upright, on white, at most a tile wide and high; None if it has none."""
     from PIL import Image
 
-    found = []
     # preprocess has its own, fuller decoder; a thumbnail is not worth an error, and Pillow's
     # plugins have many of them for a damaged file or EXIF block.
-    with contextlib.suppress(Exception), Image.open(run.input_path) as picture:
+    with contextlib.suppress(Exception), Image.open(path) as picture:
         if picture.width * picture.height <= _MAX_INPUT_PIXELS:
-            found.append(("input", _input_thumbnail(picture)))
-    if "image" in written:
-        found.append(("object", _thumbnail(_load(run, written, "image"))))
-    return found
+            return _upright(picture)
+    return None
 
 
-def _input_thumbnail(picture: Image.Image) -> Image.Image:
-    """The user's picture upright, on white, at most a tile wide and high."""
+def _upright(picture: Image.Image) -> Image.Image:
     from PIL import Image, ImageOps
 
     picture.draft("RGB", (_TILE, _TILE))
@@ -91,30 +141,16 @@ def _eight_bit(wide: Image.Image) -> Image.Image:
     return Image.fromarray((values.clip(0.0, white) * (255.0 / white)).astype(np.uint8))
 
 
-def _rows(run: RunDirectory, written: Mapping[str, str]) -> list[tuple[str, Sequence[Image.Image]]]:
-    """(label, one image a side) of the views, the normals and the mesh."""
-    rows: list[tuple[str, Sequence[Image.Image]]] = []
-    bundle = next((name for name in ("bundle", "reference_bundle") if name in written), None)
-    if bundle is not None:
-        pixels = _load(run, written, bundle)
-        side = pixels.shape[0] // 2
-        for label, row in (("views", 0), ("normals", 1)):
-            band = pixels[row * side : (row + 1) * side]
-            tiles = [band[:, c * side : (c + 1) * side] for c in range(len(SIDES))]
-            rows.append((label, [_thumbnail(tile) for tile in tiles]))
-    elif "views" in written:
-        rows.append(("views", [_thumbnail(tile) for tile in _load(run, written, "views")]))
-    if "renders" in written:
-        rows.append(("mesh", [_thumbnail(tile) for tile in _load(run, written, "renders")]))
-    return rows
-
-
-def _load(run: RunDirectory, written: Mapping[str, str], artifact: str) -> np.ndarray:
+def _tiles(path: Path, artifact: str) -> Sequence[np.ndarray]:
+    """The (S, S, 3) images of an artifact: one, N of them, or a bundle's two rows of four."""
     import numpy as np
 
-    path = run.artifact_paths(written[artifact], artifact)[0]
-    array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    return array
+    pixels: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    if artifact in BUNDLES:
+        side = pixels.shape[0] // 2
+        corners = [(top, c * side) for top in (0, side) for c in range(len(SIDES))]
+        return [pixels[top : top + side, left : left + side] for top, left in corners]
+    return list(pixels) if pixels.ndim == 4 else [pixels]
 
 
 def _thumbnail(pixels: np.ndarray) -> Image.Image:

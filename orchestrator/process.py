@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import protocol, warm
 from orchestrator.errors import ProtocolError, StageProcessError
 from orchestrator.workplace import Workplace
+from stages.connection import Connection
 
 if TYPE_CHECKING:
     import zmq
@@ -174,9 +175,6 @@ class ProcessHub:
         identity = f"{stage}-{secrets.token_hex(4)}"
         token = secrets.token_hex(16)
         connection = self._folder / f"{identity}.json"
-        # Imported here: stages.host is the child's program, the parent borrows one dataclass.
-        from stages.host import Connection
-
         started = time.monotonic()
         Connection(
             self._endpoint,

@@ -12,14 +12,14 @@ from orchestrator.artifacts import BATCH_FILE, LOCK, RESULT, RunDirectory, direc
 from orchestrator.errors import KissError, RunRecordError
 from orchestrator.files import link_or_copy, write_atomic
 from orchestrator.manifest import AttemptRow, NodeRecord
-from orchestrator.preview import preview_sheet
+from orchestrator.preview import BUNDLES, UNDRAWABLE, PreviewSheet
 
 RESULT_FILES = {"glb": "mesh.glb", "obj": "mesh.obj"}
 BUNDLE_PNG = "bundle.png"
 PREVIEW_PNG = "preview.png"
 
 
-def write_result(run: RunDirectory) -> None:
+def write_result(run: RunDirectory, sheet: PreviewSheet) -> None:
     """Make <run>/result/ anew from the nodes that are done: meshes, bundle.png, preview.png."""
     written = {
         artifact: name
@@ -36,14 +36,14 @@ def write_result(run: RunDirectory) -> None:
     for artifact, target in RESULT_FILES.items():
         if artifact in written:
             link_or_copy(run.artifact_paths(written[artifact], artifact)[0], folder / target)
-    bundle = next((name for name in ("bundle", "reference_bundle") if name in written), None)
+    bundle = next((name for name in BUNDLES if name in written), None)
     if bundle:
         png = run.path / written[bundle] / f"{bundle}.png"
         if png.is_file():
             link_or_copy(png, folder / BUNDLE_PNG)
     try:
-        content = preview_sheet(run, written)
-    except (OSError, ValueError, TypeError) as error:  # a picture for people must not end a run
+        content = sheet.png(written)
+    except UNDRAWABLE as error:
         run.event("no preview", error=str(error))
         return
     if content:

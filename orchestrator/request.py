@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -145,12 +144,13 @@ def prepared_for(
 
 
 def _warm_up(graph: Graph, workplace: Workplace | None) -> None:
-    """The template imports for the first nodes while the run directory is being made."""
+    """The template imports for the first node while the run directory is being made; for more, and
+    the first process might have to wait for a library that it does not need."""
     if workplace is None or workplace.template is None:
         return
-    for node in itertools.islice(graph.nodes.values(), 2):
-        with contextlib.suppress(StageProcessError):  # the hub will meet it too, and start cold
-            workplace.template.preload(node.preload)
+    first = next(iter(graph.nodes.values()))
+    with contextlib.suppress(StageProcessError):  # the hub will meet it too, and start cold
+        workplace.template.preload(first.preload)
 
 
 def _within(graph: Graph, device: str, cards: Sequence[Card], budget: Budget) -> Graph:

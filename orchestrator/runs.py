@@ -28,6 +28,7 @@ from orchestrator.plan import PlanRow, predict
 from orchestrator.progress import Observer
 from orchestrator.request import Prepared, require_card
 from orchestrator.runner import Runner
+from orchestrator.work import Work
 
 
 def execute(
@@ -47,7 +48,7 @@ def execute(
     graph = Graph([prepared.graph.require(only)]) if only else prepared.graph
     forced = frozenset({only} if only else _forced(prepared))
     jobs = [Job(name, run, graph, prepared.whole, forced) for name, run in runs]
-    runner = Runner(
+    work = Work(
         graph,
         jobs,
         prepared.settings.profile.runtime,
@@ -56,9 +57,7 @@ def execute(
         observer,
         cache,
         log_folder,
-        prepared.workplace,
         fail_fast,
-        _close_books,
         prepared.budget,
     )
     for job in jobs:
@@ -66,7 +65,7 @@ def execute(
         job.run.manifest.state = "running"
         job.run.event("begin", profile=prepared.settings.name, seed=prepared.seed)
     try:
-        runner.run()
+        Runner(work, prepared.workplace, _close_books).run()
     finally:
         for job in jobs:
             if not job.closed:
@@ -132,7 +131,7 @@ def _close_books(job: Job) -> None:
         manifest.state = "failed" if job.error else "interrupted"
     job.run.discard_partial()
     with contextlib.suppress(OSError):  # a full disk has been reported by then
-        report.write_result(job.run)
+        report.write_result(job.run, job.sheet)
         job.run.save()
     job.run.event("end", state=manifest.state, seconds=round(manifest.wall_seconds, 3))
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from orchestrator.errors import StageProcessError
 
-COMMON_MODULES = ("zmq", "msgpack", "psutil", "numpy")
+COMMON_MODULES = ("stages.host", "zmq", "msgpack", "psutil", "numpy")
 """What every child needs, whatever its stage."""
 REPO_ROOT = Path(__file__).resolve().parent.parent
 
@@ -105,7 +105,7 @@ class WarmTemplate:
         self._send(
             {
                 "fork": str(connection),
-                "needs": list(needs),
+                "needs": [*COMMON_MODULES, *needs],
                 "log": str(log),
                 "env": dict(environment),
             }

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import warm
-from orchestrator.files import private_folder, sweep_private_folders
+from orchestrator.files import claimed, sweep_private_folders, unclaimed_folder
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,11 @@ def open_workplace(use_warm: bool = True) -> Iterator[Workplace]:
     """A workplace that is gone, template and folder, when the context ends."""
     cold_reason = warm.supported() if use_warm else "--no-warm"
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(private_folder())
+        folder = stack.enter_context(unclaimed_folder())
         template = None
-        if not cold_reason:
+        if not cold_reason:  # before anything else: the template's boot is what a run waits for
             template = warm.WarmTemplate(folder / "template.log")
             stack.callback(template.close)
+        stack.enter_context(claimed(folder))
         sweep_private_folders()
         yield Workplace(folder, template, cold_reason)

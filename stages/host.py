@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import faulthandler
 import json
 import logging
@@ -23,16 +22,17 @@ import sys
 import threading
 import time
 import traceback
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator import protocol
 from orchestrator.files import private_folder
 from stages.common import codec
+from stages.connection import Connection
 from stages.contract import Context
 from stages.core import JobResult, OutputFile, StageCore
 from stages.failures import Failure, classify
+from stages.lifeline import EXIT_ORPHANED, die_with_parent
 from stages.memory import cap_device_memory
 from stages.readahead import ReadAhead, weight_files
 
@@ -40,48 +40,8 @@ if TYPE_CHECKING:
     import zmq
 
 _PARENT_CHECK_SECONDS = 0.25
-_PR_SET_PDEATHSIG = 1
-_EXIT_ORPHANED = 70
 
 log = logging.getLogger("stages.host")
-
-
-@dataclass(frozen=True)
-class Connection:
-    """What a child needs to find its parent; kept in a file of mode 0600 in a 0700 folder.
-
-    identity           its name on the socket
-    orchestrator_pid   the parent, whose death ends this process
-    started            time.monotonic() of the parent when it asked for the process
-    """
-
-    endpoint: str
-    identity: str
-    token: str
-    stage: str
-    orchestrator_pid: int
-    inline_max_bytes: int
-    heartbeat_interval: float
-    started: float
-
-    def save(self, path: Path) -> None:
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-            json.dump(asdict(self), stream)
-
-    @classmethod
-    def load(cls, path: Path) -> Connection:
-        return cls(**json.loads(path.read_text()))
-
-
-def die_with_parent(expected_parent: int) -> None:
-    """Ask Linux to kill this process when its parent dies; end now if that has happened already.
-
-    Elsewhere the heartbeat thread's parent watch does it, a quarter of a second later.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != expected_parent:
-        os._exit(_EXIT_ORPHANED)
 
 
 def _rss_bytes() -> int:
@@ -127,7 +87,7 @@ class Heart(threading.Thread):
                 # The whole group goes: a helper process of the stage must not stay behind.
                 with contextlib.suppress(OSError, AttributeError):  # Windows has no groups
                     os.killpg(0, signal.SIGKILL)
-                os._exit(_EXIT_ORPHANED)
+                os._exit(EXIT_ORPHANED)
             beat = self.beat()
             if time.monotonic() >= next_beat:
                 next_beat = time.monotonic() + self._connection.heartbeat_interval

@@ -30,7 +30,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from stages.host import Connection, die_with_parent, serve
+from stages.connection import Connection
+from stages.lifeline import die_with_parent
 
 
 class Template:
@@ -132,6 +133,8 @@ class Template:
             self._wake_read.close()
             self._wake_write.close()
             _redirect(Path(request["log"]))
+            from stages.host import serve  # among the first that the parent had us import
+
             os.environ.update(request["env"])
             serve(Connection.load(Path(request["fork"])), warm=True)
             code = 0

@@ -7,9 +7,10 @@ import trimesh
 from scipy.spatial import cKDTree
 
 from stages.common.bundle import join
-from stages.common.cameras import RADIUS, bundle_cameras
+from stages.common.cameras import bundle_cameras
 from stages.common.raster import open_rasterizer
 from stages.common.render import coverage, look, normal_tile, vertex_normals
+from stages.common.rig import RADIUS
 from stages.contract import Mesh
 
 UP = trimesh.transformations.rotation_matrix(np.pi / 2, (1, 0, 0))

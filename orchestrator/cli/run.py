@@ -35,12 +35,14 @@ def run(
         common.errors_as_json(as_json, started),
         open_workplace(not no_warm) as workplace,  # first: it boots while the rest is imported
     ):
-        from orchestrator import runs
         from orchestrator.request import prepare
-        from orchestrator.view import open_view
 
         prepared = prepare(common.options_from(**request), workplace)
         _announce(prepared, as_json)
+        # Only now: the template has something to import meanwhile.
+        from orchestrator import runs
+        from orchestrator.view import open_view
+
         if verbose and not as_json:
             _print_plan(prepared, runs.plan(prepared, image, output))
         view = open_view(prepared.graph.nodes, 1, as_json, verbose)

@@ -10,12 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-BUNDLE_AZIMUTHS = (0.0, 90.0, 180.0, 270.0)
-"""Columns of the bundle: front, the object's left, back, the object's right."""
-BUNDLE_ELEVATION = 5.0
-FOVY = 30.0
-RADIUS = 4.15
-"""Camera distance at which the reference renders its bundle and ISOMER projects (image flow)."""
+from stages.common.rig import BUNDLE_AZIMUTHS, BUNDLE_ELEVATION, FOVY, RADIUS
+
 NEAR, FAR = 0.1, 1000.0
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from stages.common.cameras import FOVY, Camera
+from stages.common.cameras import Camera
 from stages.common.raster import Rasterizer, interpolate
 from stages.common.render import look, resolve
+from stages.common.rig import FOVY
 from stages.common.srgb import linear_to_srgb, srgb_to_linear
 from stages.contract import Mesh
 

@@ -6,13 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.common.cameras import (
-    BUNDLE_ELEVATION,
-    Camera,
-    bundle_cameras,
-    decode_normals,
-    encode_normals,
-)
+from stages.common.cameras import Camera, bundle_cameras, decode_normals, encode_normals
+from stages.common.rig import BUNDLE_ELEVATION
 from stages.isomer.params import IsomerParams
 
 GOLDEN = Path(__file__).parent.parent / "golden"

@@ -17,7 +17,7 @@ import trimesh
 from labelled import NAMES, OBJECT, PALETTE, Box, Picture, cast, look_at, turn
 
 from stages.common.bundle import join, split
-from stages.common.cameras import BUNDLE_AZIMUTHS, BUNDLE_ELEVATION, RADIUS
+from stages.common.rig import BUNDLE_AZIMUTHS, BUNDLE_ELEVATION, RADIUS
 from stages.common.srgb import linear_to_srgb
 from stages.contract import Context, Mesh
 from stages.isomer.params import IsomerParams

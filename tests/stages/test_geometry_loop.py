@@ -10,8 +10,9 @@ from fields import Distance
 from solids import is_closed_solid
 
 from stages.common.bundle import join, split
-from stages.common.cameras import BUNDLE_AZIMUTHS, bundle_cameras, decode_normals
+from stages.common.cameras import bundle_cameras, decode_normals
 from stages.common.metrics import psnr
+from stages.common.rig import BUNDLE_AZIMUTHS
 from stages.contract import Context, Mesh
 from stages.isomer.params import IsomerParams
 from stages.isomer.stage import Isomer

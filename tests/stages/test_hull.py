@@ -16,7 +16,8 @@ from skimage.measure import marching_cubes
 from solids import bundle_of, chamfer, is_closed_solid, silhouette_ious, tiles
 
 from stages.common.bundle import join, split
-from stages.common.cameras import RADIUS, bundle_cameras, decode_normals
+from stages.common.cameras import bundle_cameras, decode_normals
+from stages.common.rig import RADIUS
 from stages.contract import BadInput, Context, Mesh
 from stages.lrm.hull.params import ReconstructParams, ReferenceParams
 from stages.lrm.hull.silhouettes import clean, coverage, coverage_of_colors, signed_distance

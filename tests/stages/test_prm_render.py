@@ -12,13 +12,8 @@ import torch
 import trimesh
 from scipy import ndimage
 
-from stages.common.cameras import (
-    BUNDLE_AZIMUTHS,
-    Camera,
-    bundle_cameras,
-    decode_normals,
-    encode_normals,
-)
+from stages.common.cameras import Camera, bundle_cameras, decode_normals, encode_normals
+from stages.common.rig import BUNDLE_AZIMUTHS
 from stages.contract import Mesh
 from stages.lrm.prm.render import (
     encode_bundle_normals,

@@ -18,6 +18,7 @@ from orchestrator.jobs import Job
 from orchestrator.plan import predict
 from orchestrator.progress import RunEvent
 from orchestrator.runner import Runner
+from orchestrator.work import Work
 
 NODES = ("source", "trouble", "sink")
 
@@ -51,7 +52,7 @@ class Bench:
         watcher = Watcher()
         runtime = Runtime(heartbeat_interval=0.1, prefetch=False)
         job = Job(run.path.name, run, graph, graph)
-        Runner(graph, [job], runtime, [], GpuMonitor(), watcher, self.index).run()
+        Runner(Work(graph, [job], runtime, [], GpuMonitor(), watcher, self.index)).run()
         assert job.succeeded, job.error
         run.save()
         return watcher.cached

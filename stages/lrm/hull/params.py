@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from stages.common.cameras import RADIUS
+from stages.common.rig import RADIUS
 from stages.contract import Params
 
 

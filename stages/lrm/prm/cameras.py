@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stages.common.cameras import BUNDLE_ELEVATION, FOVY, Camera
+from stages.common.cameras import Camera
+from stages.common.rig import BUNDLE_ELEVATION, FOVY
 
 CONDITION_RADIUS = 3.5
 """Camera distance that the model is told for every input view, whatever it really was (T18)."""

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from stages.common.backends import BackendParams
-from stages.common.cameras import RADIUS
+from stages.common.rig import RADIUS
 
 
 class ModelParams(BackendParams):

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from stages.common.bundle import join
-from stages.common.cameras import BUNDLE_AZIMUTHS
 from stages.common.raster import Rasterizer
+from stages.common.rig import BUNDLE_AZIMUTHS
 from stages.common.srgb import linear_to_srgb
 from stages.contract import Mesh
 from stages.lrm.prm.cameras import FROM_ZERO123, ZERO123_FRONT

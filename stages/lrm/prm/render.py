@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from stages.common.bundle import TILE
-from stages.common.cameras import BUNDLE_ELEVATION, FOVY, RADIUS, Camera, encode_normals
+from stages.common.cameras import Camera, encode_normals
 from stages.common.diffrender.antialias import antialias
 from stages.common.diffrender.samples import Samples, sample
 from stages.common.diffrender.views import Views, Visible
@@ -24,6 +24,7 @@ from stages.common.halfedges import edge_table, face_normals
 from stages.common.raster import Rasterizer, open_rasterizer
 from stages.common.render import vertex_normals
 from stages.common.repeatable import repeatable
+from stages.common.rig import BUNDLE_ELEVATION, FOVY, RADIUS
 from stages.contract import Mesh
 
 BEND = 0.1

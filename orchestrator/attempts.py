@@ -1,0 +1,132 @@
+"""One node's attempts at one job: a row of the manifest each, and what follows when one fails.
+
+open     the job is given to a process
+close    it came back, done or failed
+fail     recovery.decide -> the same rung again, the next one, or the end of the job
+settle   the process is gone, and the card's memory has been looked at
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import time
+
+from orchestrator import recovery
+from orchestrator.files import printable
+from orchestrator.gpu import Release
+from orchestrator.graph import Node
+from orchestrator.jobs import Job
+from orchestrator.manifest import AttemptRow
+from orchestrator.session import JobFailed, Session, StageFailure
+from orchestrator.work import Work
+
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def storage_failure(error: OSError) -> StageFailure:
+    """The failure of a job whose files cannot be written."""
+    if error.errno in _DISK_ERRORS:
+        return StageFailure("disk_full", f"cannot write the result: {error}", "free disk space")
+    return StageFailure("internal", f"cannot write the result: {error}")
+
+
+class Attempts:
+    """Rows by session. A session's load and VRAM verdict belong to all jobs that it served.
+
+    cancelled: a job has failed for good, and with `fail_fast` that ends the others.
+    """
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._rows: dict[int, list[tuple[Job, AttemptRow]]] = {}
+        self.cancelled = False
+
+    def open(self, job: Job, session: Session) -> AttemptRow:
+        """A new row for one job in one process; the load's times stand in its first."""
+        row = AttemptRow(
+            rung=session.rung,
+            device=session.card.name or "cuda" if session.card else "cpu",
+            dtype=session.attempt.dtype,
+            params=dict(session.attempt.params),
+            warm=session.process.warm,
+            cold_reason=session.process.cold_reason,
+            pid=session.process.pid,
+            log=printable(session.log),
+            started=time.time(),
+            timings=dict(session.timings) if session.served == 0 else {},
+        )
+        if session.card is None:
+            row.vram = Release("no gpu used").as_row()
+        elif expected := session.node.predictions.get(session.rung):
+            row.predicted = expected.as_row()
+        self._rows.setdefault(id(session), []).append((job, row))
+        return row
+
+    def close(self, job: Job, session: Session) -> AttemptRow:
+        """The row of the job in flight, with its duration and the process's peak memory."""
+        progress = job.nodes[session.node.name]
+        row = progress.attempt or self.open(job, session)
+        progress.attempt = None
+        row.seconds = time.time() - row.started
+        row.peak_rss = session.peak_rss
+        return row
+
+    def settle(self, session: Session, release: Release) -> None:
+        """The process is gone: what was measured goes into all its rows."""
+        for job, row in self._rows.pop(id(session), []):
+            row.vram = release.as_row()
+            job.unsaved = job.unsaved or session.card is not None
+
+    def failed(self, session: Session, happening: JobFailed) -> None:
+        """A job failed in a process, or its load did, and with it every job that waits for it."""
+        if happening.job:
+            job = self._work.job(happening.job)
+            self.fail(job, session.node, self.close(job, session), happening.failure)
+            return
+        name = session.node.name
+        for job in self._work.jobs:
+            progress = job.nodes[name]
+            if progress.standing in ("waiting", "ready") and progress.rung == session.rung:
+                progress.tries += 1
+                row = self.open(job, session)
+                row.peak_rss = session.peak_rss
+                self.fail(job, session.node, row, happening.failure)
+
+    def fail_unstarted(self, job: Job, node: Node, device: str, failure: StageFailure) -> None:
+        """A job's try ended before there was a process to give it to."""
+        row = AttemptRow(rung=job.nodes[node.name].rung, device=device, started=time.time())
+        self.fail(job, node, row, failure)
+
+    def fail(self, job: Job, node: Node, row: AttemptRow, failure: StageFailure) -> None:
+        """Note the failure, decide what follows and put the job where it goes on."""
+        progress = job.nodes[node.name]
+        move = recovery.decide(
+            failure.kind, progress.rung, max(1, progress.tries), node.config.attempts
+        )
+        row.outcome, row.message, row.hint = failure.kind, failure.message, failure.hint
+        row.move = str(move)
+        job.run.manifest.nodes[node.name].attempts.append(row)
+        job.run.discard_partial(node.name)
+        if move.action == "end":
+            job.fail(node.name, failure.message)
+            self.cancelled = self.cancelled or self._work.fail_fast
+        else:
+            if move.action == "next_rung":
+                progress.rung, progress.tries = move.rung, 0
+            if progress.standing == "running":
+                progress.standing = "ready"
+            job.run.manifest.nodes[node.name].state = "pending"
+        self._work.tell(
+            "failed",
+            job,
+            node.name,
+            kind=failure.kind,
+            message=failure.message,
+            hint=failure.hint,
+            move=str(move),
+            final=move.action == "end",
+            log=row.log,
+        )
+        with contextlib.suppress(OSError):  # a full disk is being reported already
+            job.run.save()

@@ -1,0 +1,146 @@
+"""What stages hand over: accepted, made safe on disk, entered in manifest and cache.
+
+prepare  libraries that this takes, imported while the first processes come up
+take     DONE: files in their place, so that readers may start at once
+collect  fsync and digest are through: now the manifest says "done"
+close    the job is over: its books, behind its last write
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from orchestrator.attempts import Attempts, storage_failure
+from orchestrator.cache import key_of, key_parts
+from orchestrator.durable import Durable, DurableWriter
+from orchestrator.errors import ProtocolError
+from orchestrator.jobs import Job
+from orchestrator.manifest import AttemptRow, FileRecord
+from orchestrator.session import JobDone, Session, StageFailure
+from orchestrator.work import Work
+from stages.contract import ContractError
+
+Artifacts: TypeAlias = dict[str, list[FileRecord]]
+
+
+class Deliveries:
+    """The way of outputs from a process to the record.
+
+    close_job: called once for each job that is over, behind its last write to disk.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        attempts: Attempts,
+        durable: DurableWriter,
+        close_job: Callable[[Job], None],
+    ) -> None:
+        self._work = work
+        self._attempts = attempts
+        self._durable = durable
+        self._close_job = close_job
+
+    def prepare(self) -> None:
+        """Import what checking and drawing takes, 60 ms, behind whatever comes next."""
+        self._durable.draw(_import_libraries)
+
+    def take(self, session: Session, happening: JobDone) -> None:
+        """Accept what a process handed over, or fail the attempt."""
+        node = session.node
+        job = self._work.job(happening.message.job)
+        row = self._attempts.close(job, session)
+        if job.nodes[node.name].standing != "running":
+            return  # its inputs turned out not to be safe on disk: the job has failed
+        row.timings |= happening.message.timings
+        try:
+            artifacts = job.accept(node, happening.message.outputs, happening.frames)
+        except (ProtocolError, ContractError) as error:
+            session.stop()
+            self._attempts.fail(job, node, row, StageFailure("internal", str(error)))
+            return
+        except OSError as error:
+            self._attempts.fail(job, node, row, storage_failure(error))
+            return
+        self._record(job, session, row, artifacts)
+        self._durable.submit(job, node.name, artifacts)
+        if self._work.runtime.previews:
+            self._durable.draw(functools.partial(job.run.write_previews, node.name, node.outputs))
+
+    def _record(self, job: Job, session: Session, row: AttemptRow, artifacts: Artifacts) -> None:
+        """Readers may start; the manifest calls the node done when the disk has it."""
+        name = session.node.name
+        row.outcome = "done"
+        record = job.run.manifest.nodes[name]
+        record.attempts.append(row)
+        record.artifacts = artifacts
+        record.cached_from = ""
+        record.degraded = session.attempt.degraded
+        record.reason = ""
+        progress = job.nodes[name]
+        progress.standing, progress.fresh = "done", True
+        self._work.tell(
+            "done",
+            job,
+            name,
+            seconds=row.seconds,
+            rss=row.peak_rss,
+            vram=session.vram,
+            degraded=record.degraded,
+        )
+
+    def collect(self) -> bool:
+        """Enter files that are safe on disk by now; whether there were any."""
+        arrived = self._durable.collect()
+        for durable in arrived:
+            try:
+                self._enter(durable)
+            except OSError as error:
+                self._lose(durable, storage_failure(error))
+        return bool(arrived)
+
+    def _enter(self, durable: Durable) -> None:
+        job, node = durable.job, self._work.graph.nodes[durable.node]
+        record = job.run.manifest.nodes[durable.node]
+        if durable.error is not None:
+            raise durable.error
+        record.artifacts = durable.artifacts
+        record.key_parts = key_parts(node, job.run.manifest.seed, job.run)
+        record.key = key_of(record.key_parts)
+        if node.weights:
+            record.weights = list(node.weights[record.attempts[-1].rung])
+        record.state = "done"
+        job.run.save()
+        if self._work.cache is not None and not record.degraded:
+            with contextlib.suppress(OSError):
+                self._work.cache.add(record.key, job.run, durable.node)
+
+    def _lose(self, durable: Durable, failure: StageFailure) -> None:
+        durable.job.run.manifest.nodes[durable.node].artifacts = {}
+        durable.job.fail(durable.node, failure.message)
+        self._work.tell(
+            "failed",
+            durable.job,
+            durable.node,
+            kind=failure.kind,
+            message=failure.message,
+            hint=failure.hint,
+            move="end",
+        )
+
+    def close(self, jobs: Sequence[Job]) -> list[Job]:
+        """Close those that are over and have nothing on its way to the disk any more."""
+        closing = [job for job in jobs if job.over and not self._durable.holds(job)]
+        for job in closing:
+            job.closed = True
+            self._durable.later(functools.partial(self._close_job, job))
+        return closing
+
+
+def _import_libraries() -> None:
+    for name in ("numpy", "PIL.Image"):
+        importlib.import_module(name)
