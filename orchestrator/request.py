@@ -19,7 +19,7 @@ from orchestrator.errors import (
     UsageError,
 )
 from orchestrator.gpu import GpuMonitor
-from orchestrator.graph import Graph
+from orchestrator.graph import Graph, Node
 from orchestrator.leases import Card
 from orchestrator.workplace import Workplace
 
@@ -58,7 +58,8 @@ class Prepared:
     """A request that has been checked against this machine: everything but the pictures.
 
     graph   what is asked for, with the rungs that the budget allows
-    whole   the profile's, without --until and with all rungs
+    whole   the profile's, without --until; its nodes are those of `graph` where that has them, so
+            that both speak of the same keys
     """
 
     options: Options
@@ -97,7 +98,7 @@ def prepare(options: Options, workplace: Workplace | None = None) -> Prepared:
         settings = config.load(name, options.config_file, sets, options.fast)
     cards = choose_cards(options.device, monitor)
     budget = vram.budget_for(options.target_vram, options.host_ram, cards, monitor)
-    whole = models.with_identities(Graph.from_profile(settings.profile).on_device(options.device))
+    whole = Graph.from_profile(settings.profile).on_device(options.device)
     graph = whole.until(options.until) if options.until else whole
     if options.from_node:
         whole.require(options.from_node)
@@ -107,6 +108,7 @@ def prepare(options: Options, workplace: Workplace | None = None) -> Prepared:
                 "nothing would be computed",
             )
     graph = _within(graph, options.device, cards, budget)
+    whole = _as_planned(whole, graph, options.device, cards, budget)
     _warm_up(graph, workplace)
     return Prepared(options, settings, reason, graph, whole, cards, monitor, workplace, budget)
 
@@ -136,9 +138,10 @@ def prepared_for(
     )
     cards = choose_cards(device, monitor)
     budget = vram.budget_for(options.target_vram, options.host_ram, cards, monitor)
-    whole = models.with_identities(Graph.from_profile(settings.profile).on_device(device))
+    whole = Graph.from_profile(settings.profile).on_device(device)
     graph = whole.until(manifest.until) if manifest.until else whole
     graph = _within(graph, device, cards, budget)
+    whole = _as_planned(whole, graph, device, cards, budget)
     reason = manifest.profile_reason
     return Prepared(options, settings, reason, graph, whole, cards, monitor, workplace, budget)
 
@@ -159,6 +162,22 @@ def _within(graph: Graph, device: str, cards: Sequence[Card], budget: Budget) ->
     if device != "cpu" and (cards or budget.vram):
         graph = vram.fit(graph, budget, vram.table())
     return models.with_identities(graph)
+
+
+def _as_planned(
+    whole: Graph, graph: Graph, device: str, cards: Sequence[Card], budget: Budget
+) -> Graph:
+    """`whole` with the nodes of `graph`; others keep all rungs where none fits into the budget."""
+    others: list[Node] = []
+    for name, node in whole.nodes.items():
+        if name in graph.nodes:
+            continue
+        try:
+            others += _within(Graph([node]), device, cards, budget).nodes.values()
+        except UsageError:  # nothing that was asked for
+            others += models.with_identities(Graph([node])).nodes.values()
+    planned = {**graph.nodes, **{node.name: node for node in others}}
+    return Graph(planned[name] for name in whole.nodes)
 
 
 def require_card(prepared: Prepared, will_run: Callable[[], Collection[str]]) -> None:

@@ -15,6 +15,7 @@ from orchestrator.errors import UsageError
 from orchestrator.gpu import Gpu
 from orchestrator.graph import Graph
 from orchestrator.leases import Card
+from orchestrator.request import Options, prepare
 from stages.contract import Params
 
 
@@ -163,6 +164,23 @@ def test_a_budget_that_was_asked_for_is_planned_with_on_a_machine_without_a_card
 def test_only_what_is_asked_for_has_to_fit(kiss3d, picture):
     small = ("--profile", "full_12gb", "--target-vram", "1")
     assert kiss3d("plan", picture, *small, "--until", "preprocess").returncode == 0
+
+
+@pytest.mark.parametrize("until", [None, "caption"])
+def test_the_whole_graph_has_the_keys_of_what_is_asked_for(until):
+    """What a run has finished on the rung that fits is not taken for stale at its end."""
+    asked = prepare(Options(profile="full_12gb", target_vram=8, host_ram=64, until=until))
+    assert list(asked.whole.nodes) == list(prepare(Options(profile="full_12gb")).whole.nodes)
+    assert asked.graph.nodes.items() <= asked.whole.nodes.items()
+    (dropped,) = asked.whole.nodes["flux"].skipped
+    assert dropped.startswith("rung 1 needs")
+
+
+def test_what_is_not_asked_for_and_fits_nowhere_keeps_its_rungs():
+    asked = prepare(Options(profile="full_12gb", target_vram=1, until="caption"))
+    flux = asked.whole.nodes["flux"]
+    assert flux.skipped == ()
+    assert flux.config.attempts[0].params["placement"] == "resident"
 
 
 class Monitor:
