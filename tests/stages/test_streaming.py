@@ -209,6 +209,28 @@ def test_merging_by_parts_is_merging_at_once(monkeypatch: pytest.MonkeyPatch) ->
     assert torch.allclose(weight.float(), wanted, rtol=2**-8, atol=1e-6)
 
 
+def test_merging_is_the_same_whether_the_process_allows_tf32_or_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only a card computes in TF32. Jobs allow it, loading does not, and both merge."""
+    seen = []
+    addmm_ = torch.Tensor.addmm_
+
+    def watched(self: torch.Tensor, *matrices: torch.Tensor) -> torch.Tensor:
+        seen.append(torch.get_float32_matmul_precision())
+        return addmm_(self, *matrices)
+
+    monkeypatch.setattr(torch.Tensor, "addmm_", watched)
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("high")
+        Merger(CPU, 4).merge(torch.zeros(2, 4), LowRankDelta(torch.ones(2, 1), torch.ones(1, 4)))
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert seen == ["highest"]
+
+
 @pytest.mark.parametrize("budgets", BUDGETS.values(), ids=BUDGETS)
 def test_fp8_storage_is_a_plain_cast_of_linear_layers_outside_of_norms(
     tiny: TinyFlux, tmp_path: Path, budgets: tuple[int, int]
