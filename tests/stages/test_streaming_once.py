@@ -155,3 +155,15 @@ def test_a_file_that_was_cut_is_named(tiny: TinyFlux, tmp_path: Path) -> None:
         with pytest.raises(StageError, match="truncated") as caught:
             enter(streamed, nets)
         assert caught.value.kind == "missing_weights"
+
+
+def test_after_a_failed_entry_the_card_is_empty_and_can_be_entered(tiny: TinyFlux) -> None:
+    nets = once(tiny.nets())
+    with open_once(nets, BUDGETS["some pinned"]) as streamed:
+        with pytest.raises(ValueError, match="no inputs"):
+            streamed.enter_card()
+        assert all(parameter.is_meta for parameter in nets["transformer"].module.parameters())
+        enter(streamed, nets)
+        streamed.choose(0)
+        found = evaluate(nets["transformer"].module, time=TIMES[0])
+        assert torch.equal(found, evaluate(tiny.transformer, time=TIMES[0]))

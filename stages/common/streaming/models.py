@@ -105,8 +105,18 @@ class StreamedModels:
         """Fill the card tier, unless it is: from here on the networks can be called.
 
         embed: needed where a network has `once` layers, which are computed here, each time.
+
+        Raises StageError (missing_weights) for files that cannot be read. After any exception the
+        card is left: half of it would pass for the whole at the next entry.
         """
-        entered, self._on_card = self._on_card, True  # there is something to leave from here on
+        entered, self._on_card = self._on_card, True
+        try:
+            self._enter_card(entered, embed)
+        except BaseException:
+            self.leave_card()
+            raise
+
+    def _enter_card(self, entered: bool, embed: Embed | None) -> None:
         if not entered:
             for surroundings in self._surroundings:
                 surroundings.load(self._reader, self._device, self._dtype)
