@@ -215,3 +215,13 @@ def test_a_node_that_needs_a_card_where_none_may_be_used(kiss3d, picture, config
     (folder / "a.png").write_text("1 2 3")
     done = kiss3d("batch", folder, "--config", config, "--device", "cpu", "--output", out)
     assert_refused(done, "trouble needs a GPU, and none may be used")
+
+
+def test_a_plan_says_that_the_run_would_lack_a_card(kiss3d, picture, config_file):
+    asked = ("plan", picture, "--config", config_file(attempts=[{"device": "cuda"}]))
+    done = kiss3d(*asked, "--device", "cpu")
+    assert done.returncode == 2
+    assert "error: trouble needs a GPU, and none may be used" in done.stderr
+    assert "trouble" in done.stdout  # the table is shown all the same
+    shown = json.loads(kiss3d(*asked, "--device", "cpu", "--json").stdout)
+    assert "trouble needs a GPU" in shown["no_card"]
