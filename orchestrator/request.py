@@ -180,13 +180,10 @@ def _as_planned(
     return Graph(planned[name] for name in whole.nodes)
 
 
-def require_card(prepared: Prepared, will_run: Callable[[], Collection[str]]) -> None:
-    """Refuse what cannot end well: nodes that will run, need a card, and there is none.
-
-    Raises `UsageError`.
-    """
+def no_card(prepared: Prepared, will_run: Callable[[], Collection[str]]) -> UsageError | None:
+    """What to tell where nodes that will run need a card, and there is none; None: all is well."""
     if prepared.cards:
-        return
+        return None
     stuck = [
         name
         for name, node in prepared.graph.nodes.items()
@@ -195,10 +192,17 @@ def require_card(prepared: Prepared, will_run: Callable[[], Collection[str]]) ->
     if stuck and (left := [name for name in stuck if name in will_run()]):
         why = prepared.monitor.why_not or "--device cpu"
         need = "needs" if len(left) == 1 else "need"
-        raise UsageError(
+        return UsageError(
             f"{', '.join(left)} {need} a GPU, and none may be used ({why})",
             "--device cpu computes there what has a rung for it, slowly; sketch needs no GPU",
         )
+    return None
+
+
+def require_card(prepared: Prepared, will_run: Callable[[], Collection[str]]) -> None:
+    """Raise the `UsageError` of `no_card`, if there is one: the run could not end well."""
+    if error := no_card(prepared, will_run):
+        raise error
 
 
 def choose_cards(device: str, monitor: GpuMonitor) -> tuple[Card, ...]:

@@ -65,12 +65,12 @@ def run(
 def plan(image: Path, output: Path | None, as_json: bool, **request: Any) -> None:
     """Show what `run IMAGE` would do, without starting anything.
 
-    Exit code 2: weights are missing that it would need.
+    Exit code 2: `run` would refuse, because weights are missing or there is no GPU to use.
     """
     from dataclasses import asdict
 
     from orchestrator import models, runs
-    from orchestrator.request import prepare
+    from orchestrator.request import no_card, prepare
 
     told: list[object] = []
     with common.errors_as_json(as_json, told):
@@ -78,6 +78,7 @@ def plan(image: Path, output: Path | None, as_json: bool, **request: Any) -> Non
         rows = runs.plan(prepared, image, output)
         graph, gpu = prepared.graph, bool(prepared.cards)
         shortage = models.shortage(graph, gpu, lambda: runs.to_run(rows))
+        cardless = no_card(prepared, lambda: runs.to_run(rows))
         if as_json:
             common.print_json(
                 {
@@ -87,6 +88,7 @@ def plan(image: Path, output: Path | None, as_json: bool, **request: Any) -> Non
                     "budget": asdict(prepared.budget),
                     "nodes": [asdict(row) for row in rows],
                     "missing_weights": shortage.missing if shortage else [],
+                    "no_card": cardless.message if cardless else "",
                 }
             )
             told.append(rows)
@@ -94,7 +96,11 @@ def plan(image: Path, output: Path | None, as_json: bool, **request: Any) -> Non
             _announce(prepared, as_json)
             _print_plan(prepared, rows, err=False)
         if shortage:
+            if cardless:  # before anybody downloads weights for a machine that cannot use them
+                click.echo(f"not on this machine: {cardless.message}", err=True)
             raise shortage
+        if cardless:
+            raise cardless
 
 
 @click.command()

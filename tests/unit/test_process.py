@@ -1,7 +1,8 @@
-"""Ending a stage process in the moments in which it is hardly there."""
+"""What a stage process is started with, and its end in the moments in which it is hardly there."""
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator import warm
 from orchestrator.process import StageProcess
 
 
@@ -29,3 +31,10 @@ def test_a_kill_before_the_fork_is_remembered():
     process = described()
     process.signal_group(signal.SIGKILL)
     assert process.doomed
+
+
+def test_a_child_finds_our_packages_first_and_once(monkeypatch):
+    entries = ["/elsewhere", str(warm.REPO_ROOT), ""]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(entries))
+    found = warm.child_environment()["PYTHONPATH"].split(os.pathsep)
+    assert found == [str(warm.REPO_ROOT), "/elsewhere"]

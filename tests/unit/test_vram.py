@@ -113,8 +113,9 @@ def test_what_fits_nowhere_goes_to_the_cpu_rung(graph, budget):
         (gib(80, host=0.5), "rung 1 needs 1 GiB of host RAM", "--host-ram 1 would do"),
         (gib(12, host=0.5), "rung 2 needs 2 GiB of host RAM", "--host-ram 2 would do"),
         (gib(4, host=0.5), "rung 2 needs 5 GiB", "--target-vram 5 --host-ram 2 would do"),
+        (gib(4, host=1.5), "rung 2 needs 5 GiB", "--target-vram 5 --host-ram 2 would do"),
     ],
-    ids=["vram", "host, resident", "host, streamed", "both"],
+    ids=["vram", "host, resident", "host, streamed", "both", "both, host for the upper rung only"],
 )
 def test_without_a_cpu_rung_it_is_refused_with_the_smallest_budget_that_works(
     graph, budget, reason, hint
