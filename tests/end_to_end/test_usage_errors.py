@@ -204,6 +204,13 @@ def test_a_budget_that_is_no_number(kiss3d, picture, config_file, option, value)
     assert_refused(done, f"Invalid value for '{option}'")
 
 
+def test_a_budget_with_a_unit_or_in_mib(kiss3d, picture, config_file):
+    done = kiss3d("plan", picture, "--config", config_file(), "--target-vram", "8GB")
+    assert_refused(done, "'8GB' is not a valid number")
+    done = kiss3d("plan", picture, "--config", config_file(), "--target-vram", "8000")
+    assert_refused(done, "8000.0 is not in the range 0<x<=1024")
+
+
 def test_a_node_that_needs_a_card_where_none_may_be_used(kiss3d, picture, config_file, tmp_path):
     config = config_file(attempts=[{"device": "cuda"}])
     out = tmp_path / "out"
