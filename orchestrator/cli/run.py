@@ -65,12 +65,12 @@ def run(
 def plan(image: Path, output: Path | None, as_json: bool, **request: Any) -> None:
     """Show what `run IMAGE` would do, without starting anything.
 
-    Exit code 2: `run` would refuse, because weights are missing or there is no GPU to use.
+    Exit code 2: a card or weights are missing that it would need.
     """
     from dataclasses import asdict
 
     from orchestrator import models, runs
-    from orchestrator.request import no_card, prepare
+    from orchestrator.request import card_shortage, prepare
 
     told: list[object] = []
     with common.errors_as_json(as_json, told):
@@ -78,7 +78,7 @@ def plan(image: Path, output: Path | None, as_json: bool, **request: Any) -> Non
         rows = runs.plan(prepared, image, output)
         graph, gpu = prepared.graph, bool(prepared.cards)
         shortage = models.shortage(graph, gpu, lambda: runs.to_run(rows))
-        cardless = no_card(prepared, lambda: runs.to_run(rows))
+        no_card = card_shortage(prepared, lambda: runs.to_run(rows))
         if as_json:
             common.print_json(
                 {
@@ -87,20 +87,18 @@ def plan(image: Path, output: Path | None, as_json: bool, **request: Any) -> Non
                     "seed": prepared.seed,
                     "budget": asdict(prepared.budget),
                     "nodes": [asdict(row) for row in rows],
+                    "missing_card": no_card.message if no_card else "",
                     "missing_weights": shortage.missing if shortage else [],
-                    "no_card": cardless.message if cardless else "",
                 }
             )
             told.append(rows)
         else:
             _announce(prepared, as_json)
             _print_plan(prepared, rows, err=False)
-        if shortage:
-            if cardless:  # before anybody downloads weights for a machine that cannot use them
-                click.echo(f"not on this machine: {cardless.message}", err=True)
-            raise shortage
-        if cardless:
-            raise cardless
+        if no_card and shortage:  # one of them is raised, both are told
+            click.echo(f"no card: {no_card}", err=True)
+        if refusal := shortage or no_card:
+            raise refusal
 
 
 @click.command()

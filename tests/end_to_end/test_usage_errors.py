@@ -204,12 +204,25 @@ def test_a_budget_that_is_no_number(kiss3d, picture, config_file, option, value)
     assert_refused(done, f"Invalid value for '{option}'")
 
 
+def test_a_budget_with_a_unit_or_in_mib(kiss3d, picture, config_file):
+    done = kiss3d("plan", picture, "--config", config_file(), "--target-vram", "8GB")
+    assert_refused(done, "'8GB' is not a valid number")
+    done = kiss3d("plan", picture, "--config", config_file(), "--target-vram", "8000")
+    assert_refused(done, "8000.0 is not in the range 0<x<=1024")
+
+
 def test_a_node_that_needs_a_card_where_none_may_be_used(kiss3d, picture, config_file, tmp_path):
     config = config_file(attempts=[{"device": "cuda"}])
     out = tmp_path / "out"
     done = kiss3d("run", picture, "--config", config, "--device", "cpu", "--output", out)
     assert_refused(done, "trouble needs a GPU, and none may be used")
     assert not out.exists()
+    done = kiss3d("plan", picture, "--config", config, "--device", "cpu")
+    assert done.returncode == 2
+    assert "error: trouble needs a GPU, and none may be used" in done.stderr
+    assert "fake.trouble" in done.stdout, "the plan itself is shown all the same"
+    done = kiss3d("plan", picture, "--config", config, "--device", "cpu", "--json")
+    assert "trouble needs a GPU" in json.loads(done.stdout)["missing_card"]
     folder = tmp_path / "pictures"
     folder.mkdir()
     (folder / "a.png").write_text("1 2 3")
@@ -224,4 +237,4 @@ def test_a_plan_says_that_the_run_would_lack_a_card(kiss3d, picture, config_file
     assert "error: trouble needs a GPU, and none may be used" in done.stderr
     assert "trouble" in done.stdout  # the table is shown all the same
     shown = json.loads(kiss3d(*asked, "--device", "cpu", "--json").stdout)
-    assert "trouble needs a GPU" in shown["no_card"]
+    assert "trouble needs a GPU" in shown["missing_card"]

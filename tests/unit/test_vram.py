@@ -162,6 +162,15 @@ def test_a_budget_that_was_asked_for_is_planned_with_on_a_machine_without_a_card
     assert "rung 1 needs" in flux["skipped"][0]
 
 
+def test_host_memory_that_was_asked_for_is_planned_with_without_a_card(kiss3d, picture):
+    ask = ("plan", picture, "--profile", "full_12gb", "--json", "--host-ram")
+    refused = json.loads(kiss3d(*ask, "0.5").stdout)
+    assert "GiB of host RAM, 0.5 may be used" in refused["error"]
+    assert refused["hint"].startswith("--host-ram ")
+    nodes = json.loads(kiss3d(*ask, "16").stdout)["nodes"]
+    assert next(n for n in nodes if n["node"] == "flux")["expected"]["host"] > 0
+
+
 def test_only_what_is_asked_for_has_to_fit(kiss3d, picture):
     small = ("--profile", "full_12gb", "--target-vram", "1")
     assert kiss3d("plan", picture, *small, "--until", "preprocess").returncode == 0
