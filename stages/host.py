@@ -57,7 +57,10 @@ def _vram_bytes() -> tuple[int, int]:
     initialized = getattr(cuda, "is_initialized", None)
     if cuda is None or initialized is None or not initialized():
         return -1, -1
-    return int(cuda.memory_reserved()), int(cuda.max_memory_reserved())
+    try:
+        return int(cuda.memory_reserved()), int(cuda.max_memory_reserved())
+    except RuntimeError:  # a context that an earlier CUDA error has poisoned answers nothing
+        return -1, -1
 
 
 class Heart(threading.Thread):
@@ -76,7 +79,7 @@ class Heart(threading.Thread):
     def beat(self) -> protocol.Heartbeat:
         rss, (reserved, most) = _rss_bytes(), _vram_bytes()
         self.peaks["rss"] = max(self.peaks["rss"], rss)
-        self.peaks |= {"vram": most, "reserved": reserved}
+        self.peaks |= {"vram": max(self.peaks["vram"], most), "reserved": reserved}
         return protocol.Heartbeat(rss, reserved)
 
     def run(self) -> None:
@@ -214,6 +217,7 @@ class HostProcess:
     def _fail(self, job: str, error: BaseException) -> None:
         failure: Failure = classify(error)
         text = "".join(traceback.format_exception(error))
+        self._heart.beat()
         self._send(
             protocol.Failed(
                 job,
