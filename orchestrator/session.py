@@ -102,7 +102,7 @@ def describe_exit(code: int) -> str:
     return f"{name} ({code}){f': {cause}' if cause else ''}"
 
 
-@dataclass
+@dataclass(eq=False)
 class Session:
     """See the module's docstring. `job` is the job in flight, or ""."""
 
