@@ -37,18 +37,19 @@ _POLL_SECONDS = 0.05
 """How often exits are looked for where the system has no pidfd."""
 
 
-@dataclass
+@dataclass(eq=False)
 class StageProcess:
     """A child that was asked for. `pid` is 0 until it exists, `exit_code` None until it is gone.
 
     environment  what the child gets on top of the parent's environment
     warm         forked from the template (else started cold, for `cold_reason`)
     doomed       told to die before it existed
+    unstarted    why it never came to exist, or ""
     """
 
     identity: str
     stage: str
-    token: str
+    token: str = field(repr=False)
     connection: Path
     log: Path
     environment: Mapping[str, str]
@@ -58,6 +59,7 @@ class StageProcess:
     exit_code: int | None = None
     cold_reason: str = ""
     doomed: bool = False
+    unstarted: str = ""
     popen: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     pidfd: int = -1
 
@@ -97,7 +99,7 @@ class SpokeGarbage:
 
 @dataclass(frozen=True)
 class Ended:
-    """A child is reaped; `process.exit_code` is set."""
+    """A child is reaped and `process.exit_code` set, or it will never exist (`unstarted`)."""
 
     process: StageProcess
 
@@ -108,7 +110,7 @@ Event = Spoke | SpokeGarbage | Ended
 class ProcessHub:
     """Start children and wait for what they say or how they end. Use as a context manager.
 
-    Raises `StageProcessError` when a child cannot be started.
+    A child that cannot be started ends at once, as `unstarted`.
     """
 
     def __init__(
@@ -171,6 +173,7 @@ class ProcessHub:
         """Ask for a child that will be `stage`; it says hello when it is there.
 
         needs: modules that the template imports before it forks this child.
+        Raises OSError when its connection file cannot be written.
         """
         identity = f"{stage}-{secrets.token_hex(4)}"
         token = secrets.token_hex(16)
@@ -222,14 +225,13 @@ class ProcessHub:
                     env={**warm.child_environment(), **process.environment},
                     start_new_session=True,
                 )
-        except OSError as error:
-            self._processes.pop(process.identity, None)
-            raise StageProcessError(
-                f"cannot start a process for {process.stage}: {error}"
-            ) from error
+        except OSError as error:  # `wait` tells it as this one's end; the others go on
+            process.unstarted = f"cannot start a process for {process.stage}: {error}"
+            return
         process.popen = popen
         process.pid = popen.pid
-        if hasattr(os, "pidfd_open"):
+        # Python may have the call where the kernel or a sandbox does not: exits are polled for then
+        with contextlib.suppress(OSError, AttributeError):
             process.pidfd = os.pidfd_open(popen.pid)
             self._poller.register(process.pidfd, self._zmq.POLLIN)
 
@@ -242,13 +244,13 @@ class ProcessHub:
 
         A child's last words come before its end: messages are drained before exits are told.
         """
-        cancelled = self._cancel_doomed()
-        if cancelled:
+        never_there = self._cancel_doomed() + self._unstarted()
+        if never_there:
             timeout = 0.0
         elif any(p.popen is not None and p.pidfd < 0 for p in self._processes.values()):
             timeout = min(timeout, _POLL_SECONDS)
         self._poller.poll(int(max(0.0, timeout) * 1000.0))
-        endings = cancelled + self._read_template() + self._reap_cold()
+        endings = never_there + self._read_template() + self._reap_cold()
         events = self._drain()
         for process in endings:
             self._forget(process)
@@ -258,10 +260,13 @@ class ProcessHub:
     def _cancel_doomed(self) -> list[StageProcess]:
         """Those that were to be killed before they were forked: the template may be in the middle
         of a long import for one of them, which is not waited for. `_on_forked` meets the child."""
-        doomed = [p for p in self._processes.values() if p.doomed and not p.pid]
+        doomed = [p for p in self._processes.values() if p.doomed and not p.pid and not p.unstarted]
         for process in doomed:
             process.exit_code = -signal.SIGKILL
         return doomed
+
+    def _unstarted(self) -> list[StageProcess]:
+        return [process for process in self._processes.values() if process.unstarted]
 
     def _drain(self) -> list[Event]:
         events: list[Event] = []
@@ -304,14 +309,11 @@ class ProcessHub:
         return bool(poller.poll(0))
 
     def _on_forked(self, event: warm.Forked) -> None:
-        process = self._awaiting_fork.pop(event.connection, None)
-        if process is None:
-            return
         if event.error:
-            self._awaiting_fork[event.connection] = process
             self._go_cold(event.error)
             return
-        if process.doomed:
+        process = self._awaiting_fork.pop(event.connection, None)
+        if process is None or process.doomed:  # it was started cold meanwhile, or is not wanted
             with contextlib.suppress(ProcessLookupError):
                 os.kill(event.pid, signal.SIGKILL)
             return

@@ -351,16 +351,20 @@ class Session:
             self.state == "idle" and self.served == 0
         )
         if self.state == "running" or lost_load:
-            code = self.process.exit_code
-            failure = self._doom or StageFailure(
-                "crashed",
-                f"the process ended with {describe_exit(0 if code is None else code)} before it "
-                + ("was ready" if lost_load else "was done"),
-                f"its last words are in {self.log}",
-            )
+            failure = self._doom or self._death("was ready" if lost_load else "was done")
             happenings.append(JobFailed("" if lost_load else self.job, failure))
         self._enter("measuring")
         return happenings + self._measure()
+
+    def _death(self, before_it: str) -> StageFailure:
+        code = self.process.exit_code
+        if code is None:
+            return StageFailure("internal", self.process.unstarted)
+        return StageFailure(
+            "crashed",
+            f"the process ended with {describe_exit(code)} before it {before_it}",
+            f"its last words are in {self.log}",
+        )
 
     def _measure(self) -> list[Happening]:
         release: Release | None = Release("no gpu used")
