@@ -302,10 +302,8 @@ class Session:
         if isinstance(message, protocol.Progress) and message.job == self.job:
             return [Progressed(message.job, message.step, message.total, message.note)]
         if isinstance(message, protocol.Done) and self._in_flight(message.job):
-            if self._ledger is not None:
-                reserved, most = (message.peaks.get(key, -1) for key in ("reserved", "vram"))
-                self._ledger.report(self.process.pid, reserved, most)
-            self._finish_job(message.peaks)
+            self._note_peaks(message.peaks)
+            self._finish_job()
             return [JobDone(message, frames)]
         if isinstance(message, protocol.Failed) and (
             self._in_flight(message.job) or (self.state == "loading" and not message.job)
@@ -328,8 +326,13 @@ class Session:
     def _in_flight(self, job: str) -> bool:
         return self.state == "running" and job == self.job
 
-    def _finish_job(self, peaks: Mapping[str, int]) -> None:
+    def _note_peaks(self, peaks: Mapping[str, int]) -> None:
         self.peak_rss = max(self.peak_rss, peaks.get("rss", 0))
+        if self._ledger is not None:
+            reserved, most = (peaks.get(key, -1) for key in ("reserved", "vram"))
+            self._ledger.report(self.process.pid, reserved, most)
+
+    def _finish_job(self) -> None:
         self.job = ""
         self.served += 1
         self._enter("idle")
@@ -339,7 +342,9 @@ class Session:
             cast(FailureKind, message.kind) if message.kind in _KINDS else "internal"
         )
         failure = StageFailure(kind, message.message, message.hint)
-        self._finish_job(message.peaks)
+        self._note_peaks(message.peaks)
+        if message.job:
+            self._finish_job()
         if message.fatal or not message.job:
             self.stop()
         return [JobFailed(message.job, failure)]
