@@ -63,13 +63,20 @@ class StageProcess:
     popen: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     pidfd: int = -1
 
-    def signal_group(self, number: int) -> None:
-        """Send a signal to the child's whole process group; quiet when it is gone already."""
+    def terminate(self) -> None:
+        """Ask the child's whole process group to end; quiet when it is gone already."""
+        self._signal_group(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the group without asking, or the child before it exists."""
+        self._signal_group(getattr(signal, "SIGKILL", signal.SIGTERM))
+
+    def _signal_group(self, number: int) -> None:
         if not self.pid:
             self.doomed = True
         if not self.pid or self.exit_code is not None:
             return
-        if not hasattr(os, "killpg"):
+        if not hasattr(os, "killpg"):  # Windows, which has neither groups nor SIGKILL
             if self.popen is not None:
                 self.popen.kill()
             return
@@ -362,7 +369,7 @@ class ProcessHub:
     def close(self) -> None:
         """Kill every child's group, reap, remove the socket, and let the template go."""
         for process in self._processes.values():
-            process.signal_group(signal.SIGKILL)
+            process.kill()
         deadline = time.monotonic() + 5.0
         while any(p.pid for p in self._processes.values()) and time.monotonic() < deadline:
             self.wait(0.2)

@@ -196,7 +196,7 @@ class Session:
         if self.ended:
             return
         if self.state == "starting":
-            self.process.signal_group(signal.SIGKILL)
+            self.process.kill()
         else:
             self.hub.send(self.process, protocol.Exit())
         self._kill_at = time.monotonic() + self.runtime.stop_grace
@@ -206,13 +206,13 @@ class Session:
         """End it whatever it is doing: SIGTERM to the group now, SIGKILL after the grace."""
         if self.state in ("measuring", "gone"):
             return
-        self.process.signal_group(signal.SIGTERM)
+        self.process.terminate()
         self._kill_at = min(self._kill_at, time.monotonic() + self.runtime.stop_grace)
         if self.state == "starting":
-            self.process.signal_group(signal.SIGKILL)
+            self.process.kill()
 
     def kill(self) -> None:
-        self.process.signal_group(signal.SIGKILL)
+        self.process.kill()
 
     def next_deadline(self) -> float:
         """time.monotonic() at which `tick` has something to do, at the latest."""

@@ -29,13 +29,13 @@ def described(**fields) -> StageProcess:
 def test_a_child_that_is_not_yet_a_group_of_its_own_is_killed_all_the_same():
     """A forked child becomes one in its first instructions; a kill must not fall into the gap."""
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as child:
-        described(pid=child.pid).signal_group(signal.SIGKILL)
+        described(pid=child.pid).kill()
         assert child.wait(timeout=10) == -signal.SIGKILL
 
 
 def test_a_kill_before_the_fork_is_remembered():
     process = described()
-    process.signal_group(signal.SIGKILL)
+    process.kill()
     assert process.doomed
 
 
