@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _SOCKET_PATH_BYTES = 100
 """The kernel's limit for a socket's path is 107 on Linux and 103 on macOS."""
+_CONTROL_BYTES = 1 << 20
+"""More than any frame takes that holds no file; a peer that sends more is cut off, unread."""
 _POLL_SECONDS = 0.05
 """How often exits are looked for where the system has no pidfd."""
 
@@ -141,6 +143,7 @@ class ProcessHub:
         self._stack.callback(self._context.term)
         self._router = self._context.socket(zmq.ROUTER)
         self._stack.callback(self._router.close, linger=0)
+        self._router.setsockopt(zmq.MAXMSGSIZE, inline_max_bytes + _CONTROL_BYTES)
         self._endpoint = self._bind(self._router)
         self._poller = zmq.Poller()
         self._poller.register(self._router, zmq.POLLIN)

@@ -198,7 +198,7 @@ class HostProcess:
             # 20 a second are enough for any screen; the last step always goes out.
             if step >= total or now - self._last_progress >= 0.05:
                 self._last_progress = now
-                self._send(protocol.Progress(message.job, int(step), int(total), str(note)))
+                self._send(protocol.Progress(message.job, int(step), int(total), str(note)[:200]))
 
         inputs = {name: [Path(path) for path in paths] for name, paths in message.inputs.items()}
         scratch = Path(message.scratch)
@@ -223,7 +223,7 @@ class HostProcess:
                 job,
                 failure.kind,
                 failure.message[:4000],
-                failure.hint,
+                failure.hint[:4000],
                 text[-8000:],
                 failure.fatal,
                 dict(self._heart.peaks),
