@@ -118,7 +118,7 @@ def _probe(code: str) -> tuple[dict[str, object], str]:
     environment.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     try:
         done = subprocess.run(
-            [sys.executable, "-c", code],
+            [sys.executable, "-P", "-c", code],
             env=environment,
             capture_output=True,
             text=True,

@@ -40,7 +40,6 @@ class Node:
     name: str
     config: NodeConfig
     version: int
-    input_specs: tuple[ArtifactSpec, ...]
     outputs: tuple[ArtifactSpec, ...]
     inputs: Mapping[str, Source]
     params: Mapping[str, Any]
@@ -149,7 +148,6 @@ def _resolve(name: str, config: NodeConfig, writers: Mapping[str, str]) -> Node:
         name,
         config,
         stage.version,
-        stage.inputs,
         stage.outputs,
         inputs,
         params_of(name, config).model_dump(mode="json"),

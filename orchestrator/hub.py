@@ -8,7 +8,6 @@ huggingface_hub keeps its cache and its API; only the large files are fetched by
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +107,6 @@ def finish(model: Model, listing: Listing, workers: int) -> Path:
     from huggingface_hub.utils import disable_progress_bars
 
     disable_progress_bars()
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # the rest comes as exceptions
     with explained(model):
         return Path(
             snapshot_download(

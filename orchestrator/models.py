@@ -26,8 +26,6 @@ from stages import weights
 from stages.identity import identify
 from stages.weights import Model
 
-DOCS = "docs/models.md"
-
 
 @dataclass(frozen=True)
 class Missing:
