@@ -31,10 +31,10 @@ from orchestrator.errors import (
     UsageError,
     command,
 )
+from orchestrator.exits import describe_exit
 from orchestrator.files import next_log, private_folder, sweep_private_folders, write_json
 from orchestrator.graph import INPUT, Source
 from orchestrator.request import Options, prepared_for
-from orchestrator.session import describe_exit
 from orchestrator.warm import child_environment
 from stages.registry import known_stages
 

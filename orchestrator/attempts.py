@@ -17,9 +17,10 @@ from orchestrator import recovery
 from orchestrator.files import printable
 from orchestrator.gpu import Release
 from orchestrator.graph import Node
+from orchestrator.happenings import JobFailed, StageFailure
 from orchestrator.jobs import Job
 from orchestrator.manifest import AttemptRow
-from orchestrator.session import JobFailed, Session, StageFailure
+from orchestrator.session import Session
 from orchestrator.work import Work
 
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestrator import models
 from orchestrator.errors import InputFileError, KissError, OutputError, UsageError
-from orchestrator.session import describe_exit
+from orchestrator.exits import describe_exit
 from orchestrator.warm import child_environment
 from stages import weights
 

@@ -18,9 +18,10 @@ from orchestrator.attempts import Attempts, storage_failure
 from orchestrator.cache import key_of, key_parts
 from orchestrator.durable import Durable, DurableWriter
 from orchestrator.errors import ProtocolError
+from orchestrator.happenings import JobDone, StageFailure
 from orchestrator.jobs import Job
 from orchestrator.manifest import AttemptRow, FileRecord
-from orchestrator.session import JobDone, Session, StageFailure
+from orchestrator.session import Session
 from orchestrator.work import Work
 from stages.contract import ContractError
 

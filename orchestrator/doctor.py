@@ -17,8 +17,8 @@ from typing import Literal
 
 from orchestrator import config, machine, models, warm
 from orchestrator.errors import KissError
+from orchestrator.exits import describe_exit
 from orchestrator.gpu import GpuMonitor
-from orchestrator.session import describe_exit
 
 Verdict = Literal["ok", "warn", "fail"]
 _CHILD_SECONDS = 120.0

@@ -8,7 +8,6 @@ on. It owns the process's deadlines: hello, load, run, heartbeat, stop.
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -19,10 +18,22 @@ from typing import Any, Literal, cast, get_args
 from orchestrator import protocol
 from orchestrator.budget import NO_LIMIT, Budget
 from orchestrator.config import Attempt, Runtime
+from orchestrator.exits import describe_exit
 from orchestrator.gpu import MIB, GpuMonitor, Ledger, Release
 from orchestrator.graph import Node
+from orchestrator.happenings import (
+    Gone,
+    Happening,
+    Imported,
+    JobDone,
+    JobFailed,
+    Loaded,
+    Progressed,
+    StageFailure,
+)
 from orchestrator.leases import Card
-from orchestrator.process import Ended, Event, ProcessHub, Spoke, SpokeGarbage, StageProcess
+from orchestrator.process import Ended, Event, Spoke, SpokeGarbage, StageProcess
+from orchestrator.process_hub import ProcessHub
 from stages.contract import FailureKind
 
 State = Literal[
@@ -30,76 +41,6 @@ State = Literal[
 ]
 _KINDS = get_args(FailureKind)
 _SAMPLE_SECONDS = 0.1
-_SIGNAL_CAUSES = {
-    "SIGSEGV": "a native library read memory that is not its own",
-    "SIGKILL": "usually the system's out-of-memory killer",
-    "SIGABRT": "a native library gave up (assertion or CUDA driver)",
-    "SIGBUS": "a mapped file shrank, or the disk or shared memory is full",
-    "SIGILL": "a wheel built for another CPU",
-}
-
-
-@dataclass(frozen=True)
-class StageFailure:
-    """Why a job or a load failed."""
-
-    kind: FailureKind
-    message: str
-    hint: str = ""
-
-
-@dataclass(frozen=True)
-class Imported:
-    """The process is there and waits to be told to load."""
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """The stage can take jobs."""
-
-
-@dataclass(frozen=True)
-class Progressed:
-    job: str
-    step: int
-    total: int
-    note: str
-
-
-@dataclass(frozen=True)
-class JobDone:
-    message: protocol.Done
-    frames: list[Any]
-
-
-@dataclass(frozen=True)
-class JobFailed:
-    """A job failed, or with job "" the load did, and with it every job that waits for it."""
-
-    job: str
-    failure: StageFailure
-
-
-@dataclass(frozen=True)
-class Gone:
-    """The process is reaped, and its memory accounted for."""
-
-    release: Release
-
-
-Happening = Imported | Loaded | Progressed | JobDone | JobFailed | Gone
-
-
-def describe_exit(code: int) -> str:
-    """An exit code as a person reads it: "SIGSEGV (-11): a native library ..."."""
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"
-    cause = _SIGNAL_CAUSES.get(name)
-    return f"{name} ({code}){f': {cause}' if cause else ''}"
 
 
 @dataclass(eq=False)

@@ -21,11 +21,13 @@ from orchestrator.durable import DurableWriter
 from orchestrator.files import next_log
 from orchestrator.gpu import Release
 from orchestrator.graph import Node
+from orchestrator.happenings import StageFailure
 from orchestrator.jobs import Job
 from orchestrator.leases import Leases
-from orchestrator.process import ProcessHub, StageProcess
+from orchestrator.process import StageProcess
+from orchestrator.process_hub import ProcessHub
 from orchestrator.schedule import Schedule, on_gpu, threads_a_stage
-from orchestrator.session import Session, StageFailure
+from orchestrator.session import Session
 from orchestrator.work import Work
 
 

@@ -124,7 +124,7 @@ def _score(mesh: Path, truth: Path, options: list[str]) -> dict[str, Any]:
     try:
         answer: dict[str, Any] = json.loads(done.stdout)
     except ValueError:
-        from orchestrator.session import describe_exit
+        from orchestrator.exits import describe_exit
 
         last = done.stderr.strip().splitlines()[-1:] or ["it wrote nothing"]
         raise RunFailedError(

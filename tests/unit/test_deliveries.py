@@ -16,11 +16,12 @@ from orchestrator.deliveries import Deliveries
 from orchestrator.durable import Durable
 from orchestrator.gpu import GpuMonitor, Release
 from orchestrator.graph import Graph
+from orchestrator.happenings import JobFailed, StageFailure
 from orchestrator.jobs import Job
 from orchestrator.manifest import AttemptRow
 from orchestrator.process import StageProcess
 from orchestrator.progress import RunEvent
-from orchestrator.session import JobFailed, Session, StageFailure
+from orchestrator.session import Session
 from orchestrator.work import Work
 
 FULL = OSError(errno.ENOSPC, "No space left on device")

@@ -17,7 +17,8 @@ import pytest
 import zmq
 
 from orchestrator import protocol, warm
-from orchestrator.process import Ended, Event, ProcessHub, Spoke, SpokeGarbage, StageProcess
+from orchestrator.process import Ended, Event, Spoke, SpokeGarbage, StageProcess
+from orchestrator.process_hub import ProcessHub
 from orchestrator.workplace import Workplace
 
 
