@@ -34,6 +34,7 @@ from orchestrator.errors import (
 from orchestrator.exits import describe_exit
 from orchestrator.files import next_log, private_folder, sweep_private_folders, write_json
 from orchestrator.graph import INPUT, Source
+from orchestrator.profile import NodeConfig
 from orchestrator.request import Options, prepared_for
 from orchestrator.warm import child_environment
 from stages.registry import known_stages
@@ -134,7 +135,7 @@ def inputs_of_files(
     name: str, stage_name: str, inputs: Sequence[str], sets: Sequence[str]
 ) -> tuple[dict[str, Any], dict[str, list[str]]]:
     """Params, and the files of `--input KEY=PATH` by name. Raises `UsageError`s."""
-    node = config.NodeConfig(stage=stage_name, params=_parse_sets(sets))
+    node = NodeConfig(stage=stage_name, params=_parse_sets(sets))
     known = {spec.name: spec for spec in config.node_stage(name, node).inputs}
     files: dict[str, list[str]] = {}
     for text in inputs:

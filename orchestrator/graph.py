@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orchestrator.budget import Prediction
-from orchestrator.config import NodeConfig, Profile, node_stage, params_of
+from orchestrator.config import node_stage, params_of
 from orchestrator.errors import ConfigError, UnknownNameError
 from orchestrator.manifest import WeightsRecord
+from orchestrator.profile import NodeConfig, Profile
 from stages.contract import ArtifactSpec
 
 INPUT = "input"

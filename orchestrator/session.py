@@ -17,7 +17,6 @@ from typing import Any, Literal, cast, get_args
 
 from orchestrator import protocol
 from orchestrator.budget import NO_LIMIT, Budget
-from orchestrator.config import Attempt, Runtime
 from orchestrator.exits import describe_exit
 from orchestrator.gpu import MIB, GpuMonitor, Ledger, Release
 from orchestrator.graph import Node
@@ -34,6 +33,7 @@ from orchestrator.happenings import (
 from orchestrator.leases import Card
 from orchestrator.process import Ended, Event, Spoke, SpokeGarbage, StageProcess
 from orchestrator.process_hub import ProcessHub
+from orchestrator.profile import Attempt, Runtime
 from stages.contract import FailureKind
 
 State = Literal[

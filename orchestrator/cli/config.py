@@ -120,7 +120,7 @@ def _side(entry: tuple[Any, str] | None) -> str:
 
 
 def _text(value: Any) -> str:
-    from orchestrator.config import Attempt
+    from orchestrator.profile import Attempt
 
     if isinstance(value, list) and value and isinstance(value[0], dict) and "device" in value[0]:
         return " -> ".join(str(Attempt.model_validate(rung)) for rung in value)

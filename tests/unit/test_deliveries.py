@@ -11,7 +11,6 @@ from fakes.parts import finish_node, make_run, make_stage
 
 from orchestrator.attempts import Attempts
 from orchestrator.cache import CacheIndex
-from orchestrator.config import NodeConfig, Profile, Runtime
 from orchestrator.deliveries import Deliveries
 from orchestrator.durable import Durable
 from orchestrator.gpu import GpuMonitor, Release
@@ -20,6 +19,7 @@ from orchestrator.happenings import JobFailed, StageFailure
 from orchestrator.jobs import Job
 from orchestrator.manifest import AttemptRow
 from orchestrator.process import StageProcess
+from orchestrator.profile import NodeConfig, Profile, Runtime
 from orchestrator.progress import RunEvent
 from orchestrator.session import Session
 from orchestrator.work import Work

@@ -6,11 +6,11 @@ import pytest
 from fakes.parts import make_stage
 
 from orchestrator import protocol
-from orchestrator.config import NodeConfig, Profile, Runtime
 from orchestrator.graph import Graph
 from orchestrator.happenings import Gone, JobFailed, StageFailure
 from orchestrator.leases import Card
 from orchestrator.process import Ended, Spoke, StageProcess
+from orchestrator.profile import NodeConfig, Profile, Runtime
 from orchestrator.session import Session
 
 
