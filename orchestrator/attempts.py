@@ -10,11 +10,10 @@ settle   the process is gone, and the card's memory has been looked at
 from __future__ import annotations
 
 import contextlib
-import errno
 import time
 
 from orchestrator import recovery
-from orchestrator.files import printable
+from orchestrator.files import is_disk_full, printable
 from orchestrator.gpu import Release
 from orchestrator.graph import Node
 from orchestrator.happenings import JobFailed, StageFailure
@@ -23,12 +22,10 @@ from orchestrator.manifest import AttemptRow
 from orchestrator.session import Session
 from orchestrator.work import Work
 
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
 
 def storage_failure(error: OSError) -> StageFailure:
     """The failure of a job whose files cannot be written."""
-    if error.errno in _DISK_ERRORS:
+    if is_disk_full(error):
         return StageFailure("disk_full", f"cannot write the result: {error}", "free disk space")
     return StageFailure("internal", f"cannot write the result: {error}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -137,6 +138,11 @@ def sweep_private_folders() -> None:
                 continue  # somebody is just making it
             with FileLock(folder / _ALIVE, timeout=0):
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Whether there is no room: on the disk, in the user's quota, or for a file of this size."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def next_log(folder: Path, stem: str) -> Path:

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.download import RemoteFile, is_disk_full, transport_errors
+from orchestrator.download import RemoteFile, transport_errors
 from orchestrator.errors import DownloadError, KissError, UsageError
+from orchestrator.files import is_disk_full
 from stages import weights
 from stages.weights import Model
 
