@@ -204,7 +204,7 @@ def run_job(job: StageJob, inline: bool, quiet: bool) -> list[str]:
         document = {**job.document(), "listing": str(listing), "failure": str(failure)}
         file.write_text(json.dumps(document))
         if inline:
-            from stages.host import run_job_file
+            from stages.job_file import run_job_file
 
             os.environ["CUDA_VISIBLE_DEVICES"] = job.visible
             with contextlib.redirect_stdout(sys.stderr if quiet else sys.stdout):

@@ -25,7 +25,7 @@ from orchestrator.graph import Graph, Node, Source
 from orchestrator.profile import Attempt
 from stages.contract import Context
 from stages.core import StageCore
-from stages.host import store_output
+from stages.job_file import store_output
 
 RESIDENT = {"flux": {"placement": "resident"}, "encode": {"placement": "resident"}}
 THREADS = 4

@@ -116,7 +116,9 @@ def _side(entry: tuple[Any, str] | None) -> str:
     """A value, and where it comes from unless that is the profile which heads the column."""
     if entry is None:
         return "-"
-    return _text(entry[0]) + (" (default)" if entry[1] == "default" else "")
+    from orchestrator.config import DEFAULT
+
+    return _text(entry[0]) + (" (default)" if entry[1] == DEFAULT else "")
 
 
 def _text(value: Any) -> str:
