@@ -37,7 +37,7 @@ from orchestrator import config
 from orchestrator.graph import Graph
 from stages.contract import Context
 from stages.core import StageCore
-from stages.host import store_output
+from stages.job_file import store_output
 image, output = Path(sys.argv[1]), Path(sys.argv[2])
 graph = Graph.from_profile(config.load("sketch").profile)
 files, spent = {("input", "input_image"): [image]}, 0.0

@@ -31,10 +31,11 @@ from orchestrator.errors import (
     UsageError,
     command,
 )
+from orchestrator.exits import describe_exit
 from orchestrator.files import next_log, private_folder, sweep_private_folders, write_json
 from orchestrator.graph import INPUT, Source
+from orchestrator.profile import NodeConfig
 from orchestrator.request import Options, prepared_for
-from orchestrator.session import describe_exit
 from orchestrator.warm import child_environment
 from stages.registry import known_stages
 
@@ -134,7 +135,7 @@ def inputs_of_files(
     name: str, stage_name: str, inputs: Sequence[str], sets: Sequence[str]
 ) -> tuple[dict[str, Any], dict[str, list[str]]]:
     """Params, and the files of `--input KEY=PATH` by name. Raises `UsageError`s."""
-    node = config.NodeConfig(stage=stage_name, params=_parse_sets(sets))
+    node = NodeConfig(stage=stage_name, params=_parse_sets(sets))
     known = {spec.name: spec for spec in config.node_stage(name, node).inputs}
     files: dict[str, list[str]] = {}
     for text in inputs:
@@ -203,7 +204,7 @@ def run_job(job: StageJob, inline: bool, quiet: bool) -> list[str]:
         document = {**job.document(), "listing": str(listing), "failure": str(failure)}
         file.write_text(json.dumps(document))
         if inline:
-            from stages.host import run_job_file
+            from stages.job_file import run_job_file
 
             os.environ["CUDA_VISIBLE_DEVICES"] = job.visible
             with contextlib.redirect_stdout(sys.stderr if quiet else sys.stdout):

@@ -6,8 +6,9 @@
     <run>/<node>/             artifacts, previews, attempt-N.log
     <run>/result/             mesh.glb, mesh.obj, bundle.png, preview.png
 
-An artifact counts only when the manifest lists it, and the manifest lists it only after its files
-are fsynced and renamed.
+An artifact counts only when the manifest lists it, and the manifest lists one that was computed
+only after its files are fsynced and renamed. A copy from another run is not fsynced: whoever takes
+it over later holds it to its digest, as all of them.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from orchestrator.files import (
     digest_file,
     sync_and_digest,
     sync_folder,
+    valid_text,
     write_atomic,
     write_json,
 )
@@ -119,7 +121,7 @@ class RunDirectory:
 
     def save(self) -> None:
         """Write run.json. Raises OSError when the disk is full."""
-        write_json(self.path / MANIFEST, self.manifest.model_dump(mode="json"))
+        write_json(self.path / MANIFEST, valid_text(self.manifest.model_dump(mode="json")))
 
     def event(self, kind: str, /, **fields: Any) -> None:
         """Append one line to events.jsonl; a full disk must not end the run here."""

@@ -3,30 +3,29 @@
 open     the job is given to a process
 close    it came back, done or failed
 fail     recovery.decide -> the same rung again, the next one, or the end of the job
+lose     its files turned out not to be safe on disk: the end of the job
 settle   the process is gone, and the card's memory has been looked at
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import time
 
 from orchestrator import recovery
-from orchestrator.files import printable
+from orchestrator.files import is_disk_full, printable
 from orchestrator.gpu import Release
 from orchestrator.graph import Node
+from orchestrator.happenings import JobFailed, StageFailure
 from orchestrator.jobs import Job
 from orchestrator.manifest import AttemptRow
-from orchestrator.session import JobFailed, Session, StageFailure
+from orchestrator.session import Session
 from orchestrator.work import Work
-
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def storage_failure(error: OSError) -> StageFailure:
     """The failure of a job whose files cannot be written."""
-    if error.errno in _DISK_ERRORS:
+    if is_disk_full(error):
         return StageFailure("disk_full", f"cannot write the result: {error}", "free disk space")
     return StageFailure("internal", f"cannot write the result: {error}")
 
@@ -39,7 +38,7 @@ class Attempts:
 
     def __init__(self, work: Work) -> None:
         self._work = work
-        self._rows: dict[int, list[tuple[Job, AttemptRow]]] = {}
+        self._rows: dict[Session, list[tuple[Job, AttemptRow]]] = {}
         self.cancelled = False
 
     def open(self, job: Job, session: Session) -> AttemptRow:
@@ -60,7 +59,7 @@ class Attempts:
             row.vram = Release("no gpu used").as_row()
         elif expected := session.node.predictions.get(session.rung):
             row.predicted = expected.as_row()
-        self._rows.setdefault(id(session), []).append((job, row))
+        self._rows.setdefault(session, []).append((job, row))
         return row
 
     def close(self, job: Job, session: Session) -> AttemptRow:
@@ -74,7 +73,7 @@ class Attempts:
 
     def settle(self, session: Session, release: Release) -> None:
         """The process is gone: what was measured goes into all its rows."""
-        for job, row in self._rows.pop(id(session), []):
+        for job, row in self._rows.pop(session, []):
             row.vram = release.as_row()
             job.unsaved = job.unsaved or session.card is not None
 
@@ -82,7 +81,11 @@ class Attempts:
         """A job failed in a process, or its load did, and with it every job that waits for it."""
         if happening.job:
             job = self._work.job(happening.job)
-            self.fail(job, session.node, self.close(job, session), happening.failure)
+            row = self.close(job, session)
+            if job.nodes[session.node.name].standing == "running":
+                self.fail(job, session.node, row, happening.failure)
+            else:  # its inputs turned out not to be safe on disk: the job has failed
+                job.run.discard_partial(session.node.name)
             return
         name = session.node.name
         for job in self._work.jobs:
@@ -109,24 +112,39 @@ class Attempts:
         job.run.manifest.nodes[node.name].attempts.append(row)
         job.run.discard_partial(node.name)
         if move.action == "end":
-            job.fail(node.name, failure.message)
-            self.cancelled = self.cancelled or self._work.fail_fast
+            self._end(job, node.name, failure)
         else:
             if move.action == "next_rung":
                 progress.rung, progress.tries = move.rung, 0
             if progress.standing == "running":
                 progress.standing = "ready"
             job.run.manifest.nodes[node.name].state = "pending"
+        self._tell(job, node.name, failure, str(move), move.action == "end", row.log)
+        with contextlib.suppress(OSError):  # a full disk is being reported already
+            job.run.save()
+
+    def lose(self, job: Job, node: str, failure: StageFailure) -> None:
+        """What a finished attempt made cannot be kept: the end of the job."""
+        record = job.run.manifest.nodes[node]
+        record.artifacts = {}
+        self._end(job, node, failure)
+        self._tell(job, node, failure, "end", final=True, log=record.attempts[-1].log)
+
+    def _end(self, job: Job, node: str, failure: StageFailure) -> None:
+        job.fail(node, failure.message)
+        self.cancelled = self.cancelled or self._work.fail_fast
+
+    def _tell(
+        self, job: Job, node: str, failure: StageFailure, move: str, final: bool, log: str
+    ) -> None:
         self._work.tell(
             "failed",
             job,
-            node.name,
+            node,
             kind=failure.kind,
             message=failure.message,
             hint=failure.hint,
-            move=str(move),
-            final=move.action == "end",
-            log=row.log,
+            move=move,
+            final=final,
+            log=log,
         )
-        with contextlib.suppress(OSError):  # a full disk is being reported already
-            job.run.save()

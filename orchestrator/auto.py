@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from orchestrator import config, models
+from orchestrator.budget import GIB
 from orchestrator.gpu import GpuMonitor
 from orchestrator.graph import Graph
 
-GIB = 1 << 30
 CANDIDATES = (("full_12gb", 6.0), ("multiview_only", 5.0))
 """Profiles for a GPU, best first, with the GiB of VRAM that their largest stage needs at least."""
 LAST = "sketch"

@@ -19,7 +19,7 @@ from typing import Any
 
 from orchestrator.artifacts import RunDirectory
 from orchestrator.errors import RunRecordError
-from orchestrator.files import digest_bytes, link_or_copy, printable, write_json
+from orchestrator.files import copy_atomic, digest_bytes, printable, write_json
 from orchestrator.graph import INPUT, Graph, Node
 from orchestrator.manifest import NodeRecord
 
@@ -118,7 +118,7 @@ class CacheIndex:
         names += [f"{name}.png" for name in record.artifacts]
         for name in names:
             if (source / name).is_file():
-                link_or_copy(source / name, target / name)
+                copy_atomic(source / name, target / name)
         return record.model_copy(
             update={"attempts": [], "cached_from": printable(hit.run.path), "reason": "same key"}
         )

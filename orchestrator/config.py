@@ -10,98 +10,24 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from orchestrator.errors import ConfigError, UnknownNameError
 from orchestrator.manifest import NODE_NAME
+from orchestrator.profile import Attempt, NodeConfig, Profile, Runtime
 from stages.contract import Stage
 from stages.registry import BrokenStageError, UnknownStageError, stage_class
 
 _HERE = Path(__file__).resolve().parent
 DEFAULT = "default"
 EMPTY = "none"
-TF32 = "allow_tf32"
-"""Param of stages.common.backends that `--allow-tf32` sets."""
 DATA_FILES = frozenset({"models", "vram"})
 """Tables that lie beside the profiles and are none."""
 RESERVED_NAMES = frozenset({"input", "result", "runtime", "seed"})
 """A node of such a name would collide with a folder, the user's input or a --set path."""
-
-
-class _Strict(BaseModel):
-    # An infinite time limit could not be written to run.json, which JSON is.
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Attempt(_Strict):
-    """One rung of a node's ladder."""
-
-    device: Literal["cpu", "cuda"] = Field("cpu", description="where the stage computes")
-    dtype: Literal["float32", "float16", "bfloat16"] = Field("float32", description="its numbers")
-    params: dict[str, Any] = Field(default_factory=dict, description="params that differ here")
-    tries: int = Field(2, ge=1, le=10, description="how often this rung is tried after a crash")
-    degraded: str = Field("", description="what a result of this rung costs; empty: nothing")
-    fallback: bool = Field(
-        True, description="false: a CPU rung for --device cpu alone, never fallen to by itself"
-    )
-
-    def __str__(self) -> str:
-        """In a few words: `cuda bfloat16 placement=streamed`."""
-        params = [f"{name}={value}" for name, value in self.params.items()]
-        notes = [] if self.fallback else ["(--device cpu only)"]
-        return " ".join([self.device, self.dtype, *params, *notes])
-
-
-class NodeConfig(_Strict):
-    """One node of the graph."""
-
-    stage: str = Field(description="registry name of the stage")
-    params: dict[str, Any] = Field(default_factory=dict, description="the stage's own params")
-    attempts: list[Attempt] = Field(default_factory=lambda: [Attempt()], min_length=1)
-    reads: dict[str, str] = Field(
-        default_factory=dict, description="input name -> artifact name, where they differ"
-    )
-    timeout: float = Field(600.0, gt=0, description="seconds that one job may take")
-    load_timeout: float = Field(300.0, gt=0, description="seconds that loading may take")
-    enabled: bool = Field(True, description="false leaves the node out of the graph")
-
-
-class Runtime(_Strict):
-    """How processes are run; none of it changes a result."""
-
-    heartbeat_interval: float = Field(1.0, gt=0, le=60, description="seconds between heartbeats")
-    heartbeat_timeout: float = Field(
-        60.0, gt=0, description="silence after which a child is killed"
-    )
-    stop_grace: float = Field(2.0, ge=0, description="seconds from SIGTERM to SIGKILL")
-    cpu_slots: int = Field(2, ge=1, description="CPU stages that compute at the same time")
-    threads: int = Field(
-        0,
-        ge=0,
-        le=256,
-        description="CPU threads a stage; 0: the cores, at most 4",
-    )
-    prefetch: bool = Field(True, description="start the next stage's process ahead of time")
-    inline_max_bytes: int = Field(1 << 20, ge=0, description="larger files the child writes itself")
-    vram_tolerance_mib: int = Field(64, ge=0, description="rest that counts as released")
-    release_deadline: float = Field(10.0, gt=0, description="seconds until memory counts as held")
-    max_input_mib: int = Field(256, gt=0, description="larger input files are refused")
-    previews: bool = Field(True, description="write a PNG beside each image artifact")
-
-
-class Profile(_Strict):
-    """A whole profile file."""
-
-    description: str = ""
-    seed: int = Field(42, ge=0, lt=1 << 63, description="the only source of randomness")
-    nodes: dict[str, NodeConfig] = Field(default_factory=dict)
-    fast: dict[str, Any] = Field(
-        default_factory=dict, description="what --fast changes: keys as at the top of a profile"
-    )
-    runtime: Runtime = Field(default_factory=Runtime)
 
 
 @dataclass(frozen=True)
@@ -175,42 +101,6 @@ def _fast_layer(profile: str, merged: Mapping[str, Any]) -> Mapping[str, Any]:
         raise ConfigError(f"--fast: profile {profile} has no faster settings", "leave --fast out")
     _check_keys({**layer}, Profile, "fast")
     return layer
-
-
-def sets_for_caption(profile: Profile, caption: str) -> list[str]:
-    """`--caption TEXT` as the `--set`s of the nodes that run the stage "caption".
-
-    Raises `ConfigError` for an empty text, or without such a node.
-    """
-    text = " ".join(caption.split())
-    nodes = [n for n, node in profile.nodes.items() if node.enabled and node.stage == "caption"]
-    if not text:
-        raise ConfigError("--caption is empty", "leave it out, or describe the picture")
-    if not nodes:
-        raise ConfigError(
-            "--caption: this profile describes no picture in words",
-            'choose a profile with a node of the stage "caption" (--profile), or leave it out',
-        )
-    # A JSON string is a YAML one, as long as its letters stay letters.
-    return [f"{name}.text={json.dumps(text, ensure_ascii=False)}" for name in nodes]
-
-
-def sets_for_tf32(profile: Profile) -> list[str]:
-    """`--allow-tf32` as the `--set`s of the nodes whose stage has the param.
-
-    Raises `ConfigError` without such a node.
-    """
-    nodes = [
-        name
-        for name, node in profile.nodes.items()
-        if node.enabled and TF32 in node_stage(name, node).Params.model_fields
-    ]
-    if not nodes:
-        raise ConfigError(
-            "--allow-tf32: no stage of this profile multiplies matrices on a card",
-            "choose a profile with models (--profile), or leave it out",
-        )
-    return [f"{name}.{TF32}=true" for name in nodes]
 
 
 def from_record(

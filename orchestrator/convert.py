@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from orchestrator import models
+from orchestrator.ask import NoAnswerError, ask
 from orchestrator.errors import InputFileError, KissError, OutputError, UsageError
-from orchestrator.session import describe_exit
-from orchestrator.warm import child_environment
 from stages import weights
 
 
@@ -51,19 +47,11 @@ def convert_file(path: Path) -> dict[str, Any]:
             f"{free / 1e9:.1f} GB free",
             "free space",
         )
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "stages.common.convert", str(path)],
-        env=child_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
     try:
-        answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    except (ValueError, IndexError):
-        last = (done.stderr.strip().splitlines() or [describe_exit(done.returncode)])[-1]
-        raise ConversionError(f"{path}: the conversion failed: {last}") from None
+        answer = ask(["-m", "stages.common.convert", str(path)])
+    except NoAnswerError as error:
+        why = error.last_words or error.how
+        raise ConversionError(f"{path}: the conversion failed: {why}") from None
     if "error" in answer:
         raise ConversionError(answer["error"], answer["hint"])
     return {"source": str(path), **answer}

@@ -18,9 +18,10 @@ from orchestrator.attempts import Attempts, storage_failure
 from orchestrator.cache import key_of, key_parts
 from orchestrator.durable import Durable, DurableWriter
 from orchestrator.errors import ProtocolError
+from orchestrator.happenings import JobDone, StageFailure
 from orchestrator.jobs import Job
 from orchestrator.manifest import AttemptRow, FileRecord
-from orchestrator.session import JobDone, Session, StageFailure
+from orchestrator.session import Session
 from orchestrator.work import Work
 from stages.contract import ContractError
 
@@ -55,6 +56,7 @@ class Deliveries:
         job = self._work.job(happening.message.job)
         row = self._attempts.close(job, session)
         if job.nodes[node.name].standing != "running":
+            job.run.discard_partial(node.name)
             return  # its inputs turned out not to be safe on disk: the job has failed
         row.timings |= happening.message.timings
         try:
@@ -100,12 +102,14 @@ class Deliveries:
             try:
                 self._enter(durable)
             except OSError as error:
-                self._lose(durable, storage_failure(error))
+                self._attempts.lose(durable.job, durable.node, storage_failure(error))
         return bool(arrived)
 
     def _enter(self, durable: Durable) -> None:
         job, node = durable.job, self._work.graph.nodes[durable.node]
         record = job.run.manifest.nodes[durable.node]
+        if job.nodes[durable.node].standing != "done":
+            return  # its inputs were lost: a key made of them now would stand for other ones
         if durable.error is not None:
             raise durable.error
         record.artifacts = durable.artifacts
@@ -118,19 +122,6 @@ class Deliveries:
         if self._work.cache is not None and not record.degraded:
             with contextlib.suppress(OSError):
                 self._work.cache.add(record.key, job.run, durable.node)
-
-    def _lose(self, durable: Durable, failure: StageFailure) -> None:
-        durable.job.run.manifest.nodes[durable.node].artifacts = {}
-        durable.job.fail(durable.node, failure.message)
-        self._work.tell(
-            "failed",
-            durable.job,
-            durable.node,
-            kind=failure.kind,
-            message=failure.message,
-            hint=failure.hint,
-            move="end",
-        )
 
     def close(self, jobs: Sequence[Job]) -> list[Job]:
         """Close those that are over and have nothing on its way to the disk any more."""

@@ -5,10 +5,8 @@ Risky imports happen in children: a broken CUDA build must not take the doctor w
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,9 +14,9 @@ from pathlib import Path
 from typing import Literal
 
 from orchestrator import config, machine, models, warm
+from orchestrator.ask import NoAnswerError, ask
 from orchestrator.errors import KissError
 from orchestrator.gpu import GpuMonitor
-from orchestrator.session import describe_exit
 
 Verdict = Literal["ok", "warn", "fail"]
 _CHILD_SECONDS = 120.0
@@ -117,22 +115,9 @@ def _probe(code: str) -> tuple[dict[str, object], str]:
     environment = warm.child_environment()
     environment.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=_CHILD_SECONDS,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-    except subprocess.TimeoutExpired:
-        return {}, f"no answer in {_CHILD_SECONDS:.0f} s"
-    if done.returncode == 0 and done.stdout.strip():
-        answer: dict[str, object] = json.loads(done.stdout.strip().splitlines()[-1])
-        return answer, ""
-    last = (done.stderr.strip().splitlines() or [describe_exit(done.returncode)])[-1]
-    return {}, last if done.returncode >= 0 else describe_exit(done.returncode)
+        return ask(["-c", code], environment, _CHILD_SECONDS), ""
+    except NoAnswerError as error:
+        return {}, error.last_words or error.how
 
 
 def _torch(has_gpu: bool) -> Check:

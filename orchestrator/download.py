@@ -11,7 +11,6 @@ its process ends; these files have up to 24 GB.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import threading
@@ -225,7 +224,3 @@ def _total(file: RemoteFile, headers: Mapping[str, str], start: int) -> int | No
         return file.size
     length = headers.get("Content-Length", "")
     return start + int(length) if length.isdigit() else None
-
-
-def is_disk_full(error: OSError) -> bool:
-    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -24,20 +25,30 @@ _ALIVE = "alive.lock"
 
 def write_atomic(path: Path, content: bytes | memoryview, durable: bool = True) -> None:
     """Write a temporary file beside `path`, fsync it (if `durable`) and rename it over `path`."""
-    temp = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
+    temp = _temporary(path)
+    with _removed_on_error(temp):
         with temp.open("xb") as stream:
             stream.write(content)
             if durable:
                 stream.flush()
                 os.fsync(stream.fileno())
         os.replace(temp, path)
+    if durable:
+        sync_folder(path.parent)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+
+
+@contextlib.contextmanager
+def _removed_on_error(temp: Path) -> Iterator[None]:
+    try:
+        yield
     except BaseException:
         with contextlib.suppress(OSError):
             temp.unlink(missing_ok=True)
         raise
-    if durable:
-        sync_folder(path.parent)
 
 
 def write_json(path: Path, value: Any, durable: bool = True) -> None:
@@ -76,15 +87,15 @@ def digest_bytes(content: bytes) -> str:
     return f"blake2b:{hashlib.blake2b(content, digest_size=16).hexdigest()}"
 
 
-def link_or_copy(source: Path, target: Path) -> None:
-    """Give `target` the content of `source`, sharing the disk space where the system can.
+def copy_atomic(source: Path, target: Path) -> None:
+    """Give `target` the content of `source`, whole or not at all; not fsynced.
 
-    A copy-on-write clone or a copy, never a hard link: two runs must not share one inode that an
-    editor could change under both.
+    Never a hard link: two runs must not share one inode that an editor could change under both.
     """
-    temp = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    shutil.copyfile(source, temp)
-    os.replace(temp, target)
+    temp = _temporary(target)
+    with _removed_on_error(temp):
+        shutil.copyfile(source, temp)
+        os.replace(temp, target)
 
 
 @contextlib.contextmanager
@@ -129,6 +140,11 @@ def sweep_private_folders() -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
+def is_disk_full(error: OSError) -> bool:
+    """Whether there is no room: on the disk, in the user's quota, or for a file of this size."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 def next_log(folder: Path, stem: str) -> Path:
     """An empty log file "<stem>N.log" with the first number that is not taken."""
     number = 1
@@ -145,6 +161,18 @@ def next_log(folder: Path, stem: str) -> Path:
 def printable(path: Path) -> str:
     """A path as text that any encoding of the record can hold."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def valid_text(value: Any) -> Any:
+    """Plain data with all its values in Unicode: a byte of a file's name that is no UTF-8 arrives
+    as half a surrogate pair, which not every JSON reader takes. It is spelled out (`\\udce9`)."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {key: valid_text(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [valid_text(item) for item in value]
+    return value
 
 
 def slug(text: str) -> str:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orchestrator.budget import Prediction
-from orchestrator.config import NodeConfig, Profile, node_stage, params_of
+from orchestrator.config import node_stage, params_of
 from orchestrator.errors import ConfigError, UnknownNameError
 from orchestrator.manifest import WeightsRecord
+from orchestrator.profile import NodeConfig, Profile
 from stages.contract import ArtifactSpec
 
 INPUT = "input"
@@ -40,7 +41,6 @@ class Node:
     name: str
     config: NodeConfig
     version: int
-    input_specs: tuple[ArtifactSpec, ...]
     outputs: tuple[ArtifactSpec, ...]
     inputs: Mapping[str, Source]
     params: Mapping[str, Any]
@@ -149,7 +149,6 @@ def _resolve(name: str, config: NodeConfig, writers: Mapping[str, str]) -> Node:
         name,
         config,
         stage.version,
-        stage.inputs,
         stage.outputs,
         inputs,
         params_of(name, config).model_dump(mode="json"),

@@ -8,13 +8,13 @@ huggingface_hub keeps its cache and its API; only the large files are fetched by
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.download import RemoteFile, is_disk_full, transport_errors
+from orchestrator.download import RemoteFile, transport_errors
 from orchestrator.errors import DownloadError, KissError, UsageError
+from orchestrator.files import is_disk_full
 from stages import weights
 from stages.weights import Model
 
@@ -108,7 +108,6 @@ def finish(model: Model, listing: Listing, workers: int) -> Path:
     from huggingface_hub.utils import disable_progress_bars
 
     disable_progress_bars()
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # the rest comes as exceptions
     with explained(model):
         return Path(
             snapshot_download(

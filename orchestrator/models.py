@@ -17,16 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import config
-from orchestrator.config import Attempt
 from orchestrator.errors import ConfigError, MissingWeightsError, UnknownNameError, UsageError
 from orchestrator.files import printable
 from orchestrator.graph import Graph, Node
 from orchestrator.manifest import WeightsRecord
+from orchestrator.profile import Attempt
 from stages import weights
 from stages.identity import identify
 from stages.weights import Model
-
-DOCS = "docs/models.md"
 
 
 @dataclass(frozen=True)

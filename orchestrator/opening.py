@@ -10,6 +10,7 @@ from pathlib import Path
 
 from orchestrator import __version__, machine
 from orchestrator.artifacts import EVENTS, LOCK, MANIFEST, RunDirectory
+from orchestrator.cache import FOLDER, CacheIndex
 from orchestrator.errors import (
     InputFileError,
     NewerRecordError,
@@ -123,6 +124,17 @@ def describe(prepared: Prepared, record: InputRecord, old: Manifest | None) -> M
         machine=machine.describe(prepared.monitor),
         nodes=old.nodes if old else {},
     )
+
+
+def cache_beside(path: Path) -> CacheIndex | None:
+    """The cache index of the folder that a run or batch directory lies in, if it may have one.
+
+    In `outputs` it may before there is anything in it; elsewhere it must be there.
+    """
+    root = path.resolve().parent
+    if root == Path(OUTPUTS).resolve() or (root / FOLDER).is_dir():
+        return CacheIndex(root)
+    return None
 
 
 @dataclass(frozen=True)

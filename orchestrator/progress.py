@@ -25,10 +25,3 @@ class Observer(Protocol):
     """Something that shows events; must return quickly."""
 
     def notify(self, event: RunEvent) -> None: ...
-
-
-class Silent:
-    """Shows nothing."""
-
-    def notify(self, event: RunEvent) -> None:
-        pass

@@ -11,6 +11,7 @@ msgpack and no more.
 
 from __future__ import annotations
 
+import math
 import reprlib
 import types
 import typing
@@ -219,8 +220,10 @@ def _coerce(value: object, hint: Any, where: str) -> Any:
         return _build(hint, value, where)
     if isinstance(hint, types.UnionType):
         raise ProtocolError(f"{where}: unsupported annotation {hint}")
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and type(value) is int:
         return float(value)
     if type(value) is not hint:
         raise ProtocolError(f"{where}: expected {hint.__name__}, got {type(value).__name__}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ProtocolError(f"{where}: {value} cannot be recorded, run.json being JSON")
     return value

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from orchestrator.config import Attempt
+from orchestrator.profile import Attempt
 from stages.contract import FailureKind
 
 Action = Literal["repeat", "next_rung", "end"]

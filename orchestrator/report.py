@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestrator.artifacts import BATCH_FILE, LOCK, RESULT, RunDirectory, directory_lock
 from orchestrator.errors import KissError, RunRecordError
-from orchestrator.files import link_or_copy, write_atomic
+from orchestrator.files import copy_atomic, write_atomic
 from orchestrator.manifest import AttemptRow, NodeRecord
 from orchestrator.preview import BUNDLES, UNDRAWABLE, PreviewSheet
 
@@ -36,12 +36,12 @@ def write_result(run: RunDirectory, sheet: PreviewSheet) -> None:
         (folder / stale).unlink(missing_ok=True)
     for artifact, target in RESULT_FILES.items():
         if artifact in written:
-            link_or_copy(run.artifact_paths(written[artifact], artifact)[0], folder / target)
+            copy_atomic(run.artifact_paths(written[artifact], artifact)[0], folder / target)
     bundle = next((name for name in BUNDLES if name in written), None)
     if bundle:
         png = run.path / written[bundle] / f"{bundle}.png"
         if png.is_file():
-            link_or_copy(png, folder / BUNDLE_PNG)
+            copy_atomic(png, folder / BUNDLE_PNG)
     try:
         content = sheet.png(written)
     except UNDRAWABLE as error:

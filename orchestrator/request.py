@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from orchestrator.auto import choose_profile
 from orchestrator.budget import NO_LIMIT, Budget
 from orchestrator.config import Settings
 from orchestrator.errors import (
+    ConfigError,
     KissError,
     RunRecordError,
     StageProcessError,
@@ -21,7 +23,11 @@ from orchestrator.errors import (
 from orchestrator.gpu import GpuMonitor
 from orchestrator.graph import Graph, Node
 from orchestrator.leases import Card
+from orchestrator.profile import Profile
 from orchestrator.workplace import Workplace
+
+TF32 = "allow_tf32"
+"""Param of stages.common.backends that `--allow-tf32` sets."""
 
 
 @dataclass(frozen=True)
@@ -90,28 +96,51 @@ def prepare(options: Options, workplace: Workplace | None = None) -> Prepared:
     settings = config.load(name, options.config_file, sets, options.fast)
     implied = []
     if options.caption is not None:
-        implied += config.sets_for_caption(settings.profile, options.caption)
+        implied += _sets_for_caption(settings.profile, options.caption)
     if options.allow_tf32:
-        implied += config.sets_for_tf32(settings.profile)
+        implied += _sets_for_tf32(settings.profile)
     if implied:
         sets += implied
         settings = config.load(name, options.config_file, sets, options.fast)
-    cards = choose_cards(options.device, monitor)
-    budget = vram.budget_for(options.target_vram, options.host_ram, cards, monitor)
-    whole = Graph.from_profile(settings.profile).on_device(options.device)
-    graph = whole.until(options.until) if options.until else whole
-    if options.from_node:
-        whole.require(options.from_node)
-        if options.from_node not in graph.nodes:
-            raise UsageError(
-                f"--from {options.from_node} lies behind --until {options.until}",
-                "nothing would be computed",
-            )
-    held = _is_held(options, cards)
-    graph = _within(graph, held, budget)
-    whole = _as_planned(whole, graph, held, budget)
-    _warm_up(graph, workplace)
-    return Prepared(options, settings, reason, graph, whole, cards, monitor, workplace, budget)
+    prepared = _checked(options, settings, reason, monitor, workplace)
+    _warm_up(prepared.graph, workplace)
+    return prepared
+
+
+def _sets_for_caption(profile: Profile, caption: str) -> list[str]:
+    """`--caption TEXT` as the `--set`s of the nodes that run the stage "caption".
+
+    Raises `ConfigError` for an empty text, or without such a node.
+    """
+    text = " ".join(caption.split())
+    nodes = [n for n, node in profile.nodes.items() if node.enabled and node.stage == "caption"]
+    if not text:
+        raise ConfigError("--caption is empty", "leave it out, or describe the picture")
+    if not nodes:
+        raise ConfigError(
+            "--caption: this profile describes no picture in words",
+            'choose a profile with a node of the stage "caption" (--profile), or leave it out',
+        )
+    # A JSON string is a YAML one, as long as its letters stay letters.
+    return [f"{name}.text={json.dumps(text, ensure_ascii=False)}" for name in nodes]
+
+
+def _sets_for_tf32(profile: Profile) -> list[str]:
+    """`--allow-tf32` as the `--set`s of the nodes whose stage has the param.
+
+    Raises `ConfigError` without such a node.
+    """
+    nodes = [
+        name
+        for name, node in profile.nodes.items()
+        if node.enabled and TF32 in config.node_stage(name, node).Params.model_fields
+    ]
+    if not nodes:
+        raise ConfigError(
+            "--allow-tf32: no stage of this profile multiplies matrices on a card",
+            "choose a profile with models (--profile), or leave it out",
+        )
+    return [f"{name}.{TF32}=true" for name in nodes]
 
 
 def prepared_for(
@@ -128,23 +157,38 @@ def prepared_for(
         )
     except KissError as error:
         raise RunRecordError(f"{run.path}: {error.message}", error.hint) from error
-    monitor = GpuMonitor()
-    device = manifest.device if options.device == "auto" else options.device
     options = replace(
         options,
-        device=device,
+        device=manifest.device if options.device == "auto" else options.device,
         until=manifest.until or None,
         target_vram=options.target_vram or manifest.target_vram,
         host_ram=options.host_ram or manifest.host_ram,
     )
-    cards = choose_cards(device, monitor)
+    return _checked(options, settings, manifest.profile_reason, GpuMonitor(), workplace)
+
+
+def _checked(
+    options: Options,
+    settings: Settings,
+    reason: str,
+    monitor: GpuMonitor,
+    workplace: Workplace | None,
+) -> Prepared:
+    """Cards, budget and graph for these settings. Raises `UsageError`s."""
+    cards = choose_cards(options.device, monitor)
     budget = vram.budget_for(options.target_vram, options.host_ram, cards, monitor)
-    whole = Graph.from_profile(settings.profile).on_device(device)
-    graph = whole.until(manifest.until) if manifest.until else whole
+    whole = Graph.from_profile(settings.profile).on_device(options.device)
+    graph = whole.until(options.until) if options.until else whole
+    if options.from_node:
+        whole.require(options.from_node)
+        if options.from_node not in graph.nodes:
+            raise UsageError(
+                f"--from {options.from_node} lies behind --until {options.until}",
+                "nothing would be computed",
+            )
     held = _is_held(options, cards)
     graph = _within(graph, held, budget)
     whole = _as_planned(whole, graph, held, budget)
-    reason = manifest.profile_reason
     return Prepared(options, settings, reason, graph, whole, cards, monitor, workplace, budget)
 
 

@@ -21,9 +21,7 @@ from orchestrator.deliveries import Deliveries
 from orchestrator.durable import DurableWriter
 from orchestrator.errors import InterruptedRunError
 from orchestrator.graph import Node
-from orchestrator.jobs import Job
-from orchestrator.process import ProcessHub
-from orchestrator.session import (
+from orchestrator.happenings import (
     Gone,
     Happening,
     Imported,
@@ -31,8 +29,10 @@ from orchestrator.session import (
     JobFailed,
     Loaded,
     Progressed,
-    Session,
 )
+from orchestrator.jobs import Job
+from orchestrator.process_hub import ProcessHub
+from orchestrator.session import Session
 from orchestrator.signals import StopSignals
 from orchestrator.staffing import Staff
 from orchestrator.work import Work

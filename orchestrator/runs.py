@@ -96,7 +96,7 @@ def require_upstream(prepared: Prepared, run: RunDirectory, cache: CacheIndex | 
         )
 
 
-def require_weights(prepared: Prepared, run: RunDirectory, cache: CacheIndex | None) -> None:
+def require_resources(prepared: Prepared, run: RunDirectory, cache: CacheIndex | None) -> None:
     """Nodes that will run need a card, or weights that are here: said before any stage starts.
 
     Raises `UsageError` or `MissingWeightsError`.
@@ -160,7 +160,7 @@ def run_one(
             cache = None if output else CacheIndex(root)
             if prepared.options.from_node:
                 require_upstream(prepared, run, cache)
-            require_weights(prepared, run, cache)
+            require_resources(prepared, run, cache)
         except UsageError:
             if not known:
                 shutil.rmtree(path, ignore_errors=True)

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orchestrator import machine
-from orchestrator.config import Runtime
 from orchestrator.graph import Graph, Node
 from orchestrator.jobs import Job
 from orchestrator.leases import Leases
+from orchestrator.profile import Runtime
 from orchestrator.session import Session
 
 MAX_THREADS = 4

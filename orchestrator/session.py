@@ -8,7 +8,6 @@ on. It owns the process's deadlines: hello, load, run, heartbeat, stop.
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -18,11 +17,23 @@ from typing import Any, Literal, cast, get_args
 
 from orchestrator import protocol
 from orchestrator.budget import NO_LIMIT, Budget
-from orchestrator.config import Attempt, Runtime
+from orchestrator.exits import describe_exit
 from orchestrator.gpu import MIB, GpuMonitor, Ledger, Release
 from orchestrator.graph import Node
+from orchestrator.happenings import (
+    Gone,
+    Happening,
+    Imported,
+    JobDone,
+    JobFailed,
+    Loaded,
+    Progressed,
+    StageFailure,
+)
 from orchestrator.leases import Card
-from orchestrator.process import Ended, Event, ProcessHub, Spoke, SpokeGarbage, StageProcess
+from orchestrator.process import Ended, Event, Spoke, SpokeGarbage, StageProcess
+from orchestrator.process_hub import ProcessHub
+from orchestrator.profile import Attempt, Runtime
 from stages.contract import FailureKind
 
 State = Literal[
@@ -30,79 +41,9 @@ State = Literal[
 ]
 _KINDS = get_args(FailureKind)
 _SAMPLE_SECONDS = 0.1
-_SIGNAL_CAUSES = {
-    "SIGSEGV": "a native library read memory that is not its own",
-    "SIGKILL": "usually the system's out-of-memory killer",
-    "SIGABRT": "a native library gave up (assertion or CUDA driver)",
-    "SIGBUS": "a mapped file shrank, or the disk or shared memory is full",
-    "SIGILL": "a wheel built for another CPU",
-}
 
 
-@dataclass(frozen=True)
-class StageFailure:
-    """Why a job or a load failed."""
-
-    kind: FailureKind
-    message: str
-    hint: str = ""
-
-
-@dataclass(frozen=True)
-class Imported:
-    """The process is there and waits to be told to load."""
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """The stage can take jobs."""
-
-
-@dataclass(frozen=True)
-class Progressed:
-    job: str
-    step: int
-    total: int
-    note: str
-
-
-@dataclass(frozen=True)
-class JobDone:
-    message: protocol.Done
-    frames: list[Any]
-
-
-@dataclass(frozen=True)
-class JobFailed:
-    """A job failed, or with job "" the load did, and with it every job that waits for it."""
-
-    job: str
-    failure: StageFailure
-
-
-@dataclass(frozen=True)
-class Gone:
-    """The process is reaped, and its memory accounted for."""
-
-    release: Release
-
-
-Happening = Imported | Loaded | Progressed | JobDone | JobFailed | Gone
-
-
-def describe_exit(code: int) -> str:
-    """An exit code as a person reads it: "SIGSEGV (-11): a native library ..."."""
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"
-    cause = _SIGNAL_CAUSES.get(name)
-    return f"{name} ({code}){f': {cause}' if cause else ''}"
-
-
-@dataclass
+@dataclass(eq=False)
 class Session:
     """See the module's docstring. `job` is the job in flight, or ""."""
 
@@ -196,7 +137,7 @@ class Session:
         if self.ended:
             return
         if self.state == "starting":
-            self.process.signal_group(signal.SIGKILL)
+            self.process.kill()
         else:
             self.hub.send(self.process, protocol.Exit())
         self._kill_at = time.monotonic() + self.runtime.stop_grace
@@ -206,13 +147,13 @@ class Session:
         """End it whatever it is doing: SIGTERM to the group now, SIGKILL after the grace."""
         if self.state in ("measuring", "gone"):
             return
-        self.process.signal_group(signal.SIGTERM)
+        self.process.terminate()
         self._kill_at = min(self._kill_at, time.monotonic() + self.runtime.stop_grace)
         if self.state == "starting":
-            self.process.signal_group(signal.SIGKILL)
+            self.process.kill()
 
     def kill(self) -> None:
-        self.process.signal_group(signal.SIGKILL)
+        self.process.kill()
 
     def next_deadline(self) -> float:
         """time.monotonic() at which `tick` has something to do, at the latest."""
@@ -302,10 +243,8 @@ class Session:
         if isinstance(message, protocol.Progress) and message.job == self.job:
             return [Progressed(message.job, message.step, message.total, message.note)]
         if isinstance(message, protocol.Done) and self._in_flight(message.job):
-            if self._ledger is not None:
-                reserved, most = (message.peaks.get(key, -1) for key in ("reserved", "vram"))
-                self._ledger.report(self.process.pid, reserved, most)
-            self._finish_job(message.peaks)
+            self._note_peaks(message.peaks)
+            self._finish_job()
             return [JobDone(message, frames)]
         if isinstance(message, protocol.Failed) and (
             self._in_flight(message.job) or (self.state == "loading" and not message.job)
@@ -328,8 +267,13 @@ class Session:
     def _in_flight(self, job: str) -> bool:
         return self.state == "running" and job == self.job
 
-    def _finish_job(self, peaks: Mapping[str, int]) -> None:
+    def _note_peaks(self, peaks: Mapping[str, int]) -> None:
         self.peak_rss = max(self.peak_rss, peaks.get("rss", 0))
+        if self._ledger is not None:
+            reserved, most = (peaks.get(key, -1) for key in ("reserved", "vram"))
+            self._ledger.report(self.process.pid, reserved, most)
+
+    def _finish_job(self) -> None:
         self.job = ""
         self.served += 1
         self._enter("idle")
@@ -339,7 +283,9 @@ class Session:
             cast(FailureKind, message.kind) if message.kind in _KINDS else "internal"
         )
         failure = StageFailure(kind, message.message, message.hint)
-        self._finish_job(message.peaks)
+        self._note_peaks(message.peaks)
+        if message.job:
+            self._finish_job()
         if message.fatal or not message.job:
             self.stop()
         return [JobFailed(message.job, failure)]
@@ -351,16 +297,20 @@ class Session:
             self.state == "idle" and self.served == 0
         )
         if self.state == "running" or lost_load:
-            code = self.process.exit_code
-            failure = self._doom or StageFailure(
-                "crashed",
-                f"the process ended with {describe_exit(0 if code is None else code)} before it "
-                + ("was ready" if lost_load else "was done"),
-                f"its last words are in {self.log}",
-            )
+            failure = self._doom or self._death("was ready" if lost_load else "was done")
             happenings.append(JobFailed("" if lost_load else self.job, failure))
         self._enter("measuring")
         return happenings + self._measure()
+
+    def _death(self, before_it: str) -> StageFailure:
+        code = self.process.exit_code
+        if code is None:
+            return StageFailure("internal", self.process.unstarted)
+        return StageFailure(
+            "crashed",
+            f"the process ended with {describe_exit(code)} before it {before_it}",
+            f"its last words are in {self.log}",
+        )
 
     def _measure(self) -> list[Happening]:
         release: Release | None = Release("no gpu used")

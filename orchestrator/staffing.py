@@ -18,15 +18,16 @@ from pathlib import Path
 
 from orchestrator.attempts import Attempts, storage_failure
 from orchestrator.durable import DurableWriter
-from orchestrator.errors import StageProcessError
 from orchestrator.files import next_log
 from orchestrator.gpu import Release
 from orchestrator.graph import Node
+from orchestrator.happenings import StageFailure
 from orchestrator.jobs import Job
 from orchestrator.leases import Leases
-from orchestrator.process import ProcessHub
+from orchestrator.process import StageProcess
+from orchestrator.process_hub import ProcessHub
 from orchestrator.schedule import Schedule, on_gpu, threads_a_stage
-from orchestrator.session import Session, StageFailure
+from orchestrator.session import Session
 from orchestrator.work import Work
 
 
@@ -56,7 +57,7 @@ class Staff:
         self._threads = threads_a_stage(work.runtime, len(work.jobs))
         self.sessions: list[Session] = []
 
-    def session_of(self, process: object) -> Session | None:
+    def session_of(self, process: StageProcess) -> Session | None:
         return next((s for s in self.sessions if s.process is process), None)
 
     def assign(self) -> bool:
@@ -66,7 +67,7 @@ class Staff:
         """
         moved = self._fall_without_card()
         for node, rung in self._schedule.processes_to_start(self.sessions):
-            moved |= not self._start(node, rung)
+            moved |= self._start(node, rung)
         for session in self.sessions:
             self._lease_and_load(session)
             if session.state == "idle":
@@ -112,7 +113,8 @@ class Staff:
         return fell
 
     def _start(self, node: Node, rung: int) -> bool:
-        """Ask for a process; where it cannot be started, the jobs that wait for it fail."""
+        """Ask for a process. Where there is no room for its files, the jobs that are ready for it
+        fail; whether there were any."""
         try:
             session = Session(
                 node,
@@ -125,14 +127,15 @@ class Staff:
                 self._threads,
                 self._work.budget,
             )
-        except (StageProcessError, OSError) as error:
-            failure = StageFailure("internal", str(error))
-            for job in self._schedule.ready(node.name, rung):
-                self._attempts.fail_unstarted(job, node, "cpu", failure)
-            return False
+        except OSError as error:
+            ready = self._schedule.ready(node.name, rung)
+            device = "cuda" if on_gpu(node, rung) else "cpu"
+            for job in ready:
+                self._attempts.fail_unstarted(job, node, device, storage_failure(error))
+            return bool(ready)
         self.sessions.append(session)
         self._preload_after(node)
-        return True
+        return False
 
     def _preload_after(self, node: Node) -> None:
         """The template imports for the node behind this one, and not further ahead: it cannot

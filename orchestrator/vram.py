@@ -17,11 +17,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator.budget import GIB, Budget, Prediction
-from orchestrator.config import Attempt, config_folder, params_of
+from orchestrator.config import config_folder, params_of
 from orchestrator.errors import ConfigError, UsageError
 from orchestrator.gpu import GpuMonitor
 from orchestrator.graph import Graph, Node
 from orchestrator.leases import Card
+from orchestrator.profile import Attempt
 
 VRAM_MARGIN = GIB // 2
 """Of what is free on a card: another program's window may grow by that much while a run goes on."""

@@ -9,11 +9,11 @@ from typing import Any
 
 from orchestrator.budget import NO_LIMIT, Budget
 from orchestrator.cache import CacheIndex
-from orchestrator.config import Runtime
 from orchestrator.gpu import GpuMonitor
 from orchestrator.graph import Graph
 from orchestrator.jobs import Job
 from orchestrator.leases import Card
+from orchestrator.profile import Runtime
 from orchestrator.progress import Observer, RunEvent
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 from dataclasses import dataclass
 
+from orchestrator.files import is_disk_full
 from stages.contract import ContractError, FailureKind, StageError
 
 _CUDA_FAULTS = ("cuda error", "device-side assert", "illegal memory access", "cublas", "cudnn")
 _NO_GPU = ("not compiled with gpu support", "no cuda gpus are available", "found no nvidia driver")
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ def classify(error: BaseException) -> Failure:
         return Failure(
             "out_of_memory", text, "close other programs, or choose smaller sizes in the profile"
         )
-    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+    if isinstance(error, OSError) and is_disk_full(error):
         return Failure("disk_full", text, "free disk space")
     if any(sign in lower for sign in _NO_GPU):
         return Failure("gpu_unavailable", text, "run `kiss3d-orchestrate doctor`", fatal=True)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import faulthandler
-import json
 import logging
 import os
 import shutil
@@ -26,12 +25,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator import protocol
-from orchestrator.files import private_folder
-from stages.common import codec
 from stages.connection import Connection
 from stages.contract import Context
-from stages.core import JobResult, OutputFile, StageCore
+from stages.core import JobResult, StageCore
 from stages.failures import Failure, classify
+from stages.job_file import run_job_file
 from stages.lifeline import EXIT_ORPHANED, die_with_parent
 from stages.memory import cap_device_memory
 from stages.readahead import ReadAhead, weight_files
@@ -57,7 +55,10 @@ def _vram_bytes() -> tuple[int, int]:
     initialized = getattr(cuda, "is_initialized", None)
     if cuda is None or initialized is None or not initialized():
         return -1, -1
-    return int(cuda.memory_reserved()), int(cuda.max_memory_reserved())
+    try:
+        return int(cuda.memory_reserved()), int(cuda.max_memory_reserved())
+    except RuntimeError:  # a context that an earlier CUDA error has poisoned answers nothing
+        return -1, -1
 
 
 class Heart(threading.Thread):
@@ -76,7 +77,7 @@ class Heart(threading.Thread):
     def beat(self) -> protocol.Heartbeat:
         rss, (reserved, most) = _rss_bytes(), _vram_bytes()
         self.peaks["rss"] = max(self.peaks["rss"], rss)
-        self.peaks |= {"vram": most, "reserved": reserved}
+        self.peaks |= {"vram": max(self.peaks["vram"], most), "reserved": reserved}
         return protocol.Heartbeat(rss, reserved)
 
     def run(self) -> None:
@@ -195,7 +196,7 @@ class HostProcess:
             # 20 a second are enough for any screen; the last step always goes out.
             if step >= total or now - self._last_progress >= 0.05:
                 self._last_progress = now
-                self._send(protocol.Progress(message.job, int(step), int(total), str(note)))
+                self._send(protocol.Progress(message.job, int(step), int(total), str(note)[:200]))
 
         inputs = {name: [Path(path) for path in paths] for name, paths in message.inputs.items()}
         scratch = Path(message.scratch)
@@ -214,12 +215,13 @@ class HostProcess:
     def _fail(self, job: str, error: BaseException) -> None:
         failure: Failure = classify(error)
         text = "".join(traceback.format_exception(error))
+        self._heart.beat()
         self._send(
             protocol.Failed(
                 job,
                 failure.kind,
                 failure.message[:4000],
-                failure.hint,
+                failure.hint[:4000],
                 text[-8000:],
                 failure.fatal,
                 dict(self._heart.peaks),
@@ -260,75 +262,6 @@ def serve(connection: Connection, warm: bool) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(0)
-
-
-def run_job_file(path: Path) -> int:
-    """Run one job described by a JSON file, without a parent; for debuggers and profilers.
-
-    Keys: stage, params, inputs (name -> list of paths), output (folder), and optionally device,
-    dtype, seed, threads, listing (a file that gets the written files as JSON), failure (one that
-    gets kind, message and hint of a failure, which are not printed then), parent (a pid: this
-    process dies with that one). Prints the written files; exit code 2 when the stage finds its
-    input bad, 1 when it fails otherwise.
-    """
-    job = json.loads(path.read_text())
-    if "parent" in job:
-        die_with_parent(job["parent"])
-    output = Path(job["output"])
-    output.mkdir(parents=True, exist_ok=True)
-    context = Context(
-        job.get("device", "cpu"),
-        job.get("dtype", "float32"),
-        int(job.get("seed", 42)),
-        int(job.get("threads", 2)),
-    )
-    core = StageCore(job["stage"], 0)
-    inputs = {name: [Path(p) for p in paths] for name, paths in job["inputs"].items()}
-    with private_folder() as scratch:
-        try:
-            core.load(job.get("params", {}), context)
-            result = core.run(inputs, output, scratch, _print_progress)
-        except Exception as error:
-            failure = classify(error)
-            if failure.kind == "internal":
-                traceback.print_exc()
-            if "failure" in job:
-                told = {"kind": failure.kind, "message": failure.message, "hint": failure.hint}
-                Path(job["failure"]).write_text(json.dumps(told))
-            else:
-                print(f"{failure.kind}: {failure.message}", file=sys.stderr)
-                if failure.hint and failure.kind != "internal":  # it would point to a log
-                    print(f"  -> {failure.hint}", file=sys.stderr)
-            return 2 if failure.kind == "bad_input" else 1
-        finally:
-            core.close()
-    written: list[str] = []
-    for name, files in result.outputs.items():
-        stored = [store_output(output, file) for file in files]
-        spec = core.output_spec(name)
-        if spec.kind == "image":
-            preview = output / f"{name}.png"
-            preview.write_bytes(codec.preview_png(codec.read(spec, stored)))
-            stored.append(preview)
-        print(*stored, sep="\n")
-        written += map(str, stored)
-    if "listing" in job:
-        Path(job["listing"]).write_text(json.dumps(written))
-    return 0
-
-
-def store_output(folder: Path, file: OutputFile) -> Path:
-    """Put one output file in its final place (hand-started and inline runs)."""
-    final = folder / file.file
-    if file.content is None:
-        os.replace(folder / file.temp, final)
-    else:
-        final.write_bytes(file.content)
-    return final
-
-
-def _print_progress(step: int, total: int, note: str = "") -> None:
-    print(f"step {step}/{total} {note}".rstrip(), file=sys.stderr)
 
 
 def main() -> int:

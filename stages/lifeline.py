@@ -18,5 +18,14 @@ def die_with_parent(expected_parent: int) -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != expected_parent:
+    if not _is_parent(expected_parent):
         os._exit(EXIT_ORPHANED)
+
+
+def _is_parent(pid: int) -> bool:
+    if sys.platform == "win32":
+        import psutil
+
+        # The python.exe of a virtual environment is a launcher, which stands between the two.
+        return bool(psutil.pid_exists(pid))
+    return os.getppid() == pid

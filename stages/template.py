@@ -114,7 +114,11 @@ class Template:
         with warnings.catch_warnings():
             # BLAS starts threads at import; it re-creates them in a forked child by itself.
             warnings.simplefilter("ignore", DeprecationWarning)
-            pid = os.fork()
+            try:
+                pid = os.fork()
+            except OSError as error:  # no memory, too many processes: those that run live on
+                self._send({"forked": request["fork"], "error": f"cannot fork ({error})"})
+                return
         if pid == 0:
             self._become_stage(request, parent)
         self._children.add(pid)

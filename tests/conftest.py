@@ -52,7 +52,7 @@ def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
-    """After every test: no child process, no private folder, no lock, no half-written file."""
+    """After every test: no child process and no private folder."""
     before = private_folders()
     yield
     deadline = time.monotonic() + 3.0

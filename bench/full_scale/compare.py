@@ -183,7 +183,7 @@ def _gaps(output: Path) -> dict[str, float]:
     from orchestrator.graph import Graph
 
     profile = manifest(output).settings
-    from orchestrator.config import Profile
+    from orchestrator.profile import Profile
 
     graph = Graph.from_profile(Profile.model_validate(profile))
     for line in (output / "events.jsonl").read_text().splitlines():

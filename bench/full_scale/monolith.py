@@ -21,11 +21,11 @@ from typing import Any
 from bench.full_scale.bench import gib
 from bench.full_scale.watch import Watch
 from orchestrator import config
-from orchestrator.config import Attempt
 from orchestrator.graph import Graph, Node, Source
+from orchestrator.profile import Attempt
 from stages.contract import Context
 from stages.core import StageCore
-from stages.host import store_output
+from stages.job_file import store_output
 
 RESIDENT = {"flux": {"placement": "resident"}, "encode": {"placement": "resident"}}
 THREADS = 4

@@ -10,7 +10,8 @@ import click
 from orchestrator.cli import common, tables
 
 if TYPE_CHECKING:
-    from orchestrator.batches import Batch, Outcome
+    from orchestrator.batch_run import Outcome
+    from orchestrator.batches import Batch
     from orchestrator.request import Options, Prepared
     from orchestrator.workplace import Workplace
 
@@ -51,7 +52,7 @@ def batch(
     Each model is loaded once for all of them. Ends with a table and BATCH_DIR/summary.json and
     summary.csv. Exit code 0: all good, 1: some failed, 2: nothing to do.
     """
-    from orchestrator import batches
+    from orchestrator import batch_run, batches
     from orchestrator.errors import UsageError
     from orchestrator.request import prepare
     from orchestrator.workplace import open_workplace
@@ -69,7 +70,7 @@ def batch(
             known = None
             if go_on and output is not None and batches.is_batch(output):
                 known = batches.load(output)
-            batches.require_weights(prepared, pictures, known, output)
+            batch_run.require_resources(prepared, pictures, known, output)
             if known is not None:
                 made = batches.join(known, folder, pictures, options)
             else:
@@ -91,7 +92,7 @@ def finish_batch(
     """
     from dataclasses import replace
 
-    from orchestrator import batches
+    from orchestrator import batch_run, batches
     from orchestrator.request import prepare
 
     known = batches.load(path)
@@ -105,7 +106,7 @@ def finish_batch(
     )
     made = batches.Batch(path, known.pictures, merged)
     prepared = prepare(merged, workplace)
-    batches.require_weights(prepared, (), made, path)
+    batch_run.require_resources(prepared, (), made, path)
     _run(made, prepared, told, as_json, verbose, fail_fast=False)
 
 
@@ -117,7 +118,7 @@ def _run(
     verbose: bool,
     fail_fast: bool,
 ) -> None:
-    from orchestrator import batches
+    from orchestrator import batch_run
     from orchestrator.view import open_view
 
     if not as_json:
@@ -128,7 +129,7 @@ def _run(
     outcomes: list[Outcome] = []
     try:
         with view:
-            batches.execute(made, prepared, view, fail_fast, outcomes.extend)
+            batch_run.execute(made, prepared, view, fail_fast, outcomes.extend)
     finally:
         if outcomes:
             told.extend(outcomes)
@@ -138,7 +139,7 @@ def _run(
 
 
 def _print_outcomes(made: Batch, outcomes: list[Outcome], as_json: bool) -> None:
-    from orchestrator import batches
+    from orchestrator import batch_run
 
     good = sum(outcome.good for outcome in outcomes)
     if as_json:
@@ -153,7 +154,7 @@ def _print_outcomes(made: Batch, outcomes: list[Outcome], as_json: bool) -> None
         return
     header = ("picture", "state", "compute s", "mesh")
     names = (header.index("picture"), header.index("mesh"))
-    tables.print_table(header, list(batches.iter_rows(outcomes)), err=True, shorten=names)
+    tables.print_table(header, list(batch_run.iter_rows(outcomes)), err=True, shorten=names)
     for outcome in outcomes:
         if note := outcome.note:
             click.echo(f"{outcome.name}: {note}", err=True)

@@ -116,11 +116,13 @@ def _side(entry: tuple[Any, str] | None) -> str:
     """A value, and where it comes from unless that is the profile which heads the column."""
     if entry is None:
         return "-"
-    return _text(entry[0]) + (" (default)" if entry[1] == "default" else "")
+    from orchestrator.config import DEFAULT
+
+    return _text(entry[0]) + (" (default)" if entry[1] == DEFAULT else "")
 
 
 def _text(value: Any) -> str:
-    from orchestrator.config import Attempt
+    from orchestrator.profile import Attempt
 
     if isinstance(value, list) and value and isinstance(value[0], dict) and "device" in value[0]:
         return " -> ".join(str(Attempt.model_validate(rung)) for rung in value)

@@ -103,32 +103,17 @@ def evaluate(
 
 def _score(mesh: Path, truth: Path, options: list[str]) -> dict[str, Any]:
     """What `stages.evaluate` answers. Raises InputFileError, RunFailedError."""
-    import json
-    import subprocess
-    import sys
-
+    from orchestrator.ask import NoAnswerError, ask
     from orchestrator.errors import InputFileError, RunFailedError
-    from orchestrator.warm import child_environment
 
     for path in (mesh, truth):
         if not path.is_file():
             raise InputFileError(f"{path} does not exist or is no file")
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "stages.evaluate", *options, "--", str(mesh), str(truth)],
-        env=child_environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
     try:
-        answer: dict[str, Any] = json.loads(done.stdout)
-    except ValueError:
-        from orchestrator.session import describe_exit
-
-        last = done.stderr.strip().splitlines()[-1:] or ["it wrote nothing"]
+        answer = ask(["-m", "stages.evaluate", *options, "--", str(mesh), str(truth)])
+    except NoAnswerError as error:
         raise RunFailedError(
-            f"the scoring process failed ({describe_exit(done.returncode)}): {last[0]}",
+            f"the scoring process failed ({error.how}): {error.last_words or 'it wrote nothing'}",
             "if memory ran out, fewer --samples or a mesh of fewer faces needs less",
         ) from None
     if "error" in answer:

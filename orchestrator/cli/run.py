@@ -11,7 +11,6 @@ from orchestrator.cli import common, tables
 
 if TYPE_CHECKING:
     from orchestrator.artifacts import RunDirectory
-    from orchestrator.cache import CacheIndex
     from orchestrator.plan import PlanRow
     from orchestrator.request import Prepared
 
@@ -124,6 +123,7 @@ def resume(run_dir: Path, no_warm: bool, as_json: bool, verbose: bool, **request
     with common.errors_as_json(as_json, opened), open_workplace(not no_warm) as workplace:
         from orchestrator import batches, runs
         from orchestrator.artifacts import RunDirectory
+        from orchestrator.opening import cache_beside
         from orchestrator.request import prepared_for
         from orchestrator.view import open_view
 
@@ -135,8 +135,8 @@ def resume(run_dir: Path, no_warm: bool, as_json: bool, verbose: bool, **request
             return
         run_directory = RunDirectory.open(run_dir)
         prepared = prepared_for(run_directory, options, workplace)
-        cache = _cache_beside(run_dir)
-        runs.require_weights(prepared, run_directory, cache)
+        cache = cache_beside(run_dir)
+        runs.require_resources(prepared, run_directory, cache)
         view = open_view(prepared.graph.nodes, 1, as_json, verbose)
         with run_directory.locked():
             opened.append(run_directory)
@@ -145,14 +145,6 @@ def resume(run_dir: Path, no_warm: bool, as_json: bool, verbose: bool, **request
                     runs.finish_one(prepared, run_directory, view, cache)
             finally:
                 common.print_run(run_directory, as_json)
-
-
-def _cache_beside(run_dir: Path) -> CacheIndex | None:
-    """The index of the outputs folder that a run lies in, if it lies in one."""
-    from orchestrator.cache import FOLDER, CacheIndex
-
-    root = run_dir.resolve().parent
-    return CacheIndex(root) if (root / FOLDER).is_dir() else None
 
 
 def _announce(prepared: Prepared, as_json: bool) -> None:

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from fakes.parts import Silent
 
 from orchestrator import opening, request, runs
 from orchestrator.leases import Card
-from orchestrator.progress import Silent
 
 
 @dataclass(frozen=True)

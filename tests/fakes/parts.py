@@ -13,10 +13,18 @@ import pytest
 from orchestrator.artifacts import RunDirectory
 from orchestrator.files import digest_bytes
 from orchestrator.manifest import FileRecord, InputRecord, Manifest, NodeRecord
+from orchestrator.progress import RunEvent
 from stages import registry
 from stages.contract import ArtifactSpec, Params, Stage
 
 PICTURE = b"1 2 3"
+
+
+class Silent:
+    """An observer that shows nothing."""
+
+    def notify(self, event: RunEvent) -> None:
+        pass
 
 
 def make_stage(

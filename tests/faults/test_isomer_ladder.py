@@ -17,11 +17,11 @@ import pytest
 import yaml
 from fakes import broken_pytorch3d
 from fakes.broken_pytorch3d import Fault
+from fakes.parts import Silent
 from fakes.tools import leftovers
 
 from orchestrator import config, opening, request, runs
 from orchestrator.leases import Card
-from orchestrator.progress import Silent
 from stages.common.metrics import compare_surfaces
 from stages.contract import Mesh
 

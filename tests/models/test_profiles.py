@@ -12,9 +12,9 @@ from click.testing import CliRunner
 
 from orchestrator import config, doctor, models
 from orchestrator.cli.models import models as command
-from orchestrator.config import NodeConfig, Profile
 from orchestrator.errors import ConfigError, UnknownNameError, UsageError
 from orchestrator.graph import Graph
+from orchestrator.profile import NodeConfig, Profile
 from stages import weights
 
 SHIPPED = config.config_folder

@@ -268,6 +268,16 @@ def test_a_run_opens_as_it_was_saved(run):
     assert again.artifact_paths("node", "words") == [(run.path / "node" / "words.txt").resolve()]
 
 
+def test_a_failure_that_names_a_file_in_no_encoding_leaves_a_readable_record(run):
+    named = os.fsdecode(b"caf\xe9.png")
+    run.manifest.error = f"cannot read {named}"
+    run.manifest.settings = {"folder": [named]}
+    run.save()
+    manifest = RunDirectory.open(run.path).manifest
+    assert manifest.error == "cannot read caf\\udce9.png"
+    assert manifest.settings == {"folder": ["caf\\udce9.png"]}
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"{}", b"\xff\xfe", b'{"input": 5}', b"\0" * 4096]
 )

@@ -18,9 +18,9 @@ from orchestrator.cache import (
     key_parts,
     node_key,
 )
-from orchestrator.config import Attempt, NodeConfig, Profile, Runtime
 from orchestrator.graph import Graph, Node
 from orchestrator.manifest import WeightsRecord
+from orchestrator.profile import Attempt, NodeConfig, Profile, Runtime
 from stages.contract import Params
 
 KEY = "blake2b:0123"

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from fakes.tools import cli_environment
@@ -119,12 +120,23 @@ def test_a_digest_depends_on_the_content_alone(content, tmp_path_factory):
 def test_a_copy_is_a_file_of_its_own(tmp_path):
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(b"content")
-    files.link_or_copy(source, target)
+    files.copy_atomic(source, target)
     with target.open("ab") as stream:
         stream.write(b" changed")
     assert source.read_bytes() == b"content"
     assert target.read_bytes() == b"content changed"
     assert sorted(os.listdir(tmp_path)) == ["source", "target"]
+
+
+def test_a_copy_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    def fill_the_disk(source: Path, target: Path) -> None:
+        target.write_bytes(b"con")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.shutil, "copyfile", fill_the_disk)
+    with pytest.raises(OSError, match="No space"):
+        files.copy_atomic(tmp_path / "source", tmp_path / "target")
+    assert os.listdir(tmp_path) == []
 
 
 @given(text=st.text())

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from fakes.parts import make_stage
 
-from orchestrator.config import Attempt, NodeConfig, Profile
 from orchestrator.errors import ConfigError, UnknownNameError
 from orchestrator.graph import Graph, Source
+from orchestrator.profile import Attempt, NodeConfig, Profile
 
 
 @pytest.fixture(autouse=True)

@@ -11,11 +11,11 @@ from fakes.parts import make_run
 
 from orchestrator.artifacts import RunDirectory
 from orchestrator.cache import CacheIndex
-from orchestrator.config import NodeConfig, Profile, Runtime
 from orchestrator.gpu import GpuMonitor
 from orchestrator.graph import Graph
 from orchestrator.jobs import Job
 from orchestrator.plan import predict
+from orchestrator.profile import NodeConfig, Profile, Runtime
 from orchestrator.progress import RunEvent
 from orchestrator.runner import Runner
 from orchestrator.work import Work

@@ -1,17 +1,25 @@
-"""What a stage process is started with, and its end in the moments in which it is hardly there."""
+"""Starting and ending stage processes where the system refuses, or when they are hardly there."""
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import zmq
 
-from orchestrator import warm
-from orchestrator.process import StageProcess
+from orchestrator import protocol, warm
+from orchestrator.process import Ended, Event, Spoke, SpokeGarbage, StageProcess
+from orchestrator.process_hub import ProcessHub
+from orchestrator.workplace import Workplace
 
 
 def described(**fields) -> StageProcess:
@@ -23,13 +31,13 @@ def described(**fields) -> StageProcess:
 def test_a_child_that_is_not_yet_a_group_of_its_own_is_killed_all_the_same():
     """A forked child becomes one in its first instructions; a kill must not fall into the gap."""
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as child:
-        described(pid=child.pid).signal_group(signal.SIGKILL)
+        described(pid=child.pid).kill()
         assert child.wait(timeout=10) == -signal.SIGKILL
 
 
 def test_a_kill_before_the_fork_is_remembered():
     process = described()
-    process.signal_group(signal.SIGKILL)
+    process.kill()
     assert process.doomed
 
 
@@ -38,3 +46,144 @@ def test_a_child_finds_our_packages_first_and_once(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(entries))
     found = warm.child_environment()["PYTHONPATH"].split(os.pathsep)
     assert found == [str(warm.REPO_ROOT), "/elsewhere"]
+
+
+@dataclass
+class FakeTemplate:
+    """The parent's end of a template that says what a test wants."""
+
+    says: list[object] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.ours, self.theirs = socket.socketpair()
+
+    def fileno(self) -> int:
+        return self.ours.fileno()
+
+    def fork(self, *_: object) -> None:
+        self.theirs.send(b".")
+
+    def receive(self) -> list[object]:
+        self.ours.recv(4096)
+        said, self.says = self.says, []
+        return said
+
+    def begin_close(self) -> None:
+        self.ours.close()
+        self.theirs.close()
+
+
+def wait_for(hub: ProcessHub, wanted: type, seconds: float = 20.0) -> Event:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for event in hub.wait(0.2):
+            if isinstance(event, wanted):
+                return event
+    raise AssertionError(f"no {wanted.__name__} within {seconds} s")
+
+
+def ends_when_told(hub: ProcessHub) -> StageProcess:
+    assert isinstance(wait_for(hub, Spoke).message, protocol.Hello)
+    (process,) = hub._processes.values()
+    hub.send(process, protocol.Exit())
+    assert wait_for(hub, Ended).process is process
+    return process
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="no pidfd to do without")
+def test_a_kernel_without_pidfd_starts_processes_and_hears_of_their_end(tmp_path, monkeypatch):
+    def refuse(pid: int, flags: int = 0) -> int:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    with ProcessHub(Workplace(tmp_path, None, "cold")) as hub:
+        hub.start("fake.source", (), tmp_path / "log", {})
+        assert ends_when_told(hub).exit_code == 0
+
+
+def test_a_process_that_cannot_be_started_ends_at_once_and_leaves_no_secret(tmp_path, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    with ProcessHub(Workplace(tmp_path, None, "cold")) as hub:
+        process = hub.start("fake.source", (), tmp_path / "log", {})
+        (event,) = hub.wait(60.0)
+        assert event == Ended(process)
+        assert "temporarily unavailable" in process.unstarted
+        assert not process.connection.exists()
+        assert hub.wait(0.0) == []
+
+
+TEMPLATE_WITHOUT_FORK = """
+import errno, os
+from stages import template
+
+def refuse():
+    raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+os.fork = refuse
+template.main()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="warm starts are for Linux")
+def test_a_template_that_cannot_fork_says_so_and_lives_on():
+    ours, theirs = socket.socketpair()
+    ours.settimeout(20)
+    ends = ("--fd", str(theirs.fileno()), "--parent", str(os.getpid()))
+    with (
+        ours,
+        subprocess.Popen(
+            [sys.executable, "-c", TEMPLATE_WITHOUT_FORK, *ends],
+            env=warm.child_environment(),
+            pass_fds=[theirs.fileno()],
+        ) as template,
+    ):
+        theirs.close()
+        with ours.makefile("rwb", buffering=0) as channel:
+            for request in ({"fork": "connection", "needs": []}, {"import": ["colorsys"]}):
+                channel.write(json.dumps(request).encode() + b"\n")
+            refused, imported = (json.loads(channel.readline()) for _ in range(2))
+        ours.close()
+        assert template.wait(timeout=20) == 0
+    assert refused["forked"] == "connection"
+    assert "temporarily unavailable" in refused["error"]
+    assert imported["imported"] == "colorsys"
+
+
+def test_a_fork_that_comes_after_the_cold_start_is_ended(tmp_path):
+    """Of two requests the first is refused: both start cold, though the second is forked yet."""
+    template = FakeTemplate()
+    with (
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as stray,
+        ProcessHub(Workplace(tmp_path, template, "")) as hub,
+    ):
+        process = hub.start("fake.source", (), tmp_path / "log", {})
+        template.says = [
+            warm.Forked("of another one", error="cannot fork"),
+            warm.Forked(str(process.connection), stray.pid),
+        ]
+        assert ends_when_told(hub).exit_code == 0
+        assert process.pid != stray.pid
+        assert stray.wait(timeout=10) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(("size", "heard"), [(100_000, True), (3_000_000, False)])
+def test_a_peer_that_sends_more_than_any_message_takes_is_not_read(tmp_path, size, heard):
+    """Whoever reaches the socket could fill the memory before a token is looked at."""
+    with ProcessHub(Workplace(tmp_path, None, "cold"), inline_max_bytes=1000) as hub:
+        process = hub.start("fake.source", (), tmp_path / "log", {})
+        wait_for(hub, Spoke)
+        with zmq.Context() as context, context.socket(zmq.DEALER) as peer:
+            peer.setsockopt(zmq.IDENTITY, f"{process.identity}/peer".encode())
+            peer.setsockopt(zmq.LINGER, 0)
+            peer.connect(hub._endpoint)
+            peer.send_multipart([process.token.encode(), b"?" * size])
+            if heard:
+                assert wait_for(hub, SpokeGarbage).process is process
+            else:
+                with pytest.raises(AssertionError, match="no SpokeGarbage"):
+                    wait_for(hub, SpokeGarbage, seconds=1.0)
+        hub.send(process, protocol.Exit())
+        assert wait_for(hub, Ended).process.exit_code == 0

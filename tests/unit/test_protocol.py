@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import typing
 
@@ -106,6 +107,8 @@ def test_nesting_as_deep_as_it_goes_is_refused(depth):
         (packed(type="ready", timings=[1]), "ready.timings: expected dict, got list"),
         (packed(type="ready", timings={"a": "1"}), "ready.timings.a: expected float, got str"),
         (packed(type="ready", timings={"a": True}), "ready.timings.a: expected float, got bool"),
+        (packed(type="ready", timings={"a": math.nan}), "ready.timings.a: nan cannot be recorded"),
+        (packed(type="ready", timings={"a": -math.inf}), "timings.a: -inf cannot be recorded"),
         (packed(type="ready", timings={b"a": 1.0}), "ready.timings: expected names"),
         (
             packed(type="done", job="", timings={}, peaks={}, outputs={"mesh": [{"file": "a"}]}),

@@ -6,7 +6,7 @@ import typing
 
 import pytest
 
-from orchestrator.config import Attempt
+from orchestrator.profile import Attempt
 from orchestrator.recovery import decide
 from stages.contract import FailureKind
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from fakes.tools import cli_environment
 
-from orchestrator.config import NodeConfig, node_stage
+from orchestrator.config import node_stage
 from orchestrator.errors import ConfigError
+from orchestrator.profile import NodeConfig
 from stages import registry
 from stages.contract import Stage
 from stages.registry import BrokenStageError, UnknownStageError, known_stages, stage_class

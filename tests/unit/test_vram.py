@@ -10,11 +10,11 @@ from pydantic import Field
 
 from orchestrator import vram
 from orchestrator.budget import GIB, Budget
-from orchestrator.config import NodeConfig, Profile
 from orchestrator.errors import UsageError
 from orchestrator.gpu import Gpu
 from orchestrator.graph import Graph
 from orchestrator.leases import Card
+from orchestrator.profile import NodeConfig, Profile
 from orchestrator.request import Options, prepare
 from stages.contract import Params
 

@@ -1,0 +1,61 @@
+"""What a session tells the runner of its process: the few things that move jobs on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator import protocol
+from orchestrator.gpu import Release
+from stages.contract import FailureKind
+
+
+@dataclass(frozen=True)
+class StageFailure:
+    """Why a job or a load failed."""
+
+    kind: FailureKind
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """The process is there and waits to be told to load."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The stage can take jobs."""
+
+
+@dataclass(frozen=True)
+class Progressed:
+    job: str
+    step: int
+    total: int
+    note: str
+
+
+@dataclass(frozen=True)
+class JobDone:
+    message: protocol.Done
+    frames: list[Any]
+
+
+@dataclass(frozen=True)
+class JobFailed:
+    """A job failed, or with job "" the load did, and with it every job that waits for it."""
+
+    job: str
+    failure: StageFailure
+
+
+@dataclass(frozen=True)
+class Gone:
+    """The process is reaped, and its memory accounted for."""
+
+    release: Release
+
+
+Happening = Imported | Loaded | Progressed | JobDone | JobFailed | Gone

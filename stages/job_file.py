@@ -1,0 +1,85 @@
+"""One job that a JSON file describes, without a parent: for debuggers, profilers and `stage`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from orchestrator.files import private_folder
+from stages.common import codec
+from stages.contract import Context
+from stages.core import OutputFile, StageCore
+from stages.failures import classify
+from stages.lifeline import die_with_parent
+
+
+def run_job_file(path: Path) -> int:
+    """Run the job, and return the exit code.
+
+    Keys: stage, params, inputs (name -> list of paths), output (folder), and optionally device,
+    dtype, seed, threads, listing (a file that gets the written files as JSON), failure (one that
+    gets kind, message and hint of a failure, which are not printed then), parent (a pid: this
+    process dies with that one). Prints the written files; exit code 2 when the stage finds its
+    input bad, 1 when it fails otherwise.
+    """
+    job = json.loads(path.read_text())
+    if "parent" in job:
+        die_with_parent(job["parent"])
+    output = Path(job["output"])
+    output.mkdir(parents=True, exist_ok=True)
+    context = Context(
+        job.get("device", "cpu"),
+        job.get("dtype", "float32"),
+        int(job.get("seed", 42)),
+        int(job.get("threads", 2)),
+    )
+    core = StageCore(job["stage"], 0)
+    inputs = {name: [Path(p) for p in paths] for name, paths in job["inputs"].items()}
+    with private_folder() as scratch:
+        try:
+            core.load(job.get("params", {}), context)
+            result = core.run(inputs, output, scratch, _print_progress)
+        except Exception as error:
+            failure = classify(error)
+            if failure.kind == "internal":
+                traceback.print_exc()
+            if "failure" in job:
+                told = {"kind": failure.kind, "message": failure.message, "hint": failure.hint}
+                Path(job["failure"]).write_text(json.dumps(told))
+            else:
+                print(f"{failure.kind}: {failure.message}", file=sys.stderr)
+                if failure.hint and failure.kind != "internal":  # it would point to a log
+                    print(f"  -> {failure.hint}", file=sys.stderr)
+            return 2 if failure.kind == "bad_input" else 1
+        finally:
+            core.close()
+    written: list[str] = []
+    for name, files in result.outputs.items():
+        stored = [store_output(output, file) for file in files]
+        spec = core.output_spec(name)
+        if spec.kind == "image":
+            preview = output / f"{name}.png"
+            preview.write_bytes(codec.preview_png(codec.read(spec, stored)))
+            stored.append(preview)
+        print(*stored, sep="\n")
+        written += map(str, stored)
+    if "listing" in job:
+        Path(job["listing"]).write_text(json.dumps(written))
+    return 0
+
+
+def store_output(folder: Path, file: OutputFile) -> Path:
+    """Put one output file in its final place (hand-started and inline runs)."""
+    final = folder / file.file
+    if file.content is None:
+        os.replace(folder / file.temp, final)
+    else:
+        final.write_bytes(file.content)
+    return final
+
+
+def _print_progress(step: int, total: int, note: str = "") -> None:
+    print(f"step {step}/{total} {note}".rstrip(), file=sys.stderr)
