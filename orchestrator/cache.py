@@ -19,7 +19,7 @@ from typing import Any
 
 from orchestrator.artifacts import RunDirectory
 from orchestrator.errors import RunRecordError
-from orchestrator.files import copy_atomic, digest_bytes, printable, write_json
+from orchestrator.files import copy_atomic, digest_bytes, printable, sync_folder, write_json
 from orchestrator.graph import INPUT, Graph, Node
 from orchestrator.manifest import NodeRecord
 
@@ -110,7 +110,7 @@ class CacheIndex:
         return None if run.intact(entry["node"]) else Hit(run, entry["node"])
 
     def adopt(self, hit: Hit, run: RunDirectory, node: str) -> NodeRecord:
-        """Copy a hit's files (previews too) into `run` and return the record to keep."""
+        """Copy a hit's files (previews too) into `run`, safely on disk; the record to keep."""
         source = hit.run.path / hit.node
         record = hit.run.manifest.nodes[hit.node]
         target = run.node_folder(node)
@@ -118,7 +118,8 @@ class CacheIndex:
         names += [f"{name}.png" for name in record.artifacts]
         for name in names:
             if (source / name).is_file():
-                copy_atomic(source / name, target / name)
+                copy_atomic(source / name, target / name, durable=True)
+        sync_folder(target)
         return record.model_copy(
             update={"attempts": [], "cached_from": printable(hit.run.path), "reason": "same key"}
         )

@@ -68,9 +68,13 @@ def sync_folder(folder: Path) -> None:
 
 def sync_and_digest(path: Path) -> str:
     """fsync a finished file and return its `digest_file`."""
+    _sync(path)
+    return digest_file(path)
+
+
+def _sync(path: Path) -> None:
     with path.open("rb+") as stream:
         os.fsync(stream.fileno())
-    return digest_file(path)
 
 
 def digest_file(path: Path) -> str:
@@ -87,14 +91,16 @@ def digest_bytes(content: bytes) -> str:
     return f"blake2b:{hashlib.blake2b(content, digest_size=16).hexdigest()}"
 
 
-def copy_atomic(source: Path, target: Path) -> None:
-    """Give `target` the content of `source`, whole or not at all; not fsynced.
+def copy_atomic(source: Path, target: Path, durable: bool = False) -> None:
+    """Give `target` the content of `source`, whole or not at all, and fsynced if `durable`.
 
     Never a hard link: two runs must not share one inode that an editor could change under both.
     """
     temp = _temporary(target)
     with _removed_on_error(temp):
         shutil.copyfile(source, temp)
+        if durable:
+            _sync(temp)
         os.replace(temp, target)
 
 

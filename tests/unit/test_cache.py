@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -197,6 +198,20 @@ def test_an_adopted_node_is_a_copy_with_its_previews(index, run, tmp_path):
     with (mine.path / "start" / "a.txt").open("ab") as stream:
         stream.write(b" edited")
     assert run.intact("begin") == "", "an edit of one run must not reach the other"
+
+
+def test_an_adopted_node_is_on_disk_before_the_record_can_say_so(index, run, tmp_path, monkeypatch):
+    synced = set()
+
+    def fsync(descriptor: int) -> None:
+        synced.add(os.fstat(descriptor).st_ino)
+
+    mine = make_run(tmp_path / "mine")
+    hit = index.find(KEY)
+    monkeypatch.setattr(os, "fsync", fsync)
+    index.adopt(hit, mine, "start")
+    folder = mine.path / "start"
+    assert {path.stat().st_ino for path in (folder, *folder.iterdir())} <= synced
 
 
 @pytest.mark.parametrize(
