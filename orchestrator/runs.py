@@ -130,8 +130,11 @@ def _close_books(job: Job) -> None:
     else:
         manifest.state = "failed" if job.error else "interrupted"
     job.run.discard_partial()
-    with contextlib.suppress(OSError):  # a full disk has been reported by then
+    try:
         report.write_result(job.run, job.sheet)
+    except OSError as error:  # the record must be saved all the same
+        job.run.event("no result", error=str(error))
+    with contextlib.suppress(OSError):  # a full disk has been reported by then
         job.run.save()
     job.run.event("end", state=manifest.state, seconds=round(manifest.wall_seconds, 3))
 

@@ -1,0 +1,27 @@
+"""The end of a run is recorded, whatever becomes of its result folder."""
+
+from __future__ import annotations
+
+from fakes.parts import finish_node, make_run, make_stage
+
+from orchestrator import report
+from orchestrator.artifacts import EVENTS, RunDirectory
+from orchestrator.cache import node_key
+from orchestrator.config import NodeConfig, Profile
+from orchestrator.graph import Graph
+from orchestrator.jobs import Job
+from orchestrator.runs import _close_books
+
+
+def test_a_result_that_cannot_be_written_does_not_cost_the_record(tmp_path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(report, "write_result", refuse)
+    make_stage(monkeypatch, "begin", reads="input_image", writes="a")
+    graph = Graph.from_profile(Profile(nodes={"begin": NodeConfig(stage="begin")}))
+    run = make_run(tmp_path / "run")
+    finish_node(run, "begin", {"a": b"text"}, node_key(graph.nodes["begin"], 42, run))
+    _close_books(Job("job", run, graph, graph))
+    assert RunDirectory.open(run.path).manifest.state == "done"
+    assert "No space left" in (run.path / EVENTS).read_text()
