@@ -128,7 +128,9 @@ def node_stage(name: str, node: NodeConfig) -> type[Stage]:
     except UnknownStageError as error:
         raise UnknownNameError("stage", node.stage, error.known, f"node {name}") from error
     except BrokenStageError as error:
-        raise ConfigError(f"node {name}: {error}", "reinstall the package it comes from") from error
+        raise ConfigError(
+            f"node {name}: {error}", "mend or reinstall the package it comes from"
+        ) from error
 
 
 def params_of(name: str, node: NodeConfig, attempt: Attempt | None = None) -> BaseModel:

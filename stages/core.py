@@ -99,6 +99,8 @@ class StageCore:
             self._stage = None
 
     def _write(self, outputs: Mapping[str, Any], folder: Path) -> dict[str, list[OutputFile]]:
+        if not isinstance(outputs, Mapping):
+            raise ContractError(f"run returned {type(outputs).__name__}, no mapping of its outputs")
         promised = {spec.name for spec in self._class.outputs}
         if surplus := sorted(set(outputs) - promised):
             raise ContractError(f"output {surplus[0]} is not declared")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 from importlib.metadata import EntryPoint, entry_points
 
-from stages.contract import Stage
+from stages.contract import ArtifactSpec, Params, Stage
 
 GROUP = "kiss3d.stages"
 
@@ -41,7 +41,8 @@ class UnknownStageError(LookupError):
 
 
 class BrokenStageError(ImportError):
-    """A stage is registered, but its module cannot be imported or holds no such class."""
+    """A stage is registered, but its module cannot be imported, or holds no such class or one that
+    does not keep the contract."""
 
 
 def _registered() -> dict[str, EntryPoint]:
@@ -72,4 +73,22 @@ def stage_class(name: str) -> type[Stage]:
         raise BrokenStageError(f'stage "{name}" ({module_name}:{attribute}): {error}') from error
     if not (isinstance(found, type) and issubclass(found, Stage)):
         raise BrokenStageError(f'stage "{name}": {module_name}:{attribute} is not a Stage')
+    if flaw := _flaw(found):
+        raise BrokenStageError(f'stage "{name}": {module_name}:{attribute} {flaw}')
     return found
+
+
+def _flaw(stage: type[Stage]) -> str:
+    """What a class lacks of the contract that the parent reads, or ""."""
+    for what in ("name", "summary"):
+        if not isinstance(getattr(stage, what, None), str):
+            return f"says no {what}"
+    for what in ("inputs", "outputs"):
+        specs = getattr(stage, what, None)
+        if not isinstance(specs, tuple) or not all(isinstance(s, ArtifactSpec) for s in specs):
+            return f"has no tuple of ArtifactSpec as its {what}"
+    params: object = stage.Params  # whatever its author has put there
+    if not (isinstance(params, type) and issubclass(params, Params)):
+        return "has Params that are no subclass of stages.contract.Params"
+    missing = ", ".join(sorted(stage.__abstractmethods__))
+    return f"does not define {missing}" if missing else ""

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 )
 @click.option("--failed", is_flag=True, help="Only runs that are not done.")
 @click.option(
-    "--intermediate", is_flag=True, help="Keep result/ and run.json, remove the nodes' artifacts."
+    "--intermediate",
+    is_flag=True,
+    help="Keep result/ and run.json, remove the nodes' artifacts: `resume` computes them again.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option(

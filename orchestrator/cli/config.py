@@ -49,8 +49,9 @@ def show(
         )
         return
     click.echo(f"profile {prepared.settings.name} ({prepared.reason})", err=True)
+    # Values last: one of them is a sentence, which would push the next column out of sight.
     tables.print_table(
-        ("path", "value", "from"), [(path, _text(value), source) for path, value, source in rows]
+        ("path", "from", "value"), [(path, source, _text(value)) for path, value, source in rows]
     )
 
 

@@ -32,7 +32,7 @@ def list_stages(as_json: bool) -> None:
         try:
             summary = stage_class(name).summary
         except BrokenStageError as error:
-            summary = f"cannot be imported: {error}"
+            summary = f"cannot be used: {error}"
         rows.append((name, origin, summary))
     if as_json:
         common.print_json(
@@ -80,7 +80,7 @@ def _stage_class(name: str) -> type[Stage]:
             "stage", name, error.known, listing="kiss3d-orchestrate stages list"
         ) from error
     except BrokenStageError as error:
-        raise ConfigError(str(error), "reinstall the package it comes from") from error
+        raise ConfigError(str(error), "mend or reinstall the package it comes from") from error
 
 
 def _layout(spec: ArtifactSpec) -> str:

@@ -67,3 +67,11 @@ def test_a_pipe_gets_plain_lines(kiss3d, picture, config_file, tmp_path):
     done = kiss3d("run", picture, "--config", config_file(), "--output", tmp_path / "out")
     assert "\x1b" not in done.stderr + done.stdout
     assert re.search(r"\[ +\d+\.\d\ds\] trouble: done in", done.stderr)
+
+
+def test_no_color_is_heeded(tmp_path, monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    shown, code = on_a_terminal(tmp_path, "doctor")
+    assert code == 0
+    assert "python" in shown
+    assert "\x1b[" not in shown

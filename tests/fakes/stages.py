@@ -38,6 +38,7 @@ Mode = Literal[
     "wrong_dtype",
     "missing_output",
     "surplus_output",
+    "no_mapping",
     "half_written",
     "oom",
     "killed",
@@ -255,8 +256,8 @@ def pause(seconds: float, context: Context) -> None:
         context.progress(step + 1, steps)
 
 
-def misbehave(mode: str, context: Context) -> Mapping[str, Any] | None:
-    """Do what `mode` says; a returned mapping is what run() returns."""
+def misbehave(mode: str, context: Context) -> Any:
+    """Do what `mode` says; a returned mapping or list is what run() returns."""
     import numpy as np
 
     actions: dict[str, Callable[[], Any]] = {
@@ -273,6 +274,7 @@ def misbehave(mode: str, context: Context) -> Mapping[str, Any] | None:
         "wrong_dtype": lambda: {"troubled": np.zeros(3, np.float64)},
         "missing_output": dict,
         "surplus_output": lambda: {"troubled": np.zeros(3, np.float32), "more": "?"},
+        "no_mapping": lambda: [np.zeros(3, np.float32)],
         "nan": lambda: {"troubled": np.full(3, np.nan, np.float32)},
         "half_written": half_written,
         "oom": lambda: fail(MemoryError("cannot allocate")),
@@ -288,7 +290,7 @@ def misbehave(mode: str, context: Context) -> Mapping[str, Any] | None:
         "ok": lambda: None,
     }
     found = actions[mode]()
-    return found if isinstance(found, dict) else None
+    return found if isinstance(found, dict | list) else None
 
 
 def fail(error: BaseException) -> None:

@@ -36,6 +36,7 @@ CASES = [
     Case("nan", "internal", "contains NaN"),
     Case("missing_output", "internal", "output troubled was not returned"),
     Case("surplus_output", "internal", "output more is not declared"),
+    Case("no_mapping", "internal", "run returned list, no mapping of its outputs"),
     Case("half_written", "crashed", "SIGKILL", attempts=2),
     Case("disk_full", "disk_full", "No space left on device"),
     Case("gpu_fault", "gpu_fault", "illegal memory access"),

@@ -73,6 +73,16 @@ def test_an_unknown_stage_lists_the_known_ones():
         ("", "mine = third:Mine", "no attribute 'Mine'"),
         ("Mine = 5", "mine = third:Mine", "is not a Stage"),
         ("class Mine: pass", "mine = third:Mine", "is not a Stage"),
+        (
+            GOOD.replace(
+                'name, summary, inputs, outputs = "mine", ', "summary, inputs, outputs = "
+            ),
+            "mine = third:Mine",
+            "says no name",
+        ),
+        (GOOD.replace('"", (), ()', '"", None, ()'), "mine = third:Mine", "as its inputs"),
+        (GOOD.replace("def run", "Params = dict\n    def run"), "mine = third:Mine", "has Params"),
+        (GOOD.replace("def run", "def runn"), "mine = third:Mine", "does not define run"),
         (GOOD, "mine = third", 'stage "mine"'),
         (GOOD, "mine = not a module!", 'stage "mine"'),
         (GOOD, "mine = elsewhere:Mine", "No module named 'elsewhere'"),
