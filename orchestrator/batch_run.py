@@ -29,6 +29,7 @@ class Outcome:
     run: RunDirectory | None
     state: str
     error: str
+    hint: str = ""
 
     @property
     def good(self) -> bool:
@@ -36,9 +37,10 @@ class Outcome:
 
     @property
     def note(self) -> str:
-        """What there is to tell of it besides its state: why it failed, what is degraded."""
+        """What there is to tell of it besides its state: why it failed and what to do, what is
+        degraded."""
         if self.error:
-            return self.error
+            return str(KissError(self.error, self.hint))
         costs = self.run.manifest.degraded if self.run else {}
         return "; ".join(f"degraded: {node}: {cost}" for node, cost in costs.items())
 
@@ -50,6 +52,7 @@ class Outcome:
             "input": str(self.picture),
             "state": self.state,
             "error": self.error,
+            "hint": self.hint,
             "degraded": "; ".join(manifest.degraded.values()) if manifest else "",
             "run": str(self.run.path) if self.run else "",
             "mesh": str(mesh) if mesh and mesh.is_file() else "",
@@ -109,7 +112,7 @@ def execute(
                 run.discard_partial()
                 opened.append((name, run))
             except KissError as error:
-                outcomes[name] = Outcome(name, picture, None, "failed", error.message)
+                outcomes[name] = Outcome(name, picture, None, "failed", error.message, error.hint)
         logs = batch.path / LOGS
         logs.mkdir(exist_ok=True)
         cache = opening.cache_beside(batch.path)
@@ -122,12 +125,18 @@ def execute(
             for name, run in opened:
                 manifest = run.manifest
                 outcomes[name] = Outcome(
-                    name, batch.pictures[name], run, manifest.state, manifest.error
+                    name, batch.pictures[name], run, manifest.state, manifest.error, _hint(run)
                 )
             ordered = [outcomes[name] for name in batch.pictures]
             on_end(ordered)
             _write_summary(batch.path, ordered)
     return ordered
+
+
+def _hint(run: RunDirectory) -> str:
+    """What the failed node's last attempt says to do next."""
+    failed = (node for node in run.manifest.nodes.values() if node.state == "failed")
+    return next((node.attempts[-1].hint for node in failed if node.attempts), "")
 
 
 def _compute_seconds(run: RunDirectory | None) -> float:

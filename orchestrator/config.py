@@ -141,14 +141,17 @@ def params_of(name: str, node: NodeConfig, attempt: Attempt | None = None) -> Ba
     try:
         return cls.model_validate(given)
     except ValidationError as error:
-        raise _config_error(error, f"{name}.") from error
+        listing = f"`kiss3d-orchestrate stages describe {node.stage}` says what it may be"
+        raise _config_error(error, f"{name}.", listing) from error
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
+        raise ConfigError(
+            f"cannot read {path}: {error.strerror or error}", "check the path"
+        ) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is no text file: {error}") from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: 2026-13-45 is no date
@@ -265,10 +268,10 @@ def _check_keys(data: object, model: type[BaseModel], where: str) -> None:
             raise UnknownNameError("key", str(key), model.model_fields, where)
 
 
-def _config_error(error: ValidationError, prefix: str = "") -> ConfigError:
+def _config_error(error: ValidationError, prefix: str = "", hint: str = "") -> ConfigError:
     first = error.errors()[0]
     where = prefix + ".".join(str(item) for item in first["loc"])
-    return ConfigError(f"{where}: {first['msg']} (got {first.get('input')!r})")
+    return ConfigError(f"{where}: {first['msg']} (got {first.get('input')!r})", hint)
 
 
 def _leaves(data: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 class RunEvent:
     """One thing that happened.
 
-    kind    process, started, progress, done, reused, failed, gone
-    job     the job's name, "" for what concerns a process as such
+    kind    process, started, progress, done, reused, failed, gone, stopping
+    job     the job's name, "" for what concerns a process as such, or the whole run
     """
 
     kind: str

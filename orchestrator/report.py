@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,20 +66,18 @@ TABLE_HEADER = (
 
 def table_rows(run: RunDirectory) -> list[tuple[str, ...]]:
     """One row a node, as text, for the table at the end of a run."""
-    return [_table_row(name, record) for name, record in run.manifest.nodes.items()]
+    return [table_row(name, record) for name, record in run.manifest.nodes.items()]
 
 
-def _table_row(name: str, record: NodeRecord) -> tuple[str, ...]:
+def table_row(name: str, record: NodeRecord) -> tuple[str, ...]:
+    """A node's cells below `TABLE_HEADER`."""
     if record.state == "done" and (record.cached_from or not record.attempts):
         return (name, "cached", *("",) * (len(TABLE_HEADER) - 2))
     if not record.attempts:
         return (name, record.state, *("",) * (len(TABLE_HEADER) - 2))
     last = record.attempts[-1]
-    state = (
-        record.state
-        if len(record.attempts) == 1
-        else f"{record.state} (attempt {len(record.attempts)})"
-    )
+    tries = _tries(record)
+    state = record.state if tries == 1 else f"{record.state} (attempt {tries})"
     if record.degraded:
         state += f", degraded: {record.degraded}"
     if record.state == "failed":
@@ -96,6 +95,12 @@ def _table_row(name: str, record: NodeRecord) -> tuple[str, ...]:
         format_size(peak),
         "-" if verdict == "no gpu used" else verdict,
     )
+
+
+def _tries(record: NodeRecord) -> int:
+    """How often the node was tried since it was last done: computing it again is no retry."""
+    earlier = itertools.takewhile(lambda row: row.outcome != "done", record.attempts[-2::-1])
+    return 1 + sum(1 for _ in earlier)
 
 
 def format_size(value: int) -> str:

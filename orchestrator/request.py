@@ -186,8 +186,9 @@ def _checked(
                 f"--from {options.from_node} lies behind --until {options.until}",
                 "nothing would be computed",
             )
-    graph = _within(graph, options.device, cards, budget)
-    whole = _as_planned(whole, graph, options.device, cards, budget)
+    held = _is_held(options, cards)
+    graph = _within(graph, held, budget)
+    whole = _as_planned(whole, graph, held, budget)
     return Prepared(options, settings, reason, graph, whole, cards, monitor, workplace, budget)
 
 
@@ -201,24 +202,30 @@ def _warm_up(graph: Graph, workplace: Workplace | None) -> None:
         workplace.template.preload(first.preload)
 
 
-def _within(graph: Graph, device: str, cards: Sequence[Card], budget: Budget) -> Graph:
-    """The graph with the rungs that fit into the budget. Raises `UsageError`."""
-    # A budget that was asked for is planned with on any machine, for another one perhaps.
-    if device != "cpu" and (cards or budget.vram):
+def _is_held(options: Options, cards: Sequence[Card]) -> bool:
+    """Whether rungs are held to the budget: to one that was asked for on any machine, since the
+    plan may be for another one."""
+    return options.device != "cpu" and bool(cards or options.target_vram or options.host_ram)
+
+
+def _within(graph: Graph, held: bool, budget: Budget) -> Graph:
+    """The graph with the rungs that fit into the budget, if they are held to it.
+
+    Raises `UsageError`.
+    """
+    if held:
         graph = vram.fit(graph, budget, vram.table())
     return models.with_identities(graph)
 
 
-def _as_planned(
-    whole: Graph, graph: Graph, device: str, cards: Sequence[Card], budget: Budget
-) -> Graph:
+def _as_planned(whole: Graph, graph: Graph, held: bool, budget: Budget) -> Graph:
     """`whole` with the nodes of `graph`; others keep all rungs where none fits into the budget."""
     others: list[Node] = []
     for name, node in whole.nodes.items():
         if name in graph.nodes:
             continue
         try:
-            others += _within(Graph([node]), device, cards, budget).nodes.values()
+            others += _within(Graph([node]), held, budget).nodes.values()
         except UsageError:  # nothing that was asked for
             others += models.with_identities(Graph([node])).nodes.values()
     planned = {**graph.nodes, **{node.name: node for node in others}}
@@ -226,12 +233,15 @@ def _as_planned(
 
 
 def require_card(prepared: Prepared, will_run: Callable[[], Collection[str]]) -> None:
-    """Refuse what cannot end well: nodes that will run, need a card, and there is none.
+    """Refuse what cannot end well. Raises what `card_shortage` finds."""
+    if shortage := card_shortage(prepared, will_run):
+        raise shortage
 
-    Raises `UsageError`.
-    """
+
+def card_shortage(prepared: Prepared, will_run: Callable[[], Collection[str]]) -> UsageError | None:
+    """What cannot end well: nodes that will run, need a card, and there is none."""
     if prepared.cards:
-        return
+        return None
     stuck = [
         name
         for name, node in prepared.graph.nodes.items()
@@ -240,10 +250,11 @@ def require_card(prepared: Prepared, will_run: Callable[[], Collection[str]]) ->
     if stuck and (left := [name for name in stuck if name in will_run()]):
         why = prepared.monitor.why_not or "--device cpu"
         need = "needs" if len(left) == 1 else "need"
-        raise UsageError(
+        return UsageError(
             f"{', '.join(left)} {need} a GPU, and none may be used ({why})",
             "--device cpu computes there what has a rung for it, slowly; sketch needs no GPU",
         )
+    return None
 
 
 def choose_cards(device: str, monitor: GpuMonitor) -> tuple[Card, ...]:

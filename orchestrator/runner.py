@@ -60,6 +60,7 @@ class Runner:
         self._open = list(work.jobs)
         self._changed = True
         self._signals = StopSignals()
+        self._told_to_stop = False
         self._durable = DurableWriter(self._signals.poke)
         self._attempts = Attempts(work)
         self._deliveries = Deliveries(work, self._attempts, self._durable, close_job)
@@ -125,6 +126,9 @@ class Runner:
 
     def _pass_on_stop(self, staff: Staff) -> None:
         self._signals.drain()
+        if self._signals.count and not self._told_to_stop:
+            self._told_to_stop = True
+            self._work.tell("stopping", None, "", signal=self._signals.last.name)
         for session in staff.sessions:
             if self._signals.count > 1:
                 session.kill()

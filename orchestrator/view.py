@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, Literal, Protocol, TextIO
 
 from orchestrator.progress import Observer, RunEvent
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _PROGRESS_SECONDS = 5.0
 """Between two progress lines of one node; a terminal shows every step instead."""
+_STOPPING = "stopping; Ctrl-C again stops at once"
 
 
 class View(Observer, Protocol):
@@ -94,6 +95,8 @@ class Lines:
             return f"{event.node}: unchanged, taken from {fields['source']}"
         if event.kind == "failed":
             return _failure_text(event)
+        if event.kind == "stopping":
+            return _STOPPING
         if self._processes and event.kind == "process":
             return f"{event.node}: process is {fields['state']}"
         if self._processes and event.kind == "gone":
@@ -145,6 +148,8 @@ class Live:
         self._live.stop()
 
     def notify(self, event: RunEvent) -> None:
+        if event.kind == "stopping":
+            self._console.print(_STOPPING)
         row = self._rows.get(event.node)
         if row is None:
             return
@@ -171,12 +176,17 @@ class Live:
 
     def _table(self) -> Table:
         from rich.table import Table
+        from rich.text import Text
 
         from orchestrator.report import format_size
 
         table = Table(box=None, pad_edge=False)
-        for title in ("node", "state", "step", "elapsed", "attempt", "RSS", "VRAM"):
-            table.add_column(title, justify="left" if title in ("node", "state") else "right")
+        retried = any(row.attempt > 1 for row in self._rows.values())
+        attempt = ("attempt",) if retried else ()
+        for title in ("node", "state", "step", "elapsed", *attempt, "RSS", "VRAM"):
+            justify: Literal["left", "right"] = "left" if title in ("node", "state") else "right"
+            table.add_column(title, justify=justify, no_wrap=True)
+        table.add_column("")  # what is being done: it alone gives way in a narrow terminal
         for name, row in self._rows.items():
             running = row.state == "running"
             elapsed = time.monotonic() - row.began if running else row.seconds
@@ -186,10 +196,11 @@ class Live:
             table.add_row(
                 name,
                 state,
-                f"{row.step}/{row.total} {row.note}".strip() if running and row.total else "",
+                f"{row.step}/{row.total}" if running and row.total else "",
                 f"{elapsed:.1f} s" if elapsed else "",
-                str(row.attempt) if row.attempt > 1 else "",
+                *([str(row.attempt) if row.attempt > 1 else ""] if retried else []),
                 format_size(row.rss),
                 format_size(row.vram),
+                Text(row.note if running else "", no_wrap=True, overflow="ellipsis"),
             )
         return table

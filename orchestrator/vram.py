@@ -189,16 +189,20 @@ def _bytes(gib: float) -> int:
 
 
 def _smallest_budget(graph: Graph, budget: Budget, rows: Sequence[Row]) -> str:
-    """The options with which every node of the graph fits: as few as possible, then the smallest
-    target, then the least host memory."""
+    """The options with which every node of the graph fits: the smallest target, then the least host
+    memory, then as few options as possible.
+
+    An option only raises what there is: what is unlimited, or suffices, is left out.
+    """
     ladders = [
         [row for row in measured if row is not None]
         for node in graph.nodes.values()
         if None not in (measured := _measured(node, rows))
     ]
     all_rows = list(itertools.chain(*ladders))
-    targets = {None, *(row.least for row in all_rows)}
-    hosts = {None, *(max(1.0, row.least_host) for row in all_rows)}
+    least_hosts = [max(1.0, row.least_host) for row in all_rows]
+    targets = {None, *(row.least for row in all_rows if _bytes(row.least) > budget.vram > 0)}
+    hosts = {None, *(least for least in least_hosts if _bytes(least) > budget.host > 0)}
     found = []
     for target, host in itertools.product(targets, hosts):
         tried = Budget(
@@ -208,7 +212,7 @@ def _smallest_budget(graph: Graph, budget: Budget, rows: Sequence[Row]) -> str:
         if all(any(not _does_not_fit(row, tried) for row in ladder) for ladder in ladders):
             asked = {"--target-vram": target, "--host-ram": host}
             options = [f"{name} {gib:g}" for name, gib in asked.items() if gib is not None]
-            found.append((len(options), tried.vram, tried.host, " ".join(options)))
+            found.append((tried.vram, tried.host, len(options), " ".join(options)))
     return min(found)[-1]
 
 

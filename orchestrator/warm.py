@@ -54,8 +54,8 @@ def supported() -> str:
 def child_environment() -> dict[str, str]:
     """The environment of every child: our packages importable, CUDA checks that do not touch it."""
     environment = dict(os.environ)
-    path = environment.get("PYTHONPATH", "")
-    environment["PYTHONPATH"] = os.pathsep.join([str(REPO_ROOT), *([path] if path else [])])
+    paths = [str(REPO_ROOT), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+    environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))  # bin/ has named it already
     # Without it torch.cuda.is_available() initialises CUDA and a forked child cannot use it.
     environment["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
     environment["PYTHONUNBUFFERED"] = "1"

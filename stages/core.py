@@ -48,11 +48,21 @@ class StageCore:
         self._context = Context()
 
     def load(self, params: Mapping[str, Any], context: Context) -> None:
-        """Validate params and load the model. Raises what the stage raises."""
+        """Validate params and load the model.
+
+        Raises what the stage raises, and StageError (bad_input) for params that it does not have
+        and for float16 on the CPU.
+        """
         try:
             validated = self._class.Params.model_validate(dict(params))
         except ValidationError as error:
             raise StageError("bad_input", f"params of {self._class.name}: {error}") from error
+        if context.device == "cpu" and context.dtype == "float16":
+            raise StageError(
+                "bad_input",
+                f"{self._class.name} cannot compute in float16 on the CPU",
+                "set dtype: float32 or bfloat16 in this node's attempts",
+            )
         stage = self._class(validated)
         stage.load(context)
         self._stage, self._context = stage, context

@@ -92,12 +92,13 @@ def evaluate(
 
 
 @torch.no_grad()
-def embedding(net: Any, time: float) -> torch.Tensor:
-    """What AdaLN's layers of a net get in `evaluate` on the CPU, (1, d)."""
+def embedding(net: Any, time: float, device: torch.device = CPU) -> torch.Tensor:
+    """What AdaLN's layers of a net get in `evaluate`, (1, d)."""
     times, guidance = (
-        1000 * torch.tensor([value], dtype=torch.bfloat16) for value in (time, GUIDANCE)
+        1000 * torch.tensor([value], device=device, dtype=torch.bfloat16)
+        for value in (time, GUIDANCE)
     )
-    return torch.nn.functional.silu(net.time_text_embed(times, guidance, _pooled()))
+    return torch.nn.functional.silu(net.time_text_embed(times, guidance, _pooled().to(device)))
 
 
 def _pooled() -> torch.Tensor:

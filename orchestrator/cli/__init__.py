@@ -98,8 +98,8 @@ def _main(arguments: list[str] | None) -> None:
             print_failure(error.format_message(), "", error.exit_code)
         error.show()
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        _complain("interrupted", "")
+    except (click.Abort, KeyboardInterrupt) as error:
+        _complain("interrupted", _hint_behind(error))
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output has gone
         sys.stderr.close()
@@ -113,6 +113,15 @@ def _main(arguments: list[str] | None) -> None:
         _complain(f"cannot write the output: {error.strerror or error}", "")
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _hint_behind(error: BaseException | None) -> str:
+    """The way on that a stopped run was about to name when one more Ctrl-C came."""
+    while error is not None:
+        if isinstance(error, KissError):
+            return error.hint
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def _complain(message: str, hint: str) -> None:

@@ -123,7 +123,8 @@ def _run(
 
     if not as_json:
         click.echo(f"profile {prepared.settings.name} ({prepared.reason})", err=True)
-        click.echo(f"{len(made.pictures)} pictures -> {made.path}", err=True)
+        count = len(made.pictures)
+        click.echo(f"{count} picture{'s' if count > 1 else ''} -> {made.path}", err=True)
     view = open_view(prepared.graph.nodes, len(made.pictures), as_json, verbose)
     outcomes: list[Outcome] = []
     try:

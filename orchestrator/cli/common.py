@@ -24,6 +24,8 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 class Finite(click.FloatRange):
     """A number in a range; `nan` and `inf`, which pass click's own comparison, are none."""
 
+    name = "number"  # what it is called when a value is none: "8GB"
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         number = super().convert(value, param, ctx)
         if not math.isfinite(number):
@@ -96,14 +98,14 @@ def budget_options(function: _F) -> _F:
             "--host-ram",
             type=Finite(min=0, min_open=True),
             default=None,
-            metavar="GB",
+            metavar="GiB",
             help="Host memory that weights may fill. Default: what is available, less 4.",
         ),
         click.option(
             "--target-vram",
-            type=Finite(min=0, min_open=True),
+            type=Finite(min=0, min_open=True, max=1024),  # no card has more: that would be MiB
             default=None,
-            metavar="GB",
+            metavar="GiB",
             help="What a process may take of the card. Default: what is free, less 0.5.",
         ),
     ):

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from orchestrator.doctor import Check
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
+_NAME_WIDTH = len("weights: multiview_only")
+"""Rows are shown one at a time, as they come: the longest name is not known by then."""
 
 
 @click.command()
@@ -37,6 +39,6 @@ def doctor(as_json: bool) -> None:
 
 def _show(check: Check) -> None:
     verdict = click.style(f"{check.verdict:4}", fg=_COLOURS[check.verdict])
-    click.echo(f"{verdict}  {check.name:<16} {check.found}")
+    click.echo(f"{verdict}  {check.name:<{_NAME_WIDTH}}  {check.found}")
     if check.remedy:
-        click.echo(f"      {'':<16} -> {check.remedy}")
+        click.echo(f"      {'':<{_NAME_WIDTH}}  -> {check.remedy}")

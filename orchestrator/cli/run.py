@@ -64,12 +64,12 @@ def run(
 def plan(image: Path, output: Path | None, as_json: bool, **request: Any) -> None:
     """Show what `run IMAGE` would do, without starting anything.
 
-    Exit code 2: weights are missing that it would need.
+    Exit code 2: a card or weights are missing that it would need.
     """
     from dataclasses import asdict
 
     from orchestrator import models, runs
-    from orchestrator.request import prepare
+    from orchestrator.request import card_shortage, prepare
 
     told: list[object] = []
     with common.errors_as_json(as_json, told):
@@ -77,6 +77,7 @@ def plan(image: Path, output: Path | None, as_json: bool, **request: Any) -> Non
         rows = runs.plan(prepared, image, output)
         graph, gpu = prepared.graph, bool(prepared.cards)
         shortage = models.shortage(graph, gpu, lambda: runs.to_run(rows))
+        no_card = card_shortage(prepared, lambda: runs.to_run(rows))
         if as_json:
             common.print_json(
                 {
@@ -85,6 +86,7 @@ def plan(image: Path, output: Path | None, as_json: bool, **request: Any) -> Non
                     "seed": prepared.seed,
                     "budget": asdict(prepared.budget),
                     "nodes": [asdict(row) for row in rows],
+                    "missing_card": no_card.message if no_card else "",
                     "missing_weights": shortage.missing if shortage else [],
                 }
             )
@@ -92,8 +94,10 @@ def plan(image: Path, output: Path | None, as_json: bool, **request: Any) -> Non
         else:
             _announce(prepared, as_json)
             _print_plan(prepared, rows, err=False)
-        if shortage:
-            raise shortage
+        if no_card and shortage:  # one of them is raised, both are told
+            click.echo(f"no card: {no_card}", err=True)
+        if refusal := shortage or no_card:
+            raise refusal
 
 
 @click.command()

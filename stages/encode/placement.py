@@ -33,7 +33,7 @@ def streaming_budget(context: Context, dtype: torch.dtype) -> tuple[int, int]:
     """Bytes for T5's weights on the card and in registered host memory, within the context's."""
     weights, host = STREAMED_NUMBERS * dtype.itemsize, HOST_BYTES
     if context.vram_bytes:
-        weights = min(weights, context.vram_bytes - CONTEXT_BYTES - ACTIVATION_BYTES)
+        weights = min(weights, max(0, context.vram_bytes - CONTEXT_BYTES - ACTIVATION_BYTES))
     if context.host_bytes:
         host = min(host, context.host_bytes)
     return weights, host

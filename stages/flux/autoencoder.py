@@ -19,7 +19,7 @@ DECODE_BYTES_PER_PIXEL = 2300
 memory capped: it passes at 5 GiB and fails at 4, of which 0.6 GiB is the CUDA context and 0.2 the
 weights; then cuDNN computes in less work space, and slower."""
 
-FAST_DECODE_BYTES_PER_PIXEL = 4500
+_FAST_DECODE_BYTES_PER_PIXEL = 4500
 """What a bf16 decode and its weights take where nothing limits them, rounded up from 8.5 GiB at
 1024 x 2048."""
 
@@ -27,6 +27,16 @@ FAST_DECODE_BYTES_PER_PIXEL = 4500
 def vae_dtype(dtype: torch.dtype) -> torch.dtype:
     """The dtype that the autoencoder computes in: it overflows in float16."""
     return torch.bfloat16 if dtype is torch.float16 else dtype
+
+
+def fast_decode_bytes(height: int, width: int, dtype: torch.dtype) -> int:
+    """What a decode takes where nothing limits it, for nets that compute in `dtype`."""
+    return int(_FAST_DECODE_BYTES_PER_PIXEL * height * width * _wider(vae_dtype(dtype)))
+
+
+def _wider(dtype: torch.dtype) -> float:
+    """How much more than in bfloat16, in which it was measured."""
+    return dtype.itemsize / torch.bfloat16.itemsize
 
 
 @dataclass(frozen=True)
@@ -72,5 +82,5 @@ class Autoencoder:
     def _in_tiles(self, height: int, width: int) -> bool:
         if self.tiling != "auto":
             return self.tiling == "on"
-        wider = self.vae.dtype.itemsize / torch.bfloat16.itemsize
-        return DECODE_BYTES_PER_PIXEL * wider * height * width > self.room()
+        needed = DECODE_BYTES_PER_PIXEL * _wider(self.vae.dtype) * height * width
+        return needed > self.room()

@@ -56,10 +56,6 @@ class Engine:
         self._dtype: torch.dtype = getattr(torch, context.dtype)
         if self._device.type == "cpu":
             torch.set_num_threads(context.threads)
-            if self._dtype is torch.float16:
-                raise StageError(
-                    "bad_input", "float16 is not for the CPU", "use dtype float32 or bfloat16"
-                )
         lora = read_lora(params.lora, params.lora_scale) if params.uses_lora else None
         home = home_of(params.placement, self._device)
         plain = Form(vae_dtype(self._dtype), "full", self._device, home)

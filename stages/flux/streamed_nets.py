@@ -16,7 +16,7 @@ from stages.common.streaming.models import CONTROLNET_BLOCKS, FLUX_BLOCKS, FLUX_
 from stages.common.streaming.net import Net
 from stages.contract import Context
 from stages.flux import budget
-from stages.flux.autoencoder import FAST_DECODE_BYTES_PER_PIXEL
+from stages.flux.autoencoder import fast_decode_bytes
 from stages.flux.lora import Lora
 from stages.flux.nets import Embeddings
 from stages.flux.networks import FluxControlNetModel, FluxTransformer2DModel
@@ -71,7 +71,7 @@ class StreamedNets:
             embeddings=params.steps,
         )
         self.note = self._streamed.note
-        decode = FAST_DECODE_BYTES_PER_PIXEL * params.width * params.height
+        decode = fast_decode_bytes(params.height, params.width, dtype)
         self._stays = self._streamed.plan.card_bytes + decode <= limits.device
         self._expected: int | None = None
 

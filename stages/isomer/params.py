@@ -97,12 +97,11 @@ class IsomerParams(Params):
     )
 
     # Masks.
-    mask_source: Literal["white_background"] = Field(
-        "white_background",
-        description="Where silhouettes come from: what is not white in the normal tiles.",
-    )
     background_tolerance: float = Field(
-        0.1, ge=0.0, le=0.5, description="How far from white, in any channel, is still background."
+        0.1,
+        ge=0.0,
+        le=0.5,
+        description="How far from white, in any channel, is still background (normal tiles).",
     )
     mask_erode: int = Field(
         4,

@@ -93,7 +93,8 @@ def _decoder_errors_are_bad_input(max_pixels: int) -> Iterator[None]:
         raise BadInput("the input file is not a picture that can be read", _ACCEPTED) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadInput(
-            f"the picture has more pixels than the limit of {max_pixels}", "Scale it down."
+            f"the picture has more pixels than the limit of {max_pixels:,}",
+            "Scale it down, or raise the param max_pixels.",
         ) from error
     except Exception as error:
         raise BadInput(f"the picture is damaged or incomplete: {error}", _DAMAGED) from error

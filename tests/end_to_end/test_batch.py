@@ -58,6 +58,10 @@ def test_one_bad_file_fails_alone(kiss3d, pictures, config_file, tmp_path):
     with (out / "summary.csv").open() as stream:
         rows = {row["name"]: row for row in csv.DictReader(stream)}
     assert "not a list of numbers" in rows["p2"]["error"]
+    assert "p3: " in done.stderr
+    for name in ("p2", "p3"):
+        assert rows[name]["hint"], "what a single run says to do next"
+        assert f"-> {rows[name]['hint']}" in done.stderr
     assert "p3.txt is empty" in rows["p3"]["error"]
 
 

@@ -141,6 +141,7 @@ def test_ctrl_c_once_stops_cleanly_and_can_be_resumed(kiss3d, picture, config_fi
     process.send_signal(signal.SIGINT)
     stderr = finish(process)
     assert process.returncode == 130
+    assert "stopping; Ctrl-C again stops at once" in stderr
     assert f"kiss3d-orchestrate resume {out}" in stderr
     assert not psutil.wait_procs(members, timeout=0.5)[1]
     assert json.loads((out / "run.json").read_text())["state"] == "interrupted"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 
@@ -37,6 +38,17 @@ def installed(tmp_path, monkeypatch):
     )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), os.environ["PYTHONPATH"]]))
     return site
+
+
+def test_the_line_of_its_readme_finds_all_that_it_needs():
+    lines = (EXAMPLE / "README.md").read_text(encoding="utf-8").splitlines()
+    [line] = [line for line in lines if line.lstrip().startswith(".venv/bin/python -m pip install")]
+    _, *words = shlex.split(line, comments=True)
+    offline = ["--dry-run", "--no-index", "--no-build-isolation", "--disable-pip-version-check"]
+    done = subprocess.run(
+        [sys.executable, *words, *offline], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_it_is_listed_described_planned_and_run(installed, kiss3d, tmp_path):

@@ -51,7 +51,7 @@ def test_a_file_over_the_limit(kiss3d, tmp_path):
         (["--set", "isomre.radius=4"], ['unknown node "isomre"', 'did you mean "isomer"']),
         (["--set", "isomer.target_facse=4"], ['"target_facse"', 'did you mean "target_faces"']),
         (["--set", "isomer.target_faces"], ["expected NODE.PARAM=VALUE"]),
-        (["--set", "isomer.target_faces=lots"], ["isomer.target_faces", "'lots'"]),
+        (["--set", "isomer.target_faces=lots"], ["'lots'", "stages describe isomer"]),
         (["--set", "preprocess.stage=perprocess"], ['unknown stage "perprocess"', "preprocess"]),
         (["--until", "isomr"], ['unknown node "isomr"', 'did you mean "isomer"']),
         (["--from", "nothing"], ['unknown node "nothing"']),
@@ -59,7 +59,7 @@ def test_a_file_over_the_limit(kiss3d, tmp_path):
         (["--set", "runtime.heartbeat_timeout=.nan"], ["runtime.heartbeat_timeout", "nan"]),
         (["--device", "cuda:7"], ["there is no cuda:7 here"]),
         (["--device", "tpu"], ['unknown device "tpu"']),
-        (["--config", "missing.yaml"], ["cannot read missing.yaml"]),
+        (["--config", "missing.yaml"], ["cannot read missing.yaml", "check the path"]),
         (["--seed", "-1"], ["--seed"]),
         (["--no-such-option"], ["no-such-option"]),
     ],
@@ -204,14 +204,37 @@ def test_a_budget_that_is_no_number(kiss3d, picture, config_file, option, value)
     assert_refused(done, f"Invalid value for '{option}'")
 
 
+def test_a_budget_with_a_unit_or_in_mib(kiss3d, picture, config_file):
+    done = kiss3d("plan", picture, "--config", config_file(), "--target-vram", "8GB")
+    assert_refused(done, "'8GB' is not a valid number")
+    done = kiss3d("plan", picture, "--config", config_file(), "--target-vram", "8000")
+    assert_refused(done, "8000.0 is not in the range 0<x<=1024")
+
+
 def test_a_node_that_needs_a_card_where_none_may_be_used(kiss3d, picture, config_file, tmp_path):
     config = config_file(attempts=[{"device": "cuda"}])
     out = tmp_path / "out"
     done = kiss3d("run", picture, "--config", config, "--device", "cpu", "--output", out)
     assert_refused(done, "trouble needs a GPU, and none may be used")
     assert not out.exists()
+    done = kiss3d("plan", picture, "--config", config, "--device", "cpu")
+    assert done.returncode == 2
+    assert "error: trouble needs a GPU, and none may be used" in done.stderr
+    assert "fake.trouble" in done.stdout, "the plan itself is shown all the same"
+    done = kiss3d("plan", picture, "--config", config, "--device", "cpu", "--json")
+    assert "trouble needs a GPU" in json.loads(done.stdout)["missing_card"]
     folder = tmp_path / "pictures"
     folder.mkdir()
     (folder / "a.png").write_text("1 2 3")
     done = kiss3d("batch", folder, "--config", config, "--device", "cpu", "--output", out)
     assert_refused(done, "trouble needs a GPU, and none may be used")
+
+
+def test_a_plan_says_that_the_run_would_lack_a_card(kiss3d, picture, config_file):
+    asked = ("plan", picture, "--config", config_file(attempts=[{"device": "cuda"}]))
+    done = kiss3d(*asked, "--device", "cpu")
+    assert done.returncode == 2
+    assert "error: trouble needs a GPU, and none may be used" in done.stderr
+    assert "trouble" in done.stdout  # the table is shown all the same
+    shown = json.loads(kiss3d(*asked, "--device", "cpu", "--json").stdout)
+    assert "trouble needs a GPU" in shown["missing_card"]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
-from streamed_nets import TinyFlux, evaluate, low_rank, save_tiny_flux
+from streamed_nets import TinyFlux, embedding, evaluate, low_rank, save_tiny_flux
 
 from stages.common.streaming.delta import SCRATCH_NUMBERS, Merger
-from stages.common.streaming.models import stream
+from stages.common.streaming.models import FLUX_ONCE, stream
+from stages.common.streaming.pinned import HostBuffer
 
 pytestmark = [
     pytest.mark.gpu,
@@ -92,3 +95,47 @@ def test_leaving_the_card_gives_its_memory_back_and_keeps_the_hosts(tiny: TinyFl
             assert torch.equal(output, wanted)
             del output
             streamed.leave_card()
+
+
+@pytest.mark.parametrize("budgets", [(2**30, 0), (290_000, 2**30), (290_000, 60_000)])
+def test_layers_computed_once_give_the_residents_bits(
+    tiny: TinyFlux, budgets: tuple[int, int]
+) -> None:
+    times = (0.5, 0.25)
+    wanted = [evaluate(tiny.transformer, tiny.controlnet, CUDA, time) for time in times]
+    nets = {name: replace(net, once=FLUX_ONCE) for name, net in tiny.nets().items()}
+    vram, host = budgets
+    with stream(
+        nets,
+        vram_bytes=vram,
+        host_bytes=host,
+        device=CUDA,
+        dtype=torch.bfloat16,
+        enter_card=False,
+        embeddings=len(times),
+    ) as streamed:
+        for _ in range(2):
+            # A second time without leaving: the next job of a batch, while copies are under way.
+            streamed.enter_card(
+                lambda name: [embedding(nets[name].module, time, CUDA) for time in times]
+            )
+            for number in (0, 1, 0):
+                streamed.choose(number)
+                got = evaluate(
+                    nets["transformer"].module, nets["controlnet"].module, CUDA, times[number]
+                )
+                assert torch.equal(got, wanted[number])
+
+
+def test_after_a_refused_registration_kernels_run() -> None:
+    buffer = HostBuffer(2**20)
+    buffer.touch()
+    buffer.register()
+    assert buffer.registered
+    buffer.registered = False
+    buffer.register()  # of pages that are registered already
+    assert not buffer.registered
+    assert "could not be registered" in buffer.note
+    assert float(torch.ones(1, device=CUDA)) == 1.0
+    buffer.registered = True
+    buffer.close()

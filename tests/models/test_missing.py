@@ -67,6 +67,14 @@ def test_a_plan_is_shown_and_then_what_is_missing(kiss3d, hub, picture, config_f
     assert [row["node"] for row in document["nodes"]] == ["source", "trouble", "sink"]
 
 
+def test_a_plan_names_a_missing_card_before_the_weights(kiss3d, hub, picture, config_file):
+    config = config_file(needs=NEEDS, attempts=[{"device": "cuda"}])
+    done = kiss3d("plan", picture, "--config", config, "--device", "cpu")
+    assert done.returncode == 2
+    card = done.stderr.index("trouble needs a GPU, and none may be used")
+    assert card < done.stderr.index("weights that this needs are not on this machine")
+
+
 def test_a_batch_lists_them_and_makes_no_directory(kiss3d, hub, picture, config_file, tmp_path):
     done = kiss3d("batch", tmp_path, "--glob", "*.txt", "--config", config_file(needs=NEEDS))
     assert_told(done)

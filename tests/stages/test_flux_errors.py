@@ -128,12 +128,6 @@ def test_it_asks_for_the_weights_that_it_loads_and_no_others(
     assert set(Flux.weights(FluxParams(**params))) == names
 
 
-def test_float16_on_the_cpu_is_refused(inputs: dict[str, np.ndarray]) -> None:
-    with pytest.raises(StageError, match="float16") as caught:
-        run(inputs, context(dtype="float16"))
-    assert "bfloat16" in caught.value.hint
-
-
 def test_a_vae_in_one_file_is_refused(inputs: dict[str, np.ndarray], models: Path) -> None:
     (path,) = (models / "flux1-dev-vae").rglob("*.safetensors")
     with pytest.raises(StageError, match="one file") as caught:

@@ -16,7 +16,7 @@ from stages.common.render import look, normal_tile, vertex_normals
 from stages.contract import BadInput, Context, Mesh, StageError
 from stages.isomer.params import IsomerParams
 from stages.isomer.refine import bounds, loop
-from stages.isomer.refine.refine import make_targets, refine
+from stages.isomer.refine.refine import MOST_THREADS, few_threads, make_targets, refine
 from stages.isomer.refine.start import disagreement
 
 SIZE = 128
@@ -252,3 +252,20 @@ def test_normal_maps_of_noise_are_not_made_a_start_of(case: Case) -> None:
         lambda step, note: notes.append((step, note)),
     )
     assert notes[0] == (0, "from the coarse mesh: the normal maps fit no solid")
+
+
+@pytest.mark.parametrize(("given", "taken"), [(1, 1), (4, 2), (16, MOST_THREADS)])
+def test_many_cores_are_not_all_taken(given: int, taken: int) -> None:
+    with few_threads(given):
+        assert torch.get_num_threads() == taken
+
+
+def test_torch_has_its_threads_back_afterwards(case: Case) -> None:
+    """Stages that share the process would compute with two threads from then on."""
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        case.refine(stage2_steps=1)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

@@ -7,14 +7,18 @@ import threading
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from streamed_nets import CPU, TinyFlux, evaluate, low_rank, save_tiny_flux
 
+from stages.common.streaming import pinned
 from stages.common.streaming.delta import SCRATCH_NUMBERS, LowRankDelta, Merger
+from stages.common.streaming.filling import Filler
 from stages.common.streaming.models import (
     CONTROLNET_BLOCKS,
     T5_BLOCKS,
@@ -24,6 +28,8 @@ from stages.common.streaming.models import (
     stream,
 )
 from stages.common.streaming.net import Net
+from stages.common.streaming.pinned import HostBuffer
+from stages.common.streaming.reader import _Files
 from stages.common.streaming.source import open_tensors
 from stages.contract import StageError
 
@@ -203,6 +209,28 @@ def test_merging_by_parts_is_merging_at_once(monkeypatch: pytest.MonkeyPatch) ->
     assert torch.allclose(weight.float(), wanted, rtol=2**-8, atol=1e-6)
 
 
+def test_merging_is_the_same_whether_the_process_allows_tf32_or_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only a card computes in TF32. Jobs allow it, loading does not, and both merge."""
+    seen = []
+    addmm_ = torch.Tensor.addmm_
+
+    def watched(self: torch.Tensor, *matrices: torch.Tensor) -> torch.Tensor:
+        seen.append(torch.get_float32_matmul_precision())
+        return addmm_(self, *matrices)
+
+    monkeypatch.setattr(torch.Tensor, "addmm_", watched)
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("high")
+        Merger(CPU, 4).merge(torch.zeros(2, 4), LowRankDelta(torch.ones(2, 1), torch.ones(1, 4)))
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert seen == ["highest"]
+
+
 @pytest.mark.parametrize("budgets", BUDGETS.values(), ids=BUDGETS)
 def test_fp8_storage_is_a_plain_cast_of_linear_layers_outside_of_norms(
     tiny: TinyFlux, tmp_path: Path, budgets: tuple[int, int]
@@ -235,19 +263,23 @@ def test_fp8_storage_halves_the_bytes_on_the_link(tiny: TinyFlux) -> None:
 def test_files_in_other_dtypes_are_cast(
     tiny: TinyFlux, tmp_path: Path, file_dtype: torch.dtype, budgets: tuple[int, int]
 ) -> None:
-    other = save_tiny_flux(tmp_path)
-    for name in ("transformer", "controlnet"):
-        net = getattr(other, name)
-        for old in (tmp_path / name).glob("*.safetensors*"):
-            old.unlink()
-        from safetensors.torch import save_file
-
-        state = {key: value.to(file_dtype) for key, value in net.state_dict().items()}
-        save_file(state, tmp_path / name / "model.safetensors")
-        net.load_state_dict({key: value.to(torch.bfloat16) for key, value in state.items()})
+    other = save_in(tmp_path, file_dtype)
     nets = other.nets()
     with open_streamed(nets, budgets):
         assert torch.equal(run(nets), evaluate(other.transformer, other.controlnet))
+
+
+def save_in(folder: Path, file_dtype: torch.dtype) -> TinyFlux:
+    """A tiny FLUX whose files hold another dtype; the resident nets have the same numbers."""
+    other = save_tiny_flux(folder)
+    for name in ("transformer", "controlnet"):
+        net = getattr(other, name)
+        for old in (folder / name).glob("*.safetensors*"):
+            old.unlink()
+        state = {key: value.to(file_dtype) for key, value in net.state_dict().items()}
+        save_file(state, folder / name / "model.safetensors")
+        net.load_state_dict({key: value.to(torch.bfloat16) for key, value in state.items()})
+    return other
 
 
 def test_t5_blocks_stream_and_what_they_share_stays(tmp_path: Path) -> None:
@@ -389,3 +421,90 @@ def test_nothing_keeps_the_host_memory_alive_after_close(tiny: TinyFlux) -> None
     streamed.close()
     gc.collect()
     assert pages() is None
+
+
+def test_float8_files_need_no_finishing_in_host_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are kept as they are and cast in the slot: nothing passes through the card."""
+    other = save_in(tmp_path, torch.float8_e4m3fn)
+    finished: list[str] = []
+    from_file = Filler.from_file
+
+    def counted(self: Filler, layout: Any, *arguments: Any) -> None:
+        finished.append(layout.tensors[0].name)
+        from_file(self, layout, *arguments)
+
+    monkeypatch.setattr(Filler, "from_file", counted)
+    nets = other.nets()
+    with open_streamed(nets, (500_000, PLENTY), enter_card=False) as streamed:
+        assert "host" in streamed.plan.tiers
+        assert not finished
+        streamed.enter_card()
+        assert torch.equal(run(nets), evaluate(other.transformer, other.controlnet))
+
+
+def test_after_a_failed_read_no_thread_writes_to_the_memory_that_is_given_back(
+    tiny: TinyFlux, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One file cannot be read while others still are: they end before the pages go."""
+    reading, given_back = threading.Event(), threading.Event()
+    late: list[str] = []
+    read = _Files.read
+
+    calls = count()
+
+    def slow_or_broken(self: _Files, path: Path, offset: int, target: memoryview) -> None:
+        if next(calls) == 0:
+            reading.wait(5)
+            raise StageError("missing_weights", "broken on purpose", "")
+        reading.set()
+        given_back.wait(0.5)
+        if given_back.is_set():
+            late.append(path.name)
+        read(self, path, offset, target)
+
+    close = HostBuffer.close
+
+    def close_and_tell(self: HostBuffer) -> None:
+        given_back.set()
+        close(self)
+
+    monkeypatch.setattr(_Files, "read", slow_or_broken)
+    monkeypatch.setattr(HostBuffer, "close", close_and_tell)
+    # What surrounds the blocks is read later; until then every read is for the host tier.
+    with pytest.raises(StageError, match="broken on purpose"):
+        open_streamed(tiny.nets(), (290_000, PLENTY), enter_card=False)
+    assert reading.is_set()
+    assert given_back.is_set()
+    assert not late
+
+
+def test_a_refused_registration_is_a_note_and_no_error_of_the_next_kernel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """CUDA keeps the error of a refused call until a launch asks for it, as here."""
+    runtime = RefusingRuntime()
+    monkeypatch.setattr(pinned, "_cudart", lambda: runtime)
+    monkeypatch.setattr(torch, "ones", lambda *_, **__: runtime.launch())
+    buffer = HostBuffer(1000)
+    buffer.register()
+    assert not buffer.registered
+    assert "could not be registered (CUDA error 2)" in buffer.note
+    runtime.launch()
+    buffer.close()
+
+
+class RefusingRuntime:
+    """A CUDA runtime that registers nothing."""
+
+    kept = 0
+
+    def cudaHostRegister(self, *_: int) -> int:  # noqa: N802 (CUDA's name)
+        self.kept = 2
+        return self.kept
+
+    def launch(self) -> None:
+        error, self.kept = self.kept, 0
+        if error:
+            raise RuntimeError("CUDA error: out of memory")

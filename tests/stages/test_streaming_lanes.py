@@ -5,15 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from streamed_nets import CPU, TinyFlux, evaluate, save_tiny_flux
+from streamed_nets import CPU, TinyFlux, embedding, evaluate, save_tiny_flux
 
-from stages.common.streaming import models, streamer
+from stages.common.streaming import models
 from stages.common.streaming.filling import Filler
 from stages.common.streaming.reader import FileReader, Piece, Reading
 
@@ -65,6 +66,7 @@ class Clocks:
         return 0.0
 
     def fill(self, slot: torch.Tensor) -> None:
+        self.now += 1
         where = slot.untyped_storage().data_ptr()
         assert self.left.get(where, 0) <= self.transfers_know, "overwritten while it computes"
         self.filled[where] = self.now
@@ -98,7 +100,7 @@ def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
                     assert time <= clocks.host_knows, "read over a copy that is under way"
             return super().start(pieces, target)
 
-    monkeypatch.setattr(streamer, "open_lanes", lambda device: clocks)
+    monkeypatch.setattr(models, "open_lanes", lambda device: clocks)
     monkeypatch.setattr(models, "Filler", CheckedFiller)
     monkeypatch.setattr(models, "FileReader", CheckedReader)
     return clocks
@@ -137,6 +139,24 @@ def test_with_everything_pinned_the_host_waits_for_nothing(tiny: TinyFlux, clock
         for _ in range(3):
             evaluate(nets["transformer"].module, nets["controlnet"].module)
         assert clocks.host_waits == 0
+
+
+def test_no_image_is_read_over_while_layers_that_are_computed_once_are_copied(
+    tiny: TinyFlux, clocks: Clocks
+) -> None:
+    nets = {name: replace(net, once=models.FLUX_ONCE) for name, net in tiny.nets().items()}
+    with models.stream(
+        nets,
+        vram_bytes=2**30,
+        host_bytes=0,
+        device=CPU,
+        dtype=torch.bfloat16,
+        enter_card=False,
+        embeddings=1,
+    ) as streamed:
+        streamed.enter_card(lambda name: [embedding(nets[name].module, 0.5)])
+        assert len(clocks.copied) > 2  # one of the buffers was read into twice
+        evaluate(nets["transformer"].module, nets["controlnet"].module)
 
 
 def watch(block: Any, clocks: Clocks) -> None:

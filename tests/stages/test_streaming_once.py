@@ -116,9 +116,16 @@ def test_neither_card_nor_host_holds_their_weights(tiny: TinyFlux) -> None:
         plain, vram_bytes=budgets[0], host_bytes=0, device=CPU, dtype=torch.bfloat16
     ) as streamed:
         with_them = streamed.plan.card_bytes
+    rows = sum(
+        len(parameter)
+        for net in plain.values()
+        for name, parameter in net.module.named_parameters()
+        if "blocks" in name and name.endswith(tuple(f"{layer}.bias" for layer in FLUX_ONCE))
+    )
+    outputs = 2 * len(TIMES) * rows
     with open_once(once(tiny.nets()), budgets) as streamed:
         without = streamed.plan.card_bytes
-    assert with_them - without == weights
+    assert with_them - without == weights - outputs
 
 
 def test_a_network_that_embeds_otherwise_than_told_is_found_out(tiny: TinyFlux) -> None:
@@ -148,3 +155,15 @@ def test_a_file_that_was_cut_is_named(tiny: TinyFlux, tmp_path: Path) -> None:
         with pytest.raises(StageError, match="truncated") as caught:
             enter(streamed, nets)
         assert caught.value.kind == "missing_weights"
+
+
+def test_after_a_failed_entry_the_card_is_empty_and_can_be_entered(tiny: TinyFlux) -> None:
+    nets = once(tiny.nets())
+    with open_once(nets, BUDGETS["some pinned"]) as streamed:
+        with pytest.raises(ValueError, match="no inputs"):
+            streamed.enter_card()
+        assert all(parameter.is_meta for parameter in nets["transformer"].module.parameters())
+        enter(streamed, nets)
+        streamed.choose(0)
+        found = evaluate(nets["transformer"].module, time=TIMES[0])
+        assert torch.equal(found, evaluate(tiny.transformer, time=TIMES[0]))

@@ -1,4 +1,4 @@
-"""Starting and ending stage processes where the system refuses, or when they are hardly there."""
+"""Starting and ending stage processes, also where the system refuses or they are hardly there."""
 
 from __future__ import annotations
 
@@ -180,3 +180,10 @@ def test_a_peer_that_sends_more_than_any_message_takes_is_not_read(tmp_path, siz
                     wait_for(hub, SpokeGarbage, seconds=1.0)
         hub.send(process, protocol.Exit())
         assert wait_for(hub, Ended).process.exit_code == 0
+
+
+def test_a_child_finds_our_packages_first_and_once(monkeypatch):
+    entries = ["/elsewhere", str(warm.REPO_ROOT), ""]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(entries))
+    found = warm.child_environment()["PYTHONPATH"].split(os.pathsep)
+    assert found == [str(warm.REPO_ROOT), "/elsewhere"]

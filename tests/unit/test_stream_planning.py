@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.common.streaming.cost import Load, Rates, loads, lower_bound, seconds_per_evaluation
+from stages.common.streaming.cost import Load, Rates, loads, seconds_per_evaluation
 from stages.common.streaming.order import ExecutionOrder
 from stages.common.streaming.ring import Ring
 from stages.common.streaming.tiers import BlockSize, BudgetError, TierPlan, plan_tiers
@@ -241,3 +241,12 @@ def test_planning_imports_no_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def lower_bound(work: list[Load], rates: Rates) -> float:
+    """Seconds if everything overlapped: the slowest machine's own time."""
+    return max(
+        sum(block.seconds for block in work),
+        sum(block.link_bytes for block in work) / rates.link,
+        sum(block.file_bytes for block in work) / rates.file,
+    )

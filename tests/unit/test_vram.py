@@ -113,8 +113,9 @@ def test_what_fits_nowhere_goes_to_the_cpu_rung(graph, budget):
         (gib(80, host=0.5), "rung 1 needs 1 GiB of host RAM", "--host-ram 1 would do"),
         (gib(12, host=0.5), "rung 2 needs 2 GiB of host RAM", "--host-ram 2 would do"),
         (gib(4, host=0.5), "rung 2 needs 5 GiB", "--target-vram 5 --host-ram 2 would do"),
+        (gib(4, host=1.5), "rung 2 needs 5 GiB", "--target-vram 5 --host-ram 2 would do"),
     ],
-    ids=["vram", "host, resident", "host, streamed", "both"],
+    ids=["vram", "host, resident", "host, streamed", "both", "both, host for the upper rung only"],
 )
 def test_without_a_cpu_rung_it_is_refused_with_the_smallest_budget_that_works(
     graph, budget, reason, hint
@@ -159,6 +160,15 @@ def test_a_budget_that_was_asked_for_is_planned_with_on_a_machine_without_a_card
     flux = next(n for n in json.loads(done.stdout)["nodes"] if n["node"] == "flux")
     assert flux["expected"]["vram"] == 8 * GIB
     assert "rung 1 needs" in flux["skipped"][0]
+
+
+def test_host_memory_that_was_asked_for_is_planned_with_without_a_card(kiss3d, picture):
+    ask = ("plan", picture, "--profile", "full_12gb", "--json", "--host-ram")
+    refused = json.loads(kiss3d(*ask, "0.5").stdout)
+    assert "GiB of host RAM, 0.5 may be used" in refused["error"]
+    assert refused["hint"].startswith("--host-ram ")
+    nodes = json.loads(kiss3d(*ask, "16").stdout)["nodes"]
+    assert next(n for n in nodes if n["node"] == "flux")["expected"]["host"] > 0
 
 
 def test_only_what_is_asked_for_has_to_fit(kiss3d, picture):

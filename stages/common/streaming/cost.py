@@ -45,15 +45,6 @@ def loads(blocks: Sequence[BlockSize], plan: TierPlan, seconds: Sequence[float])
     return result
 
 
-def lower_bound(blocks: Sequence[Load], rates: Rates) -> float:
-    """Seconds if everything overlapped: the slowest machine's own time."""
-    return max(
-        sum(block.seconds for block in blocks),
-        sum(block.link_bytes for block in blocks) / rates.link,
-        sum(block.file_bytes for block in blocks) / rates.file,
-    )
-
-
 def seconds_per_evaluation(
     blocks: Sequence[Load], rates: Rates, slots: int = 2, ring_bytes: int = 0, warm_up: int = 2
 ) -> float:

@@ -7,6 +7,8 @@ partition into rows, so the result is the same bit for bit whatever the budgets.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -62,13 +64,25 @@ class Merger:
         """weight <- round(float32(weight) + up @ down), in place.
 
         weight: (out, in), contiguous, of any floating dtype. delta: from `LowRankDelta.to`.
-        The product is float32 (TF32 where the process allows it).
+        The product is float32, also while the process allows TF32: blocks of the host tier are
+        merged at load, others in the middle of a job.
         """
         rows_in, columns = weight.shape
         step = min(rows_in, self._scratch.numel() // columns)
-        for begin in range(0, rows_in, step):
-            part = weight[begin : begin + step]
-            work = self._scratch[: part.numel()].view(part.shape)
-            work.copy_(part)
-            work.addmm_(delta.up[begin : begin + step], delta.down)
-            part.copy_(work)
+        with _whole_float32():
+            for begin in range(0, rows_in, step):
+                part = weight[begin : begin + step]
+                work = self._scratch[: part.numel()].view(part.shape)
+                work.copy_(part)
+                work.addmm_(delta.up[begin : begin + step], delta.down)
+                part.copy_(work)
+
+
+@contextmanager
+def _whole_float32() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

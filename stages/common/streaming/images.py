@@ -13,7 +13,9 @@ from stages.common.streaming.reader import FileReader, Reading
 def read_images(reader: FileReader, layouts: Sequence[BlockLayout]) -> Iterator[torch.Tensor]:
     """Each block's file image, uint8 in pageable memory.
 
-    Two buffers take turns: when the caller asks for another image, it must be done with the last.
+    Two buffers take turns: when the caller asks for another image, it must be done with the last,
+    copies to the card included: whether the driver has read pageable memory when a copy that does
+    not wait returns depends on the system.
     Raises StageError (missing_weights) for files that cannot be read.
     """
     if not layouts:

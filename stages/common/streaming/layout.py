@@ -123,13 +123,6 @@ class BlockLayout:
         return BlockSize(self.slot.nbytes, self.stored.nbytes, self.file.nbytes)
 
     @property
-    def is_plain(self) -> bool:
-        """Whether the file's bytes are the finished weights."""
-        return not self.from_file.casts and not any(
-            tensor.delta is not None or tensor.rounded for tensor in self.tensors
-        )
-
-    @property
     def stored_as_read(self) -> bool:
         """Whether stored and file image have the same form, if not the same numbers."""
         return self.stored.dtypes == self.file.dtypes

@@ -20,6 +20,7 @@ from torch import nn
 from stages.common.streaming.blocks import StreamedBlock
 from stages.common.streaming.delta import SCRATCH_NUMBERS
 from stages.common.streaming.filling import Filler
+from stages.common.streaming.lanes import open_lanes
 from stages.common.streaming.layout import BlockLayout
 from stages.common.streaming.net import Net, Surroundings, tensor_plans
 from stages.common.streaming.once import OnceLayers
@@ -71,7 +72,8 @@ class StreamedModels:
         self._work_space = _work_space(_layouts(blocks, once.values()))
         self._surroundings = [Surroundings(net) for net in nets.values()]
         self._reader = FileReader(threads)
-        self._streamer = BlockStreamer(blocks, plan, device, self._reader)
+        self._lanes = open_lanes(device)
+        self._streamer = BlockStreamer(blocks, plan, device, self._lanes, self._reader)
         self._on_card = False
 
     @property
@@ -103,8 +105,18 @@ class StreamedModels:
         """Fill the card tier, unless it is: from here on the networks can be called.
 
         embed: needed where a network has `once` layers, which are computed here, each time.
+
+        Raises StageError (missing_weights) for files that cannot be read. After any exception the
+        card is left: half of it would pass for the whole at the next entry.
         """
-        entered, self._on_card = self._on_card, True  # there is something to leave from here on
+        entered, self._on_card = self._on_card, True
+        try:
+            self._enter_card(entered, embed)
+        except BaseException:
+            self.leave_card()
+            raise
+
+    def _enter_card(self, entered: bool, embed: Embed | None) -> None:
         if not entered:
             for surroundings in self._surroundings:
                 surroundings.load(self._reader, self._device, self._dtype)
@@ -112,7 +124,7 @@ class StreamedModels:
         for name, layers in self._once.items():
             if embed is None:
                 raise ValueError(f"{name} has layers to be computed once, and no inputs for them")
-            layers.compute(embed(name), self._reader, filler, self._device)
+            layers.compute(embed(name), self._reader, filler, self._lanes, self._device)
         if not entered:
             self._streamer.enter_card(filler)
 
@@ -177,9 +189,9 @@ def stream(
         begin = len(blocks)
         blocks += make_blocks(name, net, dtype, storage)
         numbers[name] = range(begin, len(blocks))
-    tables = sum(layers.table_bytes(embeddings) for layers in once.values())
-    work_space = _work_space(_layouts(blocks, once.values()))
-    plan = plan_streaming(nets, blocks, dtype, vram_bytes - tables, host_bytes, work_space)
+    plan = plan_streaming(
+        nets, blocks, dtype, vram_bytes, host_bytes, list(once.values()), embeddings
+    )
     streamed = StreamedModels(nets, blocks, plan, numbers, device, dtype, threads, once)
     try:
         streamed.fill_host()
@@ -197,15 +209,17 @@ def plan_streaming(
     dtype: torch.dtype,
     vram_bytes: int,
     host_bytes: int,
-    work_space: tuple[int, int] | None = None,
+    once: Sequence[OnceLayers] = (),
+    embeddings: int = 0,
 ) -> TierPlan:
     """The tiers, with all that is on the card besides blocks. Raises StageError (out_of_memory).
 
-    work_space: for casting and for deltas, in bytes and columns; by default what the blocks need.
+    embeddings: the most inputs that the layers of `once` will have.
     """
-    staging, widest = work_space or _work_space(_layouts(blocks, ()))
+    staging, widest = _work_space(_layouts(blocks, once))
     rest = staging + (4 * max(SCRATCH_NUMBERS, widest) if widest else 0)
     rest += sum(Surroundings(net).nbytes(dtype) for net in nets.values())
+    rest += sum(layers.table_bytes(embeddings) for layers in once)
     sizes = [block.layout.size for block in blocks]
     deltas = [
         sum(t.delta.nbytes for t in block.layout.tensors if t.delta is not None) for block in blocks

@@ -18,6 +18,7 @@ from torch.nn.functional import linear
 
 from stages.common.streaming.filling import Filler, device_deltas
 from stages.common.streaming.images import read_images
+from stages.common.streaming.lanes import Lanes
 from stages.common.streaming.layout import BlockLayout
 from stages.common.streaming.net import Net, tensor_plans
 from stages.common.streaming.reader import FileReader
@@ -85,12 +86,14 @@ class OnceLayers:
         inputs: Sequence[torch.Tensor],
         reader: FileReader,
         filler: Filler,
+        lanes: Lanes,
         device: torch.device,
     ) -> None:
         """Read the layers' weights, and keep what they give for each of the inputs.
 
         inputs: (1, d) in the computing dtype, on the device, the same for all layers. Takes the
-        largest block's layers on the device meanwhile. Raises StageError (missing_weights).
+        largest block's layers on the device meanwhile: where the tiers are filled already, of the
+        room that activations have later. Raises StageError (missing_weights).
         """
         self._inputs = list(inputs)
         size = max((layout.slot.nbytes for layout in self.layouts), default=0)
@@ -104,6 +107,8 @@ class OnceLayers:
                     layout.slot.view(memory, weight),
                     None if bias is None else layout.slot.view(memory, bias),
                 )
+            # The image's buffer is read into again: the copy from it must be over.
+            lanes.settle()
 
     def choose(self, number: int) -> None:
         """Tell which input comes next."""
@@ -143,7 +148,10 @@ class OnceLayers:
         self._groups.append(_Group(layout, lookups))
 
     def _compare(self, _lookup: nn.Module, given: tuple[torch.Tensor]) -> None:
-        """Raise StageError (internal) unless the network gives what was told beforehand."""
+        """Raise StageError (internal) unless the network gives what was told beforehand.
+
+        On a card the host waits for the comparison: once an evaluation and network.
+        """
         if not torch.equal(given[0], self._inputs[self._current]):
             raise StageError(
                 "internal",

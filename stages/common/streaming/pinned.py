@@ -61,6 +61,7 @@ class HostBuffer:
         result = int(_cudart().cudaHostRegister(self.bytes.data_ptr(), self.bytes.numel(), 0))
         self.registered = result == 0
         if not self.registered:
+            _take_refusal()
             self.note = (
                 f"{self.bytes.numel() / 2**30:.1f} GiB of host memory could not be registered "
                 f"(CUDA error {result}): copies are slower; lower the host budget"
@@ -81,6 +82,12 @@ def _advise_huge_pages(memory: mmap.mmap) -> None:
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel without them: small pages do
             memory.madvise(mmap.MADV_HUGEPAGE)
+
+
+def _take_refusal() -> None:
+    """CUDA tells a refusal again where a kernel is launched next: let it be told here."""
+    with contextlib.suppress(RuntimeError):
+        torch.ones(1, device="cuda")
 
 
 def _cudart() -> Any:

@@ -21,7 +21,7 @@ from stages.contract import StageError
 
 CHUNK = 8 * 2**20
 """Bytes of one request: large enough to cost nothing to hand out, small enough to share a block
-of 0.26 GiB among 16 threads."""
+of 0.21 GiB among 16 threads."""
 
 
 @dataclass(frozen=True)

@@ -65,12 +65,18 @@ class BlockStore:
             for index, layout in self._pinned()
             if layout.stored_as_read
         ]
-        if self._device.type == "cuda":
-            self.host.register()
-        for reading in readings:
-            reading.result()
+        try:
+            if self._device.type == "cuda":
+                self.host.register()
+            for reading in readings:
+                reading.result()
+        finally:  # after an error threads must not write on, to memory that is given back
+            for reading in readings:
+                reading.cancel()
+            for reading in readings:
+                reading.settle()
         read = time.perf_counter()
-        unfinished = [index for index, layout in self._pinned() if not layout.is_plain]
+        unfinished = [index for index, layout in self._pinned() if layout.changed]
         if unfinished:
             self._finish_pinned(unfinished, filler)
         self._lanes.settle()

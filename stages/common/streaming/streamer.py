@@ -20,7 +20,7 @@ from torch import nn
 
 from stages.common.streaming.blocks import StreamedBlock, parameters_of, places_of
 from stages.common.streaming.filling import Filler
-from stages.common.streaming.lanes import Lanes, Mark, open_lanes
+from stages.common.streaming.lanes import Lanes, Mark
 from stages.common.streaming.order import ExecutionOrder
 from stages.common.streaming.readahead import ReadAhead
 from stages.common.streaming.reader import FileReader
@@ -76,14 +76,15 @@ class BlockStreamer:
         blocks: Sequence[StreamedBlock],
         plan: TierPlan,
         device: torch.device,
+        lanes: Lanes,
         reader: FileReader,
     ) -> None:
-        """blocks: in execution order, as many as the plan has tiers."""
+        """blocks: in execution order, as many as the plan has tiers; lanes: of the device."""
         self._blocks = blocks
         self._plan = plan
         self._device = device
+        self._lanes = lanes
         self._reader = reader
-        self._lanes: Lanes = open_lanes(device)
         self._order = ExecutionOrder(range(len(blocks)))
         self._places = [places_of(block) for block in blocks]
         self._views: dict[tuple[int, int], list[nn.Parameter]] = {}
@@ -96,7 +97,7 @@ class BlockStreamer:
         self._filler: Filler | None = None
         self._final: StreamStats | None = None
         layouts = [block.layout for block in blocks]
-        self._store = BlockStore(layouts, plan, device, self._lanes, reader)
+        self._store = BlockStore(layouts, plan, device, lanes, reader)
 
     @property
     def note(self) -> str:

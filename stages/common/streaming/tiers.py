@@ -4,8 +4,8 @@ Pure arithmetic, so that the planner can predict a run without importing torch.
 
 Which blocks stay on the card. Every byte kept there saves the same time on the link, so on average
 the choice does not matter; but with two slots a block's transfer can only hide behind the blocks
-that compute right before it. FLUX's double blocks (0.63 GiB) take longer to arrive than one block
-takes to compute, single blocks (0.26 GiB) do not: so the longest transfers are spared first, and
+that compute right before it. FLUX's double blocks (0.42 GiB) are twice its single ones and compute
+about as long, so they are the first to be late: the longest transfers are spared first, and
 within one size the spared blocks are spread evenly, which gives each transfer that is left as much
 computing to hide behind as there is.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,12 +18,15 @@ from stages.isomer.refine.start import choose_start
 from stages.isomer.refine.targets import Targets
 from stages.isomer.topology import compact
 
-MOST_THREADS = 2
-"""Of torch on the CPU: its tensors are pictures of 512 x 512, and small."""
-
 if TYPE_CHECKING:
     from stages.common.raster import Rasterizer
     from stages.isomer.params import IsomerParams
+
+MOST_THREADS = 2
+"""Of torch while it refines. OpenMP's threads wait for each other by spinning, and four pictures of
+512 x 512 are little work to share: on two shared cores, eight steps of the dog took 4.3 s with one
+thread and 14 s with two; on 16 cores, eight threads took 7.0 s to render where one took 4.6 s on
+two. The rasteriser has threads of its own."""
 
 
 def refine(
@@ -37,12 +42,6 @@ def refine(
     Raises BadInput for tiles or a mesh that cannot be used, StageError for a mesh that explodes in
     the first step (internal) or that may need more memory than there is (out_of_memory).
     """
-    import torch
-
-    # OpenMP's threads wait for each other by spinning. On two shared cores, eight steps of the dog
-    # took 4.3 s with one thread and 14 s with two; the rasteriser has threads of its own.
-    # On a machine of 16, eight took 7.0 s to render where one took 4.6 on a machine of two.
-    torch.set_num_threads(max(1, min(MOST_THREADS, context.threads // 2)))
     plans = stage_plans(params)
     targets = make_targets(normal_tiles, params)
     vertices, faces = compact(mesh.vertices, mesh.faces)
@@ -66,9 +65,25 @@ def refine(
     plans, limits = bound(vertices, faces, plans, most, targets.mask.size)
     limits.require(context.device)
     progress(0, str(limits))
-    refiner = Refiner(targets, rasterizer, context.device, context.seed, params.objective, most)
-    with repeatable(context.device):
+    with repeatable(context.device), few_threads(context.threads):
+        refiner = Refiner(targets, rasterizer, context.device, context.seed, params.objective, most)
         return Mesh(*refiner.run(vertices, faces, plans, progress))
+
+
+@contextmanager
+def few_threads(threads: int) -> Iterator[None]:
+    """Inside, torch computes in half of so many threads, and no more than `MOST_THREADS`.
+
+    Afterwards as before: in one process with other stages their networks want them all.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, min(MOST_THREADS, threads // 2)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def vertex_limit(params: IsomerParams, start: int) -> int:
