@@ -126,9 +126,7 @@ def claimed(folder: Path) -> Iterator[None]:
     from filelock import FileLock
 
     with FileLock(folder / _ALIVE, timeout=0):
-        (
-            folder / _CLAIMED
-        ).touch()  # only now may others try the lock: it is not taken at its birth
+        (folder / _CLAIMED).touch()  # others may try the lock from now on: it is not born locked
         yield
 
 
