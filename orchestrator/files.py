@@ -21,6 +21,7 @@ from typing import Any
 _CHUNK = 1 << 20
 _PRIVATE = "kiss3d-"
 _ALIVE = "alive.lock"
+_CLAIMED = "claimed"
 
 
 def write_atomic(path: Path, content: bytes | memoryview, durable: bool = True) -> None:
@@ -131,6 +132,7 @@ def claimed(folder: Path) -> Iterator[None]:
     from filelock import FileLock
 
     with FileLock(folder / _ALIVE, timeout=0):
+        (folder / _CLAIMED).touch()  # others may try the lock from now on: it is not born locked
         yield
 
 
@@ -140,7 +142,7 @@ def sweep_private_folders() -> None:
 
     for folder in Path(tempfile.gettempdir()).glob(f"{_PRIVATE}*"):
         with contextlib.suppress(OSError, Timeout):
-            if not (folder / _ALIVE).exists() and time.time() - folder.stat().st_mtime < 60.0:
+            if not (folder / _CLAIMED).exists() and time.time() - folder.stat().st_mtime < 60.0:
                 continue  # somebody is just making it
             with FileLock(folder / _ALIVE, timeout=0):
                 shutil.rmtree(folder, ignore_errors=True)

@@ -58,7 +58,7 @@ def nothing_left() -> Iterator[None]:
     deadline = time.monotonic() + 3.0
     while (left := psutil.Process().children(recursive=True)) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert not left, f"processes left behind: {[process.cmdline() for process in left]}"
+    assert not left, f"processes left behind: {left}"
     assert private_folders() <= before
 
 

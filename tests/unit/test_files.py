@@ -139,6 +139,31 @@ def test_a_copy_that_fails_leaves_nothing(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.fixture
+def temporary(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setattr(files.tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_a_private_folder_whose_lock_is_just_being_taken_is_not_swept_away(temporary):
+    """A lock file is there a moment before it is locked, and somebody may look in that moment."""
+    with files.unclaimed_folder() as folder:
+        (folder / "alive.lock").touch()
+        files.sweep_private_folders()
+        assert folder.is_dir()
+        with files.claimed(folder):
+            files.sweep_private_folders()
+            assert folder.is_dir()
+
+
+def test_a_private_folder_of_a_dead_process_is_swept_away(temporary):
+    folder = Path(files.tempfile.mkdtemp(prefix="kiss3d-"))
+    with files.claimed(folder):
+        pass
+    files.sweep_private_folders()
+    assert os.listdir(temporary) == []
+
+
 @given(text=st.text())
 def test_any_text_becomes_one_safe_path_component(text):
     name = files.slug(text)
