@@ -160,16 +160,16 @@ _T = TypeVar("_T")
 def encode(message: Message) -> bytes:
     """One msgpack map; the frames that `Part.frame` counts are sent behind it."""
     body = {"type": type(message).__name__.lower(), **_plain(message)}
-    packed: bytes = msgpack.packb(body, use_bin_type=True, unicode_errors="surrogateescape")
+    # A path's undecodable bytes are surrogates, which must come back as they are: escaped, those
+    # that happen to be UTF-8 would become other letters, and a job's name another job's.
+    packed: bytes = msgpack.packb(body, use_bin_type=True, unicode_errors="surrogatepass")
     return packed
 
 
 def decode(data: bytes) -> Message:
     """Inverse of `encode`. Raises `ProtocolError` naming what is wrong; never trusts a type."""
     try:
-        body = msgpack.unpackb(
-            data, raw=False, strict_map_key=True, unicode_errors="surrogateescape"
-        )
+        body = msgpack.unpackb(data, raw=False, strict_map_key=True, unicode_errors="surrogatepass")
     except (msgpack.UnpackException, ValueError) as error:
         raise ProtocolError(f"not a msgpack message ({type(error).__name__})") from error
     kind = body.pop("type", None) if isinstance(body, dict) else None

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from orchestrator import models, report
-from orchestrator.artifacts import MANIFEST, RunDirectory, as_output_error, run_lock
+from orchestrator.artifacts import MANIFEST, RESULT, RunDirectory, as_output_error, run_lock
 from orchestrator.cache import CacheIndex, demote_stale
 from orchestrator.errors import (
     ConfigError,
@@ -134,6 +134,9 @@ def _close_books(job: Job) -> None:
         report.write_result(job.run, job.sheet)
     except OSError as error:  # the record must be saved all the same
         job.run.event("no result", error=str(error))
+        if manifest.state == "done":
+            manifest.state = "failed"
+            manifest.error = f"every node is done, but {RESULT}/ cannot be written: {error}"
     with contextlib.suppress(OSError):  # a full disk has been reported by then
         job.run.save()
     job.run.event("end", state=manifest.state, seconds=round(manifest.wall_seconds, 3))
@@ -207,7 +210,7 @@ def finish_one(
         jobs = execute(prepared, [(run.path.name, run)], observer, cache, only=only)
     except InterruptedRunError as error:
         raise InterruptedRunError(error.message, command("resume", run.path)) from error
-    if not jobs[0].succeeded:
+    if not jobs[0].succeeded or run.manifest.state == "failed":
         raise failure_of(run)
 
 
@@ -227,4 +230,7 @@ def failure_of(run: RunDirectory) -> KissError:
                 resume = command("resume", run.path)
                 error.hint = f"{hint}; then: {resume}" if hint else resume
             return error
-    return RunFailedError(f"{run.manifest.input.source}: {run.manifest.error or 'not finished'}")
+    return RunFailedError(
+        f"{run.manifest.input.source}: {run.manifest.error or 'not finished'}",
+        command("resume", run.path),
+    )

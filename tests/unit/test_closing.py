@@ -23,5 +23,8 @@ def test_a_result_that_cannot_be_written_does_not_cost_the_record(tmp_path, monk
     run = make_run(tmp_path / "run")
     finish_node(run, "begin", {"a": b"text"}, node_key(graph.nodes["begin"], 42, run))
     _close_books(Job("job", run, graph, graph))
-    assert RunDirectory.open(run.path).manifest.state == "done"
+    manifest = RunDirectory.open(run.path).manifest
+    assert manifest.nodes["begin"].state == "done"
+    assert manifest.state == "failed"
+    assert "result/ cannot be written: No space left" in manifest.error
     assert "No space left" in (run.path / EVENTS).read_text()

@@ -82,6 +82,13 @@ def test_any_map_is_a_message_or_refused(body, kind):
     is_message_or_refused(msgpack.packb({**body, "type": kind}))
 
 
+@pytest.mark.parametrize("name", ["gr\udcc3\udcb6\udcc3\udc9fe", "caf\udce9", "größe"])
+def test_names_whose_bytes_are_no_text_here_come_back_as_they_are(name):
+    """Under LC_ALL=C the first is how Python spells "größe" in UTF-8."""
+    message = protocol.Run(name, {"image": [f"/{name}/a.png"]}, f"/{name}", "/tmp")
+    assert protocol.decode(protocol.encode(message)) == message
+
+
 @given(index=st.integers(0, len(MESSAGES) - 1), data=st.data())
 @settings(deadline=None, max_examples=200)
 def test_a_message_with_one_wrong_value_is_a_message_or_refused(index, data):
