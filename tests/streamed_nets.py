@@ -10,12 +10,22 @@ import torch
 from diffusers import FluxControlNetModel, FluxTransformer2DModel
 
 from stages.common.streaming.delta import LowRankDelta
-from stages.common.streaming.models import FLUX_BLOCKS
+from stages.common.streaming.models import FLUX_BLOCKS, StreamedModels, stream
 from stages.common.streaming.net import Net
 from stages.common.streaming.source import open_tensors
 
 CPU = torch.device("cpu")
 GUIDANCE = 3.5
+PLENTY = 2**30
+BUDGETS = {
+    "all on the card": (PLENTY, 0),
+    "some on the card, rest pinned": (450_000, PLENTY),
+    "none on the card, all pinned": (290_000, PLENTY),
+    "card, pinned and file": (400_000, 290_000),
+    "pinned and file": (290_000, 300_000),
+    "file, one block in the ring": (290_000, 79_000),
+}
+"""Bytes for weights on the card and in host memory; the two nets are 534,272."""
 SHAPE = {
     "in_channels": 4,
     "attention_head_dim": 16,
@@ -118,3 +128,16 @@ def low_rank(nets: dict[str, Net], *parts: str) -> dict[str, LowRankDelta]:
         for name, parameter in nets["transformer"].module.named_parameters()
         if parameter.ndim == 2 and any(part in name for part in parts)
     }
+
+
+def open_streamed(
+    nets: dict[str, Net], budgets: tuple[int, int] = (290_000, 300_000), **options: Any
+) -> StreamedModels:
+    vram, host = budgets
+    options = {"device": CPU, "dtype": torch.bfloat16, "threads": 3, **options}
+    return stream(nets, vram_bytes=vram, host_bytes=host, **options)
+
+
+def run(nets: dict[str, Net], with_control: bool = True) -> torch.Tensor:
+    control = nets["controlnet"].module if with_control else None
+    return evaluate(nets["transformer"].module, control)

@@ -6,6 +6,7 @@ import json
 import subprocess
 
 import pytest
+from fakes.tools import made_run
 
 
 @pytest.fixture
@@ -179,3 +180,54 @@ def test_describe_speaks_of_no_node(kiss3d):
     done = kiss3d("stages", "describe", "nope")
     assert_refused(done, 'unknown stage "nope"')
     assert "node" not in done.stderr
+
+
+def test_stage_redoes_one_node_of_a_run(kiss3d, picture, config_file, tmp_path):
+    out = tmp_path / "out"
+    made_run(kiss3d, picture, config_file(), out)
+    done = kiss3d("stage", "trouble", "--run", out, "--set", "seconds=0.01")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((out / "run.json").read_text())["nodes"]
+    assert len(rows["trouble"]["attempts"]) == 2
+    assert len(rows["sink"]["attempts"]) == 1
+
+
+def test_stage_inline_runs_in_this_process(kiss3d, picture, config_file, tmp_path):
+    out = tmp_path / "out"
+    made_run(kiss3d, picture, config_file(), out)
+    done = kiss3d("stage", "trouble", "--run", out, "--inline", "--output", tmp_path / "alone")
+    assert done.returncode == 0, done.stderr
+    isolated = (out / "trouble" / "troubled.npy").read_bytes()
+    assert (tmp_path / "alone" / "troubled.npy").read_bytes() == isolated
+
+
+def test_stage_takes_files_of_ones_own(kiss3d, picture, tmp_path):
+    done = kiss3d(
+        "stage",
+        "fake.source",
+        "--input",
+        f"input_image={picture}",
+        "--set",
+        "repeat=2",
+        "--output",
+        tmp_path / "alone",
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "alone" / "numbers.npy").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["stage", "fake.source"], "give either --run"),
+        (["stage", "fake.source", "--input", "x=y", "--output", "o"], 'unknown input "x"'),
+        (["stage", "fake.sauce", "--input", "x=y", "--output", "o"], 'mean "fake.source"'),
+        (["stage", "fake.source", "--input", "input_image=no", "--output", "o"], "not exist"),
+        (["stage", "fake.source", "--input", "input_image=in.txt"], "needs --output"),
+        (["stages", "describe", "fake.sauce"], 'did you mean "fake.source"'),
+    ],
+)
+def test_stage_says_what_is_missing(arguments, words, kiss3d, picture):
+    done = kiss3d(*arguments)
+    assert done.returncode == 2
+    assert words in done.stderr

@@ -22,3 +22,9 @@ def cli_environment() -> dict[str, str]:
     """The environment of a command line process: this checkout first."""
     path = os.environ.get("PYTHONPATH", "")
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *([path] if path else [])])}
+
+
+def made_run(kiss3d, picture, config, out, *options):
+    done = kiss3d("run", picture, "--config", config, "--output", out, *options)
+    assert done.returncode == 0, done.stderr
+    return done
