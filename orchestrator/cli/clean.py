@@ -141,4 +141,6 @@ def _ies(count: int) -> str:
 
 
 def _size(count: int) -> str:
-    return f"{count / 2**20:.1f} MiB" if count >= 1 << 20 else f"{count:,} bytes"
+    from orchestrator.report import format_size
+
+    return format_size(count) if count >= 1 << 20 else f"{count:,} bytes"
