@@ -106,16 +106,14 @@ class Denoiser:
             self.expect(len(acting), number[sigma])
             return self._velocity(state, sigma, acting)
 
-        for evaluation, state in enumerate(integrate(velocity, start, schedule)):
-            if evaluation % 2 == 1 or evaluation == total - 1:
-                step = evaluation // 2 + 1
-                if not bool(torch.isfinite(state).all()):
-                    raise StageError(
-                        "internal",
-                        f"step {step} of {schedule.steps} gave NaN or infinity",
-                        "use dtype bfloat16 instead of float16, or another storage",
-                    )
-                on_step(step)
+        for step, state in enumerate(integrate(velocity, start, schedule), 1):
+            if not bool(torch.isfinite(state).all()):
+                raise StageError(
+                    "internal",
+                    f"step {step} of {schedule.steps} gave NaN or infinity",
+                    "use dtype bfloat16 instead of float16, or another storage",
+                )
+            on_step(step)
         return state
 
     def _velocity(

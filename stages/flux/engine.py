@@ -85,7 +85,11 @@ class Engine:
         that changing a scale or the strength leaves the noise alone.
         """
         params = self._params
-        schedule = Schedule.heun(params.steps, 1.0 if job.reference is None else params.strength)
+        schedule = Schedule.heun(
+            params.steps,
+            1.0 if job.reference is None else params.strength,
+            reuse=params.sampler == "heun_pec",
+        )
         total = schedule.steps + 2
         progress(0, total, note + self._note)
         text = self._text(job)

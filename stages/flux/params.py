@@ -48,8 +48,11 @@ class FluxParams(BackendParams):
 
     width: int = Field(2048, ge=2 * PATCH, le=8192, description="pixels: twice the height")
     height: int = Field(1024, ge=PATCH, le=4096, description="pixels: a multiple of 16")
-    steps: int = Field(
-        20, ge=1, le=200, description="Heun steps at strength 1; two evaluations each"
+    steps: int = Field(20, ge=1, le=200, description="steps at strength 1")
+    sampler: Literal["heun", "heun_pec"] = Field(
+        "heun",
+        description="heun: two evaluations a step, as the reference; heun_pec: one, since a step "
+        "begins with the slope that the step before ended with (not the reference's result)",
     )
     guidance_scale: float = Field(3.5, ge=0, le=30, description="guidance that FLUX.1-dev embeds")
     strength: float = Field(

@@ -43,29 +43,54 @@ def test_the_trajectory_is_the_references(golden: Mapping[str, np.ndarray]) -> N
     matrix = torch.from_numpy(golden["toy_W"])
 
     def velocity(state: torch.Tensor, sigma: float, evaluation: int) -> torch.Tensor:
-        seen.append(evaluation)
+        assert evaluation == len(given)
+        given.append(state)
         return torch.einsum("ij,bjhw->bihw", matrix, torch.tanh(state)) * (0.5 + sigma)
 
-    seen: list[int] = []
+    given: list[torch.Tensor] = []
     schedule = Schedule.heun(20, 0.95)
     latents, noise = (torch.from_numpy(golden[f"img2img_{name}"]) for name in ("init", "noise"))
     start = noisy_start(latents, noise, schedule.start)
     np.testing.assert_allclose(start, golden["img2img_start"], atol=1e-6)
-    states = torch.stack(list(integrate(velocity, start, schedule)))
+    steps = list(integrate(velocity, start, schedule))
+    states = torch.stack([*given[1:], steps[-1]])  # predictions and steps in turn
     np.testing.assert_allclose(states, golden["img2img_trajectory"], atol=1e-4)
-    assert seen == list(range(37))
+    assert (len(given), len(steps)) == (37, 19)
+    assert all(torch.equal(one, two) for one, two in zip(steps, given[2::2], strict=False))
 
 
-def test_heun_is_of_second_order() -> None:
+@pytest.mark.parametrize("reuse", [False, True])
+def test_both_samplers_are_of_second_order(reuse: bool) -> None:
     """On dx/dsigma = x the error falls by about four when the step is halved."""
 
     def error(steps: int) -> float:
         levels = (*np.linspace(1.0, 0.0, steps + 1)[:-1].tolist(), 1e-9, 0.0)
         start = torch.ones(1, dtype=torch.float64)
-        *_, last = integrate(lambda state, sigma, _: state, start, Schedule(levels))
+        *_, last = integrate(lambda state, *_: state, start, Schedule(levels, reuse=reuse))
         return abs(float(last) - np.exp(-1.0))
 
     assert 3.5 < error(20) / error(40) < 4.5
+
+
+def test_reuse_evaluates_once_at_each_level() -> None:
+    levels: list[float] = []
+
+    def velocity(state: torch.Tensor, sigma: float, evaluation: int) -> torch.Tensor:
+        assert evaluation == len(levels)
+        levels.append(sigma)
+        return -state
+
+    schedule = Schedule.heun(20, 0.95, reuse=True)
+    states = list(integrate(velocity, torch.ones(1), schedule))
+    assert levels == list(schedule.sigmas[1:-1])
+    assert len(states) == schedule.evaluations == 19
+
+
+def test_a_single_step_is_eulers_with_either_sampler() -> None:
+    for reuse in (False, True):
+        schedule = Schedule.heun(1, 1.0, reuse)
+        (state,) = integrate(lambda state, *_: state, torch.ones(1), schedule)
+        assert (float(state), schedule.evaluations) == (0.0, 1)
 
 
 def test_packing_orders_a_token_by_channel_row_column() -> None:

@@ -134,8 +134,12 @@ def test_a_controlnet_of_scale_0_is_one_that_is_left_out_of_every_evaluation(
     np.testing.assert_array_equal(run(inputs, controlnet=never), run(inputs, controlnet=zero))
 
 
-def test_the_controlnet_is_evaluated_only_while_it_acts(inputs: dict[str, np.ndarray]) -> None:
-    stage = Flux(FluxParams(**SMALL))
+# Strength 0.75 of 4 steps: 5 evaluations, of which (i + 1) / 5 <= 0.65 holds for 3; or 3 and 1.
+@pytest.mark.parametrize(("sampler", "with_it", "without"), [("heun", 3, 2), ("heun_pec", 1, 2)])
+def test_the_controlnet_is_evaluated_only_while_it_acts(
+    inputs: dict[str, np.ndarray], sampler: str, with_it: int, without: int
+) -> None:
+    stage = Flux(FluxParams(**SMALL, sampler=sampler))
     stage.load(context())
     assert stage._engine is not None
     calls: list[str] = []
@@ -143,8 +147,7 @@ def test_the_controlnet_is_evaluated_only_while_it_acts(inputs: dict[str, np.nda
         net = getattr(stage._engine._nets, name)
         net.register_forward_hook(lambda *_, name=name: calls.append(name))
     stage.run(inputs, context())
-    # Strength 0.75 of 4 steps: 5 evaluations, of which (i + 1) / 5 <= 0.65 holds for 3.
-    assert calls == ["controlnet", "transformer"] * 3 + ["transformer"] * 2
+    assert calls == ["controlnet", "transformer"] * with_it + ["transformer"] * without
 
 
 def test_a_bundle_of_another_size_is_resized_and_said_so(inputs: dict[str, np.ndarray]) -> None:

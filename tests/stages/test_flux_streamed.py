@@ -147,6 +147,18 @@ def test_a_lora_is_merged_also_where_the_resident_net_has_an_adapter(
     np.testing.assert_allclose(run(inputs, placement="streamed"), run(inputs), atol=1e-4)
 
 
+def test_one_evaluation_a_step_is_the_residents_to_the_bit(
+    inputs: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = run(inputs, lora_scale=0.0, sampler="heun_pec")
+    assert not np.array_equal(wanted, run(inputs, lora_scale=0.0))
+    allow(monkeypatch, 1_760_000, 700_000)
+    stage, nets = open_stage(lora_scale=0.0, sampler="heun_pec")
+    np.testing.assert_array_equal(stage.run(inputs, context())["bundle"], wanted)
+    assert nets._streamed.stats.surprises == 0
+    stage.close()
+
+
 # --- what is refused ------------------------------------------------------------------------------
 
 

@@ -40,6 +40,9 @@ def run(inputs: dict[str, np.ndarray], within: Context | None = None, **params: 
     within = within or context()
     stage = Flux(FluxParams(**{**SMALL, **params}))
     stage.load(within)
-    bundle = stage.run(inputs, within)["bundle"]
+    try:
+        bundle = stage.run(inputs, within)["bundle"]
+    finally:
+        stage.close()
     stage.outputs[0].check(bundle)
     return bundle
