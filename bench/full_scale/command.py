@@ -15,6 +15,7 @@ crashes      a stage that holds 20 GiB is killed, and reads where it must not
 isomer       ISOMER with pytorch3d hidden, and broken in its kernel
 equality     a stage through its process against the same stage inline
 overlap      with and without starting processes ahead;  batch: seconds a picture
+samplers     Flux with two evaluations a step, and with one
 vram         rows for configs/vram.yaml from run directories
 
 With --tiny every part but `vram` is rehearsed on the CPU in a minute or two.
@@ -134,6 +135,13 @@ def _batch(bench: Bench, arguments: argparse.Namespace) -> bool:
     return compare.batch(bench, request, tuple(arguments.sizes))
 
 
+def _samplers(bench: Bench, arguments: argparse.Namespace) -> bool:
+    from bench.full_scale import compare
+
+    few = {"multiview": FEW_STEPS["multiview"]}
+    return compare.samplers(bench, _request(arguments, arguments.targets[0], few))
+
+
 def _crashes(bench: Bench, _: argparse.Namespace) -> bool:
     from bench.full_scale import faults
 
@@ -156,6 +164,7 @@ PARTS: dict[str, Callable[[Bench, argparse.Namespace], bool]] = {
     "equality": _equality,
     "overlap": _overlap,
     "batch": _batch,
+    "samplers": _samplers,
 }
 
 

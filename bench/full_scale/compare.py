@@ -30,6 +30,7 @@ from bench.full_scale.graphs import (
     write,
 )
 from orchestrator.report import format_table
+from stages.common.metrics.views import psnr
 
 EQUALITY_NODES = ("multiview", "reference", "encode", "flux", "reconstruct")
 
@@ -196,6 +197,32 @@ def _gaps(output: Path) -> dict[str, float]:
             if before:
                 gaps[node] = round(event["time"] - max(before), 3)
     return gaps
+
+
+def samplers(bench: Bench, request: Request) -> bool:
+    """Flux with two evaluations a step and with one, from the same start."""
+    first: np.ndarray | None = None
+    lines, good = [], True
+    for sampler in ("heun", "heun_pec"):
+        sets = (*request.sets, f"flux.sampler={sampler}")
+        output, done = run(bench, f"samplers-{sampler}", replace(request, until="flux", sets=sets))
+        row: dict[str, Any] = {"sampler": sampler}
+        if done.error:
+            good, row["error"] = False, done.error
+        else:
+            attempt = manifest(output).nodes["flux"].attempts[-1]
+            bundle = np.load(output / "flux" / "bundle.npy", allow_pickle=False)
+            row["compute_s"] = round(attempt.timings["compute"], 2)
+            if first is None:
+                first = bundle
+            else:
+                everywhere = np.ones(bundle.shape[:2], bool)
+                row["psnr_db"] = round(psnr(bundle, first, everywhere), 1)
+        bench.record("samplers", **row)
+        lines.append([sampler, *(str(row.get(key, "-")) for key in ("compute_s", "psnr_db"))])
+    print("\nFlux, and PSNR to the first bundle (which random weights give little meaning)")
+    print(format_table(("sampler", "compute s", "PSNR dB"), lines), flush=True)
+    return good
 
 
 def batch(bench: Bench, request: Request, sizes: tuple[int, ...] = (1, 4)) -> bool:
