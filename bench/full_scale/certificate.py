@@ -34,6 +34,7 @@ class Request:
     config: Path | None = None
     until: str = ""
     prefetch: bool = True
+    warm: bool = True
 
     def options(self, bench: Bench) -> list[object]:
         wanted = [f"{node}.steps={count}" for node, count in self.steps.items()]
@@ -48,6 +49,8 @@ class Request:
             options += ["--host-ram", self.host]
         if self.until:
             options += ["--until", self.until]
+        if not self.warm:
+            options += ["--no-warm"]
         return options + bench.sets(self.profile, wanted)
 
 

@@ -14,7 +14,8 @@ proper       PRM and ISOMER on the bundle of a real object
 crashes      a stage that holds 20 GiB is killed, and reads where it must not
 isomer       ISOMER with pytorch3d hidden, and broken in its kernel
 equality     a stage through its process against the same stage inline
-overlap      with and without starting processes ahead;  batch: seconds a picture
+overlap      with and without starting processes ahead, and with cold processes one by one
+batch        seconds a picture
 samplers     Flux with two evaluations a step, and with one
 vram         rows for configs/vram.yaml from run directories
 
