@@ -36,6 +36,7 @@ class Row(BaseModel):
     when            params that a rung must have for the row to speak of it
     peak_gib        the most of the card that the process took, its CUDA context included
     least_gib       below peak_gib: the least that it can do with, when it is given less
+    unused_gib      when it is given less: what it leaves of that on average, as it fills in blocks
     host_gib        host memory beyond the page cache; least_host_gib as above
     host_per_gib    of which each GiB of the card beyond least_gib saves so much
     load_seconds    from the start to the first job
@@ -49,6 +50,7 @@ class Row(BaseModel):
     when: dict[str, Any] = Field(default_factory=dict)
     peak_gib: float = Field(gt=0)
     least_gib: float | None = Field(None, gt=0)
+    unused_gib: float = Field(0.0, ge=0)
     host_gib: float = Field(0.0, ge=0)
     least_host_gib: float | None = Field(None, ge=0)
     host_per_gib: float = Field(0.0, ge=0)
@@ -96,8 +98,8 @@ def predict(node: Node, rung: int, budget: Budget, rows: Sequence[Row]) -> Predi
     if row is None:
         return None
     vram = int(row.peak_gib * GIB)
-    if budget.vram:
-        vram = min(vram, budget.vram)
+    if budget.vram < vram and budget.vram:
+        vram = budget.vram - int(row.unused_gib * GIB)
     saved = row.host_per_gib * max(0.0, vram / GIB - row.least)
     host = int(max(row.least_host, row.host_gib - saved) * GIB)
     if budget.host:

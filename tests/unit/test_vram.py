@@ -94,6 +94,13 @@ def test_a_rung_that_streams_takes_what_it_is_given(graph):
     assert (expected.vram, expected.host) == (12 * GIB, 8 * GIB)
 
 
+@pytest.mark.parametrize(("card", "taken"), [(12, 11.5), (33, 33.0), (80, 33.0)])
+def test_what_it_leaves_of_a_smaller_budget_is_not_predicted(graph, card, taken):
+    rows = [ROWS[1].model_copy(update={"unused_gib": 0.5})]
+    (expected,) = vram.fit(graph, gib(card), rows).nodes["flux"].predictions.values()
+    assert expected.vram == taken * GIB
+
+
 @pytest.mark.parametrize(("card", "host"), [(5, 29.0), (12, 22.0), (40, 2.0)])
 def test_what_the_card_holds_is_not_in_host_memory(graph, card, host):
     rows = [ROWS[1].model_copy(update={"host_per_gib": 1.0})]
@@ -136,13 +143,17 @@ def test_the_budget_that_is_named_lets_every_node_fit(kiss3d, picture):
     option, target, *_ = refused["hint"].split()
     assert option == "--target-vram"
     nodes = json.loads(kiss3d(*ask, target).stdout)["nodes"]
-    margins = {n["node"]: n["margin"] for n in nodes if n["expected"]}
-    assert margins["flux"] == 0
-    shown = kiss3d("plan", picture, "--profile", "full_12gb", "--target-vram", target).stdout
-    [flux] = [line for line in shown.splitlines() if line.startswith("flux  ")]
-    assert "  0.0 GiB  " in flux, "a margin of nothing is a number"
+    assert all(node["margin"] >= 0 for node in nodes if node["expected"])
     less = json.loads(kiss3d(*ask, str(float(target) - 0.01)).stdout)
     assert less["state"] == "failed"
+
+
+def test_a_margin_of_nothing_is_a_number(kiss3d, picture):
+    exactly = ("--profile", "full_12gb", "--until", "multiview", "--target-vram")
+    refused = json.loads(kiss3d("plan", picture, *exactly, "1", "--json").stdout)
+    shown = kiss3d("plan", picture, *exactly, refused["hint"].split()[1]).stdout
+    [multiview] = [line for line in shown.splitlines() if line.startswith("multiview  ")]
+    assert "  0.0 GiB  " in multiview
 
 
 def test_a_rung_that_nobody_measured_is_tried_as_it_is(graph):
@@ -158,7 +169,7 @@ def test_no_budget_means_no_limit(graph):
 def test_a_budget_that_was_asked_for_is_planned_with_on_a_machine_without_a_card(kiss3d, picture):
     done = kiss3d("plan", picture, "--profile", "full_12gb", "--target-vram", "8", "--json")
     flux = next(n for n in json.loads(done.stdout)["nodes"] if n["node"] == "flux")
-    assert flux["expected"]["vram"] == 8 * GIB
+    assert 7 * GIB < flux["expected"]["vram"] <= 8 * GIB
     assert "rung 1 needs" in flux["skipped"][0]
 
 
@@ -231,3 +242,16 @@ def test_the_shipped_table_is_valid_and_each_row_says_what_it_rests_on():
         assert row.measured
         assert row.least <= row.peak_gib
         assert row.least_host <= row.host_gib
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_the_shipped_table_speaks_of_all_that_full_12gb_does_on_a_card(fast):
+    graph = prepare(Options(profile="full_12gb", fast=fast)).whole
+    known = {
+        (name, rung): vram.row_for(node, rung, vram.table())
+        for name, node in graph.nodes.items()
+        for rung, attempt in enumerate(node.config.attempts)
+        if attempt.device == "cuda"
+    }
+    unknown = [place for place, row in known.items() if row is None]
+    assert unknown == [("isomer", 1)], "the torch rasteriser, after pytorch3d"
