@@ -16,6 +16,7 @@ from orchestrator.manifest import NodeRecord
 class PlanRow:
     """One node: its ladder, whether its output is there already, and why (not).
 
+    degraded     what a result of each rung of the ladder costs, "" for nothing
     skipped      upper rungs that do not fit into the budget, and why
     expected     what the first rung left is expected to take; None: on the CPU, or never measured
     margin       bytes of the VRAM budget that it leaves, -1 without a budget or an expectation
@@ -24,6 +25,7 @@ class PlanRow:
     node: str
     stage: str
     ladder: tuple[str, ...]
+    degraded: tuple[str, ...]
     cached: bool
     reason: str
     skipped: tuple[str, ...] = ()
@@ -51,11 +53,19 @@ def predict(
             settled[name], reason = False, "--from asks for it"
         else:
             settled[name], reason = _look_up(node, known, seed, cache, settled)
-        ladder = tuple(map(str, node.config.attempts))
+        attempts = node.config.attempts
         expected = node.predictions.get(0)
         margin = budget.vram - expected.vram if expected and budget.vram else -1
         yield PlanRow(
-            name, node.config.stage, ladder, settled[name], reason, node.skipped, expected, margin
+            node=name,
+            stage=node.config.stage,
+            ladder=tuple(map(str, attempts)),
+            degraded=tuple(attempt.degraded for attempt in attempts),
+            cached=settled[name],
+            reason=reason,
+            skipped=node.skipped,
+            expected=expected,
+            margin=margin,
         )
 
 
@@ -64,7 +74,7 @@ def _look_up(
 ) -> tuple[bool, str]:
     computed = [name for name in sorted(node.upstream) if not settled.get(name, True)]
     if computed:
-        return False, f"reads from {', '.join(computed)}, which will run"
+        return False, f"reads what {' and '.join(computed)} will make"
     parts = key_parts(node, seed, known)
     key = key_of(parts)
     record = known.manifest.nodes.get(node.name, NodeRecord())

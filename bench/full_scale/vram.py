@@ -17,7 +17,7 @@ from orchestrator.vram import Row
 from stages.registry import stage_class
 
 WHEN = {
-    "flux": ("placement", "storage", "width", "sampler"),
+    "flux": ("placement", "storage", "width", "sampler", "vae_tiling"),
     "zero123plus": ("keep_on_device", "view_size"),
     "encode": ("placement",),
     "isomer": ("rasterizer",),

@@ -10,6 +10,8 @@ import click
 from orchestrator.cli import common, tables
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from orchestrator.artifacts import RunDirectory
     from orchestrator.plan import PlanRow
     from orchestrator.request import Prepared
@@ -155,8 +157,8 @@ def _announce(prepared: Prepared, as_json: bool) -> None:
 def _print_plan(prepared: Prepared, plan: list[PlanRow], err: bool = True) -> None:
     tables.print_table(PLAN_HEADER, [_plan_cells(row) for row in plan], err=err)
     for row in plan:
-        for why in row.skipped:
-            click.echo(f"{row.node}: not tried: {why}", err=err)
+        for line in _rungs(row):
+            click.echo(f"{row.node}: {line}", err=err)
     if any(row.expected for row in plan):
         seconds = sum(row.expected.seconds for row in plan if row.expected and not row.cached)
         click.echo(
@@ -166,7 +168,21 @@ def _print_plan(prepared: Prepared, plan: list[PlanRow], err: bool = True) -> No
         )
 
 
-PLAN_HEADER = ("node", "stage", "ladder", "plan", "VRAM", "margin", "host RAM", "seconds", "why")
+def _rungs(row: PlanRow) -> Iterator[str]:
+    """What is to be said of a node's ladder beside its first rung."""
+    for why in row.skipped:
+        yield f"not tried: {why}"
+    if row.degraded[0]:
+        yield f"degraded: {row.degraded[0]}"
+    below = [
+        f"{rung} (degraded: {cost})" if cost else rung
+        for rung, cost in zip(row.ladder[1:], row.degraded[1:], strict=True)
+    ]
+    if below:
+        yield f"should that fail: {', then '.join(below)}"
+
+
+PLAN_HEADER = ("node", "on", "plan", "VRAM", "margin", "host RAM", "seconds", "why")
 
 
 def _plan_cells(row: PlanRow) -> tuple[str, ...]:
@@ -175,8 +191,7 @@ def _plan_cells(row: PlanRow) -> tuple[str, ...]:
     expected = row.expected
     return (
         row.node,
-        row.stage,
-        " -> ".join(row.ladder),
+        row.ladder[0],
         "cached" if row.cached else "run",
         format_size(expected.vram) if expected else "-",
         "0.0 GiB" if row.margin == 0 else format_size(row.margin),

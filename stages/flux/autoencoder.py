@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,14 +13,10 @@ from stages.flux.latents import Noise
 FACTOR = 8
 """Pixels a side of one latent."""
 
-DECODE_BYTES_PER_PIXEL = 2300
-"""Memory below which a bf16 decode is done in tiles. Measured at 1024 x 2048 on an H100 with its
-memory capped: it passes at 5 GiB and fails at 4, of which 0.6 GiB is the CUDA context and 0.2 the
-weights; then cuDNN computes in less work space, and slower."""
-
 _FAST_DECODE_BYTES_PER_PIXEL = 4500
 """What a bf16 decode and its weights take where nothing limits them, rounded up from 8.5 GiB at
-1024 x 2048."""
+1024 x 2048. Within less, cuDNN computes in less work space, and slower: with the memory of an H100
+capped it passes at 5 GiB and fails at 4, CUDA context (0.6) and weights (0.2) included."""
 
 
 def vae_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -43,14 +38,12 @@ def _wider(dtype: torch.dtype) -> float:
 class Autoencoder:
     """An AutoencoderKL on the device that it is asked to compute on.
 
-    tiling   of decoding; auto: when there is not enough memory. Encoding needs less.
-    room     tells how many bytes may still be allocated on the device
+    tiling   whether it decodes in tiles; encoding needs less memory
     """
 
     vae: Any
     device: torch.device
-    tiling: Literal["auto", "on", "off"]
-    room: Callable[[], int]
+    tiling: bool
 
     @torch.no_grad()
     def encode(self, image: np.ndarray, noise: Noise) -> torch.Tensor:
@@ -66,8 +59,7 @@ class Autoencoder:
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> np.ndarray:
         """(1, C, h, w) float32 -> (8 h, 8 w, 3) float32 in [0, 1]; NaN stays NaN."""
-        height, width = (FACTOR * size for size in latents.shape[-2:])
-        if self._in_tiles(height, width):
+        if self.tiling:
             self.vae.enable_tiling()
         else:
             self.vae.disable_tiling()
@@ -78,9 +70,3 @@ class Autoencoder:
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int, int]:
         return (1, self.vae.config.latent_channels, height // FACTOR, width // FACTOR)
-
-    def _in_tiles(self, height: int, width: int) -> bool:
-        if self.tiling != "auto":
-            return self.tiling == "on"
-        needed = DECODE_BYTES_PER_PIXEL * _wider(self.vae.dtype) * height * width
-        return needed > self.room()

@@ -60,14 +60,3 @@ def plan_budget(context: Context, activations: int) -> Budget:
         device = free_bytes(context.device) - MARGIN
     host = context.host_bytes or int(_FREE_HOST_SHARE * free_bytes("cpu"))
     return Budget(max(0, device - activations), host, device)
-
-
-def room(context: Context) -> int:
-    """What may still be allocated on the device now."""
-    free = free_bytes(context.device)
-    if context.device == "cpu" or not context.vram_bytes:
-        return free
-    import torch
-
-    allocated = torch.cuda.memory_allocated(context.device)
-    return min(free, context.vram_bytes - CONTEXT_BYTES - allocated)

@@ -10,7 +10,6 @@ import torch
 from diffusers import AutoencoderKL
 
 from stages.contract import BadInput, Context, StageError
-from stages.flux import budget
 from stages.flux.autoencoder import Autoencoder, vae_dtype
 from stages.flux.build import Form, build
 from stages.flux.checkpoints import open_folder
@@ -61,9 +60,7 @@ class Engine:
         plain = Form(vae_dtype(self._dtype), "full", self._device, home)
         vae = build(AutoencoderKL, open_folder(params.vae, "vae"), plain)
         self._vae = place(vae, params.placement, self._device)
-        self._autoencoder = Autoencoder(
-            vae, self._device, params.vae_tiling, lambda: budget.room(context)
-        )
+        self._autoencoder = Autoencoder(vae, self._device, params.vae_tiling)
         self._nets: Nets
         if params.placement == "streamed":
             self._nets = StreamedNets(params, context, self._dtype, lora)

@@ -87,8 +87,8 @@ class FluxParams(BackendParams):
         description="how the nets' blocks are kept: full in the attempt's dtype; file in float8 as "
         "far as the file has them so (same result); fp8 and nf4 rounded (lossy)",
     )
-    vae_tiling: Literal["auto", "on", "off"] = Field(
-        "auto", description="decode in tiles (not lossless); auto: when memory is too small"
+    vae_tiling: bool = Field(
+        False, description="decode in tiles that overlap: less memory, not the same pixels"
     )
     transformer: str = Field(
         "flux1-dev-fp8",

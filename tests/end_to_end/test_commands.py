@@ -74,7 +74,7 @@ def test_plan_tells_what_run_would_do_and_starts_nothing(kiss3d, picture, config
     rows = json.loads(after.stdout)["nodes"]
     assert [row["cached"] for row in rows] == [True, False, False]
     assert "no finished run has these inputs and params" in rows[1]["reason"]
-    assert "reads from trouble" in rows[2]["reason"]
+    assert "reads what trouble will make" in rows[2]["reason"]
 
 
 def test_json_output_is_one_document_and_stderr_stays_empty(kiss3d, picture, config_file, tmp_path):

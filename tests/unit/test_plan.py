@@ -108,7 +108,7 @@ def test_a_plan_writes_nothing_and_says_why(bench, tmp_path):
     before = run.manifest.model_copy(deep=True)
     [source, trouble, _] = predict(chain(attempts=[{"device": "cuda"}, {}]), run, 42, bench.index)
     assert source.reason == "no finished run has these inputs and params"
-    assert trouble.reason == "reads from source, which will run"
+    assert trouble.reason == "reads what source will make"
     assert trouble.ladder == ("cuda float32", "cpu float32")
     assert run.manifest == before
     shutil.rmtree(run.path)

@@ -148,6 +148,15 @@ def test_the_budget_that_is_named_lets_every_node_fit(kiss3d, picture):
     assert less["state"] == "failed"
 
 
+def test_a_plan_says_what_the_rung_that_fits_costs_and_what_follows(kiss3d, picture):
+    ask = ("plan", picture, "--profile", "full_12gb", "--target-vram")
+    whole, tiles = (kiss3d(*ask, target).stdout.splitlines() for target in ("6", "5"))
+    assert not any(line.startswith("flux: degraded") for line in whole)
+    [fallbacks] = [line for line in whole if line.startswith("flux: should that fail")]
+    assert "vae_tiling=True (degraded: decoded in tiles that overlap), then cuda" in fallbacks
+    assert "flux: degraded: decoded in tiles that overlap" in tiles
+
+
 def test_a_margin_of_nothing_is_a_number(kiss3d, picture):
     exactly = ("--profile", "full_12gb", "--until", "multiview", "--target-vram")
     refused = json.loads(kiss3d("plan", picture, *exactly, "1", "--json").stdout)
