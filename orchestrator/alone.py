@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from orchestrator import config
-from orchestrator.artifacts import RunDirectory
+from orchestrator.artifacts import RunDirectory, as_output_error
 from orchestrator.errors import (
     ConfigError,
     InputFileError,
@@ -274,11 +274,7 @@ def _failed(job: StageJob, code: int, failure: Path, log: Path | None) -> StageF
 
 def _require_writable(folder: Path) -> None:
     """Make the folder of the outputs. Raises `OutputError`."""
-    try:
+    with as_output_error(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-    except OSError as error:
-        raise OutputError(
-            f"cannot write to {folder}: {error.strerror or error}", "choose another --output"
-        ) from error

@@ -14,6 +14,7 @@ it over later holds it to its digest, as all of them.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import time
@@ -272,7 +273,7 @@ def directory_lock(path: Path) -> Iterator[None]:
             "wait for it to end, or give this run another --output",
         ) from None
     except OSError as error:
-        raise OutputError(f"cannot write to {path}: {error.strerror or error}") from error
+        raise _output_error(path, error) from error
     try:
         yield
     finally:
@@ -283,10 +284,17 @@ def directory_lock(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def as_output_error(path: Path) -> Iterator[None]:
+    """Raise `OutputError` for what the system refuses while something is made at `path`."""
     try:
         yield
     except OSError as error:
-        raise OutputError(
-            f"cannot write to {path}: {error.strerror or error}",
-            "choose another --output, or free disk space",
-        ) from error
+        raise _output_error(path, error) from error
+
+
+def _output_error(path: Path, error: OSError) -> OutputError:
+    hint = "choose another --output"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = f"free disk space, or {hint}"
+    elif error.errno in (errno.EEXIST, errno.ENOTDIR):
+        hint = f"a file is where a directory has to be: {hint}"
+    return OutputError(f"cannot write to {path}: {error.strerror or error}", hint)

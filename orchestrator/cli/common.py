@@ -33,10 +33,21 @@ class Finite(click.FloatRange):
         return number
 
 
+class OutputPath(click.Path):
+    """A place to write to; an empty text, which a path takes for the current directory, is none."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not str(value):
+            self.fail("it is empty.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def output_option(metavar: str, text: str) -> Callable[[_F], _F]:
     """--output, -o."""
-    path = click.Path(path_type=Path)
-    return click.option("--output", "-o", type=path, metavar=metavar, help=text)
+    return click.option("--output", "-o", type=OutputPath(), metavar=metavar, help=text)
 
 
 def settings_options(function: _F) -> _F:

@@ -96,9 +96,18 @@ def test_an_unwritable_output(kiss3d, picture, config_file, unwritable):
     assert_refused(done, f"cannot write to {out}", "-> ")
 
 
-def test_an_output_below_a_file(kiss3d, picture, config_file, tmp_path):
-    done = kiss3d("run", picture, "--config", config_file(), "--output", picture / "out")
-    assert_refused(done, "Not a directory")
+def test_an_output_without_a_name(kiss3d, picture, config_file):
+    done = kiss3d("run", picture, "--config", config_file(), "--output", "")
+    assert_refused(done, "--output", "it is empty")
+
+
+@pytest.mark.parametrize("below", ["", "out"])
+def test_a_file_where_the_output_has_to_be(kiss3d, picture, config_file, tmp_path, below):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    done = kiss3d("run", picture, "--config", config_file(), "--output", file / below)
+    assert_refused(done, "cannot write to", "-> a file is where a directory has to be")
+    assert file.read_text() == "mine"
 
 
 def test_an_output_that_holds_something_else(kiss3d, picture, config_file, tmp_path):
