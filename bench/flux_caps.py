@@ -38,6 +38,8 @@ from bench.flux_step import FULL, TINY, write_models
 from orchestrator.report import format_table
 
 GIB = 1 << 30
+WHOLE = 5.5
+"""GiB of the card from which on the stage decodes 1024 x 2048 in one piece."""
 HEADER = ("cap", "hosts", "nvml", "torch", "reserved", "s/eval", "load", "enc", "dec", "vae",
           "host", "same")  # fmt: skip
 
@@ -56,19 +58,11 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     from bench.stream_watch import Watch
     from stages.contract import Context
     from stages.core import StageCore
-    from stages.flux.autoencoder import Autoencoder
 
     watch = Watch(torch.device("cpu" if tiny else "cuda:0"))
     marks: list[tuple[str, float]] = []
     peaks = {"torch": 0, "reserved": 0}
-    tiled: list[bool] = []
-    decide = Autoencoder._in_tiles
-
-    def seen(self: Autoencoder, height: int, width: int) -> bool:
-        tiled.append(decide(self, height, width))
-        return tiled[-1]
-
-    Autoencoder._in_tiles = seen  # type: ignore[method-assign]
+    tiled = not tiny and cap < WHOLE * GIB
 
     def progress(_step: int, _total: int, note: str = "") -> None:
         if not tiny:
@@ -92,6 +86,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "controlnet": [{"mode": "tile", "end": 1.0}],
         "lora_scale": 0.0,
         "placement": "streamed",
+        "vae_tiling": tiled,
     }
     began = time.perf_counter()
     core.load(params, context)
@@ -116,7 +111,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "load": load,
         "first_step": steps[0] - marks[0][1],
         "decode": marks[-1][1] - at["decode"],
-        "tiled": tiled[-1],
+        "tiled": tiled,
     }
 
 

@@ -74,7 +74,7 @@ def _look_up(
 ) -> tuple[bool, str]:
     computed = [name for name in sorted(node.upstream) if not settled.get(name, True)]
     if computed:
-        return False, f"reads what {' and '.join(computed)} will make"
+        return False, f"reads what {', '.join(computed)} will make"
     parts = key_parts(node, seed, known)
     key = key_of(parts)
     record = known.manifest.nodes.get(node.name, NodeRecord())

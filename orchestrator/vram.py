@@ -33,7 +33,8 @@ HOST_MARGIN = 4 * GIB
 class Row(BaseModel):
     """One measurement; sizes in GiB.
 
-    when            params that a rung must have for the row to speak of it
+    when            params that a rung must have for the row to speak of it; a list: one of these
+    at_most         params that must not be larger
     peak_gib        the most of the card that the process took, its CUDA context included
     least_gib       below peak_gib: the least that it can do with, when it is given less
     unused_gib      when it is given less: what it leaves of that on average, as it fills in blocks
@@ -41,6 +42,7 @@ class Row(BaseModel):
     host_per_gib    of which each GiB of the card beyond least_gib saves so much
     load_seconds    from the start to the first job
     step_seconds    a step, `steps` times (the name of a param); job_seconds: all the rest of a job
+    step_factor     param -> its value -> what a step takes of that
     measured        on what, and when
     """
 
@@ -48,6 +50,7 @@ class Row(BaseModel):
 
     stage: str
     when: dict[str, Any] = Field(default_factory=dict)
+    at_most: dict[str, float] = Field(default_factory=dict)
     peak_gib: float = Field(gt=0)
     least_gib: float | None = Field(None, gt=0)
     unused_gib: float = Field(0.0, ge=0)
@@ -58,7 +61,20 @@ class Row(BaseModel):
     job_seconds: float = Field(0.0, ge=0)
     step_seconds: float = Field(0.0, ge=0)
     steps: str = ""
+    step_factor: dict[str, dict[str, float]] = Field(default_factory=dict)
     measured: str
+
+    def speaks_of(self, params: Mapping[str, Any]) -> bool:
+        return all(
+            params.get(name) in (value if isinstance(value, list) else [value])
+            for name, value in self.when.items()
+        ) and all(params.get(name, 0) <= most for name, most in self.at_most.items())
+
+    def seconds_a_step(self, params: Mapping[str, Any]) -> float:
+        seconds = self.step_seconds
+        for name, factors in self.step_factor.items():
+            seconds *= factors.get(params[name], 1.0)
+        return seconds
 
     @property
     def least(self) -> float:
@@ -81,15 +97,16 @@ def table() -> tuple[Row, ...]:
 
 def row_for(node: Node, rung: int, rows: Sequence[Row]) -> Row | None:
     """The measurement that speaks of this rung of a node, if there is one."""
+    params = _params(node, rung)
+    of_stage = (row for row in rows if row.stage == node.config.stage)
+    return next((row for row in of_stage if row.speaks_of(params)), None)
+
+
+def _params(node: Node, rung: int) -> dict[str, Any]:
+    """Of the stage on this rung, its device and dtype among them."""
     attempt = node.config.attempts[rung]
     params = params_of(node.name, node.config, attempt).model_dump(mode="json")
-    known = {**params, "device": attempt.device, "dtype": attempt.dtype}
-    for row in rows:
-        if row.stage == node.config.stage and all(
-            known.get(key) == value for key, value in row.when.items()
-        ):
-            return row
-    return None
+    return {**params, "device": attempt.device, "dtype": attempt.dtype}
 
 
 def predict(node: Node, rung: int, budget: Budget, rows: Sequence[Row]) -> Prediction | None:
@@ -98,14 +115,15 @@ def predict(node: Node, rung: int, budget: Budget, rows: Sequence[Row]) -> Predi
     if row is None:
         return None
     vram = int(row.peak_gib * GIB)
-    if budget.vram < vram and budget.vram:
+    if 0 < budget.vram < vram:
         vram = budget.vram - int(row.unused_gib * GIB)
     saved = row.host_per_gib * max(0.0, vram / GIB - row.least)
     host = int(max(row.least_host, row.host_gib - saved) * GIB)
     if budget.host:
         host = min(host, budget.host)
-    steps = node.params.get(row.steps, 0) if row.steps else 0
-    seconds = row.load_seconds + row.job_seconds + row.step_seconds * float(steps)
+    params = _params(node, rung)
+    steps = float(params[row.steps]) if row.steps else 0.0
+    seconds = row.load_seconds + row.job_seconds + row.seconds_a_step(params) * steps
     return Prediction(vram, host, seconds, row.measured)
 
 

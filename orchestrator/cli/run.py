@@ -157,18 +157,21 @@ def _announce(prepared: Prepared, as_json: bool) -> None:
 def _print_plan(prepared: Prepared, plan: list[PlanRow], err: bool = True) -> None:
     tables.print_table(PLAN_HEADER, [_plan_cells(row) for row in plan], err=err)
     for row in plan:
-        for line in _rungs(row):
+        for line in _ladder_notes(row):
             click.echo(f"{row.node}: {line}", err=err)
-    if any(row.expected for row in plan):
-        seconds = sum(row.expected.seconds for row in plan if row.expected and not row.cached)
+    running = [row for row in plan if not row.cached]
+    if any(row.expected for row in running):
+        seconds = sum(row.expected.seconds for row in running if row.expected)
+        unknown = [r.node for r in running if r.ladder[0].startswith("cuda") and not r.expected]
+        without = f" without {', '.join(unknown)}, never measured so" if unknown else ""
         click.echo(
-            f"GPU nodes: about {seconds:.0f} s on the card of the measurements; budget: "
+            f"GPU nodes: about {seconds:.0f} s on the card of the measurements{without}; budget: "
             f"{prepared.budget.why}",
             err=err,
         )
 
 
-def _rungs(row: PlanRow) -> Iterator[str]:
+def _ladder_notes(row: PlanRow) -> Iterator[str]:
     """What is to be said of a node's ladder beside its first rung."""
     for why in row.skipped:
         yield f"not tried: {why}"
@@ -178,7 +181,7 @@ def _rungs(row: PlanRow) -> Iterator[str]:
         f"{rung} (degraded: {cost})" if cost else rung
         for rung, cost in zip(row.ladder[1:], row.degraded[1:], strict=True)
     ]
-    if below:
+    if below and not row.cached:
         yield f"should that fail: {', then '.join(below)}"
 
 

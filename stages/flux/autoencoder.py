@@ -15,8 +15,11 @@ FACTOR = 8
 
 _FAST_DECODE_BYTES_PER_PIXEL = 4500
 """What a bf16 decode and its weights take where nothing limits them, rounded up from 8.5 GiB at
-1024 x 2048. Within less, cuDNN computes in less work space, and slower: with the memory of an H100
-capped it passes at 5 GiB and fails at 4, CUDA context (0.6) and weights (0.2) included."""
+1024 x 2048."""
+
+_LEAST_DECODE_BYTES_PER_PIXEL = 2300
+"""What it passes in, since cuDNN then computes in less work space, and slower. With the memory of
+an H100 capped it passed at 5 GiB and failed at 4, CUDA context (0.6) and weights (0.2) included."""
 
 
 def vae_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -27,6 +30,11 @@ def vae_dtype(dtype: torch.dtype) -> torch.dtype:
 def fast_decode_bytes(height: int, width: int, dtype: torch.dtype) -> int:
     """What a decode takes where nothing limits it, for nets that compute in `dtype`."""
     return int(_FAST_DECODE_BYTES_PER_PIXEL * height * width * _wider(vae_dtype(dtype)))
+
+
+def least_decode_bytes(height: int, width: int, dtype: torch.dtype) -> int:
+    """What a decode in one piece needs at the least, for nets that compute in `dtype`."""
+    return int(_LEAST_DECODE_BYTES_PER_PIXEL * height * width * _wider(vae_dtype(dtype)))
 
 
 def _wider(dtype: torch.dtype) -> float:

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from stages.common.memory import free_bytes
-from stages.contract import Context
+from stages.contract import Context, StageError
+from stages.flux.autoencoder import least_decode_bytes
 from stages.memory import CONTEXT_BYTES
+
+if TYPE_CHECKING:
+    import torch
+
+    from stages.flux.params import FluxParams
+
+_GIB = 1 << 30
 
 HIDDEN_STATES = 50
 """Hidden states (tokens x width) that an evaluation has allocated at its peak, ControlNet-Union's
@@ -60,3 +69,20 @@ def plan_budget(context: Context, activations: int) -> Budget:
         device = free_bytes(context.device) - MARGIN
     host = context.host_bytes or int(_FREE_HOST_SHARE * free_bytes("cpu"))
     return Budget(max(0, device - activations), host, device)
+
+
+def require_room_to_decode(params: FluxParams, context: Context, dtype: torch.dtype) -> None:
+    """Raise StageError (out_of_memory) now, not when all steps are done.
+
+    dtype: that the nets compute in.
+    """
+    if params.vae_tiling or not context.vram_bytes:
+        return
+    needed = CONTEXT_BYTES + least_decode_bytes(params.height, params.width, dtype)
+    if needed > context.vram_bytes:
+        raise StageError(
+            "out_of_memory",
+            f"decoding {params.width} x {params.height} in one piece takes {needed / _GIB:.1f} GiB "
+            f"of the card, {context.vram_bytes / _GIB:.1f} may be used",
+            "set vae_tiling to true, or allow more",
+        )

@@ -10,6 +10,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from stages.contract import BadInput, Context, StageError
+from stages.flux import budget
 from stages.flux.autoencoder import Autoencoder, vae_dtype
 from stages.flux.build import Form, build
 from stages.flux.checkpoints import open_folder
@@ -49,10 +50,11 @@ class Engine:
 
     def __init__(self, params: FluxParams, context: Context) -> None:
         """Load. Raises StageError: missing_weights, bad_input, missing_dependency, and
-        out_of_memory where streaming cannot keep to the context's budgets."""
+        out_of_memory where streaming or decoding cannot keep to the context's budgets."""
         self._params = params
         self._device = torch.device(context.device)
         self._dtype: torch.dtype = getattr(torch, context.dtype)
+        budget.require_room_to_decode(params, context, self._dtype)
         if self._device.type == "cpu":
             torch.set_num_threads(context.threads)
         lora = read_lora(params.lora, params.lora_scale) if params.uses_lora else None

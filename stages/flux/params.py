@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from stages import contract
 from stages.common.backends import BackendParams
@@ -100,6 +100,12 @@ class FluxParams(BackendParams):
     )
     lora: str = Field("kiss3dgen-lora", description="weights of the LoRA; empty: none")
 
+    @field_validator("vae_tiling", mode="before")
+    @classmethod
+    def _auto(cls, value: object) -> object:
+        """Runs that were made before tiles were a rung of their own have recorded "auto"."""
+        return False if value == "auto" else value
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.width != 2 * self.height:
@@ -108,7 +114,22 @@ class FluxParams(BackendParams):
             raise ValueError(f"height has to be a multiple of {PATCH}, not {self.height}")
         if self.storage == "nf4" and self.placement != "resident":
             raise ValueError("storage nf4 needs placement resident: it is packed on the card")
+        if "gguf" in self.transformer.lower():
+            self._check_gguf()
         return self
+
+    def _check_gguf(self) -> None:
+        """Before anything runs; a folder that hides such a file is refused on loading."""
+        if self.placement == "streamed":
+            raise ValueError(
+                f"GGUF weights ({self.transformer}) cannot be streamed: give flux attempts with "
+                "placement model or resident"
+            )
+        if self.uses_lora and self.lora_merge:
+            raise ValueError(
+                f"a LoRA cannot be merged into GGUF weights ({self.transformer}): set lora_merge "
+                "to false"
+            )
 
     @property
     def active_controls(self) -> tuple[ControlParams, ...]:

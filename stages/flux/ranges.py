@@ -45,8 +45,8 @@ class RangedCheckpoint:
 def transformer_ranges(name: str) -> RangedCheckpoint:
     """The FLUX transformer behind a catalogue name or a path: a folder or one file.
 
-    Raises StageError: missing_weights, also for a file that holds something else; bad_input for one
-    that cannot be streamed (GGUF, pickles).
+    Raises StageError (missing_weights), also for a file that holds something else, or one that
+    cannot be streamed (GGUF, pickles).
     """
     path = locate(name, "transformer")
     if path.is_dir():
@@ -54,7 +54,7 @@ def transformer_ranges(name: str) -> RangedCheckpoint:
     file = converted_file(path) if path.suffix != ".gguf" else None
     if file is None:
         raise StageError(
-            "bad_input",
+            "missing_weights",
             f"the weights {name} ({path.name}) cannot be streamed: only .safetensors can",
             "set placement to model or resident, or the param transformer to flux1-dev-transformer "
             "or flux1-dev-fp8",

@@ -5,9 +5,10 @@ replaces FLUX's own scheduler and thereby drops its resolution-dependent shift; 
 acts twice at the low end. Both are kept: the LoRA's results are judged on this schedule.
 
 Heun's method evaluates v twice at each noise level: where a step's prediction ended, and again
-where its correction did. With `reuse` the first of the two serves for both, which halves the work
-and is of second order still (predictor-corrector methods in PEC mode; Hairer, Norsett and Wanner,
-"Solving Ordinary Differential Equations I", III.1), but not the reference's result.
+where its correction did. With `reuse` the first of the two serves for both (PEC mode of
+predictor-corrector methods; a corrector "without extra model evaluations" in UniPC, Zhao et al.,
+2023, arXiv 2302.04867). It halves the work, is stable for steps of half the length, and is not the
+reference's result. It is of second order still: a slope that is off by O(h^2) makes O(h^3) a step.
 """
 
 from __future__ import annotations

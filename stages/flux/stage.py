@@ -32,10 +32,10 @@ class Flux(Stage):
 
     Without a reference bundle (text mode) it starts from pure noise.
 
-    Raises StageError: bad_input if a control image is missing, an input has the wrong size, or
-    weights cannot be streamed; missing_weights, also for those of another model;
-    missing_dependency (nf4); out_of_memory if a budget is too small to stream in; internal if the
-    result is NaN or flat.
+    Raises StageError: bad_input if a control image is missing or an input has the wrong size;
+    missing_weights, also for those of another model, or that cannot be streamed;
+    missing_dependency (nf4); out_of_memory if a budget is too small to stream or to decode in;
+    internal if the result is NaN or flat.
     """
 
     name = "flux"

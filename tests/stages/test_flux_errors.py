@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from tiny import flux as tiny
 from tiny.flux_jobs import SMALL, context, job_inputs, run
 
-from stages.contract import BadInput, StageError
-from stages.flux import engine
+from stages.contract import BadInput, Context, StageError
+from stages.flux import budget, engine
 from stages.flux.params import ControlParams, FluxParams
 from stages.flux.stage import Flux
 
@@ -126,6 +126,40 @@ def test_it_asks_for_the_weights_that_it_loads_and_no_others(
     params: dict[str, Any], names: set[str]
 ) -> None:
     assert set(Flux.weights(FluxParams(**params))) == names
+
+
+@pytest.mark.parametrize("name", ["flux1-dev-gguf-q8", "own/flux.Q4.GGUF"])
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [({"placement": "streamed"}, "cannot be streamed"), ({"lora_merge": True}, "lora_merge")],
+)
+def test_what_gguf_weights_cannot_do_is_known_before_anything_runs(
+    name: str, params: dict[str, Any], words: str
+) -> None:
+    FluxParams(transformer=name)
+    with pytest.raises(ValidationError, match=words):
+        FluxParams(transformer=name, **params)
+
+
+def test_auto_tiling_of_older_runs_is_none() -> None:
+    assert FluxParams(vae_tiling="auto").vae_tiling is False  # type: ignore[arg-type]
+    with pytest.raises(ValidationError):
+        FluxParams(vae_tiling="perhaps")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("gib", "fits"), [(5.0, False), (5.3, False), (5.5, True), (0.0, True)])
+def test_a_card_too_small_to_decode_in_one_piece_is_known_before_the_steps(
+    gib: float, fits: bool
+) -> None:
+    params = FluxParams(width=2048, height=1024)
+    within = Context(device="cuda:0", dtype="bfloat16", vram_bytes=int(gib * (1 << 30)))
+    if fits:
+        budget.require_room_to_decode(params, within, torch.bfloat16)
+        return
+    with pytest.raises(StageError, match="decoding 2048 x 1024 in one piece") as caught:
+        budget.require_room_to_decode(params, within, torch.bfloat16)
+    assert caught.value.kind == "out_of_memory"
+    budget.require_room_to_decode(FluxParams(vae_tiling=True), within, torch.bfloat16)
 
 
 def test_a_vae_in_one_file_is_refused(inputs: dict[str, np.ndarray], models: Path) -> None:

@@ -162,10 +162,13 @@ def test_one_evaluation_a_step_is_the_residents_to_the_bit(
 # --- what is refused ------------------------------------------------------------------------------
 
 
-def test_gguf_weights_cannot_be_streamed(inputs: dict[str, np.ndarray]) -> None:
-    with pytest.raises(StageError, match=r"Q8_0\.gguf.*cannot be streamed") as caught:
-        run(inputs, placement="streamed", transformer="flux1-dev-gguf-q8")
-    assert caught.value.kind == "bad_input"
+def test_what_is_no_safetensors_file_cannot_be_streamed(
+    inputs: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.pt").write_bytes(b"a pickle")
+    with pytest.raises(StageError, match=r"mine\.pt.*cannot be streamed") as caught:
+        run(inputs, placement="streamed", transformer=str(tmp_path / "mine.pt"))
+    assert caught.value.kind == "missing_weights"
     assert "flux1-dev-fp8" in caught.value.hint
 
 
