@@ -91,7 +91,7 @@ def load(
         layer = _read_yaml(user_file)
         layer.pop("profile", None)
         _merge(merged, layer, f"file {user_file.name}", sources)
-    _apply_sets(merged, sets, sources)
+    _apply_sets(merged, sets, sources, profile)
     return Settings(_validate(merged), profile, sources)
 
 
@@ -109,7 +109,7 @@ def from_record(
     """The settings that a manifest recorded, with new `--set`s on top."""
     merged = json.loads(json.dumps(data))
     known = dict(sources)
-    _apply_sets(merged, sets, known)
+    _apply_sets(merged, sets, known, name)
     return Settings(_validate(merged), name, known)
 
 
@@ -182,13 +182,15 @@ def _merge(
             sources[path] = source
 
 
-def _apply_sets(merged: dict[str, Any], sets: Sequence[str], sources: dict[str, str]) -> None:
+def _apply_sets(
+    merged: dict[str, Any], sets: Sequence[str], sources: dict[str, str], profile: str
+) -> None:
     _check_layout(merged)
     for text in sets:
-        _merge(merged, _parse_set(text, merged), f"--set {text}", sources)
+        _merge(merged, _parse_set(text, merged, profile), f"--set {text}", sources)
 
 
-def _parse_set(text: str, merged: Mapping[str, Any]) -> dict[str, Any]:
+def _parse_set(text: str, merged: Mapping[str, Any], profile: str) -> dict[str, Any]:
     """`isomer.target_faces=5000` -> a layer. The first word is a node, or seed, or runtime."""
     path, equals, raw = text.partition("=")
     keys = path.strip().split(".")
@@ -204,7 +206,8 @@ def _parse_set(text: str, merged: Mapping[str, Any]) -> dict[str, Any]:
     if keys[0] in nodes:
         keys = ["nodes", keys[0], *_node_path(keys[0], nodes[keys[0]], keys[1:], text)]
     elif keys[0] not in ("runtime", "seed"):
-        raise UnknownNameError("node", keys[0], [*nodes, "runtime", "seed"], f"--set {text}")
+        where = f"profile {profile}, in --set {text}"
+        raise UnknownNameError("node", keys[0], [*nodes, "runtime", "seed"], where)
     layer: dict[str, Any] = {}
     inner = layer
     for key in keys[:-1]:
@@ -272,8 +275,11 @@ def _check_keys(data: object, model: type[BaseModel], where: str) -> None:
 
 def _config_error(error: ValidationError, prefix: str = "", hint: str = "") -> ConfigError:
     first = error.errors()[0]
-    where = prefix + ".".join(str(item) for item in first["loc"])
-    return ConfigError(f"{where}: {first['msg']} (got {first.get('input')!r})", hint)
+    where = (prefix + ".".join(str(item) for item in first["loc"])).rstrip(".")
+    said = first["msg"].removeprefix("Value error, ")
+    # What several params say together is told by a message of ours; the input is all of them then.
+    given = f" (got {first.get('input')!r})" if first["loc"] else ""
+    return ConfigError(f"{where}: {said}{given}", hint)
 
 
 def _leaves(data: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:

@@ -147,23 +147,26 @@ def extrapolated(wall: float, request: Request, rows: Sequence[dict[str, Any]]) 
 
     More than it would be, since what a node does once is scaled as well.
     """
+    reuse = "flux.sampler=heun_pec" in request.sets
     for row in rows:
         count = request.steps.get(row["node"])
         if count and row["node"] in FULL_STEPS:
             wall += row["compute_s"] * (
-                _work(row["node"], FULL_STEPS[row["node"]]) / _work(row["node"], count) - 1.0
+                _work(row["node"], FULL_STEPS[row["node"]], reuse)
+                / _work(row["node"], count, reuse)
+                - 1.0
             )
     return wall
 
 
-def _work(node: str, steps: int) -> int:
+def _work(node: str, steps: int, reuse: bool) -> int:
     """Evaluations of the network."""
     if node != "flux":
         return steps
     from stages.flux.params import FluxParams
     from stages.flux.schedule import Schedule
 
-    return Schedule.heun(steps, FluxParams().strength).evaluations
+    return Schedule.heun(steps, FluxParams().strength, reuse).evaluations
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

@@ -55,7 +55,7 @@ def decode(data: bytes, *, max_bytes: int, max_pixels: int) -> Picture:
             "Use a smaller file, or raise the preprocess param max_bytes.",
         )
     with (
-        _decoder_errors_are_bad_input(max_pixels),
+        _decoder_errors_are_bad_input(),
         Image.open(io.BytesIO(data), formats=FORMATS) as image,
     ):
         _check_size(image.size, max_pixels)
@@ -81,7 +81,7 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
 
 
 @contextmanager
-def _decoder_errors_are_bad_input(max_pixels: int) -> Iterator[None]:
+def _decoder_errors_are_bad_input() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -92,9 +92,10 @@ def _decoder_errors_are_bad_input(max_pixels: int) -> Iterator[None]:
     except UnidentifiedImageError as error:
         raise BadInput("the input file is not a picture that can be read", _ACCEPTED) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        # Pillow's own limit, which is the most that max_pixels can be.
         raise BadInput(
-            f"the picture has more pixels than the limit of {max_pixels:,}",
-            "Scale it down, or raise the param max_pixels.",
+            f"the picture has more pixels than the limit of decoding, {Image.MAX_IMAGE_PIXELS:,}",
+            "Scale it down.",
         ) from error
     except Exception as error:
         raise BadInput(f"the picture is damaged or incomplete: {error}", _DAMAGED) from error

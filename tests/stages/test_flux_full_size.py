@@ -21,8 +21,9 @@ TOKENS = 512 + 729
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_original_makes_its_37_evaluations_at_full_size(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("sampler", "made_by_each"), [("heun", [37, 24]), ("heun_pec", [19, 12])])
+def test_original_makes_its_evaluations_at_full_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str, made_by_each: list[int]
 ) -> None:
     """8192 image tokens beside 1241: 6 s of computing an evaluation on one core."""
     tiny.build_all(tmp_path)
@@ -35,7 +36,8 @@ def test_original_makes_its_37_evaluations_at_full_size(
         "prompt_embeds": rng.standard_normal((TOKENS, tiny.TEXT)).astype(np.float32),
         "pooled_embeds": rng.standard_normal(tiny.POOLED).astype(np.float32),
     }
-    stage = Flux(FluxParams(**config.load("original").profile.nodes["flux"].params))
+    params = config.load("original").profile.nodes["flux"].params
+    stage = Flux(FluxParams(**params, sampler=sampler))
     within = context(dtype="bfloat16")
     stage.load(within)
     bundle = stage.run(inputs, within)["bundle"]
@@ -43,7 +45,7 @@ def test_original_makes_its_37_evaluations_at_full_size(
     assert bundle.shape == (1024, 2048, 3)
     # Of 20 Heun steps strength 0.95 leaves out the first, and the last takes one evaluation; the
     # ControlNet acts in the first 65 percent.
-    assert [len(made) for made in calls] == [37, 24]
+    assert [len(made) for made in calls] == made_by_each
 
 
 def count_calls(net: Any, monkeypatch: pytest.MonkeyPatch) -> list[None]:

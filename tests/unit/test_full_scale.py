@@ -119,3 +119,5 @@ def test_fewer_steps_are_extrapolated_by_evaluations() -> None:
     request = Request("full_12gb", 12.0, 0.0, {"flux": 3})
     # 20 steps at strength 0.95 are 37 evaluations, 3 steps are 5.
     assert extrapolated(100.0, request, rows) == pytest.approx(90.0 + 10.0 * 37 / 5)
+    once = Request("full_12gb", 12.0, 0.0, {"flux": 3}, ("flux.sampler=heun_pec",))
+    assert extrapolated(100.0, once, rows) == pytest.approx(90.0 + 10.0 * 19 / 3)

@@ -19,6 +19,13 @@ def test_fast_lies_between_the_profile_and_the_users_file(tmp_path):
     assert config.load("optimized_12gb", own, fast=True).profile.nodes["flux"].params["steps"] == 12
 
 
+@pytest.mark.parametrize("name", ["full_12gb", "optimized_12gb", "redux_only"])
+def test_fast_keeps_20_steps_of_flux_and_evaluates_once_each(name):
+    slow, fast = (config.load(name, fast=fast).profile.nodes["flux"] for fast in (False, True))
+    assert slow.params.get("sampler", "heun") == "heun"
+    assert (fast.params["steps"], fast.params["sampler"]) == (20, "heun_pec")
+
+
 def test_fast_is_refused_where_a_profile_has_nothing_faster():
     with pytest.raises(ConfigError, match="sketch has no faster settings"):
         config.load("sketch", fast=True)
