@@ -88,7 +88,7 @@ class PreviewSheet:
         elif "views" in written:
             rows.append(("views", self._images(written, "views")))
         if "renders" in written:
-            rows.append(("mesh", self._images(written, "renders")))
+            rows.append(("mesh, from above", self._images(written, "renders")))
         return rows
 
     def _images(self, written: Mapping[str, str], artifact: str) -> list[Image.Image]:
