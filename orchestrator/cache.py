@@ -63,6 +63,15 @@ def keys_of(record: NodeRecord) -> set[str]:
     return {record.key, key_of({**record.key_parts, "weights": None})}
 
 
+def answers_to_its_key(record: NodeRecord) -> bool:
+    """Whether the key tells what was made: it knows the first rung, not one that was fallen to.
+
+    A lower rung counts only if it says that it makes the same.
+    """
+    first = bool(record.attempts) and record.attempts[-1].rung == 0
+    return first or not record.degraded
+
+
 def key_of(parts: Mapping[str, Any]) -> str:
     """The cache key: a digest of the parts."""
     return digest_bytes(json.dumps(parts, sort_keys=True).encode())
@@ -105,7 +114,7 @@ class CacheIndex:
             record = run.manifest.nodes[entry["node"]]
         except (OSError, ValueError, KeyError, TypeError, RunRecordError):
             return None
-        if record.state != "done" or record.degraded or key not in keys_of(record):
+        if record.state != "done" or not answers_to_its_key(record) or key not in keys_of(record):
             return None
         return None if run.intact(entry["node"]) else Hit(run, entry["node"])
 

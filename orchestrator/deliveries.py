@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from orchestrator.attempts import Attempts, storage_failure
-from orchestrator.cache import key_of, key_parts
+from orchestrator.cache import answers_to_its_key, key_of, key_parts
 from orchestrator.durable import Durable, DurableWriter
 from orchestrator.errors import ProtocolError
 from orchestrator.happenings import JobDone, StageFailure
@@ -119,7 +119,7 @@ class Deliveries:
             record.weights = list(node.weights[record.attempts[-1].rung])
         record.state = "done"
         job.run.save()
-        if self._work.cache is not None and not record.degraded:
+        if self._work.cache is not None and answers_to_its_key(record):
             with contextlib.suppress(OSError):
                 self._work.cache.add(record.key, job.run, durable.node)
 

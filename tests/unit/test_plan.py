@@ -94,7 +94,15 @@ def test_the_plan_and_the_runner_agree_from_the_first_run_to_the_last(bench, tmp
     assert second.intact("sink") == "", "it is whole in the first run, and comes from there"
 
 
-def test_a_degraded_result_stays_in_its_run(bench, tmp_path):
+def test_what_the_first_rung_costs_is_known_and_shared(bench, tmp_path):
+    graph = chain(attempts=[{"degraded": "half of it"}])
+    bench.agree(make_run(tmp_path / "first"), graph, False, False, False)
+    second = make_run(tmp_path / "second")
+    bench.agree(second, graph, True, True, True)
+    assert second.manifest.degraded == {"trouble": "half of it"}
+
+
+def test_a_degraded_result_of_a_lower_rung_stays_in_its_run(bench, tmp_path):
     graph = chain(attempts=[{"params": {"mode": "raise"}}, {"degraded": "half of it"}])
     first = make_run(tmp_path / "first")
     bench.agree(first, graph, False, False, False)
