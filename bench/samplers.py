@@ -77,7 +77,7 @@ def entered_at(sigma: float, steps: int, reuse: bool) -> Schedule:
 
 
 def true_schedule(sigma: float) -> Schedule:
-    """As above, but its last step, which is Euler's, begins a thousandth of the way to 0."""
+    """As above with many steps, the last of which, Euler's, begins at a thousandth of the usual."""
     *levels, smallest, zero = entered_at(sigma, TRUE_STEPS, reuse=False).sigmas
     return Schedule((*levels, *(smallest * 0.9**power for power in range(66)), zero))
 

@@ -16,6 +16,7 @@ from orchestrator.manifest import NodeRecord
 class PlanRow:
     """One node: its ladder, whether its output is there already, and why (not).
 
+    device       "cpu" or "cuda": where the first rung of the ladder computes
     degraded     what a result of each rung of the ladder costs, "" for nothing
     skipped      upper rungs that do not fit into the budget, and why
     expected     what the first rung left is expected to take; None: on the CPU, or never measured
@@ -24,6 +25,7 @@ class PlanRow:
 
     node: str
     stage: str
+    device: str
     ladder: tuple[str, ...]
     degraded: tuple[str, ...]
     cached: bool
@@ -59,6 +61,7 @@ def predict(
         yield PlanRow(
             node=name,
             stage=node.config.stage,
+            device=attempts[0].device,
             ladder=tuple(map(str, attempts)),
             degraded=tuple(attempt.degraded for attempt in attempts),
             cached=settled[name],

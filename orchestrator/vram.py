@@ -8,6 +8,7 @@ is tried as it is, since the cap is enforced in the process anyway.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -65,12 +66,14 @@ class Row(BaseModel):
     measured: str
 
     def speaks_of(self, params: Mapping[str, Any]) -> bool:
+        """Whether a rung with these params is meant; a param that it lacks fits nothing."""
         return all(
             params.get(name) in (value if isinstance(value, list) else [value])
             for name, value in self.when.items()
-        ) and all(params.get(name, 0) <= most for name, most in self.at_most.items())
+        ) and all(params.get(name, math.inf) <= most for name, most in self.at_most.items())
 
     def seconds_a_step(self, params: Mapping[str, Any]) -> float:
+        """`step_seconds`, by the factors of these params."""
         seconds = self.step_seconds
         for name, factors in self.step_factor.items():
             seconds *= factors.get(params[name], 1.0)

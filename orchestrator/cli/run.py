@@ -162,7 +162,7 @@ def _print_plan(prepared: Prepared, plan: list[PlanRow], err: bool = True) -> No
     running = [row for row in plan if not row.cached]
     if any(row.expected for row in running):
         seconds = sum(row.expected.seconds for row in running if row.expected)
-        unknown = [r.node for r in running if r.ladder[0].startswith("cuda") and not r.expected]
+        unknown = [row.node for row in running if row.device == "cuda" and not row.expected]
         without = f" without {', '.join(unknown)}, never measured so" if unknown else ""
         click.echo(
             f"GPU nodes: about {seconds:.0f} s on the card of the measurements{without}; budget: "

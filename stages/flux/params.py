@@ -102,7 +102,7 @@ class FluxParams(BackendParams):
 
     @field_validator("vae_tiling", mode="before")
     @classmethod
-    def _auto(cls, value: object) -> object:
+    def _of_older_runs(cls, value: object) -> object:
         """Runs that were made before tiles were a rung of their own have recorded "auto"."""
         return False if value == "auto" else value
 
@@ -119,7 +119,7 @@ class FluxParams(BackendParams):
         return self
 
     def _check_gguf(self) -> None:
-        """Before anything runs; a folder that hides such a file is refused on loading."""
+        """Here, so that it is known before anything runs."""
         if self.placement == "streamed":
             raise ValueError(
                 f"GGUF weights ({self.transformer}) cannot be streamed: give flux attempts with "

@@ -46,12 +46,12 @@ def transformer_ranges(name: str) -> RangedCheckpoint:
     """The FLUX transformer behind a catalogue name or a path: a folder or one file.
 
     Raises StageError (missing_weights), also for a file that holds something else, or one that
-    cannot be streamed (GGUF, pickles).
+    cannot be streamed. GGUF never comes here: the params refuse it.
     """
     path = locate(name, "transformer")
     if path.is_dir():
         return _folder(name, path)
-    file = converted_file(path) if path.suffix != ".gguf" else None
+    file = converted_file(path)
     if file is None:
         raise StageError(
             "missing_weights",

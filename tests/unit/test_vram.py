@@ -254,8 +254,9 @@ def test_the_shipped_table_is_valid_and_each_row_says_what_it_rests_on():
 
 
 @pytest.mark.parametrize("fast", [False, True])
-def test_the_shipped_table_speaks_of_all_that_full_12gb_does_on_a_card(fast):
-    graph = prepare(Options(profile="full_12gb", fast=fast)).whole
+@pytest.mark.parametrize("profile", ["full_12gb", "optimized_12gb"])
+def test_the_shipped_table_speaks_of_all_that_a_profile_does_on_a_card(profile, fast):
+    graph = prepare(Options(profile=profile, fast=fast)).whole
     known = {
         (name, rung): vram.row_for(node, rung, vram.table())
         for name, node in graph.nodes.items()
@@ -264,3 +265,28 @@ def test_the_shipped_table_speaks_of_all_that_full_12gb_does_on_a_card(fast):
     }
     unknown = [place for place, row in known.items() if row is None]
     assert unknown == [("isomer", 1)], "the torch rasteriser, after pytorch3d"
+
+
+@pytest.mark.parametrize(
+    ("params", "speaks"),
+    [
+        ({"kind": "a", "width": 10}, True),
+        ({"kind": "b", "width": 3}, True),
+        ({"kind": "c", "width": 3}, False),
+        ({"kind": "a", "width": 11}, False),
+        ({"kind": "a"}, False),
+        ({"width": 3}, False),
+    ],
+)
+def test_a_row_speaks_of_alternatives_and_of_what_is_no_larger(params, speaks):
+    row = vram.Row(
+        stage="big", when={"kind": ["a", "b"]}, at_most={"width": 10}, peak_gib=1, measured="here"
+    )
+    assert row.speaks_of(params) is speaks
+
+
+@pytest.mark.parametrize(("kind", "seconds"), [("slow", 2.0), ("fast", 0.5)])
+def test_a_step_takes_the_share_that_its_params_have(kind, seconds):
+    factors = {"kind": {"fast": 0.25}}
+    row = vram.Row(stage="big", peak_gib=1, step_seconds=2.0, step_factor=factors, measured="here")
+    assert row.seconds_a_step({"kind": kind}) == seconds
