@@ -1,12 +1,12 @@
 """Stage processes: start them warm or cold, hear from them, end them with their whole group.
 
                      +------------------ ProcessHub ------------------+
-    session.py  -->  | start()   ROUTER socket   template   sentinels |  --> wait() -> [Event]
+    session.py  -->  | start()    switchboard    template   sentinels |  --> wait() -> [Event]
                      +------|------------|-----------|----------|-----+
                         cold child   messages    forked/exited  pidfd
 
-The socket and one connection file a child lie in a private folder (0700). The hub knows nothing of
-jobs; `session.py` gives the messages their meaning.
+The socket lies in a private folder (0700), with one connection file a child until that has called.
+The hub knows nothing of jobs; `session.py` gives the messages their meaning.
 """
 
 from __future__ import annotations
@@ -14,27 +14,22 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import selectors
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from orchestrator import protocol, warm
 from orchestrator.errors import ProtocolError, StageProcessError
 from orchestrator.process import Ended, Event, Spoke, SpokeGarbage, StageProcess
+from orchestrator.switchboard import Heard, Switchboard
 from orchestrator.workplace import Workplace
 from stages.connection import Connection
+from stages.wire import pack
 
-if TYPE_CHECKING:
-    import zmq
-
-_SOCKET_PATH_BYTES = 100
-"""The kernel's limit for a socket's path is 107 on Linux and 103 on macOS."""
-_CONTROL_BYTES = 1 << 20
-"""More than any frame takes that holds no file; a peer that sends more is cut off, unread."""
 _POLL_SECONDS = 0.05
 """How often exits are looked for where the system has no pidfd."""
 
@@ -51,36 +46,20 @@ class ProcessHub:
         heartbeat_interval: float = 1.0,
         inline_max_bytes: int = protocol.INLINE_MAX_BYTES,
     ) -> None:
-        import zmq
-
-        self._zmq = zmq
         self._heartbeat_interval = heartbeat_interval
         self._inline_max_bytes = inline_max_bytes
         self._processes: dict[str, StageProcess] = {}
         self._awaiting_fork: dict[str, StageProcess] = {}
         self._template = workplace.template
         self.cold_reason = workplace.cold_reason
-        self._stack = contextlib.ExitStack()
         self._folder = workplace.folder
-        self._context = zmq.Context()
-        self._stack.callback(self._context.term)
-        self._router = self._context.socket(zmq.ROUTER)
-        self._stack.callback(self._router.close, linger=0)
-        self._router.setsockopt(zmq.MAXMSGSIZE, inline_max_bytes + _CONTROL_BYTES)
-        self._endpoint = self._bind(self._router)
-        self._poller = zmq.Poller()
-        self._poller.register(self._router, zmq.POLLIN)
+        self._stack = contextlib.ExitStack()
+        self._selector = selectors.DefaultSelector()
+        self._stack.callback(self._selector.close)
+        self._switchboard = Switchboard(self._folder, self._selector, inline_max_bytes)
+        self._stack.callback(self._switchboard.close)
         if self._template is not None:
-            self._poller.register(self._template.fileno(), zmq.POLLIN)
-
-    def _bind(self, router: zmq.Socket[bytes]) -> str:
-        path = self._folder / "socket"
-        too_long = len(os.fsencode(path)) > _SOCKET_PATH_BYTES
-        if sys.platform == "win32" or too_long:  # no ipc there; the token keeps strangers out
-            return f"tcp://127.0.0.1:{router.bind_to_random_port('tcp://127.0.0.1')}"
-        endpoint = f"ipc://{path}"
-        router.bind(endpoint)
-        return endpoint
+            self.watch(self._template.fileno())
 
     def __enter__(self) -> ProcessHub:
         return self
@@ -90,7 +69,7 @@ class ProcessHub:
 
     def watch(self, fd: int) -> None:
         """Also wake `wait` when this file descriptor becomes readable (signals)."""
-        self._poller.register(fd, self._zmq.POLLIN)
+        self._selector.register(fd, selectors.EVENT_READ)
 
     def preload(self, modules: Sequence[str]) -> None:
         """Have the template import what the next stage needs, behind the present one."""
@@ -109,11 +88,11 @@ class ProcessHub:
         Raises OSError when its connection file cannot be written.
         """
         identity = f"{stage}-{secrets.token_hex(4)}"
-        token = secrets.token_hex(16)
+        token = self._switchboard.expect(identity)
         connection = self._folder / f"{identity}.json"
         started = time.monotonic()
         Connection(
-            endpoint=self._endpoint,
+            endpoint=self._switchboard.endpoint,
             identity=identity,
             token=token,
             stage=stage,
@@ -166,28 +145,29 @@ class ProcessHub:
         # Python may have the call where the kernel or a sandbox does not: exits are polled for then
         with contextlib.suppress(OSError, AttributeError):
             process.pidfd = os.pidfd_open(popen.pid)
-            self._poller.register(process.pidfd, self._zmq.POLLIN)
+            self.watch(process.pidfd)
 
     def send(self, process: StageProcess, message: protocol.Message) -> None:
         """Send to a child that has said hello; a message to a dead child is dropped."""
-        self._router.send_multipart([process.identity.encode(), protocol.encode(message)])
+        self._switchboard.send(process.identity, pack(protocol.encode(message)))
 
     def wait(self, timeout: float) -> list[Event]:
         """Block until something happens or `timeout` seconds pass.
 
-        A child's last words come before its end: messages are drained before exits are told.
+        A child's last words come before its end: they are heard before exits are told.
         """
         never_there = self._cancel_doomed() + self._unstarted()
         if never_there:
             timeout = 0.0
         elif any(p.popen is not None and p.pidfd < 0 for p in self._processes.values()):
             timeout = min(timeout, _POLL_SECONDS)
-        self._poller.poll(int(max(0.0, timeout) * 1000.0))
-        endings = never_there + self._read_template() + self._reap_cold()
-        events = self._drain()
+        ready = {key.fd for key, _ in self._selector.select(max(0.0, timeout))}
+        endings = never_there + self._read_template(ready) + self._reap_cold()
+        events = [self._understood(heard) for heard in self._switchboard.receive(ready)]
         for process in endings:
+            last_words = self._switchboard.last_words(process.identity)
+            events += [*map(self._understood, last_words), Ended(process)]
             self._forget(process)
-            events.append(Ended(process))
         return events
 
     def _cancel_doomed(self) -> list[StageProcess]:
@@ -201,27 +181,18 @@ class ProcessHub:
     def _unstarted(self) -> list[StageProcess]:
         return [process for process in self._processes.values() if process.unstarted]
 
-    def _drain(self) -> list[Event]:
-        events: list[Event] = []
-        while True:
-            try:
-                frames = self._router.recv_multipart(self._zmq.NOBLOCK, copy=False)
-            except self._zmq.Again:
-                return events
-            identity = bytes(frames[0].buffer).decode(errors="replace").partition("/")[0]
-            process = self._processes.get(identity)
-            token = bytes(frames[1].buffer) if len(frames) > 1 else b""
-            if process is None or not secrets.compare_digest(token, process.token.encode()):
-                continue  # a stranger, or the echo of a child that is gone
-            try:
-                message = protocol.decode(bytes(frames[2].buffer) if len(frames) > 2 else b"")
-            except ProtocolError as error:
-                events.append(SpokeGarbage(process, error.message))
-                continue
-            events.append(Spoke(process, message, [frame.buffer for frame in frames[3:]]))
+    def _understood(self, heard: Heard) -> Event:
+        process = self._processes[heard.name]
+        process.connection.unlink(missing_ok=True)  # it has been read, and its token has served
+        if heard.fault:
+            return SpokeGarbage(process, heard.fault)
+        try:
+            return Spoke(process, protocol.decode(heard.message), heard.contents)
+        except ProtocolError as error:
+            return SpokeGarbage(process, error.message)
 
-    def _read_template(self) -> list[StageProcess]:
-        if self._template is None or not self._readable(self._template.fileno()):
+    def _read_template(self, ready: Collection[int]) -> list[StageProcess]:
+        if self._template is None or self._template.fileno() not in ready:
             return []
         ended: list[StageProcess] = []
         for event in self._template.receive():
@@ -235,11 +206,6 @@ class ProcessHub:
             else:
                 ended += self._on_template_gone()
         return ended
-
-    def _readable(self, fd: int) -> bool:
-        poller = self._zmq.Poller()
-        poller.register(fd, self._zmq.POLLIN)
-        return bool(poller.poll(0))
 
     def _on_forked(self, event: warm.Forked) -> None:
         if event.error:
@@ -255,7 +221,7 @@ class ProcessHub:
     def _on_template_gone(self) -> list[StageProcess]:
         """Its children died with it; those not yet forked start cold."""
         if self._template is not None:
-            self._poller.unregister(self._template.fileno())
+            self._selector.unregister(self._template.fileno())
             self._template = None
         ended = [p for p in self._processes.values() if p.warm and p.pid]
         for process in ended:
@@ -288,7 +254,7 @@ class ProcessHub:
                 os.killpg(process.pid, signal.SIGKILL)
         process.connection.unlink(missing_ok=True)
         if process.pidfd >= 0:
-            self._poller.unregister(process.pidfd)
+            self._selector.unregister(process.pidfd)
             os.close(process.pidfd)
             process.pidfd = -1
 

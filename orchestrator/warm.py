@@ -16,7 +16,7 @@ from typing import Any
 
 from orchestrator.errors import StageProcessError
 
-COMMON_MODULES = ("stages.host", "zmq", "msgpack", "psutil", "numpy")
+COMMON_MODULES = ("stages.host", "msgpack", "psutil", "numpy")
 """What every child needs, whatever its stage."""
 REPO_ROOT = Path(__file__).resolve().parent.parent
 

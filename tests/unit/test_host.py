@@ -26,7 +26,7 @@ def test_a_heart_outlives_a_cuda_context_that_an_error_has_poisoned(monkeypatch)
         is_initialized=lambda: True, memory_reserved=lambda: 5, max_memory_reserved=lambda: 7
     )
     monkeypatch.setitem(sys.modules, "torch", torch)
-    heart = host.Heart(Connection("", "", "", "", 0, 0, 1.0, 0.0))
+    heart = host.Heart(Connection("", "", "", "", 0, 0, 1.0, 0.0), None)
     heart.beat()
     torch.cuda.memory_reserved = poisoned
     assert heart.beat().vram == -1

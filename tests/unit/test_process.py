@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-import zmq
 
 from orchestrator import protocol, warm
-from orchestrator.process import Ended, Event, Spoke, SpokeGarbage, StageProcess
+from orchestrator.process import Ended, Event, Spoke, StageProcess
 from orchestrator.process_hub import ProcessHub
 from orchestrator.workplace import Workplace
 
@@ -167,23 +166,3 @@ def test_a_fork_that_comes_after_the_cold_start_is_ended(tmp_path):
         assert ends_when_told(hub).exit_code == 0
         assert process.pid != stray.pid
         assert stray.wait(timeout=10) == -signal.SIGKILL
-
-
-@pytest.mark.parametrize(("size", "heard"), [(100_000, True), (3_000_000, False)])
-def test_a_peer_that_sends_more_than_any_message_takes_is_not_read(tmp_path, size, heard):
-    """Whoever reaches the socket could fill the memory before a token is looked at."""
-    with ProcessHub(Workplace(tmp_path, None, "cold"), inline_max_bytes=1000) as hub:
-        process = hub.start("fake.source", (), tmp_path / "log", {})
-        wait_for(hub, Spoke)
-        with zmq.Context() as context, context.socket(zmq.DEALER) as peer:
-            peer.setsockopt(zmq.IDENTITY, f"{process.identity}/peer".encode())
-            peer.setsockopt(zmq.LINGER, 0)
-            peer.connect(hub._endpoint)
-            peer.send_multipart([process.token.encode(), b"?" * size])
-            if heard:
-                assert wait_for(hub, SpokeGarbage).process is process
-            else:
-                with pytest.raises(AssertionError, match="no SpokeGarbage"):
-                    wait_for(hub, SpokeGarbage, seconds=1.0)
-        hub.send(process, protocol.Exit())
-        assert wait_for(hub, Ended).process.exit_code == 0

@@ -46,7 +46,7 @@ def session(tmp_path, monkeypatch) -> Session:
 
 
 def says(session: Session, message: protocol.Message) -> list:
-    return session.on_event(Spoke(session.process, message, []))
+    return session.on_event(Spoke(session.process, message, b""))
 
 
 def test_a_process_that_could_not_be_started_says_why(session):
