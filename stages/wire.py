@@ -52,6 +52,7 @@ def connect(endpoint: str, token: str) -> Wire:
     connection.sendall(token[:PROOF_BYTES].encode())
     proof = connection.recv(PROOF_BYTES, socket.MSG_WAITALL)
     if not secrets.compare_digest(proof, token[PROOF_BYTES:].encode()):
+        connection.close()
         raise WireError("this is not the parent")
     return Wire(connection, PARENTS_MESSAGE_BYTES, 0)
 
@@ -115,6 +116,3 @@ class Wire:
         contents = bytes(self._held[start + message_size :])
         self._held, self._lengths = bytearray(), None
         return message, contents
-
-    def close(self) -> None:
-        self.socket.close()
