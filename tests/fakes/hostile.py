@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import resource
 import socket
 import threading
 import time
@@ -31,6 +30,7 @@ Attack = Literal[
     "a huge message",
     "huge files",
     "half a message",
+    "hanging up",
     "many messages",
     "many connections",
     "two last words",
@@ -95,8 +95,15 @@ def half_a_message(host: HostProcess) -> None:
             time.sleep(0.01)
 
 
+def hang_up(host: HostProcess) -> None:
+    host._wire.socket.shutdown(socket.SHUT_RDWR)
+    wait_for_the_end()
+
+
 def many_connections(host: HostProcess) -> None:
     """As many as there may be, of which each says something else than its name."""
+    import resource
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
     path = host._connection.endpoint.removeprefix("unix:")
@@ -173,6 +180,7 @@ ATTACKS: dict[str, Callable[[HostProcess], None]] = {
     "a huge message": lambda host: announce(host, HUGE - 1, 0),
     "huge files": lambda host: announce(host, 1, HUGE),
     "half a message": half_a_message,
+    "hanging up": hang_up,
     "many messages": many_messages,
     "many connections": many_connections,
     "two last words": then_wait(failed, failed),

@@ -7,18 +7,22 @@ import json
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import pytest
 
 from orchestrator import protocol, warm
+from orchestrator.files import private_folder
 from orchestrator.process import Ended, Event, Spoke, StageProcess
 from orchestrator.process_hub import ProcessHub
 from orchestrator.workplace import Workplace
+from stages.wire import PROOF_BYTES
 
 
 def described(**fields) -> StageProcess:
@@ -166,3 +170,22 @@ def test_a_fork_that_comes_after_the_cold_start_is_ended(tmp_path):
         assert ends_when_told(hub).exit_code == 0
         assert process.pid != stray.pid
         assert stray.wait(timeout=10) == -signal.SIGKILL
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no modes, and no /proc")
+def test_nobody_else_on_the_machine_sees_how_to_speak_for_a_child(tmp_path):
+    """The token is in a file that only we read, until the child has called; never in what `ps`
+    shows or in what a helper of the stage would inherit."""
+    with private_folder() as folder, ProcessHub(Workplace(folder, None, "cold")) as hub:
+        process = hub.start("fake.source", (), tmp_path / "log", {})
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert stat.S_IMODE(process.connection.stat().st_mode) == 0o600
+        child = psutil.Process(process.pid)
+        halves = process.token[:PROOF_BYTES], process.token[PROOF_BYTES:]
+        shown = " ".join([*child.cmdline(), *map(str, child.environ().items())])
+        assert not [half for half in halves if half in shown]
+        assert process.token not in repr(process)
+        assert isinstance(wait_for(hub, Spoke).message, protocol.Hello)
+        assert not process.connection.exists()
+        hub.send(process, protocol.Exit())
+        assert wait_for(hub, Ended).process.exit_code == 0
