@@ -27,7 +27,7 @@ class Isomer(Stage):
     """
 
     name: ClassVar[str] = "isomer"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     summary: ClassVar[str] = (
         "refines the mesh with the bundle, colours it and writes GLB, OBJ and previews"
     )
