@@ -7,7 +7,6 @@ connection, so that what arrives there is its own, and its fault where it is wro
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import selectors
@@ -157,8 +156,12 @@ class Switchboard:
         """Send on what the kernel takes now; ask to be woken where something is left."""
         connection, unsent = self._wires[name].socket, self._unsent.pop(name, b"")
         if unsent:
-            with contextlib.suppress(OSError):  # full; or closed, which `_read` will find
+            try:
                 unsent = unsent[connection.send(unsent) :]
+            except BlockingIOError:
+                pass  # full
+            except OSError:
+                unsent = b""  # closed: its end, or its silence, will be noticed
         events = selectors.EVENT_READ
         if unsent:
             self._unsent[name] = unsent
