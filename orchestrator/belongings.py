@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 from orchestrator.artifacts import EVENTS, INLINE, MANIFEST, RESULT, RunDirectory
 from orchestrator.inside import is_temporary
-from orchestrator.locks import LOCK, owner_file
+from orchestrator.locks import LOCK_FILES
 from orchestrator.manifest import NodeRecord
 from orchestrator.report import RESULT_NAMES
 from stages.common import codec
@@ -51,7 +51,7 @@ def all_files(run: RunDirectory) -> dict[str, int]:
 
 def foreign(run: RunDirectory) -> list[str]:
     """What else lies in the run directory, a folder without anything of ours as one."""
-    return sorted(_foreign(run, "", {*all_files(run), LOCK, owner_file(run.path / LOCK).name}))
+    return sorted(_foreign(run, "", {*all_files(run), *LOCK_FILES}))
 
 
 def _foreign(run: RunDirectory, folder: str, ours: set[str]) -> Iterator[str]:

@@ -18,7 +18,7 @@ from orchestrator.artifacts import MANIFEST, RESULT, RunDirectory
 from orchestrator.batches import LOGS
 from orchestrator.cache import FOLDER
 from orchestrator.errors import KissError, RunLockedError
-from orchestrator.inside import Inside, is_temporary
+from orchestrator.inside import Inside, LinkError, is_temporary
 from orchestrator.locks import BATCH_FILE, directory_lock
 from orchestrator.opening import Unreadable, find_runs
 
@@ -142,7 +142,8 @@ def remove(chosen: Chosen) -> Removed:
                 size = entry.stat().st_size
                 inside.remove(f"{FOLDER}/{entry.name}")
                 entries, freed = entries + 1, freed + size
-            inside.remove_folder(FOLDER)
+            with contextlib.suppress(LinkError):
+                inside.remove_folder(FOLDER)
     stays = {item.path for item in left if not item.foreign}
     return Removed(
         tuple(run.path for run in chosen.runs if run.path not in stays),
@@ -162,7 +163,8 @@ def _remove_run(run: RunDirectory, intermediate: bool, left: list[Left]) -> int:
             freed += size
         folders = belongings.node_folders(run)
         for folder in folders if intermediate else [*folders, RESULT]:
-            run.inside.remove_folder(folder)
+            with contextlib.suppress(LinkError):  # it is foreign, and told below
+                run.inside.remove_folder(folder)
         foreign = belongings.foreign(run)
         if intermediate:
             foreign = [path for path in foreign if path.startswith(tuple(f"{n}/" for n in folders))]
@@ -205,7 +207,8 @@ def _remove_batch(folder: Path, left: list[Left]) -> int:
         for file, size in files:
             inside.remove(file)
             freed += size
-        inside.remove_folder(LOGS)
+        with contextlib.suppress(LinkError):
+            inside.remove_folder(LOGS)
     rest = [entry.name for entry in inside.entries()]
     if rest:
         left.append(_left_foreign(folder, rest))

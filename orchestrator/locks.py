@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 LOCK = ".lock"
+LOCK_FILES = (LOCK, f"{LOCK}.owner")
 BATCH_FILE = "batch.json"
 LEASE_SECONDS = 60.0
 """An NFS client may show a file as it was up to a minute ago (acregmax), a sign of life too."""
@@ -55,7 +56,7 @@ def held(file: Path, seconds: float = 0.0, patient: bool = True) -> Iterator[Non
 def _acquire(file: Path, seconds: float, patient: bool) -> BaseFileLock:
     from filelock import FileLock, Timeout
 
-    lock = FileLock(file, timeout=seconds)
+    lock = FileLock(file, timeout=seconds, fallback_to_soft=False)
     try:
         lock.acquire()
     except Timeout:

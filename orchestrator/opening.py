@@ -19,7 +19,7 @@ from orchestrator.errors import (
 )
 from orchestrator.files import digest_bytes, printable, slug, write_atomic
 from orchestrator.folders import make_folders, new_folder_mode
-from orchestrator.locks import LOCK
+from orchestrator.locks import LOCK_FILES
 from orchestrator.manifest import InputRecord, Manifest
 from orchestrator.request import Prepared
 
@@ -77,7 +77,7 @@ def open_or_create(prepared: Prepared, source: Path, path: Path) -> RunDirectory
         return _open_again(prepared, source, RunDirectory.open(path))
     picture = read_picture(source, prepared.settings.profile.runtime.max_input_mib)
     try:
-        taken = path.is_dir() and any(entry.name != LOCK for entry in path.iterdir())
+        taken = path.is_dir() and any(entry.name not in LOCK_FILES for entry in path.iterdir())
     except OSError as error:
         raise OutputError(f"cannot read {path}: {error.strerror or error}") from error
     if taken or path.is_file():
