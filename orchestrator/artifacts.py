@@ -254,9 +254,9 @@ class RunDirectory:
     def discard_partial(self, node: str = "") -> None:
         """Remove temporary files that a killed run or child left behind (of one node, or all)."""
         for folder in [node] if node else ["", RESULT, *self.manifest.nodes]:
-            for entry in self.inside.entries(folder):
-                if entry.is_file and is_temporary(entry.name):
-                    with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):
+                for entry in self.inside.entries(folder):
+                    if entry.is_file and is_temporary(entry.name):
                         self.inside.remove(f"{folder}/{entry.name}" if folder else entry.name)
 
 

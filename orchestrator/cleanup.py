@@ -49,7 +49,7 @@ class Chosen:
     @property
     def size(self) -> int:
         """Bytes of the runs' files that would go."""
-        return sum(sum(_files(run, self.intermediate).values()) for run in self.runs)
+        return sum(sum(_seen(run, self.intermediate).values()) for run in self.runs)
 
     def __bool__(self) -> bool:
         return bool(self.runs or self.batches or self.entries)
@@ -89,7 +89,7 @@ def choose(root: Path, wanted: Callable[[RunDirectory], bool], intermediate: boo
     found, unreadable = find_runs(root)
     runs = tuple(run for run in found if wanted(run))
     if intermediate:
-        runs = tuple(run for run in runs if belongings.node_files(run))
+        runs = tuple(run for run in runs if _seen(run, intermediate))
         return Chosen(runs, (), (), tuple(unreadable), True)
     gone = {run.path.resolve() for run in runs}
     kept = {path.parent for run in found if (path := run.path.resolve()) not in gone}
@@ -107,6 +107,13 @@ def choose(root: Path, wanted: Callable[[RunDirectory], bool], intermediate: boo
 
 def _files(run: RunDirectory, intermediate: bool) -> dict[str, int]:
     return belongings.node_files(run) if intermediate else belongings.all_files(run)
+
+
+def _seen(run: RunDirectory, intermediate: bool) -> dict[str, int]:
+    """As `_files`; a folder that cannot be read is told when the run is removed."""
+    with contextlib.suppress(OSError):
+        return _files(run, intermediate)
+    return {}
 
 
 def _stale(folder: Path, gone: set[Path]) -> Iterator[Path]:
