@@ -15,6 +15,7 @@ are used. The file parses on Python 3.8, so that an old Python can say which one
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import TYPE_CHECKING, Callable, Mapping, NamedTuple, Sequence
@@ -30,6 +31,8 @@ UNUSED_DAYS = 14
 
 POLL_S = 0.1
 """How often a waiting start looks whether it can go on."""
+
+_NO_LOCKS_HERE = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 QUIET_POLLS = 3
 """A wait shorter than this is not worth a message."""
@@ -226,9 +229,17 @@ def _prune(made: Venv) -> None:
 
 
 def _is_stale(path: str) -> bool:
-    """An environment of ours whose last start, or half-made one whose making, is long ago."""
+    """An environment of ours whose last start, or half-made one whose making, is long ago.
+
+    Ours: a folder itself, no link to one, that holds our mark, both of this user.
+    """
     import time
 
+    owned = os.path.join(path, OWNED)
+    if os.path.islink(path) or not os.path.isfile(owned):
+        return False
+    if sys.platform != "win32" and {os.stat(p).st_uid for p in (path, owned)} != {os.getuid()}:
+        return False
     marks = [os.path.join(path, name) for name in (READY, OWNED)]
     dates = [os.path.getmtime(mark) for mark in marks if os.path.exists(mark)]
     return bool(dates) and max(dates) < time.time() - UNUSED_DAYS * 86400
@@ -242,7 +253,7 @@ def _lock(venv: Venv, *, exclusive: bool) -> int:
     import time
 
     polls = 0
-    while (lock := _try_lock(venv.path, exclusive=exclusive)) is None:
+    while (lock := _try_lock(venv.path, exclusive=exclusive, needed=False)) is None:
         polls += 1
         if polls == QUIET_POLLS:
             in_use = exclusive and venv.made_for() is not None
@@ -255,8 +266,11 @@ def _lock(venv: Venv, *, exclusive: bool) -> int:
     return lock
 
 
-def _try_lock(path: str, *, exclusive: bool) -> int | None:
+def _try_lock(path: str, *, exclusive: bool, needed: bool = True) -> int | None:
     """Hold the lock beside `path`; None if it cannot be had now.
+
+    needed: None as well where the file system has no locks; else that goes on without one, for a
+    start that waited for it would wait for ever.
 
     A reader opens the file read-only, so that one user can run what another one has installed.
     Windows has no shared locks of this kind, so there a reader only makes sure that nobody is
@@ -276,7 +290,11 @@ def _try_lock(path: str, *, exclusive: bool) -> int | None:
 
             kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except OSError:
+    except OSError as error:
+        if not needed and error.errno in _NO_LOCKS_HERE:
+            if exclusive:
+                say(f"{path} has no file locks: do not start it twice at once while it is made")
+            return descriptor
         os.close(descriptor)
         return None
     return descriptor

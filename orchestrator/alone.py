@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from orchestrator import config
-from orchestrator.artifacts import RunDirectory, as_output_error
+from orchestrator.artifacts import RunDirectory
 from orchestrator.errors import (
     ConfigError,
     InputFileError,
@@ -32,8 +32,11 @@ from orchestrator.errors import (
     command,
 )
 from orchestrator.exits import describe_exit
-from orchestrator.files import next_log, private_folder, sweep_private_folders, write_json
+from orchestrator.files import next_log, write_json
+from orchestrator.folders import make_folders
 from orchestrator.graph import INPUT, Source
+from orchestrator.locks import as_output_error
+from orchestrator.private_folders import private_folder, sweep_private_folders
 from orchestrator.profile import NodeConfig
 from orchestrator.request import Options, prepared_for
 from orchestrator.warm import child_environment
@@ -275,6 +278,6 @@ def _failed(job: StageJob, code: int, failure: Path, log: Path | None) -> StageF
 def _require_writable(folder: Path) -> None:
     """Make the folder of the outputs. Raises `OutputError`."""
     with as_output_error(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folders(folder)
         with tempfile.TemporaryFile(dir=folder):
             pass

@@ -14,7 +14,6 @@ it over later holds it to its digest, as all of them.
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import json
 import time
@@ -22,52 +21,49 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from orchestrator.errors import (
     NewerRecordError,
-    OutputError,
     ProtocolError,
-    RunLockedError,
     RunRecordError,
     command,
 )
-from orchestrator.files import (
-    digest_file,
-    sync_and_digest,
-    sync_folder,
-    valid_text,
-    write_atomic,
-    write_json,
-)
-from orchestrator.manifest import FORMAT, FileRecord, Manifest
+from orchestrator.files import digest_file, digest_stream, json_bytes, valid_text
+from orchestrator.folders import NewFolder
+from orchestrator.inside import Inside, LinkError, is_temporary
+from orchestrator.locks import as_output_error, run_lock
+from orchestrator.manifest import FORMAT, NODE_NAME, FileRecord, Manifest
 from orchestrator.protocol import Part
 from stages.common import codec
 from stages.contract import ArtifactSpec
 
 MANIFEST = "run.json"
 EVENTS = "events.jsonl"
-BATCH_FILE = "batch.json"
-LOCK = ".lock"
 RESULT = "result"
+INLINE = "inline"
+"""In a node's folder: what `stage --inline` wrote."""
 
 
 class RunDirectory:
-    """One run on disk. `locked()` must be held while anything is written."""
+    """One run on disk. `locked()` must be held while anything is written.
+
+    inside: the way to everything that is written or removed in it, past no link.
+    """
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path = path
+        self.inside = Inside(path)
         self.manifest = manifest
 
     @classmethod
     def create(cls, path: Path, manifest: Manifest, picture: bytes) -> RunDirectory:
-        """A new run in an empty or missing directory. Raises `OutputError`."""
-        with as_output_error(path):
-            path.mkdir(parents=True, exist_ok=True)
-            write_atomic(path / manifest.input.file, picture)
-            run = cls(path, manifest)
+        """A new run in an empty or missing directory. Raises `OutputError`, and leaves nothing."""
+        run = cls(path, manifest)
+        with as_output_error(path), NewFolder(path) as folder:
+            run.inside.write(manifest.input.file, picture)
             run.save()
+            folder.keep()
         return run
 
     @classmethod
@@ -109,7 +105,11 @@ class RunDirectory:
             yield self
 
     def check_input(self) -> None:
-        """Hold the run's copy of the picture to its digest. Raises `RunRecordError`."""
+        """Hold the run's copy of the picture to its digest, and its folders to being folders.
+
+        Raises `RunRecordError`.
+        """
+        self._check_folders()
         path = self.input_path
         try:
             same = digest_file(path) == self.manifest.input.digest
@@ -120,20 +120,31 @@ class RunDirectory:
         if not same:
             raise RunRecordError(f"{path} was changed since the run began", "run it anew")
 
+    def _check_folders(self) -> None:
+        nodes = filter(NODE_NAME.fullmatch, self.manifest.settings.get("nodes", {}))
+        for name in sorted({RESULT, *self.manifest.nodes, *nodes}):
+            try:
+                self.inside.check(name)
+            except LinkError as error:
+                raise RunRecordError(
+                    f"{self.path / name} is a link; a run writes nothing outside of its directory",
+                    "put the folder that it leads to in its place, or delete the link",
+                ) from error
+
     def save(self) -> None:
         """Write run.json. Raises OSError when the disk is full."""
-        write_json(self.path / MANIFEST, valid_text(self.manifest.model_dump(mode="json")))
+        record = valid_text(self.manifest.model_dump(mode="json"))
+        self.inside.write(MANIFEST, json_bytes(record))
 
     def event(self, kind: str, /, **fields: Any) -> None:
         """Append one line to events.jsonl; a full disk must not end the run here."""
         line = json.dumps({"time": round(time.time(), 4), "event": kind, **fields}, default=str)
-        with contextlib.suppress(OSError), (self.path / EVENTS).open("a", encoding="utf-8") as log:
-            log.write(line + "\n")
+        with contextlib.suppress(OSError):
+            self.inside.append(EVENTS, line.encode() + b"\n")
 
     def node_folder(self, node: str) -> Path:
-        folder = self.path / node
-        folder.mkdir(exist_ok=True)
-        return folder
+        self.inside.make_folder(node)
+        return self.path / node
 
     def artifact_paths(self, node: str, artifact: str) -> list[Path]:
         """Absolute paths of an artifact's files, previews left out."""
@@ -154,16 +165,16 @@ class RunDirectory:
         .npy headers must fit. Raises `ProtocolError`, `ContractError` or OSError.
         """
         allowed = list(codec.file_names(spec))
-        folder = self.node_folder(node)
+        self.inside.make_folder(node)
         records = []
         for part in parts:
             if part.file not in allowed:
                 raise ProtocolError(f"{node} handed over a file that it may not write: {part.file}")
             allowed.remove(part.file)  # each one once
             if part.start >= 0:
-                self._accept_content(folder, spec, part, contents)
+                self._accept_content(node, spec, part, contents)
             else:
-                self._accept_temp(folder, spec, part)
+                self._accept_temp(node, spec, part)
             records.append(FileRecord(file=part.file, size=part.size))
         missing = set(codec.required_files(spec)) - {record.file for record in records}
         if missing:
@@ -171,40 +182,48 @@ class RunDirectory:
         return records
 
     def _accept_content(
-        self, folder: Path, spec: ArtifactSpec, part: Part, contents: bytes
+        self, node: str, spec: ArtifactSpec, part: Part, contents: bytes
     ) -> None:
         content = contents[part.start : part.start + part.size]
         if len(content) != part.size:
             raise ProtocolError(f"{part.file}: its content is missing or has another size")
         if part.file.endswith(".npy"):
             codec.check_header(spec, part.file, io.BytesIO(content), part.size)
-        write_atomic(folder / part.file, content, durable=False)
+        self.inside.write(f"{node}/{part.file}", content, durable=False)
 
-    def _accept_temp(self, folder: Path, spec: ArtifactSpec, part: Part) -> None:
-        temp = folder / part.temp
+    def _accept_temp(self, node: str, spec: ArtifactSpec, part: Part) -> None:
         if Path(part.temp).name != part.temp or not part.temp.startswith("."):
             raise ProtocolError(f"{part.file}: not a temporary file's name: {part.temp}")
-        if not temp.is_file() or temp.is_symlink() or temp.stat().st_size != part.size:
-            raise ProtocolError(f"{part.file}: the file is missing or has another size")
-        if part.file.endswith(".npy"):
-            with temp.open("rb") as stream:
+        try:
+            stream = self.inside.read(f"{node}/{part.temp}")
+        except (FileNotFoundError, IsADirectoryError, LinkError, ValueError):
+            raise ProtocolError(f"{part.file}: the file is missing or has another size") from None
+        with stream:
+            if stream.seek(0, io.SEEK_END) != part.size:
+                raise ProtocolError(f"{part.file}: the file is missing or has another size")
+            stream.seek(0)
+            if part.file.endswith(".npy"):
                 codec.check_header(spec, part.file, stream, part.size)
-        temp.replace(folder / part.file)
+        self.inside.rename(f"{node}/{part.temp}", part.file)
 
     def make_durable(
         self, node: str, artifacts: Mapping[str, Sequence[FileRecord]]
     ) -> dict[str, list[FileRecord]]:
         """fsync the files and return their records with digests. Runs beside the next stage."""
-        folder = self.path / node
         done = {
             name: [
-                record.model_copy(update={"digest": sync_and_digest(folder / record.file)})
+                record.model_copy(update={"digest": self._sync(f"{node}/{record.file}")})
                 for record in records
             ]
             for name, records in artifacts.items()
         }
-        sync_folder(folder)
+        self.inside.sync_folder(node)
         return done
+
+    def _sync(self, file: str) -> str:
+        self.inside.sync(file)
+        with self.inside.read(file) as stream:
+            return digest_stream(stream)
 
     def write_previews(self, node: str, specs: Sequence[ArtifactSpec]) -> None:
         """A PNG beside each image artifact, for people: not recorded, not durable."""
@@ -212,8 +231,8 @@ class RunDirectory:
             if spec.kind == "image" and spec.name in self.manifest.nodes[node].artifacts:
                 try:
                     array = codec.read(spec, self.artifact_paths(node, spec.name))
-                    target = self.path / node / f"{spec.name}.png"
-                    write_atomic(target, codec.preview_png(array), durable=False)
+                    png = codec.preview_png(array)
+                    self.inside.write(f"{node}/{spec.name}.png", png, durable=False)
                 except (OSError, ValueError, TypeError) as error:  # e.g. no pixels at all
                     self.event("no preview", node=node, artifact=spec.name, error=str(error))
 
@@ -222,7 +241,7 @@ class RunDirectory:
         for records in self.manifest.nodes[node].artifacts.values():
             for record in records:
                 path = self.path / node / record.file
-                if not path.is_file():
+                if path.is_symlink() or not path.is_file():
                     return f"{record.file} is gone"
                 try:
                     same = path.stat().st_size == record.size and digest_file(path) == record.digest
@@ -234,9 +253,11 @@ class RunDirectory:
 
     def discard_partial(self, node: str = "") -> None:
         """Remove temporary files that a killed run or child left behind (of one node, or all)."""
-        for leftover in (self.path / node).glob("**/.*.part"):
+        for folder in [node] if node else ["", RESULT, *self.manifest.nodes]:
             with contextlib.suppress(OSError):
-                leftover.unlink()
+                for entry in self.inside.entries(folder):
+                    if entry.is_file and is_temporary(entry.name):
+                        self.inside.remove(f"{folder}/{entry.name}" if folder else entry.name)
 
 
 def _way_on(path: Path) -> str:
@@ -245,56 +266,3 @@ def _way_on(path: Path) -> str:
     if not pictures:
         return f"delete {path} if you need nothing in it"
     return f"`{command('run', pictures[0])}` makes it anew; then delete {path}"
-
-
-@contextlib.contextmanager
-def run_lock(path: Path) -> Iterator[None]:
-    """The lock of a run directory, and of the batch that it belongs to.
-
-    The lock is the kernel's, so it ends with this process however that dies.
-    Raises `RunLockedError` or `OutputError`.
-    """
-    with contextlib.ExitStack() as stack:
-        if (path.parent / BATCH_FILE).is_file():
-            stack.enter_context(directory_lock(path.parent))
-        stack.enter_context(directory_lock(path))
-        yield
-
-
-@contextlib.contextmanager
-def directory_lock(path: Path) -> Iterator[None]:
-    """Hold the lock file of a run or batch directory. Raises `RunLockedError` or `OutputError`."""
-    lock = FileLock(path / LOCK, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise RunLockedError(
-            f"another process is working in {path}",
-            "wait for it to end, or give this run another --output",
-        ) from None
-    except OSError as error:
-        raise _output_error(path, error) from error
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            (path / LOCK).unlink(missing_ok=True)
-        lock.release()
-
-
-@contextlib.contextmanager
-def as_output_error(path: Path) -> Iterator[None]:
-    """Raise `OutputError` for what the system refuses while something is made at `path`."""
-    try:
-        yield
-    except OSError as error:
-        raise _output_error(path, error) from error
-
-
-def _output_error(path: Path, error: OSError) -> OutputError:
-    hint = "choose another --output"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        hint = f"free disk space, or {hint}"
-    elif error.errno in (errno.EEXIST, errno.ENOTDIR):
-        hint = f"a file is where a directory has to be: {hint}"
-    return OutputError(f"cannot write to {path}: {error.strerror or error}", hint)

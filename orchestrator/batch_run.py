@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import models, opening, report, runs
-from orchestrator.artifacts import MANIFEST, RESULT, RunDirectory, directory_lock
+from orchestrator.artifacts import MANIFEST, RESULT, RunDirectory
 from orchestrator.batches import LOGS, Batch
 from orchestrator.errors import InterruptedRunError, KissError, command
 from orchestrator.files import write_atomic, write_json
+from orchestrator.inside import Inside
+from orchestrator.locks import as_output_error, directory_lock
 from orchestrator.progress import Observer
 from orchestrator.request import Prepared, require_card
 
@@ -103,18 +105,22 @@ def execute(
 
     Writes summary.json and summary.csv however it ends; on_end hears the outcomes first.
     """
+    inside = Inside(batch.path)
     with directory_lock(batch.path):
         outcomes: dict[str, Outcome] = {}
         opened: list[tuple[str, RunDirectory]] = []
         for name, picture in batch.pictures.items():
             try:
+                with as_output_error(batch.path / name):
+                    inside.check(name)
                 run = opening.open_or_create(prepared, picture, batch.path / name)
                 run.discard_partial()
                 opened.append((name, run))
             except KissError as error:
                 outcomes[name] = Outcome(name, picture, None, "failed", error.message, error.hint)
+        with as_output_error(batch.path / LOGS):
+            inside.make_folder(LOGS)
         logs = batch.path / LOGS
-        logs.mkdir(exist_ok=True)
         cache = opening.cache_beside(batch.path)
         try:
             if opened and not (fail_fast and outcomes):

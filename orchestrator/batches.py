@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import opening
-from orchestrator.artifacts import BATCH_FILE
 from orchestrator.errors import InputFileError, OutputError, RunRecordError, UsageError
 from orchestrator.files import slug, write_json
+from orchestrator.folders import NewFolder
+from orchestrator.locks import BATCH_FILE, as_output_error
+from orchestrator.manifest import plain_name
 from orchestrator.request import Options
 
 LOGS = "logs"
@@ -68,16 +70,15 @@ def is_batch(path: Path) -> bool:
 def create(folder: Path, pictures: Sequence[Path], path: Path | None, options: Options) -> Batch:
     """A new batch directory. Raises `OutputError`."""
     root = Path(opening.OUTPUTS)
+    fresh = path is None
     path = path or opening.new_run_path(root, folder.resolve())
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         way_on = "add --resume" if is_batch(path) else "choose another --output: it is no batch"
         raise OutputError(f"{path} is not empty", way_on)
     batch = Batch(path, job_names(folder, pictures), options)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
+    with as_output_error(path), NewFolder(path, fresh) as made:
         save(batch)
-    except OSError as error:
-        raise OutputError(f"cannot write to {path}: {error.strerror or error}") from error
+        made.keep()
     return batch
 
 
@@ -133,7 +134,7 @@ def load(path: Path) -> Batch:
             fast=bool(kept.get("fast", False)),
             allow_tf32=bool(kept.get("allow_tf32", False)),
         )
-        pictures = {str(name): Path(picture) for name, picture in data["pictures"].items()}
+        pictures = {plain_name(name): Path(file) for name, file in data["pictures"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunRecordError(f"{path / BATCH_FILE} cannot be read: {error}") from error
     return Batch(path, pictures, options)

@@ -11,6 +11,7 @@ then a result counts whatever its weights were, and its record answers to that q
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,8 +20,9 @@ from typing import Any
 
 from orchestrator.artifacts import RunDirectory
 from orchestrator.errors import RunRecordError
-from orchestrator.files import copy_atomic, digest_bytes, printable, sync_folder, write_json
+from orchestrator.files import digest_bytes, json_bytes, printable
 from orchestrator.graph import INPUT, Graph, Node
+from orchestrator.inside import Inside
 from orchestrator.manifest import NodeRecord
 
 FOLDER = ".cache"
@@ -94,22 +96,25 @@ class CacheIndex:
     """Keys of finished nodes of all runs below one outputs folder."""
 
     def __init__(self, root: Path) -> None:
-        self._folder = root / FOLDER
+        self._inside = Inside(root)
 
-    def _entry(self, key: str) -> Path:
-        return self._folder / f"{key.replace(':', '-')}.json"
+    @staticmethod
+    def _entry(key: str) -> str:
+        return f"{FOLDER}/{key.replace(':', '-')}.json"
 
     def add(self, key: str, run: RunDirectory, node: str) -> None:
         """Remember where a node's result lies. Losing an entry only costs time, so no fsync."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._inside.root.mkdir(parents=True, exist_ok=True)
+        self._inside.make_folder(FOLDER)
         entry = {"run": str(run.path.resolve()), "node": node}
         for one in {key, *keys_of(run.manifest.nodes[node])}:
-            write_json(self._entry(one), entry, durable=False)
+            self._inside.write(self._entry(one), json_bytes(entry), durable=False)
 
     def find(self, key: str) -> Hit | None:
         """The node that answers to `key`, if its run and files are still whole."""
         try:
-            entry = json.loads(self._entry(key).read_text())
+            with self._inside.read(self._entry(key)) as stream:
+                entry = json.load(stream)
             run = RunDirectory.open(Path(entry["run"]))
             record = run.manifest.nodes[entry["node"]]
         except (OSError, ValueError, KeyError, TypeError, RunRecordError):
@@ -120,15 +125,17 @@ class CacheIndex:
 
     def adopt(self, hit: Hit, run: RunDirectory, node: str) -> NodeRecord:
         """Copy a hit's files (previews too) into `run`, safely on disk; the record to keep."""
-        source = hit.run.path / hit.node
         record = hit.run.manifest.nodes[hit.node]
-        target = run.node_folder(node)
+        run.inside.make_folder(node)
         names = [item.file for records in record.artifacts.values() for item in records]
         names += [f"{name}.png" for name in record.artifacts]
         for name in names:
-            if (source / name).is_file():
-                copy_atomic(source / name, target / name, durable=True)
-        sync_folder(target)
+            with (
+                contextlib.suppress(FileNotFoundError),
+                hit.run.inside.read(f"{hit.node}/{name}") as source,
+            ):
+                run.inside.copy(source, f"{node}/{name}", durable=True)
+        run.inside.sync_folder(node)
         return record.model_copy(
             update={"attempts": [], "cached_from": printable(hit.run.path), "reason": "same key"}
         )
@@ -146,12 +153,12 @@ def damage(node: Node, run: RunDirectory) -> str:
 def demote_stale(whole: Graph, run: RunDirectory) -> None:
     """Let no record say "done" whose inputs, params, weights or seed are not those of this run now.
 
-    Nodes that the profile does not have are dropped. Files stay: a node whose key comes back is
+    Nodes that the profile does not have are set aside. Files stay: a node whose key comes back is
     taken over again.
     """
     records = run.manifest.nodes
     for name in [name for name in records if name not in whole.nodes]:
-        del records[name]
+        run.manifest.former[name] = records.pop(name)
     for name, node in whole.nodes.items():
         record = records.get(name)
         if record is None or record.state != "done" or not record.key:

@@ -1,23 +1,31 @@
 """Give disk space back: which runs, batch directories and cache entries may go, and removing them.
 
-Only what this program has written is removed; a folder goes when nothing else lies in it.
+Only what this program has written is removed (`belongings` says what that is); a folder goes when
+nothing else lies in it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import shutil
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.artifacts import BATCH_FILE, LOCK, MANIFEST, RunDirectory, directory_lock
+from orchestrator import belongings
+from orchestrator.artifacts import MANIFEST, RESULT, RunDirectory
 from orchestrator.batches import LOGS
 from orchestrator.cache import FOLDER
 from orchestrator.errors import KissError, RunLockedError
+from orchestrator.inside import Inside, LinkError, is_temporary
+from orchestrator.locks import BATCH_FILE, directory_lock
 from orchestrator.opening import Unreadable, find_runs
 
+_ENTRY = re.compile(r"blake2b-[0-9a-f]+\.json")
+_LOG = re.compile(r"[A-Za-z][A-Za-z0-9_-]*-\d+\.log")
+_SHOWN = 5
+"""Names of foreign files in one line; all of them are in the JSON document."""
 _BATCH_FILES = ("summary.json", "summary.csv", BATCH_FILE)
 """The one that makes it a batch comes last, so that a half-removed one can be cleaned again."""
 
@@ -41,9 +49,7 @@ class Chosen:
     @property
     def size(self) -> int:
         """Bytes of the runs' files that would go."""
-        if not self.intermediate:
-            return size_of(run.path for run in self.runs)
-        return sum(size_of(_node_folders(run)) for run in self.runs)
+        return sum(sum(_seen(run, self.intermediate).values()) for run in self.runs)
 
     def __bool__(self) -> bool:
         return bool(self.runs or self.batches or self.entries)
@@ -51,11 +57,16 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Left:
-    """Something that is still there. `in_use`: because a process works in it."""
+    """Something that is still there.
+
+    in_use   a process works in it
+    foreign  the files and folders in it that are not this program's; nothing else is left there
+    """
 
     path: Path
     why: str
-    in_use: bool
+    in_use: bool = False
+    foreign: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,7 +89,7 @@ def choose(root: Path, wanted: Callable[[RunDirectory], bool], intermediate: boo
     found, unreadable = find_runs(root)
     runs = tuple(run for run in found if wanted(run))
     if intermediate:
-        runs = tuple(run for run in runs if _node_folders(run))
+        runs = tuple(run for run in runs if _seen(run, intermediate))
         return Chosen(runs, (), (), tuple(unreadable), True)
     gone = {run.path.resolve() for run in runs}
     kept = {path.parent for run in found if (path := run.path.resolve()) not in gone}
@@ -94,51 +105,90 @@ def choose(root: Path, wanted: Callable[[RunDirectory], bool], intermediate: boo
     return Chosen(runs, batches, entries, tuple(unreadable), False)
 
 
-def _node_folders(run: RunDirectory) -> list[Path]:
-    return [path for name in run.manifest.nodes if (path := run.path / name).is_dir()]
+def _files(run: RunDirectory, intermediate: bool) -> dict[str, int]:
+    return belongings.node_files(run) if intermediate else belongings.all_files(run)
+
+
+def _seen(run: RunDirectory, intermediate: bool) -> dict[str, int]:
+    """As `_files`; a folder that cannot be read is told when the run is removed."""
+    with contextlib.suppress(OSError):
+        return _files(run, intermediate)
+    return {}
 
 
 def _stale(folder: Path, gone: set[Path]) -> Iterator[Path]:
     """Entries of a cache index whose run is not there, or is about to go."""
-    for entry in sorted((folder / FOLDER).glob("*.json")):
+    inside = Inside(folder)
+    for entry in inside.entries(FOLDER):
+        if not entry.is_file or not _ENTRY.fullmatch(entry.name):
+            continue
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            run = Path(json.loads(entry.read_bytes())["run"])
+            with inside.read(f"{FOLDER}/{entry.name}") as stream:
+                run = Path(json.load(stream)["run"])
             if run.resolve() in gone or not (run / MANIFEST).is_file():
-                yield entry
+                yield folder / FOLDER / entry.name
 
 
 def remove(chosen: Chosen) -> Removed:
-    """Remove all that can be; what is in use or cannot be written is left, and told of."""
+    """Remove all that can be; what is in use, foreign or cannot be written is left, and told of."""
     left: list[Left] = []
-    whole = [*(run.path for run in chosen.runs), *chosen.batches]
-    before = size_of(whole) + _size(chosen.entries)
+    freed = 0
     for run in chosen.runs:
         with _noting(run.path, left):
-            with run.locked():
-                if chosen.intermediate:
-                    _remove_artifacts(run)
-                else:
-                    _empty(run.path, last=MANIFEST)
-            if not chosen.intermediate:
-                run.path.rmdir()  # behind the lock: Windows removes no open file
+            freed += _remove_run(run, chosen.intermediate, left)
     for folder in chosen.batches:
         if not any(folder.glob(f"*/{MANIFEST}")):
             with _noting(folder, left):
-                _remove_batch(folder)
+                freed += _remove_batch(folder, left)
     gone = {run.path.resolve() for run in chosen.runs if not (run.path / MANIFEST).exists()}
+    entries = 0
     for index in sorted({entry.parent for entry in chosen.entries}):
         with _noting(index, left):
-            _unlink(_stale(index.parent, gone))
-            with contextlib.suppress(OSError):  # other entries are still good
-                index.rmdir()
-    stays = {item.path for item in left}
+            inside = Inside(index.parent)
+            for entry in list(_stale(index.parent, gone)):
+                size = entry.stat().st_size
+                inside.remove(f"{FOLDER}/{entry.name}")
+                entries, freed = entries + 1, freed + size
+            with contextlib.suppress(LinkError):
+                inside.remove_folder(FOLDER)
+    stays = {item.path for item in left if not item.foreign}
     return Removed(
         tuple(run.path for run in chosen.runs if run.path not in stays),
         tuple(path for path in chosen.batches if not (path / BATCH_FILE).exists()),
-        sum(not entry.exists() for entry in chosen.entries),
-        max(0, before - size_of(whole) - _size(chosen.entries)),
+        entries,
+        freed,
         tuple(left),
     )
+
+
+def _remove_run(run: RunDirectory, intermediate: bool, left: list[Left]) -> int:
+    """Bytes that this gave back. The record goes last, so that a failure leaves a run."""
+    freed = 0
+    with run.locked():
+        for file, size in _files(run, intermediate).items():
+            run.inside.remove(file)
+            freed += size
+        folders = belongings.node_folders(run)
+        for folder in folders if intermediate else [*folders, RESULT]:
+            with contextlib.suppress(LinkError):  # it is foreign, and told below
+                run.inside.remove_folder(folder)
+        foreign = belongings.foreign(run)
+        if intermediate:
+            foreign = [path for path in foreign if path.startswith(tuple(f"{n}/" for n in folders))]
+            for record in run.manifest.nodes.values():
+                record.state, record.artifacts, record.key = "pending", {}, ""
+            run.save()
+    if foreign:
+        left.append(_left_foreign(run.path, foreign))
+    elif not intermediate:
+        run.path.rmdir()  # behind the lock: Windows removes no open file
+    return freed
+
+
+def _left_foreign(path: Path, names: list[str]) -> Left:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    why = f"not made by this program: {', '.join(names[:_SHOWN])}{more}"
+    return Left(path, why, foreign=tuple(names))
 
 
 @contextlib.contextmanager
@@ -149,54 +199,26 @@ def _noting(path: Path, left: list[Left]) -> Iterator[None]:
         left.append(Left(path, error.message, isinstance(error, RunLockedError)))
     except OSError as error:
         what = f"{error.filename}: " if error.filename else ""
-        left.append(Left(path, f"{what}{error.strerror or error}", False))
+        left.append(Left(path, f"{what}{error.strerror or error}"))
 
 
-def _empty(folder: Path, last: str) -> None:
-    """All of a locked folder but its lock; `last` goes last, so that a failure leaves a run."""
-    entries = sorted(folder.iterdir(), key=lambda entry: entry.name == last)
-    for entry in entries:
-        if entry.name == LOCK:
-            continue
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
-
-
-def _remove_artifacts(run: RunDirectory) -> None:
-    for folder in _node_folders(run):
-        shutil.rmtree(folder)
-    for record in run.manifest.nodes.values():
-        record.state, record.artifacts, record.key = "pending", {}, ""
-    run.save()
-
-
-def _remove_batch(folder: Path) -> None:
+def _remove_batch(folder: Path, left: list[Left]) -> int:
     """The batch's own files, and the folder if nothing of anyone else's lies in it."""
+    inside, freed = Inside(folder), 0
     with directory_lock(folder):
-        logs = folder / LOGS
-        _unlink(logs.glob("*.log"))
-        with contextlib.suppress(OSError):  # not there, or not only ours
-            logs.rmdir()
-        _unlink(folder / name for name in _BATCH_FILES)
-    with contextlib.suppress(OSError):
+        logs = [e for e in inside.entries(LOGS) if _LOG.fullmatch(e.name) and e.is_file]
+        own = {entry.name: entry for entry in inside.entries() if entry.is_file}
+        parts = [name for name in own if is_temporary(name)]
+        files = [(f"{LOGS}/{entry.name}", entry.size) for entry in logs]
+        files += [(name, own[name].size) for name in (*parts, *_BATCH_FILES) if name in own]
+        for file, size in files:
+            inside.remove(file)
+            freed += size
+        with contextlib.suppress(LinkError):
+            inside.remove_folder(LOGS)
+    rest = [entry.name for entry in inside.entries()]
+    if rest:
+        left.append(_left_foreign(folder, rest))
+    else:
         folder.rmdir()
-
-
-def _unlink(files: Iterable[Path]) -> None:
-    for file in files:
-        file.unlink(missing_ok=True)
-
-
-def size_of(folders: Iterable[Path]) -> int:
-    """Bytes in all files below the folders, each counted once; what vanishes meanwhile is none."""
-    return _size({path for folder in folders for path in folder.rglob("*")})
-
-
-def _size(paths: Iterable[Path]) -> int:
-    total = 0
-    for path in paths:
-        with contextlib.suppress(OSError):
-            total += 0 if path.is_symlink() or path.is_dir() else path.stat().st_size
-    return total
+    return freed

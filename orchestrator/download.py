@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -20,7 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from orchestrator import locks
 from orchestrator.errors import DownloadError
+from orchestrator.inside import Inside, sync
 
 _CHUNK = 1 << 20
 PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
@@ -49,6 +50,14 @@ class RemoteFile:
     @property
     def part(self) -> Path:
         return self.target.with_name(f"{self.target.name}.part")
+
+    @property
+    def inside(self) -> Inside:
+        """Its folder. A cache may be shared: what somebody has linked there is not written to."""
+        return Inside(self.target.parent)
+
+    def drop_part(self) -> None:
+        self.inside.remove(self.part.name)
 
     def present(self) -> int:
         """Bytes that need not be downloaded again."""
@@ -86,30 +95,28 @@ def download(file: RemoteFile, meter: Meter, stop: threading.Event) -> None:
         resumed = file.part.exists()
         _fetch(file, meter, stop)
         if resumed and not _is_right(file):  # what was left of an earlier try may be at fault
-            file.part.unlink()
+            file.drop_part()
             _fetch(file, meter, stop)
         if not _is_right(file):
-            file.part.unlink()
+            file.drop_part()
             raise _wrong(file)
-        os.replace(file.part, file.target)
+        file.inside.rename(file.part.name, file.target.name)
 
 
 @contextlib.contextmanager
 def _only_one(file: RemoteFile, stop: threading.Event) -> Iterator[None]:
     """Wait until no other process is at the same file."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(file.target.with_name(f"{file.target.name}.lock"))
-    while not lock.is_locked:
-        _check(stop)
-        with contextlib.suppress(Timeout):
-            lock.acquire(timeout=1.0)
-    try:
+    lock = file.target.with_name(f"{file.target.name}.lock")
+    with contextlib.ExitStack() as stack:
+        held = False
+        while not held:
+            _check(stop)
+            with contextlib.suppress(locks.InUseError):
+                stack.enter_context(locks.held(lock, seconds=1.0))
+                held = True
         yield
         with contextlib.suppress(OSError):  # Windows does not remove an open file; it may stay
-            Path(lock.lock_file).unlink()
-    finally:
-        lock.release()
+            lock.unlink()
 
 
 def _check(stop: threading.Event) -> None:
@@ -193,27 +200,25 @@ def _request(file: RemoteFile, start: int, meter: Meter, stop: threading.Event) 
         "GET", file.url, headers=headers, timeout=_TIMEOUT, follow_redirects=True
     ) as response:
         if response.status_code == 416:  # the .part file is longer than the file
-            file.part.unlink()
+            file.drop_part()
             raise _CutError(f"{file.label}: nothing is left behind byte {start}")
         hf_raise_for_status(response)
         if start and response.status_code != 206:
             start = 0
         total = _total(file, response.headers, start)
         meter.at(start, total)
-        with file.part.open("r+b" if start else "wb") as stream:
-            stream.seek(start)
-            stream.truncate()
+        with file.inside.partial(file.part.name, start) as stream:
             for chunk in response.iter_raw():  # as it comes: a larger chunk is lost in a cut
                 _check(stop)
                 stream.write(chunk)
                 meter.move(len(chunk))
             stream.flush()
-            os.fsync(stream.fileno())
+            sync(stream.fileno())
             size = stream.tell()
     if total is not None and size < total:
         raise _CutError(f"{file.label}: the connection ended at byte {size} of {total}")
     if total is not None and size > total:
-        file.part.unlink()
+        file.drop_part()
         raise DownloadError(
             f"{file.label}: {size} bytes came instead of {total}", "a mirror or proxy changes it"
         )

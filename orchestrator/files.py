@@ -1,151 +1,63 @@
-"""Writing files so that a crash at any moment leaves the old content or the new, never a mix."""
+"""Whole files: written so that a crash leaves the old content or the new, and their digests."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import json
 import os
 import re
-import secrets
-import shutil
-import sys
-import tempfile
-import time
 import unicodedata
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+from orchestrator.inside import Inside
 
 _CHUNK = 1 << 20
-_PRIVATE = "kiss3d-"
-_ALIVE = "alive.lock"
-_CLAIMED = "claimed"
 
 
 def write_atomic(path: Path, content: bytes | memoryview, durable: bool = True) -> None:
     """Write a temporary file beside `path`, fsync it (if `durable`) and rename it over `path`."""
-    temp = _temporary(path)
-    with _removed_on_error(temp):
-        with temp.open("xb") as stream:
-            stream.write(content)
-            if durable:
-                stream.flush()
-                os.fsync(stream.fileno())
-        os.replace(temp, path)
-    if durable:
-        sync_folder(path.parent)
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-
-
-@contextlib.contextmanager
-def _removed_on_error(temp: Path) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temp.unlink(missing_ok=True)
-        raise
+    Inside(path.parent).write(path.name, content, durable)
 
 
 def write_json(path: Path, value: Any, durable: bool = True) -> None:
-    write_atomic(path, (json.dumps(value, indent=1) + "\n").encode(), durable)
+    write_atomic(path, json_bytes(value), durable)
+
+
+def json_bytes(value: Any) -> bytes:
+    """A JSON document as this program's files hold it."""
+    return (json.dumps(value, indent=1) + "\n").encode()
 
 
 def sync_folder(folder: Path) -> None:
     """Make renames in a folder durable; Windows has no such call and needs none."""
-    if sys.platform == "win32":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    Inside(folder).sync_folder()
 
 
 def sync_and_digest(path: Path) -> str:
     """fsync a finished file and return its `digest_file`."""
-    _sync(path)
+    Inside(path.parent).sync(path.name)
     return digest_file(path)
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb+") as stream:
-        os.fsync(stream.fileno())
 
 
 def digest_file(path: Path) -> str:
     """The content digest of a file ("blake2b:...")."""
-    digest = hashlib.blake2b(digest_size=16)
     with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
+        return digest_stream(stream)
+
+
+def digest_stream(stream: IO[bytes]) -> str:
+    """The same digest for what is left of a stream."""
+    digest = hashlib.blake2b(digest_size=16)
+    while chunk := stream.read(_CHUNK):
+        digest.update(chunk)
     return f"blake2b:{digest.hexdigest()}"
 
 
 def digest_bytes(content: bytes) -> str:
     """The same digest for bytes in memory."""
     return f"blake2b:{hashlib.blake2b(content, digest_size=16).hexdigest()}"
-
-
-def copy_atomic(source: Path, target: Path, durable: bool = False) -> None:
-    """Give `target` the content of `source`, whole or not at all, and fsynced if `durable`.
-
-    Never a hard link: two runs must not share one inode that an editor could change under both.
-    """
-    temp = _temporary(target)
-    with _removed_on_error(temp):
-        shutil.copyfile(source, temp)
-        if durable:
-            _sync(temp)
-        os.replace(temp, target)
-
-
-@contextlib.contextmanager
-def private_folder() -> Iterator[Path]:
-    """A folder (0700) for sockets and scratch that is removed at the end."""
-    with unclaimed_folder() as folder, claimed(folder):
-        yield folder
-
-
-@contextlib.contextmanager
-def unclaimed_folder() -> Iterator[Path]:
-    """The same, to be `claimed` within a minute: until then nobody sweeps it away."""
-    folder = Path(tempfile.mkdtemp(prefix=_PRIVATE))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Hold a private folder's lock, which tells the living from the dead, across containers too.
-
-    A killed process cannot remove its own folder: `sweep_private_folders` does, once the kernel has
-    dropped the lock with its process.
-    """
-    from filelock import FileLock
-
-    with FileLock(folder / _ALIVE, timeout=0):
-        (folder / _CLAIMED).touch()  # others may try the lock from now on: it is not born locked
-        yield
-
-
-def sweep_private_folders() -> None:
-    """Remove private folders that dead processes left behind."""
-    from filelock import FileLock, Timeout
-
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PRIVATE}*"):
-        with contextlib.suppress(OSError, Timeout):
-            if not (folder / _CLAIMED).exists() and time.time() - folder.stat().st_mtime < 60.0:
-                continue  # somebody is just making it
-            with FileLock(folder / _ALIVE, timeout=0):
-                shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_disk_full(error: OSError) -> bool:

@@ -14,8 +14,11 @@ NodeState = Literal["pending", "running", "done", "failed", "skipped"]
 RunState = Literal["running", "done", "failed", "interrupted"]
 
 
-def _plain_name(name: str) -> str:
-    """One path component: what run.json says must never lead out of the run directory."""
+def plain_name(name: str) -> str:
+    """One path component: what run.json says must never lead out of the run directory.
+
+    Raises ValueError.
+    """
     if not name or name in (".", "..") or any(sign in name for sign in "/\\:\0"):
         raise ValueError(f"{name!r} is not a plain file name")
     return name
@@ -27,7 +30,7 @@ def _node_name(name: str) -> str:
     return name
 
 
-FileName = Annotated[str, AfterValidator(_plain_name)]
+FileName = Annotated[str, AfterValidator(plain_name)]
 NodeName = Annotated[str, AfterValidator(_node_name)]
 
 
@@ -108,7 +111,7 @@ class NodeRecord(_Row):
     key: str = ""
     key_parts: dict[str, Any] = Field(default_factory=dict)
     weights: list[WeightsRecord] = Field(default_factory=list)
-    artifacts: dict[str, list[FileRecord]] = Field(default_factory=dict)
+    artifacts: dict[FileName, list[FileRecord]] = Field(default_factory=dict)
     attempts: list[AttemptRow] = Field(default_factory=list)
     cached_from: str = ""
     degraded: str = ""
@@ -128,6 +131,7 @@ class Manifest(_Row):
     """The whole of run.json.
 
     wall_seconds  of the last go alone; in a batch, from its start until this picture was done
+    former        nodes of a profile that the run no longer has; their files are still there
     """
 
     format: int = FORMAT
@@ -148,6 +152,7 @@ class Manifest(_Row):
     host_ram: float = 0.0
     machine: dict[str, Any] = Field(default_factory=dict)
     nodes: dict[NodeName, NodeRecord] = Field(default_factory=dict)
+    former: dict[NodeName, NodeRecord] = Field(default_factory=dict)
     error: str = ""
 
     @property

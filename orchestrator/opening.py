@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import __version__, machine
-from orchestrator.artifacts import EVENTS, LOCK, MANIFEST, RunDirectory
+from orchestrator.artifacts import EVENTS, MANIFEST, RunDirectory
 from orchestrator.cache import FOLDER, CacheIndex
 from orchestrator.errors import (
     InputFileError,
@@ -18,6 +18,8 @@ from orchestrator.errors import (
     RunRecordError,
 )
 from orchestrator.files import digest_bytes, printable, slug, write_atomic
+from orchestrator.folders import make_folders, new_folder_mode
+from orchestrator.locks import LOCK_FILES
 from orchestrator.manifest import InputRecord, Manifest
 from orchestrator.request import Prepared
 
@@ -55,10 +57,10 @@ def new_run_path(root: Path, source: Path) -> Path:
     """
     stem = f"{slug(source.stem)}-{time.strftime('%Y%m%d-%H%M%S')}"
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        make_folders(root)
         for suffix in itertools.chain([""], (f"-{number}" for number in itertools.count(2))):
             with contextlib.suppress(FileExistsError):
-                (root / f"{stem}{suffix}").mkdir()
+                (root / f"{stem}{suffix}").mkdir(new_folder_mode(root / stem))
                 return root / f"{stem}{suffix}"
     except OSError as error:
         raise OutputError(f"cannot write to {root}: {error.strerror or error}") from error
@@ -75,7 +77,7 @@ def open_or_create(prepared: Prepared, source: Path, path: Path) -> RunDirectory
         return _open_again(prepared, source, RunDirectory.open(path))
     picture = read_picture(source, prepared.settings.profile.runtime.max_input_mib)
     try:
-        taken = path.is_dir() and any(entry.name != LOCK for entry in path.iterdir())
+        taken = path.is_dir() and any(entry.name not in LOCK_FILES for entry in path.iterdir())
     except OSError as error:
         raise OutputError(f"cannot read {path}: {error.strerror or error}") from error
     if taken or path.is_file():

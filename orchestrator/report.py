@@ -9,15 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrator.artifacts import BATCH_FILE, LOCK, RESULT, RunDirectory, directory_lock
-from orchestrator.errors import KissError, RunRecordError
-from orchestrator.files import copy_atomic, write_atomic
+from orchestrator.artifacts import RESULT, RunDirectory
+from orchestrator.errors import RunRecordError
+from orchestrator.locks import BATCH_FILE, in_use
 from orchestrator.manifest import AttemptRow, NodeRecord
 from orchestrator.preview import BUNDLES, UNDRAWABLE, PreviewSheet
 
 RESULT_FILES = {"glb": "mesh.glb", "obj": "mesh.obj"}
 BUNDLE_PNG = "bundle.png"
 PREVIEW_PNG = "preview.png"
+RESULT_NAMES = (*RESULT_FILES.values(), BUNDLE_PNG, PREVIEW_PNG)
 
 
 def write_result(run: RunDirectory, sheet: PreviewSheet) -> None:
@@ -28,27 +29,31 @@ def write_result(run: RunDirectory, sheet: PreviewSheet) -> None:
         if record.state == "done"
         for artifact in record.artifacts
     }
-    folder = run.path / RESULT
-    if not written and not folder.is_dir():
+    if not written and not (run.path / RESULT).is_dir():
         return
-    folder.mkdir(exist_ok=True)
-    for stale in (*RESULT_FILES.values(), BUNDLE_PNG, PREVIEW_PNG):
-        (folder / stale).unlink(missing_ok=True)
+    run.inside.make_folder(RESULT)
+    for stale in RESULT_NAMES:
+        run.inside.remove(f"{RESULT}/{stale}")
     for artifact, target in RESULT_FILES.items():
         if artifact in written:
-            copy_atomic(run.artifact_paths(written[artifact], artifact)[0], folder / target)
+            node = written[artifact]
+            file = run.manifest.nodes[node].artifacts[artifact][0].file
+            with run.inside.read(f"{node}/{file}") as source:
+                run.inside.copy(source, f"{RESULT}/{target}")
     bundle = next((name for name in BUNDLES if name in written), None)
     if bundle:
-        png = run.path / written[bundle] / f"{bundle}.png"
-        if png.is_file():
-            copy_atomic(png, folder / BUNDLE_PNG)
+        with (
+            contextlib.suppress(FileNotFoundError),
+            run.inside.read(f"{written[bundle]}/{bundle}.png") as source,
+        ):
+            run.inside.copy(source, f"{RESULT}/{BUNDLE_PNG}")
     try:
         content = sheet.png(written)
     except UNDRAWABLE as error:
         run.event("no preview", error=str(error))
         return
     if content:
-        write_atomic(folder / PREVIEW_PNG, content, durable=False)
+        run.inside.write(f"{RESULT}/{PREVIEW_PNG}", content, durable=False)
 
 
 TABLE_HEADER = (
@@ -130,8 +135,7 @@ def _columns(text: str) -> int:
 def state_now(run: RunDirectory) -> str:
     """The manifest's state, but "interrupted" for a run that says "running" and nobody works in.
 
-    A killed process leaves such a manifest. A lock file that exists is tried, which ends at once; a
-    live run is not disturbed, since its lock file exists for as long as it runs.
+    A killed process leaves such a manifest.
     """
     if run.manifest.state != "running" or _in_use(run.path):
         return run.manifest.state
@@ -142,17 +146,7 @@ def state_now(run: RunDirectory) -> str:
 
 
 def _in_use(path: Path) -> bool:
-    for folder in (path, path.parent):
-        if folder == path.parent and not (folder / BATCH_FILE).is_file():
-            continue
-        if not (folder / LOCK).exists():
-            continue
-        try:
-            with directory_lock(folder):
-                pass
-        except KissError:  # held, or not ours to look at
-            return True
-    return False
+    return in_use(path) or ((path.parent / BATCH_FILE).is_file() and in_use(path.parent))
 
 
 def summary(run: RunDirectory) -> dict[str, Any]:

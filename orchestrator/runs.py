@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from orchestrator import models, report
-from orchestrator.artifacts import MANIFEST, RESULT, RunDirectory, as_output_error, run_lock
+from orchestrator.artifacts import MANIFEST, RESULT, RunDirectory
 from orchestrator.cache import CacheIndex, demote_stale
 from orchestrator.errors import (
     ConfigError,
@@ -20,8 +19,10 @@ from orchestrator.errors import (
     command,
 )
 from orchestrator.files import digest_bytes
+from orchestrator.folders import NewFolder
 from orchestrator.graph import Graph
 from orchestrator.jobs import Job
+from orchestrator.locks import as_output_error, run_lock
 from orchestrator.manifest import InputRecord
 from orchestrator.opening import OUTPUTS, describe, new_run_path, open_or_create, read_picture
 from orchestrator.plan import PlanRow, predict
@@ -158,19 +159,14 @@ def run_one(
     path = output or new_run_path(root, source)
     with contextlib.ExitStack() as stack:
         with as_output_error(path):
-            path.mkdir(parents=True, exist_ok=True)
+            folder = stack.enter_context(NewFolder(path, fresh=output is None))
         stack.enter_context(run_lock(path))
-        known = (path / MANIFEST).is_file()
         run = open_or_create(prepared, source, path)
-        try:
-            cache = None if output else CacheIndex(root)
-            if prepared.options.from_node:
-                require_upstream(prepared, run, cache)
-            require_resources(prepared, run, cache)
-        except UsageError:
-            if not known:
-                shutil.rmtree(path, ignore_errors=True)
-            raise
+        cache = None if output else CacheIndex(root)
+        if prepared.options.from_node:
+            require_upstream(prepared, run, cache)
+        require_resources(prepared, run, cache)
+        folder.keep()
         on_open(run)
         finish_one(prepared, run, observer, cache)
     return run

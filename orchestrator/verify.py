@@ -148,7 +148,10 @@ def remove_damaged(model: Model) -> None:
 
 
 def _remove(file: Path) -> None:
-    """The link of a snapshot and the blob behind it."""
+    """The link of a snapshot and the blob behind it; a file elsewhere that somebody has linked to
+    is not ours."""
     real = file.resolve()
+    storage = next((one for one in file.parents if one.name == "snapshots"), file).parent
     file.unlink(missing_ok=True)
-    real.unlink(missing_ok=True)
+    if real.parent == storage.resolve() / "blobs":
+        real.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,6 +19,8 @@ from orchestrator.errors import StageProcessError
 
 COMMON_MODULES = ("stages.host", "msgpack", "psutil", "numpy")
 """What every child needs, whatever its stage."""
+_HUB_TOKEN = re.compile(r"(HF|HUGGING_?FACE)\w*_(TOKEN|TOKEN_PATH|KEY|SECRET)", re.IGNORECASE)
+"""HF_TOKEN, HUGGING_FACE_HUB_TOKEN, HUGGINGFACEHUB_API_TOKEN, HF_API_KEY, ..."""
 REPO_ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -52,8 +55,14 @@ def supported() -> str:
 
 
 def child_environment() -> dict[str, str]:
-    """The environment of every child: our packages importable, CUDA checks that do not touch it."""
-    environment = dict(os.environ)
+    """The environment of every child: our packages importable, CUDA checks that do not touch it.
+
+    Without the hub's tokens, in variables or in the file that `models login` writes: only the
+    parent downloads, and a stage may be anybody's code.
+    """
+    environment = {k: v for k, v in os.environ.items() if not _HUB_TOKEN.fullmatch(k)}
+    environment["HF_TOKEN_PATH"] = os.devnull
+    environment["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"
     paths = [str(REPO_ROOT), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
     environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))  # bin/ has named it already
     # Without it torch.cuda.is_available() initialises CUDA and a forked child cannot use it.

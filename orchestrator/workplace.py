@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import warm
-from orchestrator.files import claimed, sweep_private_folders, unclaimed_folder
+from orchestrator.private_folders import claimed, sweep_private_folders, unclaimed_folder
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ it directly, so a stage behaves the same in all three.
 
 from __future__ import annotations
 
-import os
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -129,8 +129,9 @@ class StageCore:
             content = codec.payload_bytes(payload)
             if len(content) <= room:
                 return OutputFile(name, len(content), content=content)
-        temp = folder / f".{name}.{os.getpid()}.part"
-        with temp.open("wb") as stream:
+        # Exclusively made, under a name that nobody can guess: no link lies in its place.
+        temp = folder / f".{name}.{secrets.token_hex(4)}.part"
+        with temp.open("xb") as stream:
             codec.write_payload(stream, payload)
             size = stream.tell()
         return OutputFile(name, size, temp=temp.name)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import sys
 import traceback
 from pathlib import Path
 
-from orchestrator.files import private_folder
+from orchestrator.private_folders import private_folder
 from stages.common import codec
 from stages.contract import Context
 from stages.core import OutputFile, StageCore
@@ -62,7 +63,7 @@ def run_job_file(path: Path) -> int:
         spec = core.output_spec(name)
         if spec.kind == "image":
             preview = output / f"{name}.png"
-            preview.write_bytes(codec.preview_png(codec.read(spec, stored)))
+            _write(preview, codec.preview_png(codec.read(spec, stored)))
             stored.append(preview)
         print(*stored, sep="\n")
         written += map(str, stored)
@@ -77,8 +78,19 @@ def store_output(folder: Path, file: OutputFile) -> Path:
     if file.content is None:
         os.replace(folder / file.temp, final)
     else:
-        final.write_bytes(file.content)
+        _write(final, file.content)
     return final
+
+
+def _write(path: Path, content: bytes) -> None:
+    """In place of what is there: a link is replaced, not written through."""
+    temp = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with temp.open("xb") as stream:
+            stream.write(content)
+        os.replace(temp, path)
+    finally:
+        temp.unlink(missing_ok=True)
 
 
 def _print_progress(step: int, total: int, note: str = "") -> None:

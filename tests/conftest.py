@@ -17,6 +17,8 @@ import pytest
 import yaml
 from fakes.tools import ROOT, cli_environment, command
 
+from orchestrator.private_folders import PREFIX
+
 ENTRY_POINTS = """[kiss3d.stages]
 fake.source = fakes.stages:Source
 fake.trouble = fakes.stages:Trouble
@@ -64,7 +66,7 @@ def nothing_left() -> Iterator[None]:
 
 
 def private_folders() -> set[Path]:
-    return set(Path(tempfile.gettempdir()).glob("kiss3d-*"))
+    return set(Path(tempfile.gettempdir()).glob(f"{PREFIX}*"))
 
 
 @pytest.fixture

@@ -41,8 +41,9 @@ def clean(
     """Remove runs, or just their intermediate artifacts.
 
     Runs below ROOT (default: outputs) go; so do the files of a batch whose runs all go, and cache
-    entries that name a run which is gone. Nothing else is touched. A run that is in use, or whose
-    run.json cannot be read, is left alone. Exit code 1 when something could not be removed.
+    entries that name a run which is gone. Nothing else is touched: files of yours in a run
+    directory stay, with their folder, and are named. A run that is in use, or whose run.json cannot
+    be read, is left alone. Exit code 1 when something could not be removed.
     """
     from orchestrator import cleanup
     from orchestrator.artifacts import RunDirectory
@@ -115,7 +116,12 @@ def _tell(removed: Removed, intermediate: bool, as_json: bool) -> None:
                 "intermediate": intermediate,
                 "freed_bytes": removed.freed,
                 "left": [
-                    {"path": str(item.path.resolve()), "why": item.why, "in_use": item.in_use}
+                    {
+                        "path": str(item.path.resolve()),
+                        "why": item.why,
+                        "in_use": item.in_use,
+                        "foreign": list(item.foreign),
+                    }
                     for item in removed.left
                 ],
             }
@@ -127,7 +133,7 @@ def _tell(removed: Removed, intermediate: bool, as_json: bool) -> None:
         if removed.entries:
             what.append(f"{removed.entries} cache entr{_ies(removed.entries)}")
         click.echo(f"removed {', '.join(what)}: {_size(removed.freed)} freed")
-    if any(not item.in_use for item in removed.left):
+    if any(not item.in_use and not item.foreign for item in removed.left):
         raise SystemExit(1)
 
 

@@ -127,16 +127,21 @@ def _job_of_run(
     name: str, run_dir: Path, output: Path | None, sets: tuple[str, ...], seed: int | None
 ) -> StageJob:
     from orchestrator import alone
-    from orchestrator.artifacts import RunDirectory
+    from orchestrator.artifacts import INLINE, RunDirectory
+    from orchestrator.locks import as_output_error
 
     run = RunDirectory.open(run_dir)
     stage_name, params, inputs = alone.inputs_of_run(run, name, sets)
+    if output is None:
+        output = run_dir / name / INLINE
+        with as_output_error(output):
+            run.inside.check(f"{name}/{INLINE}")
     return alone.StageJob(
         f"{run_dir}, node {name}",
         stage_name,
         params,
         inputs,
-        (output or run_dir / name / "inline").resolve(),
+        output.resolve(),
         run.manifest.seed if seed is None else seed,
     )
 

@@ -118,9 +118,13 @@ def converted_file(path: Path) -> Path | None:
         return twin
     source = path.stat()
     size = _metadata(twin).get(SOURCE_SIZE)
-    made_by_us = size is not None
-    stale = made_by_us and (int(size or 0) != source.st_size or _older(twin, source.st_mtime_ns))
+    stale = size is not None and (int(size) != source.st_size or _older(twin, source.st_mtime_ns))
     return None if stale else twin
+
+
+def made_by_us(path: Path) -> bool:
+    """Whether `models convert` wrote this .safetensors file. Raises `StageError`: damaged."""
+    return SOURCE_SIZE in _metadata(path)
 
 
 def _older(path: Path, than_ns: int) -> bool:

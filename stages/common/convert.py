@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.common.checkpoint import SOURCE_SIZE, read_pickled
+from stages.common.checkpoint import SOURCE_SIZE, made_by_us, read_pickled
 from stages.contract import StageError
 
 if TYPE_CHECKING:
@@ -29,8 +29,14 @@ def convert(path: Path) -> tuple[Path, int]:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    tensors = _separate(read_pickled(path))
     target = path.with_suffix(".safetensors")
+    if target.is_file() and not made_by_us(target):
+        raise StageError(
+            "bad_input",
+            f"{target} is there already, and was not made from {path.name}",
+            "move one of them to a folder of its own",
+        )
+    tensors = _separate(read_pickled(path))
     temp = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     metadata = {"format": "pt", SOURCE_SIZE: str(path.stat().st_size)}
     try:

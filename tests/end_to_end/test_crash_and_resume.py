@@ -13,7 +13,7 @@ import psutil
 import pytest
 from fakes.tools import cli_environment, command, leftovers
 
-from orchestrator.files import sweep_private_folders
+from orchestrator.private_folders import sweep_private_folders
 
 
 def start(tmp_path: Path, *arguments: object) -> subprocess.Popen[bytes]:

@@ -207,3 +207,108 @@ def test_clean_asks_first(kiss3d, picture, config_file, tmp_path):
     assert kiss3d("run", picture, "--config", config_file()).returncode == 0
     assert "nothing was removed" in kiss3d("clean", input="n\n").stdout
     assert len(list((tmp_path / "outputs").glob("in-*"))) == 1
+
+
+FOREIGN = (
+    "notes.txt",
+    "scene.blend",
+    ".hidden",
+    "run.json.bak",
+    "attempt-1.log",
+    "sink/total.txt.orig",
+    "sink/notes.md",
+    "sink/.film.part",
+    "sink/inline/mine.npy",
+    "trouble/render/frame-1.png",
+    "result/edited.glb",
+    "result/textures/wood.png",
+    "mine/run/notes.txt",
+)
+
+
+def put(folder, names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("mine")
+
+
+def files_in(folder):
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir())
+
+
+def test_clean_leaves_what_it_did_not_make_and_says_so(kiss3d, picture, config_file, tmp_path):
+    out = tmp_path / "outputs" / "mine"
+    made_run(kiss3d, picture, config_file(), out)
+    assert kiss3d("stage", "sink", "--run", out, "--inline").returncode == 0
+    put(out, FOREIGN)
+    part = kiss3d("clean", "--yes", "--intermediate")
+    assert part.returncode == 0, part.stderr
+    assert {"run.json", "events.jsonl", "input.img"} <= set(files_in(out))
+    assert "sink/total.txt" not in files_in(out)
+    assert set(FOREIGN) <= set(files_in(out))
+    assert "left outputs/mine: not made by this program: sink/.film.part" in part.stderr
+    assert kiss3d("resume", out).returncode == 0
+    (out / "source" / ".numbers.npy.1a2b3c4d.part").touch()
+    (out / "source" / "attempt-7.log").touch()
+    done = kiss3d("clean", "--yes", "--json")
+    assert done.returncode == 0, done.stderr
+    assert files_in(out) == sorted(FOREIGN)
+    [left] = json.loads(done.stdout)["left"]
+    assert left["in_use"] is False
+    assert set(left["foreign"]) >= {"notes.txt", "sink/notes.md", "trouble/render", "mine"}
+    assert "left outputs/mine: not made by this program: " in done.stderr
+
+
+def test_clean_takes_along_what_an_earlier_profile_and_a_killed_run_left(
+    kiss3d, picture, config_file, tmp_path
+):
+    """Files of a node that the run no longer has, and of one that was never recorded as done."""
+    out = tmp_path / "outputs" / "mine"
+    made_run(kiss3d, picture, config_file(), out)
+    other = tmp_path / "other.yaml"
+    nodes = (
+        "{first: {stage: fake.source}, trouble: {stage: fake.trouble}, sink: {stage: fake.sink}}"
+    )
+    other.write_text(f"profile: none\nnodes: {nodes}\n")
+    made_run(kiss3d, picture, other, out)
+    assert (out / "source" / "numbers.npy").exists()
+    record = json.loads((out / "run.json").read_text())
+    record["nodes"]["sink"].update(artifacts={}, state="running", key="")
+    (out / "run.json").write_text(json.dumps(record))
+    done = kiss3d("clean", "--yes")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not (tmp_path / "outputs").exists() or list((tmp_path / "outputs").iterdir()) == []
+
+
+def test_clean_leaves_foreign_files_of_a_batch_and_of_the_cache_index(
+    kiss3d, config_file, tmp_path
+):
+    put(tmp_path / "pictures", ["p.txt"])
+    (tmp_path / "pictures" / "p.txt").write_text("1")
+    out = tmp_path / "outputs" / "mine"
+    config = config_file()
+    made = kiss3d("batch", tmp_path / "pictures", "--glob", "*.txt", "--config", config, "-o", out)
+    assert made.returncode == 0, made.stderr
+    foreign = ["logs/server.log", "logs/mine/x", "summary.xlsx", "p/notes.txt"]
+    put(out, foreign)
+    index = tmp_path / "outputs" / ".cache"
+    assert index.is_dir()
+    (index / "mine.json").write_text(json.dumps({"run": "gone"}))
+    done = kiss3d("clean", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert files_in(out) == sorted(foreign)
+    assert files_in(index) == ["mine.json"]
+    assert "left outputs/mine: not made by this program: logs, p, summary.xlsx" in done.stderr
+
+
+def test_taking_the_lock_leaves_other_programs_partial_files(
+    kiss3d, picture, config_file, tmp_path
+):
+    out = tmp_path / "outputs" / "mine"
+    made_run(kiss3d, picture, config_file(), out)
+    foreign = [".film.part", "sink/.film.part", "deep/er/.scene.blend.1a2b3c4d.part"]
+    put(out, foreign)
+    (out / "sink" / ".total.txt.1a2b3c4d.part").touch()
+    assert kiss3d("resume", out).returncode == 0
+    assert {*foreign} <= set(files_in(out))
+    assert not (out / "sink" / ".total.txt.1a2b3c4d.part").exists()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from fakes.hub import TOKEN, sha256
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 FLEXGEN = b"flexgen" * 300_000
 
@@ -79,6 +80,20 @@ def test_a_damaged_file_is_named_and_can_be_repaired(kiss3d, hub, tmp_path):
     assert kiss3d("models", "pull", "--repair", "flexgen").returncode == 0
     assert blob(tmp_path).read_bytes() == FLEXGEN
     assert kiss3d("models", "verify", "flexgen").returncode == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="symbolic links need a right there")
+def test_repair_removes_nothing_that_somebody_has_linked_into_the_cache(kiss3d, hub, tmp_path):
+    assert kiss3d("models", "pull", "flexgen").returncode == 0
+    [snapshot] = tmp_path.glob("hf/**/snapshots/*/flexgen.ckpt")
+    mine = tmp_path / "blobs" / "mine.ckpt"
+    mine.parent.mkdir()
+    mine.write_bytes(FLEXGEN[:-1] + b"?")
+    snapshot.unlink()
+    snapshot.symlink_to(mine)
+    assert kiss3d("models", "pull", "--repair", "flexgen").returncode == 0
+    assert mine.read_bytes() == FLEXGEN[:-1] + b"?"
+    assert snapshot.read_bytes() == FLEXGEN
 
 
 def test_verify_of_what_is_not_here(kiss3d, hub):
@@ -208,6 +223,19 @@ def test_convert_writes_safetensors_beside(by, kiss3d, hub, checkpoint):
     assert load_file(target)["lrm_generator.a"].tolist() == [0, 1, 2]
     checkpoint.unlink()
     assert kiss3d("models", "path", "prm").returncode == 0, "the new file alone will do"
+
+
+def test_convert_does_not_replace_a_file_that_it_did_not_make(kiss3d, hub, checkpoint):
+    own = checkpoint.with_suffix(".safetensors")
+    save_file({"mine": torch.arange(2)}, own)
+    before = own.read_bytes()
+    done = kiss3d("models", "convert", checkpoint)
+    assert done.returncode == 1
+    assert "was not made from final_ckpt.ckpt" in done.stderr
+    assert own.read_bytes() == before
+    own.unlink()
+    for _ in range(2):  # its own it may make anew
+        assert kiss3d("models", "convert", checkpoint).returncode == 0
 
 
 def test_convert_refuses_what_holds_code(kiss3d, hub, checkpoint, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import threading
 from pathlib import Path
 
@@ -94,6 +95,22 @@ def test_a_part_that_is_too_long_begins_again(server, tmp_path):
     assert (tmp_path / "net.onnx").read_bytes() == CONTENT
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="symbolic links need a right there")
+@pytest.mark.parametrize("hard", [False, True])
+def test_a_part_that_is_a_link_is_not_written_through(hard, server, tmp_path):
+    """A cache may be shared, and somebody have linked a file of ours there."""
+    mine = tmp_path / "mine"
+    mine.write_bytes(b"mine")
+    part = tmp_path / "net.onnx.part"
+    if hard:
+        part.hardlink_to(mine)
+    else:
+        part.symlink_to(mine)
+    with pytest.raises(DownloadError, match="link"):
+        fetch(remote(server, tmp_path))
+    assert mine.read_bytes() == b"mine"
+
+
 def test_a_wrong_hash_leaves_nothing(server, tmp_path):
     with pytest.raises(DownloadError, match="another hash"):
         fetch(remote(server, tmp_path, "md5:" + "0" * 32))
@@ -147,7 +164,7 @@ def test_a_full_disk_is_named(server, tmp_path, monkeypatch):
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(download.os, "fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(DownloadError, match="No space left") as caught:
         fetch(remote(server, tmp_path))
     assert "HF_HOME" in caught.value.hint

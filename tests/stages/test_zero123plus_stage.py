@@ -252,6 +252,23 @@ def test_a_truncated_file_is_named(own_models, file):
     assert Path(file).parent.name in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("stem", "pickled"),
+    [
+        ("vae/diffusion_pytorch_model", "diffusion_pytorch_model.bin"),
+        ("text_encoder/model", "pytorch_model.bin"),
+        ("vision_encoder/model", "pytorch_model.bin"),
+    ],
+)
+def test_pickled_weights_of_a_component_are_not_read(own_models, stem, pickled):
+    file = own_models / f"zero123plus/{stem}.safetensors"
+    torch.save(load_file(file), file.with_name(pickled))
+    file.unlink()
+    with pytest.raises(StageError, match="safetensors") as caught:
+        loaded()
+    assert caught.value.kind == "missing_weights"
+
+
 def test_a_ramp_of_another_length_is_refused(own_models):
     edit(
         own_models / "zero123plus/model_index.json",

@@ -18,8 +18,9 @@ from fakes.tools import cli_environment, leftovers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.artifacts import BATCH_FILE, LOCK, MANIFEST, RunDirectory
+from orchestrator.artifacts import MANIFEST, RunDirectory
 from orchestrator.errors import OutputError, ProtocolError, RunLockedError, RunRecordError
+from orchestrator.locks import BATCH_FILE, LOCK
 from orchestrator.manifest import NodeRecord
 from orchestrator.protocol import Part
 from stages.common import codec

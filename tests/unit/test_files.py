@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from fakes.tools import cli_environment
@@ -115,53 +114,6 @@ def test_a_digest_depends_on_the_content_alone(content, tmp_path_factory):
     assert files.digest_file(folder / "a") == files.sync_and_digest(folder / "b") == expected
     (folder / "a").write_bytes(content + b"\0")
     assert files.digest_file(folder / "a") != expected
-
-
-def test_a_copy_is_a_file_of_its_own(tmp_path):
-    source, target = tmp_path / "source", tmp_path / "target"
-    source.write_bytes(b"content")
-    files.copy_atomic(source, target)
-    with target.open("ab") as stream:
-        stream.write(b" changed")
-    assert source.read_bytes() == b"content"
-    assert target.read_bytes() == b"content changed"
-    assert sorted(os.listdir(tmp_path)) == ["source", "target"]
-
-
-def test_a_copy_that_fails_leaves_nothing(tmp_path, monkeypatch):
-    def fill_the_disk(source: Path, target: Path) -> None:
-        target.write_bytes(b"con")
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(files.shutil, "copyfile", fill_the_disk)
-    with pytest.raises(OSError, match="No space"):
-        files.copy_atomic(tmp_path / "source", tmp_path / "target")
-    assert os.listdir(tmp_path) == []
-
-
-@pytest.fixture
-def temporary(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setattr(files.tempfile, "tempdir", str(tmp_path))
-    return tmp_path
-
-
-def test_a_private_folder_whose_lock_is_just_being_taken_is_not_swept_away(temporary):
-    """A lock file is there a moment before it is locked, and somebody may look in that moment."""
-    with files.unclaimed_folder() as folder:
-        (folder / "alive.lock").touch()
-        files.sweep_private_folders()
-        assert folder.is_dir()
-        with files.claimed(folder):
-            files.sweep_private_folders()
-            assert folder.is_dir()
-
-
-def test_a_private_folder_of_a_dead_process_is_swept_away(temporary):
-    folder = Path(files.tempfile.mkdtemp(prefix="kiss3d-"))
-    with files.claimed(folder):
-        pass
-    files.sweep_private_folders()
-    assert os.listdir(temporary) == []
 
 
 @given(text=st.text())

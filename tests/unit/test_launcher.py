@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import json
 import os
 import signal
@@ -266,6 +267,50 @@ def test_making_an_environment_removes_those_long_unused_but_none_that_is_in_use
     left = [name for name, venv in made.items() if os.path.exists(venv.path)]
     assert left == ["running", "recent"]
     assert stranger.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links and owners are POSIX")
+@pytest.mark.parametrize("what", ["link", "only the stamp", "another user's"])
+def test_what_the_launchers_did_not_make_is_not_removed_from_the_cache(
+    what: str, checkout: FakeCheckout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KISS3D_VENV_CACHE", str(tmp_path / "cache"))
+    checkout.require("old")
+    old = Path(checkout.set_up().path)
+    if what == "link":
+        old.rename(tmp_path / "mine")
+        old.symlink_to(tmp_path / "mine")
+    elif what == "only the stamp":
+        (old / _venv.OWNED).unlink()
+    else:
+        owner = old.stat().st_uid
+        monkeypatch.setattr(os, "getuid", lambda: owner + 1)
+    (old / "notes.txt").touch()
+    long_ago = time.time() - (_venv.UNUSED_DAYS + 1) * 86400
+    for mark in (_venv.OWNED, _venv.READY):
+        if (old / mark).exists():
+            os.utime(old / mark, (long_ago, long_ago))
+    checkout.require("new")
+    checkout.set_up()
+    assert (old / "notes.txt").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="flock is POSIX")
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_start_without_file_locks_goes_on_and_says_so(
+    number: int,
+    checkout: FakeCheckout,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import fcntl
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert checkout.set_up().is_ready()
+    assert "has no file locks" in capsys.readouterr().err
 
 
 # Starting the program

@@ -18,7 +18,8 @@ import psutil
 import pytest
 
 from orchestrator import protocol, warm
-from orchestrator.files import private_folder
+from orchestrator.ask import ask
+from orchestrator.private_folders import private_folder
 from orchestrator.process import Ended, Event, Spoke, StageProcess
 from orchestrator.process_hub import ProcessHub
 from orchestrator.workplace import Workplace
@@ -49,6 +50,49 @@ def test_a_child_finds_our_packages_first_and_once(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(entries))
     found = warm.child_environment()["PYTHONPATH"].split(os.pathsep)
     assert found == [str(warm.REPO_ROOT), "/elsewhere"]
+
+
+ASK_FOR_TOKENS = """
+import json, os
+import huggingface_hub
+found = {name: value for name, value in os.environ.items() if "hf_secret" in value}
+print(json.dumps({"token": huggingface_hub.get_token(), "variables": found}))
+"""
+
+
+@pytest.mark.parametrize("kept", ["file", "named file", "home"])
+def test_a_child_has_no_token_of_the_hub(kept, monkeypatch, tmp_path):
+    """A stage downloads nothing, and may be anybody's code."""
+    for name in (
+        "HF_TOKEN",
+        "HUGGING_FACE_HUB_TOKEN",
+        "HUGGINGFACE_TOKEN",
+        "HUGGINGFACEHUB_API_TOKEN",
+        "HF_API_TOKEN",
+        "HF_HUB_TOKEN",
+        "HF_API_KEY",
+    ):
+        monkeypatch.setenv(name, "hf_secret")
+    token = tmp_path / "token"
+    token.write_text("hf_secret")
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.delenv("HF_TOKEN_PATH", raising=False)
+    if kept == "named file":
+        monkeypatch.setenv("HF_TOKEN_PATH", str(token))
+    elif kept == "home":
+        monkeypatch.delenv("HF_HOME")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        (tmp_path / "huggingface").mkdir()
+        token.rename(tmp_path / "huggingface" / "token")
+    assert ask(["-c", ASK_FOR_TOKENS]) == {"token": None, "variables": {}}
+
+
+@pytest.mark.parametrize(
+    "name", ["HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "MY_TOKEN", "KISS3D_MODELS"]
+)
+def test_a_child_keeps_what_else_is_set(name, monkeypatch):
+    monkeypatch.setenv(name, "kept")
+    assert warm.child_environment()[name] == "kept"
 
 
 @dataclass

@@ -42,7 +42,11 @@ def load_vae(folder: Path, dtype: torch.dtype) -> AutoencoderKL:
     """Stable Diffusion's VAE on the CPU, by diffusers, which knows its older key names."""
     with readable(folder):
         vae, fit = AutoencoderKL.from_pretrained(
-            folder, torch_dtype=dtype, local_files_only=True, output_loading_info=True
+            folder,
+            torch_dtype=dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
         )
         require_fit(folder, fit["missing_keys"], fit["unexpected_keys"])
     return vae.requires_grad_(False)
@@ -66,6 +70,8 @@ def _load_clip(model_class: Any, folder: Path, dtype: torch.dtype) -> Any:
             folder,
             dtype=dtype,
             local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are refused by name below
         )

@@ -1,0 +1,317 @@
+"""Files below a folder that may come from anybody: nothing outside of it is written or removed.
+
+A run directory may be somebody else's, with links in it that lead out. So a path below it is walked
+part by part, and no part may be a link. Where the system has the calls (openat with O_NOFOLLOW) it
+refuses by itself, so nothing can be swapped in between; on Windows real paths are compared before
+each step. A link where a file is to be written is replaced by the file, never written through; one
+where a folder has to be is a `LinkError`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+import shutil
+import stat
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, BinaryIO
+
+_HAS_OPENAT = {os.open, os.stat, os.mkdir, os.unlink, os.rmdir, os.rename} <= os.supports_dir_fd
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
+# A FIFO in the place of a file must not keep us waiting for its other end.
+_FILE = _NO_FOLLOW | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{1,8}\.part")
+_CANNOT_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+
+
+class LinkError(OSError):
+    """A link, or something else that is neither file nor folder, lies where one has to be."""
+
+    def __init__(self, path: str | Path, what: str = "is a link, which is not followed") -> None:
+        super().__init__(errno.ELOOP, what, str(path))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What lies in a folder. is_folder, is_file: itself, not what it links to; size in bytes."""
+
+    name: str
+    is_folder: bool
+    is_file: bool
+    size: int
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A folder that no link below the root leads to, by its descriptor `at` and its path.
+
+    at: None for the root itself, which is reached as the user named it, and on Windows.
+    """
+
+    at: int | None
+    path: str
+
+    def named(self, name: str) -> str:
+        """How the system's calls are told of an entry, together with `by`."""
+        return name if self.at is not None else os.path.join(self.path, name)
+
+    @property
+    def by(self) -> dict[str, int]:
+        return {} if self.at is None else {"dir_fd": self.at}
+
+    def open(self, name: str, flags: int) -> int:
+        """A descriptor of a regular file, never of what a link leads to."""
+        told, full = self.named(name), os.path.join(self.path, name)
+        if not _NO_FOLLOW and os.path.islink(told):
+            raise LinkError(full)
+        try:
+            descriptor = os.open(told, flags | _FILE, 0o666, **self.by)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENXIO):  # ENXIO: a FIFO or a socket
+                raise LinkError(full) from None
+            raise
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
+        os.close(descriptor)
+        raise LinkError(full, "is no regular file")
+
+    def remove(self, name: str) -> None:
+        """Remove a file, or a link itself; nothing there is no error."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.named(name), **self.by)
+
+    def rename(self, old: str, new: str) -> None:
+        both = {} if self.at is None else {"src_dir_fd": self.at, "dst_dir_fd": self.at}
+        os.replace(self.named(old), self.named(new), **both)
+
+    def sync(self) -> None:
+        if self.at is not None:
+            sync(self.at)
+        elif sys.platform != "win32":  # which has no such call, and needs none
+            descriptor = os.open(self.path, _FOLDER)
+            try:
+                sync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+@dataclass(frozen=True)
+class Inside:
+    """The files below `root`, which itself may be reached by links: the user named it.
+
+    Files and folders are named by their path below it, with "/" between its parts; "" is the root.
+    Every method raises OSError, or ValueError for a name that would lead out ("..", "/etc/x").
+    """
+
+    root: Path
+
+    @contextlib.contextmanager
+    def _place(self, folder: str) -> Iterator[_Place]:
+        parts = _parts(folder)
+        if not parts:
+            yield _Place(None, str(self.root))
+            return
+        if not _HAS_OPENAT:
+            yield _Place(None, self._compared(parts))
+            return
+        path = str(self.root)
+        at = os.open(path, _FOLDER)
+        try:
+            for part in parts:
+                path = os.path.join(path, part)
+                try:
+                    deeper = os.open(part, _FOLDER | _NO_FOLLOW, dir_fd=at)
+                except OSError as error:
+                    if error.errno in (errno.ELOOP, errno.ENOTDIR) and os.path.islink(path):
+                        raise LinkError(path) from None
+                    raise type(error)(error.errno, error.strerror, path) from None
+                os.close(at)
+                at = deeper
+            yield _Place(at, path)
+        finally:
+            os.close(at)
+
+    def _compared(self, parts: list[str]) -> str:
+        path = os.path.realpath(self.root)
+        for part in parts:
+            path = os.path.join(path, part)
+            same = os.path.normcase(os.path.realpath(path)) == os.path.normcase(path)
+            if os.path.islink(path) or not same:  # of a link to itself the real path is itself
+                raise LinkError(path)
+        return path
+
+    @contextlib.contextmanager
+    def _parent(self, path: str) -> Iterator[tuple[_Place, str]]:
+        folder, _, name = path.rpartition("/")
+        [name] = _parts(name)
+        with self._place(folder) as place:
+            yield place, name
+
+    def check(self, path: str) -> None:
+        """Raise `LinkError` if any part of `path` is a link; it need not exist."""
+        self._compared(_parts(path))
+
+    def entries(self, folder: str = "") -> list[Entry]:
+        """What lies in a folder, sorted by name; [] if there is no such folder, or only a link."""
+        found = []
+        try:
+            with self._place(folder) as place:
+                for name in sorted(os.listdir(place.path if place.at is None else place.at)):
+                    with contextlib.suppress(FileNotFoundError):
+                        seen = os.stat(place.named(name), follow_symlinks=False, **place.by)
+                        is_folder, is_file = stat.S_ISDIR(seen.st_mode), stat.S_ISREG(seen.st_mode)
+                        found.append(Entry(name, is_folder, is_file, seen.st_size))
+        except (FileNotFoundError, NotADirectoryError, LinkError):
+            return []
+        return found
+
+    def make_folder(self, folder: str) -> None:
+        """Make a folder, and those above it that are missing below the root."""
+        made = ""
+        for part in _parts(folder):
+            with self._place(made) as place, contextlib.suppress(FileExistsError):
+                os.mkdir(place.named(part), **place.by)
+            made = f"{made}/{part}" if made else part
+        with self._place(made):
+            return  # it is a folder, and no link to one
+
+    def write(self, file: str, content: bytes | memoryview, durable: bool = True) -> None:
+        """Write a temporary file beside it, fsync that (if `durable`) and rename it to `file`."""
+        with self._replacing(file, durable) as stream:
+            stream.write(content)
+
+    def copy(self, source: IO[bytes], file: str, durable: bool = False) -> None:
+        """Give `file` what is left of a stream, whole or not at all, and fsynced if `durable`.
+
+        Never a hard link: two runs must not share one inode that an editor could change under both.
+        """
+        with self._replacing(file, durable) as stream:
+            shutil.copyfileobj(source, stream, 1 << 20)
+
+    @contextlib.contextmanager
+    def _replacing(self, file: str, durable: bool) -> Iterator[BinaryIO]:
+        with self._parent(file) as (place, name):
+            temp = temporary_name(name)
+            try:
+                with open(place.open(temp, _NEW), "wb") as stream:
+                    yield stream
+                    if durable:
+                        stream.flush()
+                        sync(stream.fileno())
+                place.rename(temp, name)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    place.remove(temp)
+                raise
+            if durable:
+                place.sync()
+
+    def append(self, file: str, content: bytes) -> None:
+        """Write behind the end of a file, which is made if it is missing.
+
+        A link is replaced by a new file; a file that has a second name somewhere (a hard link), by
+        a copy of its own.
+        """
+        try:
+            descriptor = self._open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        except LinkError:
+            self.write(file, content, durable=False)
+            return
+        with open(descriptor, "ab") as stream:
+            if os.fstat(descriptor).st_nlink == 1:
+                stream.write(content)
+                return
+        with self.read(file) as old:
+            self.write(file, old.read() + content, durable=False)
+
+    def _open(self, file: str, flags: int) -> int:
+        with self._parent(file) as (place, name):
+            return place.open(name, flags)
+
+    def read(self, file: str) -> BinaryIO:
+        """A regular file, open for reading."""
+        return open(self._open(file, os.O_RDONLY), "rb")
+
+    @contextlib.contextmanager
+    def partial(self, file: str, start: int) -> Iterator[BinaryIO]:
+        """A file to go on with at byte `start`; what was behind it is cut off."""
+        with open(self._open(file, os.O_RDWR | os.O_CREAT), "r+b") as stream:
+            if os.fstat(stream.fileno()).st_nlink > 1:
+                raise LinkError(self.root / file, "has a second name elsewhere (a hard link)")
+            stream.seek(start)
+            stream.truncate()
+            yield stream
+
+    def sync(self, file: str) -> None:
+        """fsync a finished file."""
+        # Windows syncs only what it may write.
+        descriptor = self._open(file, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
+        try:
+            sync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def sync_folder(self, folder: str = "") -> None:
+        """Make renames in a folder durable."""
+        with self._place(folder) as place:
+            place.sync()
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a file another name in its folder, in place of what has that name."""
+        with self._parent(old) as (place, name):
+            place.rename(name, _parts(new.rpartition("/")[2])[0])
+
+    def remove(self, file: str) -> None:
+        """Remove a file, or a link itself; nothing there is no error."""
+        try:
+            with self._parent(file) as (place, name):
+                place.remove(name)
+        except FileNotFoundError:  # nor is its folder there
+            return
+
+    def remove_folder(self, folder: str) -> None:
+        """Remove a folder below the root if it is empty. Nothing there is no error, nor is a rest
+        in it."""
+        with (
+            contextlib.suppress(FileNotFoundError, NotADirectoryError),
+            self._parent(folder) as (place, name),
+        ):
+            try:
+                os.rmdir(place.named(name), **place.by)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+
+
+def _parts(path: str) -> list[str]:
+    parts = path.split("/") if path else []
+    for part in parts:
+        if part in ("", ".", "..") or "\0" in part or (os.name == "nt" and set(part) & set("\\:")):
+            raise ValueError(f"{path!r} does not stay inside of its folder")
+    return parts
+
+
+def temporary_name(name: str) -> str:
+    """A name beside `name` for what is being written, which `is_temporary` knows again."""
+    return f".{name}.{secrets.token_hex(4)}.part"
+
+
+def is_temporary(name: str) -> bool:
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def sync(descriptor: int) -> None:
+    """fsync, where the file system can: network and shared folders may refuse it for folders."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise
