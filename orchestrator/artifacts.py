@@ -34,7 +34,9 @@ from orchestrator.errors import (
     command,
 )
 from orchestrator.files import (
+    digest_bytes,
     digest_file,
+    make_folder,
     sync_and_digest,
     sync_folder,
     valid_text,
@@ -62,12 +64,15 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path, manifest: Manifest, picture: bytes) -> RunDirectory:
-        """A new run in an empty or missing directory. Raises `OutputError`."""
+        """A new run in an empty or missing directory. Raises `OutputError`.
+
+        The record comes first: whatever dies from then on leaves a run that `resume` can finish.
+        """
+        run = cls(path, manifest)
         with as_output_error(path):
-            path.mkdir(parents=True, exist_ok=True)
-            write_atomic(path / manifest.input.file, picture)
-            run = cls(path, manifest)
+            make_folder(path)
             run.save()
+            write_atomic(run.input_path, picture)
         return run
 
     @classmethod
@@ -79,7 +84,7 @@ class RunDirectory:
                 raise RunRecordError(f"{file} is gone", _way_on(path))
             if not path.exists():
                 raise RunRecordError(f"{path} does not exist", "check the path")
-            raise RunRecordError(f"{path} holds no run", "`kiss3d-orchestrate runs list` shows all")
+            raise RunRecordError(f"{path} holds no run", _way_to_begin(path))
         try:
             manifest = Manifest.model_validate_json(file.read_bytes())
         except ValidationError as error:
@@ -109,8 +114,14 @@ class RunDirectory:
             yield self
 
     def check_input(self) -> None:
-        """Hold the run's copy of the picture to its digest. Raises `RunRecordError`."""
+        """Hold the run's copy of the picture to its digest. Raises `RunRecordError`.
+
+        A run that died while it was being made has no copy yet: it gets one, if the picture is
+        still the same.
+        """
         path = self.input_path
+        if not path.exists():
+            self._copy_input()
         try:
             same = digest_file(path) == self.manifest.input.digest
         except OSError as error:
@@ -119,6 +130,20 @@ class RunDirectory:
             ) from error
         if not same:
             raise RunRecordError(f"{path} was changed since the run began", "run it anew")
+
+    def _copy_input(self) -> None:
+        record = self.manifest.input
+        source = Path(record.source)
+        with contextlib.suppress(OSError, ValueError):  # a name that no system takes
+            if source.is_file() and source.stat().st_size == record.size:
+                content = source.read_bytes()
+                if digest_bytes(content) == record.digest:
+                    write_atomic(self.input_path, content)
+
+    @property
+    def half_made(self) -> bool:
+        """Whether it died before it had its picture, so that there is nothing in it to lose."""
+        return not self.manifest.nodes and not self.input_path.exists()
 
     def save(self) -> None:
         """Write run.json. Raises OSError when the disk is full."""
@@ -237,6 +262,14 @@ class RunDirectory:
         for leftover in (self.path / node).glob("**/.*.part"):
             with contextlib.suppress(OSError):
                 leftover.unlink()
+
+
+def _way_to_begin(path: Path) -> str:
+    """What to do with a directory that no run was begun in, if one was meant to be."""
+    pictures = sorted(path.glob("input.*"))
+    if pictures:
+        return f"`{command('run', pictures[0], '--output', path)}` makes one of the picture in it"
+    return "`kiss3d-orchestrate runs list` shows all; `run IMG --output DIR` makes one there"
 
 
 def _way_on(path: Path) -> str:

@@ -42,6 +42,19 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
 
 
+def is_leftover(name: str, target: str = r".+") -> bool:
+    """Whether a file's name is one that a killed `write_atomic` to `target` (a pattern) leaves."""
+    return re.fullmatch(rf"\.{target}\.[0-9a-f]{{8}}\.part", name) is not None
+
+
+def discard_leftovers(folder: Path) -> None:
+    """Remove what killed writers left in a folder that nobody else writes to now."""
+    for entry in folder.iterdir():
+        if is_leftover(entry.name):
+            with contextlib.suppress(OSError):
+                entry.unlink()
+
+
 @contextlib.contextmanager
 def _removed_on_error(temp: Path) -> Iterator[None]:
     try:
@@ -65,6 +78,15 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, if need be, so that no power cut takes them back."""
+    new = [folder for folder in path.parents if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in (path, *new):
+        with contextlib.suppress(PermissionError):  # writable, but not readable: to make it will do
+            sync_folder(folder.parent)
 
 
 def sync_and_digest(path: Path) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from orchestrator.artifacts import BATCH_FILE, LOCK, RESULT, RunDirectory, directory_lock
 from orchestrator.errors import KissError, RunRecordError
-from orchestrator.files import copy_atomic, write_atomic
+from orchestrator.files import copy_atomic, sync_folder, write_atomic
 from orchestrator.manifest import AttemptRow, NodeRecord
 from orchestrator.preview import BUNDLES, UNDRAWABLE, PreviewSheet
 
@@ -32,23 +32,32 @@ def write_result(run: RunDirectory, sheet: PreviewSheet) -> None:
     if not written and not folder.is_dir():
         return
     folder.mkdir(exist_ok=True)
+    try:
+        _fill(folder, run, written, sheet)
+    finally:
+        sync_folder(folder)
+
+
+def _fill(folder: Path, run: RunDirectory, written: Mapping[str, str], sheet: PreviewSheet) -> None:
+    """written: artifact name -> the node that wrote it."""
     for stale in (*RESULT_FILES.values(), BUNDLE_PNG, PREVIEW_PNG):
         (folder / stale).unlink(missing_ok=True)
     for artifact, target in RESULT_FILES.items():
         if artifact in written:
-            copy_atomic(run.artifact_paths(written[artifact], artifact)[0], folder / target)
+            source = run.artifact_paths(written[artifact], artifact)[0]
+            copy_atomic(source, folder / target, durable=True)
     bundle = next((name for name in BUNDLES if name in written), None)
     if bundle:
         png = run.path / written[bundle] / f"{bundle}.png"
         if png.is_file():
-            copy_atomic(png, folder / BUNDLE_PNG)
+            copy_atomic(png, folder / BUNDLE_PNG, durable=True)
     try:
         content = sheet.png(written)
     except UNDRAWABLE as error:
         run.event("no preview", error=str(error))
         return
     if content:
-        write_atomic(folder / PREVIEW_PNG, content, durable=False)
+        write_atomic(folder / PREVIEW_PNG, content)
 
 
 TABLE_HEADER = (
