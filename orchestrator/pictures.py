@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.artifacts import BATCH_FILE, MANIFEST
+from orchestrator.artifacts import BATCH_FILE, EVENTS, MANIFEST
 from orchestrator.errors import InputFileError, UsageError
 from stages.common.filetypes import HEAD, identify
 
@@ -141,7 +141,8 @@ def _why_not_folder(path: Path) -> str:
 
 
 def _written_by_us(folder: Path) -> str:
-    if os.path.exists(folder / MANIFEST):  # no error for a folder that may not be looked into
+    # os.path.exists is no error for a folder that may not be looked into.
+    if any(os.path.exists(folder / name) for name in (MANIFEST, EVENTS)):
         return "the directory of a run"
     return "the directory of a batch" if os.path.exists(folder / BATCH_FILE) else ""
 

@@ -33,14 +33,16 @@ class Command:
     """One command line.
 
     root      the folder whose changes count; also the working directory
-    at        which change it does not live to make, from 1; 0: none
+    at        which change it does not live to make, from 1; 0: it lives
+    of        changes of files and folders whose names hold this text
     how       the signal that ends it
-    survivors a folder to make with what a power cut at that moment would leave of `root`
+    survivors a folder to make with what a power cut when it ends would leave of `root`
     """
 
     arguments: list[str]
     root: str
     at: int = _NEVER
+    of: str = ""
     how: int = signal.SIGKILL
     survivors: str = ""
 
@@ -115,19 +117,25 @@ class Disk:
 
     def _change(self, path: Any, last_words: Any = None) -> None:
         """One more change is about to happen."""
-        whole = os.path.realpath(os.path.dirname(os.path.abspath(os.fsdecode(path))))
-        if self._dying or not f"{whole}/".startswith(f"{self._root}/"):
+        folder, name = os.path.split(os.path.abspath(os.fsdecode(path)))
+        inside = f"{os.path.realpath(folder)}/".startswith(f"{self._root}/")
+        if self._dying or not inside or self._command.of not in name:
             return
         with self._lock:
             self._made += 1
             if self._made != self._command.at:
                 return
-            self._dying = True
+            self._dying = True  # what follows is no change of the program's
             if last_words is not None:
                 last_words()
-            if self._command.survivors:
-                self._materialise(os.stat(self._root).st_ino, self._command.survivors)
+            self.cut()
             os.kill(os.getpid(), self._command.how)
+
+    def cut(self) -> None:
+        """Make the folder with what is durable by now."""
+        self._dying = True
+        if self._command.survivors:
+            self._materialise(os.stat(self._root).st_ino, self._command.survivors)
 
     def _counted_fsync(self, descriptor: int) -> None:
         path = os.readlink(f"/proc/self/fd/{descriptor}")
@@ -212,12 +220,14 @@ def _be(command: Command, text: int) -> None:
         os.dup2(text, 1)
         os.dup2(text, 2)
         os.chdir(command.root)
-        if command.at:
-            Disk(command)
-        main(command.arguments)
-        code = 0
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        disk = Disk(command) if command.at or command.survivors else None
+        try:
+            main(command.arguments)
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if disk is not None:
+            disk.cut()
     except Exception:  # noqa: BLE001 (a fork must not go on with its parent's work)
         traceback.print_exc()
     finally:
