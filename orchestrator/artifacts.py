@@ -8,7 +8,8 @@
 
 An artifact counts only when the manifest lists it, and the manifest lists one that was computed
 only after its files are fsynced and renamed. A copy from another run is not fsynced: whoever takes
-it over later holds it to its digest, as all of them.
+it over later holds it to its digest, as all of them. A run begins with its manifest: one without a
+picture died while it was being made.
 """
 
 from __future__ import annotations

@@ -49,8 +49,9 @@ def batch(
 ) -> None:
     """Turn every picture in DIR into a mesh.
 
-    Each model is loaded once for all of them. Ends with a table and BATCH_DIR/summary.json and
-    summary.csv. Exit code 0: all good, 1: some failed, 2: nothing to do.
+    Pictures are told by their content. Each model is loaded once for all of them. Ends with a
+    table, what was skipped, failed or degraded, and BATCH_DIR/summary.json and summary.csv.
+    Exit code 0: all good, 1: some failed, 2: nothing to do.
     """
     from orchestrator import batch_run, batches, pictures
     from orchestrator.errors import UsageError

@@ -147,8 +147,9 @@ class Disk:
 
     def _counted_open(self, file: Any, mode: str = "r", *others: Any, **options: Any) -> Any:
         stream = self._open(file, mode, *others, **options)
-        if not set(mode) & set("wax+") or isinstance(file, int):
+        if not set(mode) & set("wax+"):
             return stream
+        path = os.readlink(f"/proc/self/fd/{stream.fileno()}")
         write = stream.write
 
         def counted(content: Any) -> Any:
@@ -156,7 +157,7 @@ class Disk:
                 write(content[: len(content) // 2])
                 stream.flush()
 
-            self._change(file, half)
+            self._change(path, half)
             return write(content)
 
         stream.write = counted
