@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ import yaml
 from fakes.crash import Command, Parent
 from fakes.tools import leftovers
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="fork, /proc")
 PROFILE = {
     "profile": "none",
     "nodes": {
