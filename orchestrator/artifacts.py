@@ -8,7 +8,8 @@
 
 An artifact counts only when the manifest lists it, and the manifest lists one that was computed
 only after its files are fsynced and renamed. A copy from another run is not fsynced: whoever takes
-it over later holds it to its digest, as all of them.
+it over later holds it to its digest, as all of them. A run begins with its manifest: one without a
+picture died while it was being made.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ from orchestrator.errors import (
     RunRecordError,
     command,
 )
-from orchestrator.files import digest_file, digest_stream, json_bytes, valid_text
+from orchestrator.files import digest_bytes, digest_file, digest_stream, json_bytes, valid_text
 from orchestrator.folders import NewFolder
-from orchestrator.inside import Inside, LinkError, is_temporary
+from orchestrator.inside import Inside, LinkError
 from orchestrator.locks import as_output_error, run_lock
 from orchestrator.manifest import FORMAT, NODE_NAME, FileRecord, Manifest
 from orchestrator.protocol import Part
@@ -58,11 +59,14 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path, manifest: Manifest, picture: bytes) -> RunDirectory:
-        """A new run in an empty or missing directory. Raises `OutputError`, and leaves nothing."""
+        """A new run in an empty or missing directory. Raises `OutputError`, and leaves nothing.
+
+        The record comes first: whatever dies from then on leaves a run that `resume` can finish.
+        """
         run = cls(path, manifest)
         with as_output_error(path), NewFolder(path) as folder:
-            run.inside.write(manifest.input.file, picture)
             run.save()
+            run.inside.write(manifest.input.file, picture)
             folder.keep()
         return run
 
@@ -75,7 +79,7 @@ class RunDirectory:
                 raise RunRecordError(f"{file} is gone", _way_on(path))
             if not path.exists():
                 raise RunRecordError(f"{path} does not exist", "check the path")
-            raise RunRecordError(f"{path} holds no run", "`kiss3d-orchestrate runs list` shows all")
+            raise RunRecordError(f"{path} holds no run", _way_to_begin(path))
         try:
             manifest = Manifest.model_validate_json(file.read_bytes())
         except ValidationError as error:
@@ -107,10 +111,13 @@ class RunDirectory:
     def check_input(self) -> None:
         """Hold the run's copy of the picture to its digest, and its folders to being folders.
 
-        Raises `RunRecordError`.
+        A run that died while it was being made has no copy yet: it gets one, if the picture is
+        still the same. Raises `RunRecordError`.
         """
         self._check_folders()
         path = self.input_path
+        if not path.exists():
+            self._copy_input()
         try:
             same = digest_file(path) == self.manifest.input.digest
         except OSError as error:
@@ -130,6 +137,20 @@ class RunDirectory:
                     f"{self.path / name} is a link; a run writes nothing outside of its directory",
                     "put the folder that it leads to in its place, or delete the link",
                 ) from error
+
+    def _copy_input(self) -> None:
+        record = self.manifest.input
+        source = Path(record.source)
+        with contextlib.suppress(OSError, ValueError):  # a name that no system takes
+            if source.is_file() and source.stat().st_size == record.size:
+                content = source.read_bytes()
+                if digest_bytes(content) == record.digest:
+                    self.inside.write(record.file, content)
+
+    @property
+    def half_made(self) -> bool:
+        """Whether it died before it had its picture, so that there is nothing in it to lose."""
+        return not self.manifest.nodes and not self.input_path.exists()
 
     def save(self) -> None:
         """Write run.json. Raises OSError when the disk is full."""
@@ -181,9 +202,7 @@ class RunDirectory:
             raise ProtocolError(f"{node} did not hand over {sorted(missing)[0]}")
         return records
 
-    def _accept_content(
-        self, node: str, spec: ArtifactSpec, part: Part, contents: bytes
-    ) -> None:
+    def _accept_content(self, node: str, spec: ArtifactSpec, part: Part, contents: bytes) -> None:
         content = contents[part.start : part.start + part.size]
         if len(content) != part.size:
             raise ProtocolError(f"{part.file}: its content is missing or has another size")
@@ -254,10 +273,15 @@ class RunDirectory:
     def discard_partial(self, node: str = "") -> None:
         """Remove temporary files that a killed run or child left behind (of one node, or all)."""
         for folder in [node] if node else ["", RESULT, *self.manifest.nodes]:
-            with contextlib.suppress(OSError):
-                for entry in self.inside.entries(folder):
-                    if entry.is_file and is_temporary(entry.name):
-                        self.inside.remove(f"{folder}/{entry.name}" if folder else entry.name)
+            self.inside.discard_temporaries(folder)
+
+
+def _way_to_begin(path: Path) -> str:
+    """What to do with a directory that no run was begun in, if one was meant to be."""
+    pictures = sorted(path.glob("input.*"))
+    if pictures:
+        return f"`{command('run', pictures[0], '--output', path)}` makes one of the picture in it"
+    return "`kiss3d-orchestrate runs list` shows all; `run IMG --output DIR` makes one there"
 
 
 def _way_on(path: Path) -> str:

@@ -15,9 +15,11 @@ from orchestrator import models, opening, report, runs
 from orchestrator.artifacts import MANIFEST, RESULT, RunDirectory
 from orchestrator.batches import LOGS, Batch
 from orchestrator.errors import InterruptedRunError, KissError, command
-from orchestrator.files import write_atomic, write_json
+from orchestrator.files import printable, write_atomic, write_json
 from orchestrator.inside import Inside
 from orchestrator.locks import as_output_error, directory_lock
+from orchestrator.manifest import AttemptRow
+from orchestrator.pictures import OUTPUTS
 from orchestrator.progress import Observer
 from orchestrator.request import Prepared, require_card
 
@@ -39,15 +41,21 @@ class Outcome:
 
     @property
     def note(self) -> str:
-        """What there is to tell of it besides its state: why it failed and what to do, what is
-        degraded."""
-        if self.error:
-            return str(KissError(self.error, self.hint))
-        costs = self.run.manifest.degraded if self.run else {}
-        return "; ".join(f"degraded: {node}: {cost}" for node, cost in costs.items())
+        """Why it failed and what to do next, or ""."""
+        return str(KissError(self.error, self.hint)) if self.error else ""
+
+    @property
+    def degraded(self) -> dict[str, str]:
+        """Node -> what its lower rung cost."""
+        return self.run.manifest.degraded if self.run else {}
+
+    @property
+    def log(self) -> str:
+        """What the process of the failed node last wrote to, or ""."""
+        last = _failed_attempt(self.run) if self.run else None
+        return last.log if last else ""
 
     def row(self) -> dict[str, Any]:
-        manifest = self.run.manifest if self.run else None
         mesh = self.run.path / RESULT / report.RESULT_FILES["glb"] if self.run else None
         return {
             "name": self.name,
@@ -55,7 +63,8 @@ class Outcome:
             "state": self.state,
             "error": self.error,
             "hint": self.hint,
-            "degraded": "; ".join(manifest.degraded.values()) if manifest else "",
+            "log": self.log,
+            "degraded": "; ".join(self.degraded.values()),
             "run": str(self.run.path) if self.run else "",
             "mesh": str(mesh) if mesh and mesh.is_file() else "",
             "compute_seconds": round(_compute_seconds(self.run), 3),
@@ -72,7 +81,7 @@ def require_resources(
     """
 
     def will_run() -> set[str]:
-        cache = opening.cache_beside(known.path if known else path or Path(opening.OUTPUTS) / "new")
+        cache = opening.cache_beside(known.path if known else path or Path(OUTPUTS) / "new")
         found = set()
         for output, picture in [*_runs_of(known), *((None, picture) for picture in pictures)]:
             with contextlib.suppress(KissError):  # a bad file fails alone, later
@@ -90,7 +99,8 @@ def _runs_of(known: Batch | None) -> Iterator[tuple[Path, Path]]:
     for name, picture in known.pictures.items():
         path = known.path / name
         if not picture.exists() and (path / MANIFEST).is_file():
-            picture = RunDirectory.open(path).input_path
+            with contextlib.suppress(KissError):  # a damaged record fails alone, later
+                picture = RunDirectory.open(path).input_path
         yield path, picture
 
 
@@ -107,6 +117,7 @@ def execute(
     """
     inside = Inside(batch.path)
     with directory_lock(batch.path):
+        inside.discard_temporaries()
         outcomes: dict[str, Outcome] = {}
         opened: list[tuple[str, RunDirectory]] = []
         for name, picture in batch.pictures.items():
@@ -130,19 +141,25 @@ def execute(
         finally:
             for name, run in opened:
                 manifest = run.manifest
+                last = _failed_attempt(run)
                 outcomes[name] = Outcome(
-                    name, batch.pictures[name], run, manifest.state, manifest.error, _hint(run)
+                    name,
+                    batch.pictures[name],
+                    run,
+                    manifest.state,
+                    manifest.error,
+                    last.hint if last else "",
                 )
             ordered = [outcomes[name] for name in batch.pictures]
             on_end(ordered)
-            _write_summary(batch.path, ordered)
+            _write_summary(batch, ordered)
     return ordered
 
 
-def _hint(run: RunDirectory) -> str:
-    """What the failed node's last attempt says to do next."""
+def _failed_attempt(run: RunDirectory) -> AttemptRow | None:
+    """The failed node's last attempt, which says why and what to do next."""
     failed = (node for node in run.manifest.nodes.values() if node.state == "failed")
-    return next((node.attempts[-1].hint for node in failed if node.attempts), "")
+    return next((node.attempts[-1] for node in failed if node.attempts), None)
 
 
 def _compute_seconds(run: RunDirectory | None) -> float:
@@ -155,7 +172,12 @@ def _compute_seconds(run: RunDirectory | None) -> float:
     )
 
 
-def _write_summary(path: Path, outcomes: Sequence[Outcome]) -> None:
+def skipped_rows(batch: Batch) -> list[dict[str, str]]:
+    """What of the pictures' folder is no input, and why, for --json and summary.json."""
+    return [{"path": printable(one.path), "reason": one.reason} for one in batch.skipped]
+
+
+def _write_summary(batch: Batch, outcomes: Sequence[Outcome]) -> None:
     rows = [outcome.row() for outcome in outcomes]
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]))
@@ -166,12 +188,13 @@ def _write_summary(path: Path, outcomes: Sequence[Outcome]) -> None:
         "good": sum(outcome.good for outcome in outcomes),
         "failed": sum(not outcome.good for outcome in outcomes),
         "jobs": rows,
+        "skipped": skipped_rows(batch),
         "runs": {o.name: report.summary(o.run) for o in outcomes if o.run},
     }
     with contextlib.suppress(OSError):  # a full disk has been reported job by job
-        write_json(path / "summary.json", document)
+        write_json(batch.path / "summary.json", document)
         # A name that is no UTF-8 (b"caf\xe9.png") is shown as summary.json shows it.
-        write_atomic(path / "summary.csv", text.getvalue().encode(errors="backslashreplace"))
+        write_atomic(batch.path / "summary.csv", text.getvalue().encode(errors="backslashreplace"))
 
 
 def iter_rows(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, ...]]:

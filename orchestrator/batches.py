@@ -1,4 +1,4 @@
-"""Batch directories: which pictures, under which names, on what terms; made, joined, read again."""
+"""Batch directories: the pictures' names, on what terms; made, joined, read again."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import opening
-from orchestrator.errors import InputFileError, OutputError, RunRecordError, UsageError
+from orchestrator.errors import OutputError, RunRecordError
 from orchestrator.files import slug, write_json
 from orchestrator.folders import NewFolder
-from orchestrator.locks import BATCH_FILE, as_output_error
+from orchestrator.inside import is_temporary
+from orchestrator.locks import BATCH_FILE, LOCK_FILES, as_output_error
 from orchestrator.manifest import plain_name
+from orchestrator.pictures import OUTPUTS, Gathered, Skipped
 from orchestrator.request import Options
 
 LOGS = "logs"
@@ -21,32 +23,15 @@ LOGS = "logs"
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch directory: pictures by job name, and the request they share."""
+    """A batch directory: pictures by job name, and the request they share.
+
+    skipped: what of the pictures' folder is no input, when it was last looked at
+    """
 
     path: Path
     pictures: dict[str, Path]
     options: Options
-
-
-def find_pictures(folder: Path, glob: str | None, recursive: bool) -> list[Path]:
-    """Picture files of a directory, sorted. Raises `UsageError` when there are none."""
-    if not folder.is_dir():
-        raise InputFileError(f"{folder} is not a directory", "`run` takes a single picture")
-    pattern = glob or "*"
-    try:
-        found = list(folder.rglob(pattern) if recursive else folder.glob(pattern))
-    except (ValueError, NotImplementedError) as error:
-        raise UsageError(f'--glob "{pattern}": {error}', 'e.g. --glob "*.png"') from error
-    pictures = [
-        path
-        for path in sorted(found, key=lambda path: (len(path.parts), path))
-        if path.is_file() and (glob is not None or path.suffix.lower() in opening.SUFFIXES)
-    ]
-    if not pictures:
-        what = f'files that match "{glob}"' if glob else f"pictures ({' '.join(opening.SUFFIXES)})"
-        deeper = "" if recursive else "--recursive looks into subdirectories"
-        raise UsageError(f"no {what} in {folder}", deeper)
-    return pictures
+    skipped: tuple[Skipped, ...] = ()
 
 
 def job_names(folder: Path, pictures: Sequence[Path], taken: Iterable[str] = ()) -> dict[str, Path]:
@@ -67,27 +52,35 @@ def is_batch(path: Path) -> bool:
     return (path / BATCH_FILE).is_file()
 
 
-def create(folder: Path, pictures: Sequence[Path], path: Path | None, options: Options) -> Batch:
-    """A new batch directory. Raises `OutputError`."""
-    root = Path(opening.OUTPUTS)
+def create(folder: Path, found: Gathered, path: Path | None, options: Options) -> Batch:
+    """A new batch directory; one that died while it was being made is made anew.
+
+    Raises `OutputError`.
+    """
     fresh = path is None
-    path = path or opening.new_run_path(root, folder.resolve())
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        way_on = "add --resume" if is_batch(path) else "choose another --output: it is no batch"
-        raise OutputError(f"{path} is not empty", way_on)
-    batch = Batch(path, job_names(folder, pictures), options)
+    path = path or opening.new_run_path(Path(OUTPUTS), folder.resolve())
+    batch = Batch(path, job_names(folder, found.pictures), options, found.skipped)
+    with as_output_error(path):
+        if path.exists() and (not path.is_dir() or not all(map(_is_beginning, path.iterdir()))):
+            way_on = "add --resume" if is_batch(path) else "choose another --output: it is no batch"
+            raise OutputError(f"{path} is not empty", way_on)
     with as_output_error(path), NewFolder(path, fresh) as made:
         save(batch)
         made.keep()
     return batch
 
 
-def join(known: Batch, folder: Path, pictures: Sequence[Path], options: Options) -> Batch:
+def _is_beginning(entry: Path) -> bool:
+    """Whether an entry of a directory is one that making a batch leaves there when it dies."""
+    return entry.name in LOCK_FILES or is_temporary(entry.name, r"batch\.json")
+
+
+def join(known: Batch, folder: Path, found: Gathered, options: Options) -> Batch:
     """A batch that is gone on with, and the pictures that have come since."""
     old = {path.resolve() for path in known.pictures.values()}
-    new = [picture for picture in pictures if picture.resolve() not in old]
+    new = [picture for picture in found.pictures if picture.resolve() not in old]
     merged = {**known.pictures, **job_names(folder, new, known.pictures)}
-    batch = Batch(known.path, merged, options)
+    batch = Batch(known.path, merged, options, found.skipped)
     save(batch)
     return batch
 
@@ -98,6 +91,7 @@ def save(batch: Batch) -> None:
         batch.path / BATCH_FILE,
         {
             "pictures": {name: str(path.resolve()) for name, path in batch.pictures.items()},
+            "skipped": [[str(one.path), one.reason] for one in batch.skipped],
             "options": {
                 "profile": options.profile,
                 "config_file": str(options.config_file.resolve()) if options.config_file else None,
@@ -135,6 +129,7 @@ def load(path: Path) -> Batch:
             allow_tf32=bool(kept.get("allow_tf32", False)),
         )
         pictures = {plain_name(name): Path(file) for name, file in data["pictures"].items()}
+        skipped = tuple(Skipped(Path(path), str(why)) for path, why in data.get("skipped", ()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunRecordError(f"{path / BATCH_FILE} cannot be read: {error}") from error
-    return Batch(path, pictures, options)
+    return Batch(path, pictures, options, skipped)

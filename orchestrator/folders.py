@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 from types import TracebackType
 
-from orchestrator.inside import is_temporary
+from orchestrator.inside import Inside, is_temporary
 
 _OURS = re.compile(r"run\.json|batch\.json|events\.jsonl|input\.\w+|\.lock(\.owner)?")
 """What this program puts into a run or batch directory before any stage works."""
@@ -18,8 +18,9 @@ _OURS = re.compile(r"run\.json|batch\.json|events\.jsonl|input\.\w+|\.lock(\.own
 def make_folders(path: Path) -> list[Path]:
     """Make `path` and the folders above it that are missing; those that were made, deepest first.
 
-    In a folder that everybody may write to (/tmp) they are for this user alone (0700): nobody else
-    shall look at the pictures there, or put links in the way. Raises OSError.
+    No power cut takes them back. In a folder that everybody may write to (/tmp) they are for this
+    user alone (0700): nobody else shall look at the pictures there, or put links in the way. Raises
+    OSError.
     """
     missing = []
     for folder in (path, *path.parents):
@@ -34,6 +35,9 @@ def make_folders(path: Path) -> list[Path]:
             made.insert(0, folder)
     if not path.is_dir():
         path.mkdir(mode)  # a file is in the way: the system's own error
+    for folder in (path, *made[1:]):
+        with contextlib.suppress(PermissionError):  # writable, but not readable: to make it will do
+            Inside(folder.parent).sync_folder()
     return made
 
 

@@ -28,7 +28,6 @@ _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC",
 # A FIFO in the place of a file must not keep us waiting for its other end.
 _FILE = _NO_FOLLOW | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{1,8}\.part")
 _CANNOT_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 
 
@@ -264,6 +263,13 @@ class Inside:
         with self._place(folder) as place:
             place.sync()
 
+    def discard_temporaries(self, folder: str = "") -> None:
+        """Remove what killed writers left in a folder that nobody else writes to now."""
+        with contextlib.suppress(OSError):
+            for entry in self.entries(folder):
+                if entry.is_file and is_temporary(entry.name):
+                    self.remove(f"{folder}/{entry.name}" if folder else entry.name)
+
     def rename(self, old: str, new: str) -> None:
         """Give a file another name in its folder, in place of what has that name."""
         with self._parent(old) as (place, name):
@@ -304,8 +310,9 @@ def temporary_name(name: str) -> str:
     return f".{name}.{secrets.token_hex(4)}.part"
 
 
-def is_temporary(name: str) -> bool:
-    return _TEMPORARY.fullmatch(name) is not None
+def is_temporary(name: str, of: str = ".+") -> bool:
+    """Whether it is a `temporary_name` of a file whose name fits the pattern `of`."""
+    return re.fullmatch(rf"\.{of}\.[0-9a-f]{{1,8}}\.part", name) is not None
 
 
 def sync(descriptor: int) -> None:

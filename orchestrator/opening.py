@@ -17,14 +17,14 @@ from orchestrator.errors import (
     OutputError,
     RunRecordError,
 )
-from orchestrator.files import digest_bytes, printable, slug, write_atomic
+from orchestrator.files import digest_bytes, digest_file, printable, slug, write_atomic
 from orchestrator.folders import make_folders, new_folder_mode
+from orchestrator.inside import is_temporary
 from orchestrator.locks import LOCK_FILES
 from orchestrator.manifest import InputRecord, Manifest
+from orchestrator.pictures import OUTPUTS, SUFFIXES, require_picture
 from orchestrator.request import Prepared
-
-OUTPUTS = "outputs"
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+from stages.common.filetypes import HEAD, identify
 
 
 def read_picture(path: Path, limit_mib: int) -> bytes:
@@ -42,11 +42,13 @@ def read_picture(path: Path, limit_mib: int) -> bytes:
             )
         if size == 0:
             raise InputFileError(f"{path} is empty", "give a PNG, JPEG, WebP, BMP, TIFF or GIF")
-        return path.read_bytes()
+        content = path.read_bytes()
     except FileNotFoundError:
         raise InputFileError(f"{path} does not exist", "check the path") from None
     except OSError as error:
         raise InputFileError(f"cannot read {path}: {error.strerror or error}") from error
+    require_picture(path, content)
+    return content
 
 
 def new_run_path(root: Path, source: Path) -> Path:
@@ -70,26 +72,49 @@ def new_run_path(root: Path, source: Path) -> Path:
 def open_or_create(prepared: Prepared, source: Path, path: Path) -> RunDirectory:
     """The run directory for a picture: a new one, or a known one that is being run again.
 
-    The caller holds its lock. Raises `InputFileError`, `OutputError` (the directory holds something
-    else) or `RunRecordError`.
+    One that died while it was being made is gone on with, or made anew where its picture has
+    changed since. The caller holds its lock. Raises `InputFileError`, `OutputError` (the directory
+    holds something else) or `RunRecordError`.
     """
-    if (path / MANIFEST).is_file():
-        return _open_again(prepared, source, RunDirectory.open(path))
+    known = RunDirectory.open(path) if (path / MANIFEST).is_file() else None
+    if known is not None and not known.half_made:
+        return _open_again(prepared, source, known)
     picture = read_picture(source, prepared.settings.profile.runtime.max_input_mib)
+    record = InputRecord(
+        source=printable(source.resolve()),
+        file=f"input{_suffix(source, picture)}",
+        size=len(picture),
+        digest=digest_bytes(picture),
+    )
+    if known is not None and known.manifest.input.digest == record.digest:
+        return _open_again(prepared, source, known)
     try:
-        taken = path.is_dir() and any(entry.name not in LOCK_FILES for entry in path.iterdir())
+        taken = path.is_dir() and any(not _is_beginning(e, record) for e in path.iterdir())
     except OSError as error:
         raise OutputError(f"cannot read {path}: {error.strerror or error}") from error
     if taken or path.is_file():
         raise OutputError(f"{path} is not empty and holds no run", "choose another --output")
-    suffix = source.suffix.lower() if source.suffix.lower() in SUFFIXES else ".img"
-    record = InputRecord(
-        source=printable(source.resolve()),
-        file=f"input{suffix}",
-        size=len(picture),
-        digest=digest_bytes(picture),
-    )
     return RunDirectory.create(path, describe(prepared, record, None), picture)
+
+
+def _suffix(source: Path, picture: bytes) -> str:
+    """What the copy's name ends in, so that image viewers open it."""
+    if (suffix := source.suffix.lower()) in SUFFIXES:
+        return suffix
+    found = identify(picture[:HEAD])
+    suffix = f".{found.name}" if found else ""
+    return suffix if suffix in SUFFIXES else ".img"
+
+
+def _is_beginning(entry: Path, record: InputRecord) -> bool:
+    """Whether an entry of a directory without a usable run is one that making this run leaves there
+    when it dies: its lock, its record, a half-written file, or its picture, to the last bit."""
+    name = entry.name
+    if name in (*LOCK_FILES, MANIFEST) or is_temporary(name, r"(run\.json|input\.\w+)"):
+        return True
+    if entry.name != record.file or not entry.is_file() or entry.stat().st_size != record.size:
+        return False
+    return digest_file(entry) == record.digest
 
 
 def _open_again(prepared: Prepared, source: Path, run: RunDirectory) -> RunDirectory:

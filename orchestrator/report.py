@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,15 @@ def write_result(run: RunDirectory, sheet: PreviewSheet) -> None:
     if not written and not (run.path / RESULT).is_dir():
         return
     run.inside.make_folder(RESULT)
+    try:
+        _fill(run, written, sheet)
+    finally:
+        run.inside.sync_folder(RESULT)
+        run.inside.sync_folder()
+
+
+def _fill(run: RunDirectory, written: Mapping[str, str], sheet: PreviewSheet) -> None:
+    """written: artifact name -> the node that wrote it."""
     for stale in RESULT_NAMES:
         run.inside.remove(f"{RESULT}/{stale}")
     for artifact, target in RESULT_FILES.items():
@@ -39,21 +48,21 @@ def write_result(run: RunDirectory, sheet: PreviewSheet) -> None:
             node = written[artifact]
             file = run.manifest.nodes[node].artifacts[artifact][0].file
             with run.inside.read(f"{node}/{file}") as source:
-                run.inside.copy(source, f"{RESULT}/{target}")
+                run.inside.copy(source, f"{RESULT}/{target}", durable=True)
     bundle = next((name for name in BUNDLES if name in written), None)
     if bundle:
         with (
             contextlib.suppress(FileNotFoundError),
             run.inside.read(f"{written[bundle]}/{bundle}.png") as source,
         ):
-            run.inside.copy(source, f"{RESULT}/{BUNDLE_PNG}")
+            run.inside.copy(source, f"{RESULT}/{BUNDLE_PNG}", durable=True)
     try:
         content = sheet.png(written)
     except UNDRAWABLE as error:
         run.event("no preview", error=str(error))
         return
     if content:
-        run.inside.write(f"{RESULT}/{PREVIEW_PNG}", content, durable=False)
+        run.inside.write(f"{RESULT}/{PREVIEW_PNG}", content)
 
 
 TABLE_HEADER = (

@@ -24,7 +24,8 @@ from orchestrator.graph import Graph
 from orchestrator.jobs import Job
 from orchestrator.locks import as_output_error, run_lock
 from orchestrator.manifest import InputRecord
-from orchestrator.opening import OUTPUTS, describe, new_run_path, open_or_create, read_picture
+from orchestrator.opening import describe, new_run_path, open_or_create, read_picture
+from orchestrator.pictures import OUTPUTS
 from orchestrator.plan import PlanRow, predict
 from orchestrator.progress import Observer
 from orchestrator.request import Prepared, require_card
@@ -64,6 +65,8 @@ def execute(
     for job in jobs:
         demote_stale(job.whole, job.run)
         job.run.manifest.state = "running"
+        with contextlib.suppress(OSError):  # a full disk is told by the first node that meets it
+            job.run.save()  # from now on result/ may change: nobody is to read "done" meanwhile
         job.run.event("begin", profile=prepared.settings.name, seed=prepared.seed)
     try:
         Runner(work, prepared.workplace, _close_books).run()
@@ -154,19 +157,19 @@ def run_one(
 
     on_open is told the run directory as soon as work begins in it.
     """
-    read_picture(source, prepared.settings.profile.runtime.max_input_mib)  # before anything is made
     root = Path(OUTPUTS)
+    cache = None if output else CacheIndex(root)
+    imagined = _imagined_run(prepared, source, output)  # refuses before anything is made
+    require_upstream(prepared, imagined, cache)
+    require_resources(prepared, imagined, cache)
     path = output or new_run_path(root, source)
     with contextlib.ExitStack() as stack:
         with as_output_error(path):
             folder = stack.enter_context(NewFolder(path, fresh=output is None))
         stack.enter_context(run_lock(path))
         run = open_or_create(prepared, source, path)
-        cache = None if output else CacheIndex(root)
-        if prepared.options.from_node:
-            require_upstream(prepared, run, cache)
-        require_resources(prepared, run, cache)
         folder.keep()
+        run.discard_partial()
         on_open(run)
         finish_one(prepared, run, observer, cache)
     return run
@@ -181,6 +184,16 @@ def predict_picture(
     prepared: Prepared, source: Path, output: Path | None, cache: CacheIndex | None
 ) -> list[PlanRow]:
     """The plan for one picture, whose run directory (None: a new one) need not exist."""
+    run = _imagined_run(prepared, source, output)
+    force = frozenset(_forced(prepared))
+    return list(predict(prepared.graph, run, prepared.seed, cache, force, prepared.budget))
+
+
+def _imagined_run(prepared: Prepared, source: Path, output: Path | None) -> RunDirectory:
+    """The run of a picture as it would begin, in memory only.
+
+    Raises `InputFileError` or `RunRecordError`.
+    """
     picture = read_picture(source, prepared.settings.profile.runtime.max_input_mib)
     record = InputRecord(
         source=str(source), file="input.img", size=len(picture), digest=digest_bytes(picture)
@@ -188,9 +201,7 @@ def predict_picture(
     known = None
     if output is not None and (output / MANIFEST).is_file():
         known = RunDirectory.open(output).manifest
-    run = RunDirectory(output or Path(OUTPUTS), describe(prepared, record, known))
-    force = frozenset(_forced(prepared))
-    return list(predict(prepared.graph, run, prepared.seed, cache, force, prepared.budget))
+    return RunDirectory(output or Path(OUTPUTS), describe(prepared, record, known))
 
 
 def finish_one(

@@ -23,6 +23,7 @@ ENTRY_POINTS = """[kiss3d.stages]
 fake.source = fakes.stages:Source
 fake.trouble = fakes.stages:Trouble
 fake.sink = fakes.stages:Sink
+fake.cast = fakes.stages:Cast
 fake.slow_sink = fakes.stages:SlowSink
 fake.shapes = fakes.stages:Shapes
 fake.cuda = fakes.stages:Cuda
@@ -116,12 +117,12 @@ def config_file(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def kiss3d(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Call the real command line in a process of its own, with `tmp_path` as working directory."""
+    """Call the real command line in a process of its own, in `tmp_path` unless `cwd` is given."""
 
     def call(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             command(*arguments),
-            cwd=tmp_path,
+            cwd=options.pop("cwd", tmp_path),
             env=cli_environment(),
             capture_output=True,
             text=True,

@@ -49,10 +49,11 @@ def batch(
 ) -> None:
     """Turn every picture in DIR into a mesh.
 
-    Each model is loaded once for all of them. Ends with a table and BATCH_DIR/summary.json and
-    summary.csv. Exit code 0: all good, 1: some failed, 2: nothing to do.
+    Pictures are told by their content. Each model is loaded once for all of them. Ends with a
+    table, what was skipped, failed or degraded, and BATCH_DIR/summary.json and summary.csv.
+    Exit code 0: all good, 1: some failed, 2: nothing to do.
     """
-    from orchestrator import batch_run, batches
+    from orchestrator import batch_run, batches, pictures
     from orchestrator.errors import UsageError
     from orchestrator.request import prepare
     from orchestrator.workplace import open_workplace
@@ -60,7 +61,7 @@ def batch(
     told: list[object] = []
     with common.errors_as_json(as_json, told):
         options = common.options_from(**request)
-        pictures = batches.find_pictures(folder, glob, recursive)
+        found = pictures.gather(folder, glob, recursive)
         if go_on and output is None:
             raise UsageError(
                 "--resume needs --output BATCH_DIR", "or: kiss3d-orchestrate resume DIR"
@@ -70,11 +71,11 @@ def batch(
             known = None
             if go_on and output is not None and batches.is_batch(output):
                 known = batches.load(output)
-            batch_run.require_resources(prepared, pictures, known, output)
+            batch_run.require_resources(prepared, found.pictures, known, output)
             if known is not None:
-                made = batches.join(known, folder, pictures, options)
+                made = batches.join(known, folder, found, options)
             else:
-                made = batches.create(folder, pictures, output, options)
+                made = batches.create(folder, found, output, options)
             _run(made, prepared, told, as_json, verbose, not keep_going)
 
 
@@ -104,7 +105,7 @@ def finish_batch(
         target_vram=options.target_vram or known.options.target_vram,
         host_ram=options.host_ram or known.options.host_ram,
     )
-    made = batches.Batch(path, known.pictures, merged)
+    made = replace(known, options=merged)
     prepared = prepare(merged, workplace)
     batch_run.require_resources(prepared, (), made, path)
     _run(made, prepared, told, as_json, verbose, fail_fast=False)
@@ -139,7 +140,7 @@ def _run(
 
 
 def _print_outcomes(made: Batch, outcomes: list[Outcome], as_json: bool) -> None:
-    from orchestrator import batch_run
+    from orchestrator import batch_report, batch_run
 
     good = sum(outcome.good for outcome in outcomes)
     if as_json:
@@ -149,14 +150,13 @@ def _print_outcomes(made: Batch, outcomes: list[Outcome], as_json: bool) -> None
                 "good": good,
                 "failed": len(outcomes) - good,
                 "jobs": [outcome.row() for outcome in outcomes],
+                "skipped": batch_run.skipped_rows(made),
             }
         )
         return
     header = ("picture", "state", "compute s", "mesh")
     names = (header.index("picture"), header.index("mesh"))
     tables.print_table(header, list(batch_run.iter_rows(outcomes)), err=True, shorten=names)
-    for outcome in outcomes:
-        if note := outcome.note:
-            click.echo(f"{outcome.name}: {note}", err=True)
-    click.echo(f"{good} of {len(outcomes)} good", err=True)
+    for line in batch_report.closing_lines(made, outcomes):
+        click.echo(line, err=True)
     click.echo(str(made.path / "summary.json"))

@@ -191,3 +191,44 @@ def test_nothing_to_do_is_a_usage_error(kiss3d, tmp_path):
     done = kiss3d("batch", tmp_path / "none")
     assert done.returncode == 2
     assert "no pictures" in done.stderr
+
+
+def test_a_batch_does_not_feed_on_what_it_wrote(kiss3d, pictures, config_file):
+    asked = ("batch", ".", "--glob", "*.*", "--recursive", "--config", config_file(), "--json")
+    inside = {"cwd": pictures}
+    for _ in range(3):
+        done = json.loads(kiss3d(*asked, **inside).stdout)
+        assert (done["good"], done["failed"]) == (4, 0)
+    assert done["skipped"] == [{"path": "outputs", "reason": "where results are written"}]
+    into = (*asked, "--output", "mine")
+    assert json.loads(kiss3d(*into, **inside).stdout)["good"] == 4
+    again = json.loads(kiss3d(*into, "--resume", **inside).stdout)
+    assert (again["good"], again["failed"]) == (4, 0)
+    assert {"path": "mine", "reason": "the directory of a batch"} in again["skipped"]
+
+
+def test_the_end_tells_what_was_skipped_failed_and_degraded_by_name(
+    kiss3d, pictures, config_file, tmp_path
+):
+    for index in range(5, 17):
+        (pictures / f"p{index}.png").write_text("no numbers")
+    for index in range(1, 4):
+        (pictures / f"p{index}.txt").rename(pictures / f"p{index}.png")
+    (pictures / "scan").write_bytes(b"%PDF-1.7")
+    config = config_file(
+        mode="only_cuda", attempts=[{"device": "cpu", "degraded": "made without a card"}]
+    )
+    out = tmp_path / "out"
+    done = kiss3d("batch", pictures, "--config", config, "--output", out)
+    assert done.returncode == 1
+    assert "p5: source: not a list of numbers" in done.stderr
+    assert f"log: {out / 'logs' / 'source-1.log'}" in done.stderr
+    assert "failed too: p8, p9" in done.stderr, "ten are told with their reasons"
+    assert "degraded: trouble: made without a card: p1, p2, p3" in done.stderr
+    assert "skipped: scan (a PDF document); p4.txt (not a picture)" in done.stderr
+    assert "3 of 15 good, 12 failed, 3 degraded, 2 skipped" in done.stderr
+    summary = json.loads((out / "summary.json").read_text())
+    assert len(summary["jobs"]) == 15
+    assert {"path": "scan", "reason": "a PDF document"} in summary["skipped"]
+    again = kiss3d("resume", out)
+    assert "skipped: scan (a PDF document)" in again.stderr

@@ -21,6 +21,7 @@ from stages.contract import ArtifactSpec, BadInput, Context, Mesh, Params, Stage
 
 NUMBERS = ArtifactSpec("numbers", "array", "what was in the input", ("N",), "float32")
 TROUBLED = ArtifactSpec("troubled", "array", "numbers + 1", ("N",), "float32")
+GLB = ArtifactSpec("glb", "file", "bytes", suffix=".glb")
 TOTAL = ArtifactSpec("total", "text", "the sum, as text")
 
 Mode = Literal[
@@ -159,6 +160,18 @@ class Sink(Stage):
 
     def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
         return {"total": f"{float(inputs['troubled'].sum()):g} seed {context.seed}"}
+
+
+class Cast(Stage):
+    """A "mesh file" for result/."""
+
+    name = "fake.cast"
+    summary = "the numbers' bytes as a mesh file"
+    inputs = (TROUBLED,)
+    outputs = (GLB,)
+
+    def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
+        return {"glb": b"glTF" + inputs["troubled"].tobytes()}
 
 
 class SlowSink(Sink):
