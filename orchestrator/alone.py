@@ -29,12 +29,14 @@ from orchestrator.errors import (
     StageFailedError,
     UnknownNameError,
     UsageError,
+    brief,
     command,
 )
 from orchestrator.exits import describe_exit
 from orchestrator.files import next_log, private_folder, sweep_private_folders, write_json
 from orchestrator.graph import INPUT, Source
 from orchestrator.profile import NodeConfig
+from orchestrator.reading import yaml_data
 from orchestrator.request import Options, prepared_for
 from orchestrator.warm import child_environment
 from stages.registry import known_stages
@@ -141,7 +143,7 @@ def inputs_of_files(
     for text in inputs:
         key, equals, path = text.partition("=")
         if not equals:
-            raise UsageError(f'--input "{text}": expected KEY=PATH')
+            raise UsageError(f'--input "{brief(text)}": expected KEY=PATH')
         if key not in known:
             raise UnknownNameError("input", key, known, f"stage {stage_name}")
         if key in files:
@@ -160,17 +162,17 @@ def inputs_of_files(
 
 
 def _parse_sets(sets: Sequence[str]) -> dict[str, Any]:
-    import yaml
-
     params = {}
     for text in sets:
         key, equals, raw = text.partition("=")
         if not equals:
-            raise ConfigError(f'--set "{text}": expected PARAM=VALUE')
+            raise ConfigError(f'--set "{brief(text)}": expected PARAM=VALUE')
         try:
-            params[key] = yaml.safe_load(raw)
-        except (yaml.YAMLError, ValueError) as error:
-            raise ConfigError(f'--set "{text}": the value is not valid YAML') from error
+            params[key] = yaml_data(raw)
+        except ValueError as error:
+            raise ConfigError(
+                f'--set "{brief(text)}": the value is not valid YAML: {error}'
+            ) from error
     return params
 
 

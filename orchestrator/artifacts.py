@@ -43,6 +43,7 @@ from orchestrator.files import (
 )
 from orchestrator.manifest import FORMAT, FileRecord, Manifest
 from orchestrator.protocol import Part
+from orchestrator.reading import JSON_BYTES, json_data, read_limited
 from stages.common import codec
 from stages.contract import ArtifactSpec
 
@@ -81,12 +82,14 @@ class RunDirectory:
                 raise RunRecordError(f"{path} does not exist", "check the path")
             raise RunRecordError(f"{path} holds no run", "`kiss3d-orchestrate runs list` shows all")
         try:
-            manifest = Manifest.model_validate_json(file.read_bytes())
+            manifest = Manifest.model_validate(json_data(read_limited(file, JSON_BYTES)))
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
             what = f"{where} {first['msg']}".strip()
             raise RunRecordError(f"{file} cannot be read: {what}", _way_on(path)) from error
+        except ValueError as error:
+            raise RunRecordError(f"{file} cannot be read: {error}", _way_on(path)) from error
         except OSError as error:
             what = error.strerror or str(error)
             raise RunRecordError(f"{file} cannot be read: {what}", _way_on(path)) from error

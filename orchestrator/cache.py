@@ -22,6 +22,7 @@ from orchestrator.errors import RunRecordError
 from orchestrator.files import copy_atomic, digest_bytes, printable, sync_folder, write_json
 from orchestrator.graph import INPUT, Graph, Node
 from orchestrator.manifest import NodeRecord
+from orchestrator.reading import JSON_BYTES, json_data, read_limited
 
 FOLDER = ".cache"
 
@@ -109,7 +110,7 @@ class CacheIndex:
     def find(self, key: str) -> Hit | None:
         """The node that answers to `key`, if its run and files are still whole."""
         try:
-            entry = json.loads(self._entry(key).read_text())
+            entry = json_data(read_limited(self._entry(key), JSON_BYTES))
             run = RunDirectory.open(Path(entry["run"]))
             record = run.manifest.nodes[entry["node"]]
         except (OSError, ValueError, KeyError, TypeError, RunRecordError):

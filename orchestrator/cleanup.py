@@ -6,7 +6,6 @@ Only what this program has written is removed; a folder goes when nothing else l
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from orchestrator.batches import LOGS
 from orchestrator.cache import FOLDER
 from orchestrator.errors import KissError, RunLockedError
 from orchestrator.opening import Unreadable, find_runs
+from orchestrator.reading import JSON_BYTES, json_data, read_limited
 
 _BATCH_FILES = ("summary.json", "summary.csv", BATCH_FILE)
 """The one that makes it a batch comes last, so that a half-removed one can be cleaned again."""
@@ -102,7 +102,7 @@ def _stale(folder: Path, gone: set[Path]) -> Iterator[Path]:
     """Entries of a cache index whose run is not there, or is about to go."""
     for entry in sorted((folder / FOLDER).glob("*.json")):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            run = Path(json.loads(entry.read_bytes())["run"])
+            run = Path(json_data(read_limited(entry, JSON_BYTES))["run"])
             if run.resolve() in gone or not (run / MANIFEST).is_file():
                 yield entry
 

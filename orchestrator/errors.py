@@ -54,7 +54,8 @@ class UnknownNameError(UsageError):
         hint = f'did you mean "{near}"? ' if near else ""
         hint += f"known: {', '.join(self.known)}" if self.known else "there are none"
         hint += f" (`{listing}` says what they are)" if listing else ""
-        super().__init__(f'unknown {what} "{name}"{f" in {where}" if where else ""}', hint)
+        place = f" in {brief(where)}" if where else ""
+        super().__init__(f'unknown {what} "{brief(name)}"{place}', hint)
 
 
 class InputFileError(UsageError):
@@ -130,6 +131,12 @@ class InterruptedRunError(KissError):
 def command(*words: object) -> str:
     """This program's command line of these words, for hints: a shell takes them as they are."""
     return shlex.join(["kiss3d-orchestrate", *map(str, words)])
+
+
+def brief(text: object, limit: int = 160) -> str:
+    """A text as it can stand in a sentence: of a long one its beginning and its end."""
+    told = str(text)
+    return told if len(told) <= limit else f"{told[: limit // 2]}…{told[-limit // 4 :]}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

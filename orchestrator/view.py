@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Protocol, TextIO
 
 from orchestrator.progress import Observer, RunEvent
+from orchestrator.terminal import open_console, say_to, visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -71,7 +72,7 @@ class Lines:
         if text:
             where = f"{event.job}: " if self._jobs > 1 and event.job else ""
             elapsed = time.monotonic() - self._began
-            print(f"[{elapsed:7.2f}s] {where}{text}", file=self._stream, flush=True)
+            say_to(self._stream, f"[{elapsed:7.2f}s] {where}{text}")
 
     def _text(self, event: RunEvent) -> str:
         fields = event.fields
@@ -129,12 +130,11 @@ class Live:
     """A rich table with a row a node: state, step/total, elapsed, attempt, memory."""
 
     def __init__(self, nodes: Iterable[str], jobs: int) -> None:
-        from rich.console import Console
         from rich.live import Live as RichLive
 
         self._rows = {name: _Row() for name in nodes}
         self._jobs = jobs
-        console = Console(stderr=True)
+        console = open_console(err=True)
         self._live = RichLive(
             get_renderable=self._table, console=console, refresh_per_second=8, transient=True
         )
@@ -170,7 +170,7 @@ class Live:
             if fields.get("final"):
                 row.failed += 1
                 row.state = "failed"
-            self._console.print(_failure_text(event), markup=False, highlight=False)
+            self._console.print(visible(_failure_text(event)))
         elif event.kind == "process" and row.state == "waiting":
             row.state = "ready" if fields["state"] == "idle" else "starting"
 
@@ -201,6 +201,10 @@ class Live:
                 *([str(row.attempt) if row.attempt > 1 else ""] if retried else []),
                 format_size(row.rss),
                 format_size(row.vram),
-                Text(row.note if running else "", no_wrap=True, overflow="ellipsis"),
+                Text(
+                    visible(row.note, one_line=True) if running else "",
+                    no_wrap=True,
+                    overflow="ellipsis",
+                ),
             )
         return table

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import gc
-import io
 import os
 import sys
+from typing import NoReturn
 
 import click
 
 from orchestrator import __version__
-from orchestrator.errors import KissError
+from orchestrator.errors import KissError, UsageError, nearest
+from orchestrator.terminal import prepare_streams, say
+
+PROGRAM = "kiss3d-orchestrate"
+DEBUG = "KISS3D_DEBUG"
+"""Environment variable: not empty, and a fault of the program itself shows its traceback."""
 
 _COMMANDS = {
     "run": ("orchestrator.cli.run", "run"),
@@ -46,8 +52,6 @@ class _LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        from orchestrator.errors import nearest
-
         name = args[0]
         if name not in _COMMANDS and not name.startswith("-"):
             near = nearest(name, _COMMANDS)
@@ -63,7 +67,7 @@ class _LazyGroup(click.Group):
         "color": False if os.environ.get("NO_COLOR") else None,
     },
 )
-@click.version_option(__version__, prog_name="kiss3d-orchestrate")
+@click.version_option(__version__, prog_name=PROGRAM)
 def cli() -> None:
     """Turn a picture into a textured 3D mesh with Kiss3DGen, one process a stage.
 
@@ -88,35 +92,47 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _main(arguments: list[str] | None) -> None:
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a file name need not be UTF-8
-        sys.stdout.reconfigure(errors="backslashreplace")
+    prepare_streams()
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        code = cli.main(arguments, prog_name="kiss3d-orchestrate", standalone_mode=False)
+        code = cli.main(given, prog_name=PROGRAM, standalone_mode=False)
     except KissError as error:
-        _complain(error.message, error.hint)
-        sys.exit(error.exit_code)
-    except click.ClickException as error:
-        if "--json" in (sys.argv[1:] if arguments is None else arguments):
-            from orchestrator.cli.common import print_failure
-
-            print_failure(error.format_message(), "", error.exit_code)
+        _end(error.message, error.hint, error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(error.exit_code)
+    except click.ClickException as error:
+        wrong = _as_ours(error)
+        if "--json" in given:
+            from orchestrator.cli.common import print_failure
+
+            print_failure(wrong.message, wrong.hint, wrong.exit_code)
+        _end(wrong.message, wrong.hint, wrong.exit_code)
     except (click.Abort, KeyboardInterrupt) as error:
-        _complain("interrupted", _hint_behind(error))
-        sys.exit(130)
-    except BrokenPipeError:  # the reader of our output has gone
-        sys.stderr.close()
+        _end("interrupted", _hint_behind(error), 130)
+    except BrokenPipeError:  # the reader of our output has seen enough: `| head`
         _drop_stdout()
         sys.exit(1)
     except OSError as error:
-        if error.filename is not None:
-            raise
-        # Without a file name it was a write to an open stream: stdout goes to a full disk.
-        _drop_stdout()
-        _complain(f"cannot write the output: {error.strerror or error}", "")
-        sys.exit(1)
+        if error.filename is None and not error.filename2 and _stdout_is_broken():
+            _drop_stdout()
+            _end(f"cannot write the output: {error.strerror or error}", "", 1)
+        _end(*_unforeseen(error), 1)
+    except Exception as error:  # noqa: BLE001 (the last place that can say it)
+        _end(*_unforeseen(error), 1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _as_ours(error: click.ClickException) -> UsageError:
+    """What click found wrong with the command line, with what to do."""
+    context = getattr(error, "ctx", None)
+    hint = f"{context.command_path if context else PROGRAM} --help"
+    if isinstance(error, click.NoSuchOption) and error.possibilities:
+        hint = f"did you mean {' or '.join(sorted(error.possibilities))}? or see {hint}"
+        return UsageError(f"No such option: {error.option_name}", hint)
+    if isinstance(error, click.MissingParameter) and context is not None:
+        hint = " ".join(context.get_usage().split()).removeprefix("Usage: ")
+    return UsageError(error.format_message().rstrip("."), hint)
 
 
 def _hint_behind(error: BaseException | None) -> str:
@@ -128,10 +144,42 @@ def _hint_behind(error: BaseException | None) -> str:
     return ""
 
 
-def _complain(message: str, hint: str) -> None:
-    click.echo(f"error: {message}", err=True)
+def _end(message: str, hint: str, exit_code: int) -> NoReturn:
+    say(f"error: {message}", err=True)
     if hint:
-        click.echo(f"  -> {hint}", err=True)
+        say(f"  -> {hint}", err=True)
+    sys.exit(exit_code)
+
+
+def _unforeseen(error: Exception) -> tuple[str, str]:
+    """What to tell, and what to do, of an error that no place has words for."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory", "close other programs, or raise the limit (ulimit -v)"
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        hint = {
+            errno.EMFILE: "raise the limit: ulimit -n 1024",
+            errno.ENFILE: "the whole system has too many open files: close other programs",
+            errno.ENOSPC: "free disk space",
+            errno.ENOMEM: "close other programs, or raise the limit (ulimit -v)",
+        }.get(error.errno or 0, "")
+        return f"{where}{error.strerror or error}", hint
+    if os.environ.get(DEBUG):
+        import traceback
+
+        say(traceback.format_exc(), err=True)
+    return (
+        f"unexpected: {type(error).__name__}: {error}",
+        f"a fault of this program; {DEBUG}=1 shows where, for a report",
+    )
+
+
+def _stdout_is_broken() -> bool:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return True
+    return False
 
 
 def _drop_stdout() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli import common, tables
+from orchestrator.terminal import say
 
 if TYPE_CHECKING:
     from orchestrator.batch_run import Outcome
@@ -122,9 +123,9 @@ def _run(
     from orchestrator.view import open_view
 
     if not as_json:
-        click.echo(f"profile {prepared.settings.name} ({prepared.reason})", err=True)
+        say(f"profile {prepared.settings.name} ({prepared.reason})", err=True)
         count = len(made.pictures)
-        click.echo(f"{count} picture{'s' if count > 1 else ''} -> {made.path}", err=True)
+        say(f"{count} picture{'s' if count > 1 else ''} -> {made.path}", err=True)
     view = open_view(prepared.graph.nodes, len(made.pictures), as_json, verbose)
     outcomes: list[Outcome] = []
     try:
@@ -157,6 +158,6 @@ def _print_outcomes(made: Batch, outcomes: list[Outcome], as_json: bool) -> None
     tables.print_table(header, list(batch_run.iter_rows(outcomes)), err=True, shorten=names)
     for outcome in outcomes:
         if note := outcome.note:
-            click.echo(f"{outcome.name}: {note}", err=True)
-    click.echo(f"{good} of {len(outcomes)} good", err=True)
-    click.echo(str(made.path / "summary.json"))
+            say(f"{outcome.name}: {note}", err=True)
+    say(f"{good} of {len(outcomes)} good", err=True)
+    say(made.path / "summary.json")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import click
 
 from orchestrator.cli import tables
 from orchestrator.errors import KissError
+from orchestrator.terminal import say, say_json
 
 if TYPE_CHECKING:
     from orchestrator.artifacts import RunDirectory
@@ -182,7 +182,7 @@ def options_from(
 
 
 def print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=1, default=str))
+    say_json(value)
 
 
 def print_failure(
@@ -216,12 +216,12 @@ def print_run(run: RunDirectory, as_json: bool) -> None:
         return
     tables.print_table(report.TABLE_HEADER, report.table_rows(run), err=True)
     for node, cost in run.manifest.degraded.items():
-        click.echo(f"degraded: {node}: {cost}", err=True)
+        say(f"degraded: {node}: {cost}", err=True)
     result = run.path / "result"
     for name, label in (("preview.png", "preview"), ("mesh.obj", "obj")):
         if (result / name).is_file():
-            click.echo(f"{label}: {result / name}", err=True)
+            say(f"{label}: {result / name}", err=True)
     mesh = result / "mesh.glb"
     if run.manifest.state == "done":
-        click.echo(f"done in {run.manifest.wall_seconds:.2f} s", err=True)
-        click.echo(str(mesh if mesh.is_file() else run.path))
+        say(f"done in {run.manifest.wall_seconds:.2f} s", err=True)
+        say(mesh if mesh.is_file() else run.path)

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from orchestrator.cli import common, tables
+from orchestrator.terminal import say
 
 
 @click.group()
@@ -48,7 +49,7 @@ def show(
             [dict(zip(("path", "value", "source"), row, strict=True)) for row in rows]
         )
         return
-    click.echo(f"profile {prepared.settings.name} ({prepared.reason})", err=True)
+    say(f"profile {prepared.settings.name} ({prepared.reason})", err=True)
     # Values last: one of them is a sentence, which would push the next column out of sight.
     tables.print_table(
         ("path", "from", "value"), [(path, source, _text(value)) for path, value, source in rows]
@@ -91,7 +92,7 @@ def diff(first: str, second: str, as_json: bool) -> None:
         )
         return
     if not rows:
-        click.echo(f"{first} and {second} set the same", err=True)
+        say(f"{first} and {second} set the same", err=True)
         return
     tables.print_table(
         ("path", first, second), [(path, _side(one), _side(other)) for path, one, other in rows]

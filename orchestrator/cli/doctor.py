@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.cli import common
+from orchestrator.terminal import say
 
 if TYPE_CHECKING:
     from orchestrator.doctor import Check
@@ -39,6 +40,6 @@ def doctor(as_json: bool) -> None:
 
 def _show(check: Check) -> None:
     verdict = click.style(f"{check.verdict:4}", fg=_COLOURS[check.verdict])
-    click.echo(f"{verdict}  {check.name:<{_NAME_WIDTH}}  {check.found}")
+    say(f"{verdict}  {check.name:<{_NAME_WIDTH}}  {check.found}")
     if check.remedy:
-        click.echo(f"      {'':<{_NAME_WIDTH}}  -> {check.remedy}")
+        say(f"      {'':<{_NAME_WIDTH}}  -> {check.remedy}")

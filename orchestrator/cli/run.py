@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli import common, tables
+from orchestrator.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,7 +98,7 @@ def plan(image: Path, output: Path | None, as_json: bool, **request: Any) -> Non
             _announce(prepared, as_json)
             _print_plan(prepared, rows, err=False)
         if no_card and shortage:  # one of them is raised, both are told
-            click.echo(f"no card: {no_card}", err=True)
+            say(f"no card: {no_card}", err=True)
         if refusal := shortage or no_card:
             raise refusal
 
@@ -151,20 +152,20 @@ def resume(run_dir: Path, no_warm: bool, as_json: bool, verbose: bool, **request
 
 def _announce(prepared: Prepared, as_json: bool) -> None:
     if not as_json:
-        click.echo(f"profile {prepared.settings.name} ({prepared.reason})", err=True)
+        say(f"profile {prepared.settings.name} ({prepared.reason})", err=True)
 
 
 def _print_plan(prepared: Prepared, plan: list[PlanRow], err: bool = True) -> None:
     tables.print_table(PLAN_HEADER, [_plan_cells(row) for row in plan], err=err)
     for row in plan:
         for line in _ladder_notes(row):
-            click.echo(f"{row.node}: {line}", err=err)
+            say(f"{row.node}: {line}", err=err)
     running = [row for row in plan if not row.cached]
     if any(row.expected for row in running):
         seconds = sum(row.expected.seconds for row in running if row.expected)
         unknown = [row.node for row in running if row.device == "cuda" and not row.expected]
         without = f" without {', '.join(unknown)}, never measured so" if unknown else ""
-        click.echo(
+        say(
             f"GPU nodes: about {seconds:.0f} s on the card of the measurements{without}; budget: "
             f"{prepared.budget.why}",
             err=err,
