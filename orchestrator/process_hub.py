@@ -76,7 +76,9 @@ class ProcessHub:
     def _bind(self, router: zmq.Socket[bytes]) -> str:
         path = self._folder / "socket"
         too_long = len(os.fsencode(path)) > _SOCKET_PATH_BYTES
-        if sys.platform == "win32" or too_long:  # no ipc there; the token keeps strangers out
+        # ZeroMQ takes names in UTF-8 alone; a name that is none has surrogates here.
+        if sys.platform == "win32" or too_long or not str(path).isprintable():
+            # no ipc there; the token keeps strangers out
             return f"tcp://127.0.0.1:{router.bind_to_random_port('tcp://127.0.0.1')}"
         endpoint = f"ipc://{path}"
         router.bind(endpoint)

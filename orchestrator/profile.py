@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import json
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 class _Strict(BaseModel):
@@ -68,13 +69,18 @@ class Runtime(_Strict):
     previews: bool = Field(True, description="write a PNG beside each image artifact")
 
 
+def _finite(layer: dict[str, Any]) -> dict[str, Any]:
+    json.dumps(layer, allow_nan=False)
+    return layer
+
+
 class Profile(_Strict):
     """A whole profile file."""
 
     description: str = ""
     seed: int = Field(42, ge=0, lt=1 << 63, description="the only source of randomness")
     nodes: dict[str, NodeConfig] = Field(default_factory=dict)
-    fast: dict[str, Any] = Field(
+    fast: Annotated[dict[str, Any], AfterValidator(_finite)] = Field(
         default_factory=dict, description="what --fast changes: keys as at the top of a profile"
     )
     runtime: Runtime = Field(default_factory=Runtime)

@@ -1,7 +1,7 @@
 """YAML and JSON that somebody else wrote, as plain data: bounded before anything is built of it.
 
-Plain data is what JSON can hold: None, bool, int of at most 64 bits, finite float, str of Unicode,
-list, and dict with str as keys. Everything else is a ValueError with a sentence for people. A str
+Plain data is what JSON can hold: None, bool, int of at most 64 bits, float, str of Unicode, list,
+and dict with str as keys. Everything else is a ValueError with a sentence for people. A str
 from JSON may hold surrogates: so does a file's name that is no UTF-8.
 """
 
@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
 
@@ -38,7 +38,7 @@ def read_limited(path: Path, limit: int) -> bytes:
 def yaml_data(text: str) -> Any:
     """What a YAML text says. Raises ValueError.
 
-    Dates stay text, and a key that is given twice is refused, since one of both would be ignored.
+    A key that is given twice is refused, since one of both would be ignored.
     """
     if len(text) > YAML_BYTES:
         raise ValueError(f"it is longer than {YAML_BYTES >> 10} KiB")
@@ -58,7 +58,7 @@ def yaml_data(text: str) -> Any:
 def json_data(content: bytes) -> Any:
     """What a JSON document says. Raises ValueError."""
     try:
-        data = json.loads(content, parse_constant=_no_number)
+        data = json.loads(content, parse_constant=_finite, parse_float=_finite)
     except RecursionError:
         raise ValueError(f"values lie more than {DEPTH} deep in each other") from None
     _require_plain(data)
@@ -75,13 +75,6 @@ class _Loader(yaml.SafeLoader):
                     raise ValueError(f'"{key.value}" is given twice (line {line})')
                 seen.add(key.value)
         super().flatten_mapping(node)
-
-
-def _as_text(loader: _Loader, node: yaml.ScalarNode) -> str:
-    return str(loader.construct_scalar(node))
-
-
-_Loader.add_constructor("tag:yaml.org,2002:timestamp", _as_text)
 
 
 def _bound(text: str) -> None:
@@ -119,8 +112,11 @@ def _told(error: yaml.YAMLError) -> str:
     return re.sub(r"\s+", " ", str(error))
 
 
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no number to work with")
+    return value
 
 
 def _require_plain(data: Any) -> None:
@@ -144,7 +140,5 @@ def _parts(value: Any) -> Iterator[Any]:
         yield from value
     elif isinstance(value, int) and value.bit_length() > _INT_BITS:
         raise ValueError(f"an integer has more than {_INT_BITS} bits")
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{value} is no number to work with")
     elif value is not None and not isinstance(value, bool | int | float | str):
         raise ValueError(f"a value is a {type(value).__name__}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from orchestrator import models, report
@@ -142,6 +142,15 @@ def _close_books(job: Job) -> None:
     job.run.event("end", state=manifest.state, seconds=round(manifest.wall_seconds, 3))
 
 
+@contextlib.contextmanager
+def resumable(path: Path) -> Iterator[None]:
+    """Name the way on when Ctrl-C comes before or behind the runner, which has its own for it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise InterruptedRunError("interrupted", command("resume", path)) from None
+
+
 def run_one(
     source: Path,
     output: Path | None,
@@ -156,7 +165,7 @@ def run_one(
     read_picture(source, prepared.settings.profile.runtime.max_input_mib)  # before anything is made
     root = Path(OUTPUTS)
     path = output or new_run_path(root, source)
-    with contextlib.ExitStack() as stack:
+    with resumable(path), contextlib.ExitStack() as stack:
         with as_output_error(path):
             path.mkdir(parents=True, exist_ok=True)
         stack.enter_context(run_lock(path))
@@ -172,8 +181,17 @@ def run_one(
                 shutil.rmtree(path, ignore_errors=True)
             raise
         on_open(run)
-        finish_one(prepared, run, observer, cache)
+        try:
+            finish_one(prepared, run, observer, cache)
+        except RunFailedError as error:
+            if error.exit_code == UsageError.exit_code and not known and not _computed(run):
+                shutil.rmtree(path, ignore_errors=True)  # no picture: nothing to go on with
+            raise
     return run
+
+
+def _computed(run: RunDirectory) -> bool:
+    return any(node.state == "done" for node in run.manifest.nodes.values())
 
 
 def plan(prepared: Prepared, source: Path, output: Path | None) -> list[PlanRow]:

@@ -13,8 +13,10 @@ import math
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
+
+from orchestrator.errors import KissError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,6 +36,9 @@ def visible(text: str, one_line: bool = False) -> str:
 
     one_line: line feeds and tabs too, for a cell of a table.
     """
+    with contextlib.suppress(UnicodeEncodeError):
+        # Where the locale knows ASCII alone, the bytes of any other letter come as surrogates.
+        text = text.encode(errors="surrogateescape").decode(errors="surrogateescape")
     told = _ACTING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
     return told.replace("\n", r"\n").replace("\t", r"\t") if one_line else told
 
@@ -41,7 +46,8 @@ def visible(text: str, one_line: bool = False) -> str:
 def say(text: object = "", *, err: bool = False, mark: str = "", colour: str = "") -> None:
     """Write a line to stdout or stderr, behind `mark`, which a terminal shows in a colour.
 
-    Raises OSError when stdout cannot be written; what stderr does not take is lost.
+    Raises `KissError` when stdout cannot be written, BrokenPipeError when its reader has gone; what
+    stderr does not take is lost.
     """
     stream = sys.stderr if err else sys.stdout
     if mark and colour and stream.isatty() and not os.environ.get("NO_COLOR"):
@@ -53,7 +59,7 @@ def say(text: object = "", *, err: bool = False, mark: str = "", colour: str = "
 
 
 def say_to(stream: TextIO, text: str) -> None:
-    """Write a line to a stream. Raises OSError."""
+    """Write a line to a stream. Raises as `say`."""
     _write(stream, visible(text) + "\n")
 
 
@@ -75,10 +81,16 @@ def _with_numbers(value: Any) -> Any:
 
 def _write(stream: TextIO, text: str) -> None:
     try:
-        stream.write(text)
-    except UnicodeEncodeError:  # the stream of somebody who has put their own in its place
-        stream.write(text.encode("ascii", "backslashreplace").decode())
-    stream.flush()
+        try:
+            stream.write(text)
+        except UnicodeEncodeError:  # the stream of somebody who has put their own in its place
+            stream.write(text.encode("ascii", "backslashreplace").decode())
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # stdout goes to a full disk
+        drop_stdout()
+        raise KissError(f"cannot write the output: {error.strerror or error}") from error
 
 
 def open_console(err: bool) -> Console:
@@ -128,6 +140,21 @@ class _Patient(io.TextIOBase):
         return self._stream.buffer
 
 
+@contextlib.contextmanager
+def nobody_need_read(where: str) -> Iterator[None]:
+    """Go on when whoever reads stdout has gone (`| head`): stderr says then where things are."""
+    try:
+        yield
+    except BrokenPipeError:
+        drop_stdout()
+        say(f"nobody reads the output any more; see {where}", err=True)
+
+
+def drop_stdout() -> None:
+    """What stdout still holds cannot be written; at exit Python would try again and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def prepare_streams() -> None:
     """Called once, as the program starts.
 
@@ -146,7 +173,10 @@ def prepare_streams() -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a file name need not be UTF-8
-        sys.stdout.reconfigure(errors="backslashreplace")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            ascii_alone = stream.encoding.lower() in ("ascii", "ansi_x3.4-1968", "us-ascii")
+            encoding = "utf-8" if ascii_alone else None  # as Python's own UTF-8 mode has it
+            stream.reconfigure(encoding=encoding, errors="backslashreplace")
     if not isinstance(sys.stderr, _Patient):
         sys.stderr = _Patient(sys.stderr)

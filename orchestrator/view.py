@@ -68,6 +68,8 @@ class Lines:
     def notify(self, event: RunEvent) -> None:
         if self._only_failures and event.kind != "failed":
             return
+        if _is_told_at_the_end(event, self._jobs):
+            return
         text = self._text(event)
         if text:
             where = f"{event.job}: " if self._jobs > 1 and event.job else ""
@@ -103,6 +105,11 @@ class Lines:
         if self._processes and event.kind == "gone":
             return f"{event.node}: process gone, memory: {fields['released']}"
         return ""
+
+
+def _is_told_at_the_end(event: RunEvent, jobs: int) -> bool:
+    """A picture that cannot be used ends a run of one at once, with the same words."""
+    return jobs == 1 and event.kind == "failed" and event.fields["kind"] == "bad_input"
 
 
 def _failure_text(event: RunEvent) -> str:
@@ -170,7 +177,8 @@ class Live:
             if fields.get("final"):
                 row.failed += 1
                 row.state = "failed"
-            self._console.print(visible(_failure_text(event)))
+            if not _is_told_at_the_end(event, self._jobs):
+                self._console.print(visible(_failure_text(event)))
         elif event.kind == "process" and row.state == "waiting":
             row.state = "ready" if fields["state"] == "idle" else "starting"
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from orchestrator import warm
 from orchestrator.files import claimed, sweep_private_folders, unclaimed_folder
+from orchestrator.limits import require_room
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Workplace:
 @contextlib.contextmanager
 def open_workplace(use_warm: bool = True) -> Iterator[Workplace]:
     """A workplace that is gone, template and folder, when the context ends."""
+    require_room()
     cold_reason = warm.supported() if use_warm else "--no-warm"
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(unclaimed_folder())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import gc
 import os
 import sys
@@ -12,11 +11,10 @@ import click
 
 from orchestrator import __version__
 from orchestrator.errors import KissError, UsageError, nearest
-from orchestrator.terminal import prepare_streams, say
+from orchestrator.faults import as_told
+from orchestrator.terminal import drop_stdout, prepare_streams, say
 
 PROGRAM = "kiss3d-orchestrate"
-DEBUG = "KISS3D_DEBUG"
-"""Environment variable: not empty, and a fault of the program itself shows its traceback."""
 
 _COMMANDS = {
     "run": ("orchestrator.cli.run", "run"),
@@ -109,17 +107,13 @@ def _main(arguments: list[str] | None) -> None:
             print_failure(wrong.message, wrong.hint, wrong.exit_code)
         _end(wrong.message, wrong.hint, wrong.exit_code)
     except (click.Abort, KeyboardInterrupt) as error:
-        _end("interrupted", _hint_behind(error), 130)
+        _end("interrupted", _hint_behind(error) or "give the same command again", 130)
     except BrokenPipeError:  # the reader of our output has seen enough: `| head`
-        _drop_stdout()
+        drop_stdout()
         sys.exit(1)
-    except OSError as error:
-        if error.filename is None and not error.filename2 and _stdout_is_broken():
-            _drop_stdout()
-            _end(f"cannot write the output: {error.strerror or error}", "", 1)
-        _end(*_unforeseen(error), 1)
     except Exception as error:  # noqa: BLE001 (the last place that can say it)
-        _end(*_unforeseen(error), 1)
+        told = as_told(error)
+        _end(told.message, told.hint, told.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -149,39 +143,3 @@ def _end(message: str, hint: str, exit_code: int) -> NoReturn:
     if hint:
         say(f"  -> {hint}", err=True)
     sys.exit(exit_code)
-
-
-def _unforeseen(error: Exception) -> tuple[str, str]:
-    """What to tell, and what to do, of an error that no place has words for."""
-    if isinstance(error, MemoryError):
-        return "there is not enough memory", "close other programs, or raise the limit (ulimit -v)"
-    if isinstance(error, OSError):
-        where = f"{error.filename}: " if error.filename else ""
-        hint = {
-            errno.EMFILE: "raise the limit: ulimit -n 1024",
-            errno.ENFILE: "the whole system has too many open files: close other programs",
-            errno.ENOSPC: "free disk space",
-            errno.ENOMEM: "close other programs, or raise the limit (ulimit -v)",
-        }.get(error.errno or 0, "")
-        return f"{where}{error.strerror or error}", hint
-    if os.environ.get(DEBUG):
-        import traceback
-
-        say(traceback.format_exc(), err=True)
-    return (
-        f"unexpected: {type(error).__name__}: {error}",
-        f"a fault of this program; {DEBUG}=1 shows where, for a report",
-    )
-
-
-def _stdout_is_broken() -> bool:
-    try:
-        sys.stdout.flush()
-    except OSError:
-        return True
-    return False
-
-
-def _drop_stdout() -> None:
-    """What stdout still holds cannot be written; at exit Python would try again and complain."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli import common, tables
-from orchestrator.terminal import say
+from orchestrator.terminal import nobody_need_read, say
 
 if TYPE_CHECKING:
     from orchestrator.batch_run import Outcome
@@ -119,7 +119,7 @@ def _run(
     verbose: bool,
     fail_fast: bool,
 ) -> None:
-    from orchestrator import batch_run
+    from orchestrator import batch_run, runs
     from orchestrator.view import open_view
 
     if not as_json:
@@ -129,7 +129,7 @@ def _run(
     view = open_view(prepared.graph.nodes, len(made.pictures), as_json, verbose)
     outcomes: list[Outcome] = []
     try:
-        with view:
+        with runs.resumable(made.path), view:
             batch_run.execute(made, prepared, view, fail_fast, outcomes.extend)
     finally:
         if outcomes:
@@ -144,14 +144,15 @@ def _print_outcomes(made: Batch, outcomes: list[Outcome], as_json: bool) -> None
 
     good = sum(outcome.good for outcome in outcomes)
     if as_json:
-        common.print_json(
-            {
-                "batch": str(made.path.resolve()),
-                "good": good,
-                "failed": len(outcomes) - good,
-                "jobs": [outcome.row() for outcome in outcomes],
-            }
-        )
+        with nobody_need_read(f"{made.path}"):
+            common.print_json(
+                {
+                    "batch": str(made.path.resolve()),
+                    "good": good,
+                    "failed": len(outcomes) - good,
+                    "jobs": [outcome.row() for outcome in outcomes],
+                }
+            )
         return
     header = ("picture", "state", "compute s", "mesh")
     names = (header.index("picture"), header.index("mesh"))
@@ -160,4 +161,5 @@ def _print_outcomes(made: Batch, outcomes: list[Outcome], as_json: bool) -> None
         if note := outcome.note:
             say(f"{outcome.name}: {note}", err=True)
     say(f"{good} of {len(outcomes)} good", err=True)
-    say(made.path / "summary.json")
+    with nobody_need_read(f"{made.path}"):
+        say(made.path / "summary.json")

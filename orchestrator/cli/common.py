@@ -12,7 +12,8 @@ import click
 
 from orchestrator.cli import tables
 from orchestrator.errors import KissError
-from orchestrator.terminal import say, say_json
+from orchestrator.faults import as_told
+from orchestrator.terminal import nobody_need_read, say, say_json
 
 if TYPE_CHECKING:
     from orchestrator.artifacts import RunDirectory
@@ -205,6 +206,13 @@ def errors_as_json(as_json: bool, told: Sequence[object] = ()) -> Iterator[None]
         if as_json and not told:
             print_failure(error.message, error.hint, error.exit_code, error.facts())
         raise
+    except (click.ClickException, click.Abort, BrokenPipeError):
+        raise
+    except Exception as error:
+        fault = as_told(error)
+        if as_json and not told:
+            print_failure(fault.message, fault.hint, fault.exit_code)
+        raise fault from error
 
 
 def print_run(run: RunDirectory, as_json: bool) -> None:
@@ -212,7 +220,8 @@ def print_run(run: RunDirectory, as_json: bool) -> None:
     from orchestrator import report
 
     if as_json:
-        print_json(report.summary(run))
+        with nobody_need_read(f"{run.path}"):
+            print_json(report.summary(run))
         return
     tables.print_table(report.TABLE_HEADER, report.table_rows(run), err=True)
     for node, cost in run.manifest.degraded.items():
@@ -224,4 +233,5 @@ def print_run(run: RunDirectory, as_json: bool) -> None:
     mesh = result / "mesh.glb"
     if run.manifest.state == "done":
         say(f"done in {run.manifest.wall_seconds:.2f} s", err=True)
-        say(mesh if mesh.is_file() else run.path)
+        with nobody_need_read(f"{run.path}"):
+            say(mesh if mesh.is_file() else run.path)

@@ -52,6 +52,8 @@ def run(
             with view:
                 runs.run_one(image, output, prepared, view, started.append)
         finally:
+            if started and not started[0].path.exists():  # the input was no picture
+                started.clear()
             if started:
                 common.print_run(started[0], as_json)
 
@@ -137,17 +139,18 @@ def resume(run_dir: Path, no_warm: bool, as_json: bool, verbose: bool, **request
             finish_batch(run_dir, options, workplace, opened, as_json, verbose)
             return
         run_directory = RunDirectory.open(run_dir)
-        prepared = prepared_for(run_directory, options, workplace)
-        cache = cache_beside(run_dir)
-        runs.require_resources(prepared, run_directory, cache)
-        view = open_view(prepared.graph.nodes, 1, as_json, verbose)
-        with run_directory.locked():
-            opened.append(run_directory)
-            try:
-                with view:
-                    runs.finish_one(prepared, run_directory, view, cache)
-            finally:
-                common.print_run(run_directory, as_json)
+        with runs.resumable(run_dir):
+            prepared = prepared_for(run_directory, options, workplace)
+            cache = cache_beside(run_dir)
+            runs.require_resources(prepared, run_directory, cache)
+            view = open_view(prepared.graph.nodes, 1, as_json, verbose)
+            with run_directory.locked():
+                opened.append(run_directory)
+                try:
+                    with view:
+                        runs.finish_one(prepared, run_directory, view, cache)
+                finally:
+                    common.print_run(run_directory, as_json)
 
 
 def _announce(prepared: Prepared, as_json: bool) -> None:
