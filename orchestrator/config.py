@@ -207,13 +207,31 @@ def _parse_set(text: str, merged: Mapping[str, Any], profile: str) -> dict[str, 
         keys = ["nodes", keys[0], *_node_path(keys[0], nodes[keys[0]], keys[1:], text)]
     elif keys[0] not in ("runtime", "seed"):
         where = f"profile {profile}, in --set {text}"
-        raise UnknownNameError("node", keys[0], [*nodes, "runtime", "seed"], where)
+        known = [*nodes, "runtime", "seed"]
+        raise UnknownNameError("node", keys[0], known, where, meant=_meant(keys, nodes))
     layer: dict[str, Any] = {}
     inner = layer
     for key in keys[:-1]:
         inner = inner.setdefault(key, {})
     inner[keys[-1]] = value
     return layer
+
+
+def _meant(keys: Sequence[str], nodes: Mapping[str, Any]) -> str:
+    """What a --set that begins with a stage's name, or with a param's, would have to be."""
+    stages = {name: str(node.get("stage", "")) for name, node in nodes.items()}
+    for name, stage in stages.items():
+        if stage == keys[0]:
+            rest = ".".join(keys[1:]) or "PARAM"
+            return f"{stage} is the stage of node {name}: --set {name}.{rest}=VALUE"
+    if len(keys) > 1:
+        return ""
+    owners = [
+        f"node {name} (stage {stage}): --set {name}.{keys[0]}=VALUE"
+        for name, stage in stages.items()
+        if keys[0] in node_stage(name, NodeConfig(stage=stage)).Params.model_fields
+    ]
+    return f"{keys[0]} is a param of {', or of '.join(owners)}" if owners else ""
 
 
 def _node_path(name: str, node: Mapping[str, Any], keys: list[str], text: str) -> list[str]:

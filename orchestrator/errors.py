@@ -45,9 +45,18 @@ class UnknownNameError(UsageError):
     """A profile, node, stage, param or run that does not exist; names the nearest that does."""
 
     def __init__(
-        self, what: str, name: str, known: Iterable[str], where: str = "", listing: str = ""
+        self,
+        what: str,
+        name: str,
+        known: Iterable[str],
+        where: str = "",
+        listing: str = "",
+        meant: str = "",
     ) -> None:
-        """listing: the command that shows all that are known, with what they are."""
+        """listing: the command that shows all that are known, with what they are.
+
+        meant: what the name is instead, with what to type, where that is known.
+        """
         self.name = name
         self.known = sorted(known)
         near = nearest(name, self.known)
@@ -55,7 +64,7 @@ class UnknownNameError(UsageError):
         hint += f"known: {', '.join(self.known)}" if self.known else "there are none"
         hint += f" (`{listing}` says what they are)" if listing else ""
         place = f" in {brief(where)}" if where else ""
-        super().__init__(f'unknown {what} "{brief(name)}"{place}', hint)
+        super().__init__(f'unknown {what} "{brief(name)}"{place}', meant or hint)
 
 
 class InputFileError(UsageError):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from orchestrator import config, models, vram
 from orchestrator.artifacts import RunDirectory
-from orchestrator.auto import choose_profile
+from orchestrator.auto import CANDIDATES, choose_profile
 from orchestrator.budget import NO_LIMIT, Budget
 from orchestrator.config import Settings
 from orchestrator.errors import (
@@ -81,6 +81,18 @@ class Prepared:
     @property
     def seed(self) -> int:
         return self.settings.profile.seed
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was asked for and has no effect, for people."""
+        name = self.settings.name
+        rungs = (rung for node in self.graph.nodes.values() for rung in node.config.attempts)
+        if not self.options.target_vram or any(rung.device == "cuda" for rung in rungs):
+            return ()
+        others = " or ".join(f"--profile {other}" for other in CANDIDATES)
+        return (
+            f"--target-vram has no effect: no stage of profile {name} uses a card; {others} does",
+        )
 
 
 def prepare(options: Options, workplace: Workplace | None = None) -> Prepared:

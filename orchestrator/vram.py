@@ -23,7 +23,7 @@ from orchestrator.errors import ConfigError, UsageError
 from orchestrator.gpu import GpuMonitor
 from orchestrator.graph import Graph, Node
 from orchestrator.leases import Card
-from orchestrator.profile import Attempt
+from orchestrator.profile import Attempt, Profile
 
 VRAM_MARGIN = GIB // 2
 """Of what is free on a card: another program's window may grow by that much while a run goes on."""
@@ -36,7 +36,8 @@ class Row(BaseModel):
 
     when            params that a rung must have for the row to speak of it; a list: one of these
     at_most         params that must not be larger
-    peak_gib        the most of the card that the process took, its CUDA context included
+    peak_gib        the most of the card that the process took, its CUDA context included; 0 on
+                    the CPU, where host_gib is all that it took
     least_gib       below peak_gib: the least that it can do with, when it is given less
     unused_gib      when it is given less: what it leaves of that on average, as it fills in blocks
     host_gib        host memory beyond the page cache; least_host_gib as above
@@ -52,7 +53,7 @@ class Row(BaseModel):
     stage: str
     when: dict[str, Any] = Field(default_factory=dict)
     at_most: dict[str, float] = Field(default_factory=dict)
-    peak_gib: float = Field(gt=0)
+    peak_gib: float = Field(0.0, ge=0)
     least_gib: float | None = Field(None, gt=0)
     unused_gib: float = Field(0.0, ge=0)
     host_gib: float = Field(0.0, ge=0)
@@ -122,7 +123,7 @@ def predict(node: Node, rung: int, budget: Budget, rows: Sequence[Row]) -> Predi
         vram = budget.vram - int(row.unused_gib * GIB)
     saved = row.host_per_gib * max(0.0, vram / GIB - row.least)
     host = int(max(row.least_host, row.host_gib - saved) * GIB)
-    if budget.host:
+    if budget.host and row.peak_gib:
         host = min(host, budget.host)
     params = _params(node, rung)
     steps = float(params[row.steps]) if row.steps else 0.0
@@ -157,6 +158,23 @@ def budget_for(
         max(GIB, available - HOST_MARGIN),
         f"{why}, {available / GIB:.1f} GiB of host RAM are available".lstrip(", "),
     )
+
+
+def least_card(profile: Profile) -> int:
+    """The smallest card, in whole GiB, on which a profile does all that it is made for; 0: none.
+
+    Rungs that cost something are not counted, nor a CPU's that is never fallen to.
+    """
+    needed = 0.0
+    for node in Graph.from_profile(profile).nodes.values():
+        measured = zip(node.config.attempts, _measured(node, table()), strict=True)
+        whole = [
+            0.0 if row is None else row.least
+            for rung, row in measured
+            if not rung.degraded and rung.fallback
+        ]
+        needed = max(needed, min(whole, default=0.0))
+    return math.ceil(needed)
 
 
 def fit(graph: Graph, budget: Budget, rows: Sequence[Row]) -> Graph:
@@ -240,9 +258,5 @@ def _smallest_budget(graph: Graph, budget: Budget, rows: Sequence[Row]) -> str:
 
 
 def _all(node: Node, budget: Budget, rows: Sequence[Row]) -> Mapping[int, Prediction]:
-    found = {
-        rung: predict(node, rung, budget, rows)
-        for rung, attempt in enumerate(node.config.attempts)
-        if attempt.device == "cuda"
-    }
+    found = {rung: predict(node, rung, budget, rows) for rung in range(len(node.config.attempts))}
     return {rung: prediction for rung, prediction in found.items() if prediction is not None}

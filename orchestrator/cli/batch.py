@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.argument("folder", type=common.InputPath(), metavar="DIR")
 @click.option("--glob", metavar="PATTERN", help='Which files, e.g. "*.png". Default: all pictures.')
 @click.option("--recursive", is_flag=True, help="Look into subdirectories.")
 @common.output_option("BATCH_DIR", "Default: outputs/<DIR>-<time>.")

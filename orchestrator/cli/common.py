@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -32,6 +33,18 @@ class Finite(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value} is not a number to work with.", param, ctx)
         return number
+
+
+class InputPath(click.Path):
+    """A file or directory to read; an address of the web, which a path would garble, is none."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if re.match(r"[a-z][a-z0-9+.-]+://", str(value), re.IGNORECASE):
+            self.fail(f"{value} is an address: download it, and give the file.", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class OutputPath(click.Path):

@@ -60,14 +60,38 @@ def show(
 @_json
 def profiles(as_json: bool) -> None:
     """The shipped profiles."""
+    from orchestrator import models as weights_of
     from orchestrator.config import load, profile_names
+    from orchestrator.vram import least_card
 
     with common.errors_as_json(as_json):
-        rows = [(name, load(name).profile.description) for name in profile_names()]
+        shipped = {name: load(name).profile for name in profile_names()}
+        cards = {name: least_card(profile) for name, profile in shipped.items()}
+        known = weights_of.catalogue()
+        sizes = {n: weights_of.total_gb(weights_of.profile_needs(n), known) for n in shipped}
     if as_json:
-        common.print_json([{"name": name, "description": text} for name, text in rows])
+        common.print_json(
+            [
+                {
+                    "name": name,
+                    "description": profile.description,
+                    "card_gib": cards[name],
+                    "weights_gb": round(sizes[name], 2),
+                }
+                for name, profile in shipped.items()
+            ]
+        )
         return
-    tables.print_table(("profile", "what it is for"), rows)
+    rows = [
+        (
+            name,
+            f"{cards[name]} GiB and more" if cards[name] else "none",
+            f"{sizes[name]:.0f} GB" if sizes[name] else "none",
+            profile.description,
+        )
+        for name, profile in shipped.items()
+    ]
+    tables.print_table(("profile", "card", "weights", "what it is for"), rows)
 
 
 @config.command()

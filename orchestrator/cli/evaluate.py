@@ -25,10 +25,10 @@ _ROWS = (
 
 
 @click.command()
-@click.argument("mesh", type=click.Path(path_type=Path))
+@click.argument("mesh", type=common.InputPath())
 @click.option(
     "--truth",
-    type=click.Path(path_type=Path),
+    type=common.InputPath(),
     required=True,
     metavar="MESH",
     help="The true mesh: .glb, .obj, .ply or .stl, as the mesh itself.",

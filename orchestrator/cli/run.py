@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("image", type=common.InputPath())
 @common.output_option("DIR", "Run directory. Default: outputs/<image>-<time>.")
 @common.settings_options
 @common.range_options
@@ -59,7 +59,7 @@ def run(
 
 
 @click.command()
-@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("image", type=common.InputPath())
 @common.output_option("DIR", "Run directory that would be used.")
 @common.settings_options
 @common.range_options
@@ -90,6 +90,7 @@ def plan(image: Path, output: Path | None, as_json: bool, **request: Any) -> Non
                     "profile_reason": prepared.reason,
                     "seed": prepared.seed,
                     "budget": asdict(prepared.budget),
+                    "notes": list(prepared.notes),
                     "nodes": [asdict(row) for row in rows],
                     "missing_card": no_card.message if no_card else "",
                     "missing_weights": shortage.missing if shortage else [],
@@ -156,6 +157,8 @@ def resume(run_dir: Path, no_warm: bool, as_json: bool, verbose: bool, **request
 def _announce(prepared: Prepared, as_json: bool) -> None:
     if not as_json:
         say(f"profile {prepared.settings.name} ({prepared.reason})", err=True)
+        for note in prepared.notes:
+            say(f"note: {note}", err=True)
 
 
 def _print_plan(prepared: Prepared, plan: list[PlanRow], err: bool = True) -> None:
@@ -163,16 +166,27 @@ def _print_plan(prepared: Prepared, plan: list[PlanRow], err: bool = True) -> No
     for row in plan:
         for line in _ladder_notes(row):
             say(f"{row.node}: {line}", err=err)
-    running = [row for row in plan if not row.cached]
-    if any(row.expected for row in running):
-        seconds = sum(row.expected.seconds for row in running if row.expected)
-        unknown = [row.node for row in running if row.device == "cuda" and not row.expected]
+    _print_seconds([row for row in plan if not row.cached], prepared.budget.why, err)
+
+
+def _print_seconds(running: list[PlanRow], budget: str, err: bool) -> None:
+    """What the nodes that will run take in all; those of the CPU alone, where there are no others.
+
+    Beside a card's they are few, and not measured on one machine with it.
+    """
+    on_gpu = [row for row in running if row.device == "cuda"]
+    if any(row.expected for row in on_gpu):
+        seconds = sum(row.expected.seconds for row in on_gpu if row.expected)
+        unknown = [row.node for row in on_gpu if not row.expected]
         without = f" without {', '.join(unknown)}, never measured so" if unknown else ""
         say(
             f"GPU nodes: about {seconds:.0f} s on the card of the measurements{without}; budget: "
-            f"{prepared.budget.why}",
+            f"{budget}",
             err=err,
         )
+    elif running and all(row.expected for row in running):
+        seconds = sum(row.expected.seconds for row in running if row.expected)
+        say(f"about {seconds:.0f} s on two CPU cores", err=err)
 
 
 def _ladder_notes(row: PlanRow) -> Iterator[str]:
@@ -201,8 +215,8 @@ def _plan_cells(row: PlanRow) -> tuple[str, ...]:
         row.ladder[0],
         "cached" if row.cached else "run",
         format_size(expected.vram) if expected else "-",
-        "0.0 GiB" if row.margin == 0 else format_size(row.margin),
+        "-" if row.device == "cpu" else "0.0 GiB" if row.margin == 0 else format_size(row.margin),
         format_size(expected.host) if expected else "-",
-        f"{expected.seconds:.0f}" if expected else "-",
+        f"{expected.seconds:.3g}" if expected else "-",
         row.reason,
     )

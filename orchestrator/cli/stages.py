@@ -78,10 +78,30 @@ def _stage_class(name: str) -> type[Stage]:
         return stage_class(name)
     except UnknownStageError as error:
         raise UnknownNameError(
-            "stage", name, error.known, listing="kiss3d-orchestrate stages list"
+            "stage",
+            name,
+            error.known,
+            listing="kiss3d-orchestrate stages list",
+            meant=_stages_of_nodes(name),
         ) from error
     except BrokenStageError as error:
         raise ConfigError(str(error), "mend or reinstall the package it comes from") from error
+
+
+def _stages_of_nodes(name: str) -> str:
+    """Which stages the shipped profiles run in a node of this name."""
+    from orchestrator.config import load, profile_names
+
+    used: dict[str, list[str]] = {}
+    for profile in profile_names():
+        node = load(profile).profile.nodes.get(name)
+        if node is not None:
+            used.setdefault(node.stage, []).append(profile)
+    told = [f"{stage} in {', '.join(profiles)}" for stage, profiles in used.items()]
+    if not told:
+        return ""
+    commands = " or ".join(f"`kiss3d-orchestrate stages describe {stage}`" for stage in used)
+    return f"{name} is a node; its stage is {'; '.join(told)}: {commands}"
 
 
 def _layout(spec: ArtifactSpec) -> str:
