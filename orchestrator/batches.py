@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -139,8 +140,9 @@ _ANEW = "`kiss3d-orchestrate batch DIR` makes it anew"
 
 def _path(value: object) -> Path:
     """pydantic's own refuses a file's name that is no UTF-8."""
-    if not isinstance(value, str):
-        raise ValueError("a path is text")
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError("it is no path")
+    os.fsencode(value)  # raises ValueError for what no file's name can be
     return Path(value)
 
 

@@ -25,6 +25,7 @@ from orchestrator.manifest import NodeRecord
 from orchestrator.reading import JSON_BYTES, json_data, read_limited
 
 FOLDER = ".cache"
+ENTRIES = "blake2b-*.json"
 
 
 def key_parts(node: Node, seed: int, run: RunDirectory) -> dict[str, Any]:

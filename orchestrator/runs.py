@@ -23,7 +23,14 @@ from orchestrator.files import digest_bytes
 from orchestrator.graph import Graph
 from orchestrator.jobs import Job
 from orchestrator.manifest import InputRecord
-from orchestrator.opening import OUTPUTS, describe, new_run_path, open_or_create, read_picture
+from orchestrator.opening import (
+    OUTPUTS,
+    cache_beside,
+    describe,
+    new_run_path,
+    open_or_create,
+    read_picture,
+)
 from orchestrator.plan import PlanRow, predict
 from orchestrator.progress import Observer
 from orchestrator.request import Prepared, require_card
@@ -172,7 +179,7 @@ def run_one(
         known = (path / MANIFEST).is_file()
         run = open_or_create(prepared, source, path)
         try:
-            cache = None if output else CacheIndex(root)
+            cache = cache_beside(path)
             if prepared.options.from_node:
                 require_upstream(prepared, run, cache)
             require_resources(prepared, run, cache)
@@ -196,7 +203,7 @@ def _computed(run: RunDirectory) -> bool:
 
 def plan(prepared: Prepared, source: Path, output: Path | None) -> list[PlanRow]:
     """What `run_one` would do with this picture, without writing anything."""
-    return predict_picture(prepared, source, output, None if output else CacheIndex(Path(OUTPUTS)))
+    return predict_picture(prepared, source, output, cache_beside(output or Path(OUTPUTS) / "new"))
 
 
 def predict_picture(
