@@ -163,7 +163,8 @@ def budget_for(
 def least_card(profile: Profile) -> int:
     """The smallest card, in whole GiB, on which a profile does all that it is made for; 0: none.
 
-    Rungs that cost something are not counted, nor a CPU's that is never fallen to.
+    Rungs that cost something are not counted, nor a CPU's that is never fallen to. `VRAM_MARGIN` of
+    the card is left to other programs, as a run leaves it.
     """
     needed = 0.0
     for node in Graph.from_profile(profile).nodes.values():
@@ -174,7 +175,7 @@ def least_card(profile: Profile) -> int:
             if not rung.degraded and rung.fallback
         ]
         needed = max(needed, min(whole, default=0.0))
-    return math.ceil(needed)
+    return math.ceil(needed + VRAM_MARGIN / GIB) if needed else 0
 
 
 def fit(graph: Graph, budget: Budget, rows: Sequence[Row]) -> Graph:
