@@ -6,6 +6,7 @@ are runs it, in a process of its own or in this one.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import json
 import os
@@ -25,6 +26,7 @@ from orchestrator.artifacts import RunDirectory, as_output_error
 from orchestrator.errors import (
     ConfigError,
     InputFileError,
+    KissError,
     OutputError,
     StageFailedError,
     UnknownNameError,
@@ -38,6 +40,7 @@ from orchestrator.graph import INPUT, Source
 from orchestrator.profile import NodeConfig
 from orchestrator.reading import yaml_data
 from orchestrator.request import Options, prepared_for
+from orchestrator.terminal import say_on
 from orchestrator.warm import child_environment
 from stages.registry import known_stages
 
@@ -231,15 +234,20 @@ def _run_logged(file: Path, visible: str, log: Path, quiet: bool) -> int:
         _host(file),
         env={**child_environment(), "CUDA_VISIBLE_DEVICES": visible},
         stdin=subprocess.DEVNULL,
-        stdout=sys.stderr if quiet else None,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         bufsize=0,
         start_new_session=True,
     )
+    assert process.stdout is not None
     assert process.stderr is not None
     with log.open("wb", buffering=0) as stream:
-        copier = threading.Thread(target=_copy, args=(process.stderr, stream), daemon=True)
-        copier.start()
+        copiers = [
+            threading.Thread(target=_copy, args=(process.stderr, True, stream), daemon=True),
+            threading.Thread(target=_copy, args=(process.stdout, quiet), daemon=True),
+        ]
+        for copier in copiers:
+            copier.start()
         try:
             return process.wait()
         finally:
@@ -247,17 +255,21 @@ def _run_logged(file: Path, visible: str, log: Path, quiet: bool) -> int:
                 os.killpg(process.pid, signal.SIGKILL)  # Windows has no groups
             process.kill()
             process.wait()
-            copier.join(timeout=2.0)
+            for copier in copiers:
+                copier.join(timeout=2.0)
             sweep_private_folders()  # its own, if it was killed
 
 
-def _copy(source: IO[bytes], log: IO[bytes]) -> None:
+def _copy(source: IO[bytes], err: bool, log: IO[bytes] | None = None) -> None:
+    """Show what the stage prints, and keep it in the log as it is."""
+    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     with source, contextlib.suppress(ValueError):  # the log was closed
         while chunk := source.read(1 << 16):
             with contextlib.suppress(OSError):  # a full disk must not stop the stage
-                log.write(chunk)
-            sys.stderr.buffer.write(chunk)
-            sys.stderr.buffer.flush()
+                if log is not None:
+                    log.write(chunk)
+            with contextlib.suppress(OSError, KissError):
+                say_on(decoder.decode(chunk), err=err)
 
 
 def _failed(job: StageJob, code: int, failure: Path, log: Path | None) -> StageFailedError:

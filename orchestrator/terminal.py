@@ -21,6 +21,11 @@ from orchestrator.errors import KissError
 if TYPE_CHECKING:
     from rich.console import Console
 
+
+class ReaderGoneError(BrokenPipeError):
+    """Whoever read stdout has seen enough: `| head`."""
+
+
 _ACTING = re.compile(
     "["
     "\x00-\x08\x0b-\x1f\x7f-\x9f"  # controls but tab and line feed; ESC, CSI
@@ -46,7 +51,7 @@ def visible(text: str, one_line: bool = False) -> str:
 def say(text: object = "", *, err: bool = False, mark: str = "", colour: str = "") -> None:
     """Write a line to stdout or stderr, behind `mark`, which a terminal shows in a colour.
 
-    Raises `KissError` when stdout cannot be written, BrokenPipeError when its reader has gone; what
+    Raises `KissError` when stdout cannot be written, `ReaderGoneError` when nobody reads it; what
     stderr does not take is lost.
     """
     stream = sys.stderr if err else sys.stdout
@@ -56,6 +61,12 @@ def say(text: object = "", *, err: bool = False, mark: str = "", colour: str = "
         click.echo(click.style(mark, fg=colour), err=err, nl=False)
         mark = ""
     say_to(stream, f"{mark}{text}")
+
+
+def say_on(text: str, *, err: bool) -> None:
+    """Write a piece of what a process prints; a bar that is drawn over itself becomes lines."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n")
+    _write(sys.stderr if err else sys.stdout, visible(lines))
 
 
 def say_to(stream: TextIO, text: str) -> None:
@@ -86,8 +97,8 @@ def _write(stream: TextIO, text: str) -> None:
         except UnicodeEncodeError:  # the stream of somebody who has put their own in its place
             stream.write(text.encode("ascii", "backslashreplace").decode())
         stream.flush()
-    except BrokenPipeError:
-        raise
+    except BrokenPipeError as error:
+        raise ReaderGoneError(*error.args) from error
     except OSError as error:  # stdout goes to a full disk
         drop_stdout()
         raise KissError(f"cannot write the output: {error.strerror or error}") from error
@@ -145,7 +156,7 @@ def nobody_need_read(where: str) -> Iterator[None]:
     """Go on when whoever reads stdout has gone (`| head`): stderr says then where things are."""
     try:
         yield
-    except BrokenPipeError:
+    except ReaderGoneError:
         drop_stdout()
         say(f"nobody reads the output any more; see {where}", err=True)
 

@@ -12,7 +12,7 @@ import click
 from orchestrator import __version__
 from orchestrator.errors import KissError, UsageError, nearest
 from orchestrator.faults import as_told
-from orchestrator.terminal import drop_stdout, prepare_streams, say
+from orchestrator.terminal import ReaderGoneError, drop_stdout, prepare_streams, say
 
 PROGRAM = "kiss3d-orchestrate"
 
@@ -108,7 +108,7 @@ def _main(arguments: list[str] | None) -> None:
         _end(wrong.message, wrong.hint, wrong.exit_code)
     except (click.Abort, KeyboardInterrupt) as error:
         _end("interrupted", _hint_behind(error) or "give the same command again", 130)
-    except BrokenPipeError:  # the reader of our output has seen enough: `| head`
+    except ReaderGoneError:
         drop_stdout()
         sys.exit(1)
     except Exception as error:  # noqa: BLE001 (the last place that can say it)

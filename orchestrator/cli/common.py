@@ -14,7 +14,7 @@ import click
 from orchestrator.cli import tables
 from orchestrator.errors import KissError
 from orchestrator.faults import as_told
-from orchestrator.terminal import nobody_need_read, say, say_json
+from orchestrator.terminal import ReaderGoneError, nobody_need_read, say, say_json
 
 if TYPE_CHECKING:
     from orchestrator.artifacts import RunDirectory
@@ -219,7 +219,7 @@ def errors_as_json(as_json: bool, told: Sequence[object] = ()) -> Iterator[None]
         if as_json and not told:
             print_failure(error.message, error.hint, error.exit_code, error.facts())
         raise
-    except (click.ClickException, click.Abort, BrokenPipeError):
+    except (click.ClickException, click.Abort, ReaderGoneError):
         raise
     except Exception as error:
         fault = as_told(error)
