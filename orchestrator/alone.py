@@ -39,7 +39,7 @@ from orchestrator.files import next_log, private_folder, sweep_private_folders, 
 from orchestrator.graph import INPUT, Source
 from orchestrator.profile import NodeConfig
 from orchestrator.reading import yaml_data
-from orchestrator.request import Options, prepared_for
+from orchestrator.request import Options, prepared_for, recorded_settings
 from orchestrator.terminal import say_on
 from orchestrator.warm import child_environment
 from stages.registry import known_stages
@@ -80,11 +80,11 @@ class StageJob:
 
 
 def require_node(run: RunDirectory, name: str) -> None:
-    """Raise `UnknownNameError` or `UsageError` unless the run has a node of this name."""
-    nodes = run.manifest.settings.get("nodes", {})
+    """Raise `UsageError` unless the run has a node of this name."""
+    nodes = recorded_settings(run).profile.nodes
     if name in nodes:
         return
-    same = [node for node, fields in nodes.items() if fields.get("stage") == name]
+    same = [node for node, made in nodes.items() if made.stage == name]
     if same:
         raise UsageError(
             f'"{name}" is a stage; with --run, NAME is a node of the run',

@@ -155,6 +155,15 @@ def _sets_for_tf32(profile: Profile) -> list[str]:
     return [f"{name}.{TF32}=true" for name in nodes]
 
 
+def recorded_settings(run: RunDirectory, sets: Sequence[str] = ()) -> Settings:
+    """The settings that a run directory records, with `--set`s on top. Raises `RunRecordError`."""
+    manifest = run.manifest
+    try:
+        return config.from_record(manifest.profile, manifest.settings, manifest.sources, sets)
+    except KissError as error:
+        raise RunRecordError(f"{run.path}: {error.message}", error.hint) from error
+
+
 def prepared_for(
     run: RunDirectory, options: Options, workplace: Workplace | None = None
 ) -> Prepared:
@@ -163,12 +172,7 @@ def prepared_for(
     The profile is the one that was effective then, even if its file has changed since.
     """
     manifest = run.manifest
-    try:
-        settings = config.from_record(
-            manifest.profile, manifest.settings, manifest.sources, options.sets
-        )
-    except KissError as error:
-        raise RunRecordError(f"{run.path}: {error.message}", error.hint) from error
+    settings = recorded_settings(run, options.sets)
     options = replace(
         options,
         device=manifest.device if options.device == "auto" else options.device,

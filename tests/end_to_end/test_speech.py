@@ -5,12 +5,20 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
-from fakes.tools import cli_environment, command, leftovers, made_run
+from fakes.tools import ROOT, cli_environment, command, leftovers, made_run
+
+from orchestrator import runs
+from orchestrator.artifacts import RunDirectory
+from orchestrator.cli import main
+from orchestrator.errors import InterruptedRunError, KissError
+from orchestrator.request import Options, prepare
 
 ACTING = "\x1b]0;owned\x07\x1b[2J"
 
@@ -76,19 +84,91 @@ RECORDS = {
 }
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of the fake stages; tests change copies of it."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "in.txt").write_text("1 2 3")
+    stages = {name: {"stage": f"fake.{name}"} for name in ("source", "trouble", "sink")}
+    (folder / "fake.json").write_text(json.dumps({"profile": "none", "nodes": stages}))
+    asked = command("run", "in.txt", "--config", "fake.json", "--output", "out")
+    subprocess.run(asked, cwd=folder, env=cli_environment(), check=True, capture_output=True)
+    return folder / "out"
+
+
+def told(capsys, *arguments) -> tuple[int, str]:
+    """A command in this process: exit code, and all that it printed."""
+    with pytest.raises(SystemExit) as end:
+        main([*map(str, arguments)])
+    shown = capsys.readouterr()
+    return end.value.code, shown.out + shown.err
+
+
 @pytest.mark.parametrize("case", RECORDS)
-@pytest.mark.parametrize(
-    "ask", [("runs", "show"), ("runs", "list"), ("resume",), ("stage", "sink", "--run")]
-)
-def test_an_odd_record_is_no_traceback(ask, case, kiss3d, picture, config_file, tmp_path):
-    out = tmp_path / "out"
-    made_run(kiss3d, picture, config_file(), out)
+def test_an_odd_record_is_no_traceback(case, finished, tmp_path, capsys):
     key, value = RECORDS[case]
-    record = json.loads((out / "run.json").read_text())
-    (out / "run.json").write_text(json.dumps({**record, key: value}))
-    done = kiss3d(*ask, tmp_path if ask == ("runs", "list") else out)
-    spoken(done)
-    assert done.returncode in (0, 2)
+    record = {**json.loads((finished / "run.json").read_text()), key: value}
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    for ask in (("runs", "show", out), ("runs", "list", tmp_path), ("stage", "sink", "--run", out)):
+        (out / "run.json").write_text(json.dumps(record))
+        code, shown = told(capsys, *ask)
+        assert code in (0, 2), shown
+        assert "Traceback" not in shown
+        assert "unexpected:" not in shown
+
+
+ODD_FILES = {
+    "nothing": b"",
+    "null": b"null",
+    "a list": b"[]",
+    "no UTF-8": b'{"a": "\xff"}',
+    "deep": b"[" * 100_000,
+    "twice": b"nodes: {}\nnodes: {}",
+    "numbers as keys": b"{1: 2}",
+    "a date": b"seed: 2026-01-01",
+    "nodes of nothing": b"{profile: none, nodes: {a: }}",
+    "too long": b"#" * (1 << 20),
+}
+
+
+@pytest.mark.parametrize("case", ODD_FILES)
+def test_an_odd_file_is_no_traceback(case, finished, tmp_path, capsys, picture):
+    """As a config, a record and a batch."""
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    for name in ("config.yaml", "out/run.json", "batch.json"):
+        (tmp_path / name).write_bytes(ODD_FILES[case])
+    for ask in (
+        ("plan", picture, "--config", tmp_path / "config.yaml"),
+        ("runs", "show", out),
+        ("runs", "list", out),
+        ("resume", out),
+        ("resume", tmp_path),
+    ):
+        code, shown = told(capsys, *ask)
+        assert code in (0, 2), shown
+        assert "Traceback" not in shown
+        assert "unexpected:" not in shown
+
+
+BATCHES = {
+    "pictures": [],
+    "a picture": {"a": 3},
+    "a name": {"../../x": "/tmp/x.png"},
+    "half a pair": {"a": "\ud800"},
+    "a null byte": {"a": "a\0b"},
+}
+
+
+@pytest.mark.parametrize("case", BATCHES)
+def test_an_odd_batch_is_no_traceback(case, tmp_path, capsys):
+    for options in ({}, {"sets": 3}, {"seed": 10**400}, {"config_file": 7}, None):
+        document = {"pictures": BATCHES[case], "options": options}
+        (tmp_path / "batch.json").write_text(json.dumps(document))
+        code, shown = told(capsys, "resume", tmp_path)
+        assert code == 2, shown
+        assert "batch.json cannot be read" in shown
 
 
 @pytest.mark.parametrize("value", ["0x" + "f" * 5000, "1" + "0" * 5000, "&a [*a]", "[" * 3000])
@@ -185,11 +265,6 @@ def test_a_locale_of_ascii_alone_takes_every_name(
 def test_what_could_not_be_saved_is_told_by_its_kind(
     monkeypatch, tmp_path, picture, config_file, kiss3d
 ):
-    from orchestrator.artifacts import RunDirectory
-    from orchestrator.errors import KissError
-    from orchestrator.request import Options, prepare
-    from orchestrator.runs import run_one
-
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -199,7 +274,7 @@ def test_what_could_not_be_saved_is_told_by_its_kind(
     monkeypatch.setattr(RunDirectory, "make_durable", full)
     prepared = prepare(Options(config_file=config_file()))
     with pytest.raises(KissError) as caught:
-        run_one(picture, tmp_path / "out", prepared, Nobody())
+        runs.run_one(picture, tmp_path / "out", prepared, Nobody())
     assert "(done)" not in caught.value.message
     assert "source failed (disk_full): cannot write the result" in caught.value.message
     assert str(tmp_path / "out" / "source") in caught.value.message
@@ -209,10 +284,6 @@ def test_what_could_not_be_saved_is_told_by_its_kind(
 def test_ctrl_c_while_a_run_is_being_made_names_the_way_on(
     monkeypatch, tmp_path, picture, config_file
 ):
-    from orchestrator import runs
-    from orchestrator.errors import InterruptedRunError
-    from orchestrator.request import Options, prepare
-
     def interrupt(*_):
         raise KeyboardInterrupt
 
@@ -293,8 +364,6 @@ def test_a_plan_of_sketch_has_seconds_and_host_memory(kiss3d, picture):
 
 
 def test_readme_and_profiles_say_what_a_profile_needs(kiss3d):
-    from fakes.tools import ROOT
-
     rows = json.loads(kiss3d("config", "profiles", "--json").stdout)
     for document in ("README.md", "docs/profiles.md"):
         lines = (ROOT / document).read_text().splitlines()
@@ -350,8 +419,6 @@ def test_a_wrong_command_line_looks_like_every_other_error(ask, message, hint, k
 
 
 def test_the_package_itself_can_be_started(tmp_path):
-    import sys
-
     done = subprocess.run(
         [sys.executable, "-m", "orchestrator", "--version"],
         cwd=tmp_path,
