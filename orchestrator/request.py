@@ -229,8 +229,11 @@ def _within(graph: Graph, held: bool, budget: Budget) -> Graph:
 
     Raises `UsageError`.
     """
-    if held:
-        graph = vram.fit(graph, budget, vram.table())
+    graph = (
+        vram.fit(graph, budget, vram.table())
+        if held
+        else vram.with_cpu_figures(graph, vram.table())
+    )
     return models.with_identities(graph)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from orchestrator.budget import GIB, Budget, Prediction
+from orchestrator.budget import GIB, NO_LIMIT, Budget, Prediction
 from orchestrator.config import config_folder, params_of
 from orchestrator.errors import ConfigError, UsageError
 from orchestrator.gpu import GpuMonitor
@@ -196,6 +196,21 @@ def fit(graph: Graph, budget: Budget, rows: Sequence[Row]) -> Graph:
         needed = _smallest_budget(graph, budget, rows)
         raise UsageError("\n".join([*refused, f"budget: {budget.why}"]), f"{needed} would do")
     return Graph(fitted)
+
+
+def with_cpu_figures(graph: Graph, rows: Sequence[Row]) -> Graph:
+    """The graph with what its rungs on the CPU will take; none is dropped."""
+    return Graph(
+        replace(
+            node,
+            predictions={
+                rung: expected
+                for rung, expected in _all(node, NO_LIMIT, rows).items()
+                if node.config.attempts[rung].device == "cpu"
+            },
+        )
+        for node in graph.nodes.values()
+    )
 
 
 def _skip(node: Node, budget: Budget, rows: Sequence[Row]) -> tuple[list[str], list[Attempt]]:

@@ -255,9 +255,7 @@ def test_a_locale_of_ascii_alone_takes_every_name(
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
     out = folder / "写真"
-    done = kiss3d(
-        "run", picture, "--config", config_file(), "--output", out, encoding="utf-8", timeout=60
-    )
+    done = kiss3d("run", picture, "--config", config_file(), "--output", out, encoding="utf-8")
     assert done.returncode == 0, spoken(done)
     assert done.stdout.strip() == str(out)
 
@@ -433,7 +431,7 @@ def test_a_run_beside_the_others_takes_their_results(kiss3d, picture, config_fil
     config = config_file()
     assert kiss3d("run", picture, "--config", config).returncode == 0
     done = kiss3d("run", picture, "--config", config, "--output", "outputs/mine")
-    assert done.stderr.count("unchanged, taken from outputs") == 3, done.stderr
+    assert done.stderr.count("unchanged, taken from ") == 3, done.stderr
     elsewhere = kiss3d("run", picture, "--config", config, "--output", "other/mine")
     assert "unchanged" not in elsewhere.stderr
 
