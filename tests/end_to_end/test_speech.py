@@ -6,10 +6,8 @@ import json
 import os
 import resource
 import shutil
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from fakes.tools import ROOT, cli_environment, command, leftovers, made_run
@@ -290,25 +288,6 @@ def test_ctrl_c_while_a_run_is_being_made_names_the_way_on(
     with pytest.raises(InterruptedRunError) as caught:
         runs.run_one(picture, tmp_path / "out", prepared, None)
     assert caught.value.hint == f"kiss3d-orchestrate resume {tmp_path / 'out'}"
-
-
-@pytest.mark.parametrize("after", [0.15, 0.4])
-def test_ctrl_c_at_any_time_says_what_to_do(after, picture, config_file, tmp_path):
-    config = config_file(seconds=5)
-    process = subprocess.Popen(
-        command("run", picture, "--config", config, "--output", tmp_path / "out"),
-        env=cli_environment(),
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-    )
-    time.sleep(after)
-    process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
-    if process.returncode == -signal.SIGINT:
-        return  # Python itself was still starting
-    assert process.returncode == 130
-    assert "-> " in told or ("Traceback" in told and "KeyboardInterrupt" in told)
 
 
 def test_a_bad_picture_is_told_once_and_leaves_nothing(kiss3d, tmp_path):
