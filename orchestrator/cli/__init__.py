@@ -91,21 +91,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _main(arguments: list[str] | None) -> None:
     prepare_streams()
-    given = sys.argv[1:] if arguments is None else arguments
     try:
-        code = cli.main(given, prog_name=PROGRAM, standalone_mode=False)
+        code = _carry_out(sys.argv[1:] if arguments is None else arguments)
     except KissError as error:
         _end(error.message, error.hint, error.exit_code)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except click.ClickException as error:
-        wrong = _as_ours(error)
-        if "--json" in given:
-            from orchestrator.cli.common import print_failure
-
-            print_failure(wrong.message, wrong.hint, wrong.exit_code)
-        _end(wrong.message, wrong.hint, wrong.exit_code)
     except (click.Abort, KeyboardInterrupt) as error:
         _end("interrupted", _hint_behind(error) or "give the same command again", 130)
     except ReaderGoneError:
@@ -114,7 +103,24 @@ def _main(arguments: list[str] | None) -> None:
     except Exception as error:  # noqa: BLE001 (the last place that can say it)
         told = as_told(error)
         _end(told.message, told.hint, told.exit_code)
-    sys.exit(code if isinstance(code, int) else 0)
+    sys.exit(code)
+
+
+def _carry_out(arguments: list[str]) -> int:
+    """Run the command, and return the exit code. Raises whatever ends it, but no error of click."""
+    try:
+        code = cli.main(arguments, prog_name=PROGRAM, standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
+    except click.ClickException as error:
+        wrong = _as_ours(error)
+        if "--json" in arguments:
+            from orchestrator.cli.common import print_failure
+
+            print_failure(wrong.message, wrong.hint, wrong.exit_code)
+        raise wrong from error
+    return code if isinstance(code, int) else 0
 
 
 def _as_ours(error: click.ClickException) -> UsageError:

@@ -244,6 +244,22 @@ def test_a_run_goes_on_when_whoever_reads_it_has_gone(options, picture, config_f
     assert f"nobody reads the output any more; see {out}" in spoken(done)
 
 
+@pytest.mark.parametrize("ask", [("plan", "x", "--seed", "-1"), ("run", "x"), ("stages", "list")])
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_full_stdout_is_no_traceback(ask, options, tmp_path):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command(*ask, *options),
+            cwd=tmp_path,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=cli_environment(),
+        )
+    assert done.returncode in (1, 2)
+    assert "error: " in spoken(done)
+
+
 def test_a_locale_of_ascii_alone_takes_every_name(
     kiss3d, picture, config_file, tmp_path, monkeypatch
 ):
