@@ -6,6 +6,7 @@ are runs it, in a process of its own or in this one.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import json
 import os
@@ -25,10 +26,12 @@ from orchestrator.artifacts import RunDirectory
 from orchestrator.errors import (
     ConfigError,
     InputFileError,
+    KissError,
     OutputError,
     StageFailedError,
     UnknownNameError,
     UsageError,
+    brief,
     command,
 )
 from orchestrator.exits import describe_exit
@@ -38,7 +41,9 @@ from orchestrator.graph import INPUT, Source
 from orchestrator.locks import as_output_error
 from orchestrator.private_folders import private_folder, sweep_private_folders
 from orchestrator.profile import NodeConfig
-from orchestrator.request import Options, prepared_for
+from orchestrator.reading import yaml_data
+from orchestrator.request import Options, prepared_for, recorded_settings
+from orchestrator.terminal import say_on
 from orchestrator.warm import child_environment
 from stages.registry import known_stages
 
@@ -78,11 +83,11 @@ class StageJob:
 
 
 def require_node(run: RunDirectory, name: str) -> None:
-    """Raise `UnknownNameError` or `UsageError` unless the run has a node of this name."""
-    nodes = run.manifest.settings.get("nodes", {})
+    """Raise `UsageError` unless the run has a node of this name."""
+    nodes = recorded_settings(run).profile.nodes
     if name in nodes:
         return
-    same = [node for node, fields in nodes.items() if fields.get("stage") == name]
+    same = [node for node, made in nodes.items() if made.stage == name]
     if same:
         raise UsageError(
             f'"{name}" is a stage; with --run, NAME is a node of the run',
@@ -144,7 +149,7 @@ def inputs_of_files(
     for text in inputs:
         key, equals, path = text.partition("=")
         if not equals:
-            raise UsageError(f'--input "{text}": expected KEY=PATH')
+            raise UsageError(f'--input "{brief(text)}": expected KEY=PATH')
         if key not in known:
             raise UnknownNameError("input", key, known, f"stage {stage_name}")
         if key in files:
@@ -163,17 +168,17 @@ def inputs_of_files(
 
 
 def _parse_sets(sets: Sequence[str]) -> dict[str, Any]:
-    import yaml
-
     params = {}
     for text in sets:
         key, equals, raw = text.partition("=")
         if not equals:
-            raise ConfigError(f'--set "{text}": expected PARAM=VALUE')
+            raise ConfigError(f'--set "{brief(text)}": expected PARAM=VALUE')
         try:
-            params[key] = yaml.safe_load(raw)
-        except (yaml.YAMLError, ValueError) as error:
-            raise ConfigError(f'--set "{text}": the value is not valid YAML') from error
+            params[key] = yaml_data(raw)
+        except ValueError as error:
+            raise ConfigError(
+                f'--set "{brief(text)}": the value is not valid YAML: {error}'
+            ) from error
     return params
 
 
@@ -232,15 +237,20 @@ def _run_logged(file: Path, visible: str, log: Path, quiet: bool) -> int:
         _host(file),
         env={**child_environment(), "CUDA_VISIBLE_DEVICES": visible},
         stdin=subprocess.DEVNULL,
-        stdout=sys.stderr if quiet else None,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         bufsize=0,
         start_new_session=True,
     )
+    assert process.stdout is not None
     assert process.stderr is not None
     with log.open("wb", buffering=0) as stream:
-        copier = threading.Thread(target=_copy, args=(process.stderr, stream), daemon=True)
-        copier.start()
+        copiers = [
+            threading.Thread(target=_copy, args=(process.stderr, True, stream), daemon=True),
+            threading.Thread(target=_copy, args=(process.stdout, quiet), daemon=True),
+        ]
+        for copier in copiers:
+            copier.start()
         try:
             return process.wait()
         finally:
@@ -248,17 +258,21 @@ def _run_logged(file: Path, visible: str, log: Path, quiet: bool) -> int:
                 os.killpg(process.pid, signal.SIGKILL)  # Windows has no groups
             process.kill()
             process.wait()
-            copier.join(timeout=2.0)
+            for copier in copiers:
+                copier.join(timeout=2.0)
             sweep_private_folders()  # its own, if it was killed
 
 
-def _copy(source: IO[bytes], log: IO[bytes]) -> None:
+def _copy(source: IO[bytes], err: bool, log: IO[bytes] | None = None) -> None:
+    """Show what the stage prints, and keep it in the log as it is."""
+    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     with source, contextlib.suppress(ValueError):  # the log was closed
         while chunk := source.read(1 << 16):
             with contextlib.suppress(OSError):  # a full disk must not stop the stage
-                log.write(chunk)
-            sys.stderr.buffer.write(chunk)
-            sys.stderr.buffer.flush()
+                if log is not None:
+                    log.write(chunk)
+            with contextlib.suppress(OSError, KissError):
+                say_on(decoder.decode(chunk), err=err)
 
 
 def _failed(job: StageJob, code: int, failure: Path, log: Path | None) -> StageFailedError:

@@ -36,6 +36,7 @@ from orchestrator.inside import Inside, LinkError
 from orchestrator.locks import as_output_error, run_lock
 from orchestrator.manifest import FORMAT, NODE_NAME, FileRecord, Manifest
 from orchestrator.protocol import Part
+from orchestrator.reading import JSON_BYTES, json_data, read_limited
 from stages.common import codec
 from stages.contract import ArtifactSpec
 
@@ -81,12 +82,14 @@ class RunDirectory:
                 raise RunRecordError(f"{path} does not exist", "check the path")
             raise RunRecordError(f"{path} holds no run", _way_to_begin(path))
         try:
-            manifest = Manifest.model_validate_json(file.read_bytes())
+            manifest = Manifest.model_validate(json_data(read_limited(file, JSON_BYTES)))
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
             what = f"{where} {first['msg']}".strip()
             raise RunRecordError(f"{file} cannot be read: {what}", _way_on(path)) from error
+        except ValueError as error:
+            raise RunRecordError(f"{file} cannot be read: {error}", _way_on(path)) from error
         except OSError as error:
             what = error.strerror or str(error)
             raise RunRecordError(f"{file} cannot be read: {what}", _way_on(path)) from error

@@ -17,12 +17,14 @@ class NoAnswerError(Exception):
 
     how         exit code or signal in words, or that its time was over
     last_words  the last line of its stderr, or ""
+    late        its time was over
     """
 
-    def __init__(self, how: str, last_words: str = "") -> None:
+    def __init__(self, how: str, last_words: str = "", late: bool = False) -> None:
         super().__init__(f"{how}: {last_words}" if last_words else how)
         self.how = how
         self.last_words = last_words
+        self.late = late
 
 
 def ask(
@@ -46,7 +48,7 @@ def ask(
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise NoAnswerError(f"no answer in {timeout:.0f} s") from None
+        raise NoAnswerError(f"no answer in {timeout:.0f} s", late=True) from None
     how = describe_exit(done.returncode)
     if done.returncode < 0:  # whatever it said, and what else it said is no explanation
         raise NoAnswerError(how)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from pathlib import Path
 
 from orchestrator.files import is_disk_full, printable
 from orchestrator.gpu import Release
@@ -23,11 +24,13 @@ from orchestrator.session import Session
 from orchestrator.work import Work
 
 
-def storage_failure(error: OSError) -> StageFailure:
-    """The failure of a job whose files cannot be written."""
+def storage_failure(error: OSError, folder: Path) -> StageFailure:
+    """The failure of a job whose files cannot be written. folder: where they belong."""
+    file = error.filename or folder
+    told = f"cannot write the result: {printable(Path(file))}: {error.strerror or error}"
     if is_disk_full(error):
-        return StageFailure("disk_full", f"cannot write the result: {error}", "free disk space")
-    return StageFailure("internal", f"cannot write the result: {error}")
+        return StageFailure("disk_full", told, "free disk space")
+    return StageFailure("internal", told, "check the disk and whose folder that is")
 
 
 class Attempts:
@@ -136,8 +139,11 @@ class Attempts:
         """What a finished attempt made cannot be kept: the end of the job."""
         record = job.run.manifest.nodes[node]
         record.artifacts = {}
+        row = record.attempts[-1]
+        row.outcome, row.message, row.hint = failure.kind, failure.message, failure.hint
+        row.move = "end"
         self._end(job, node, failure)
-        self._tell(job, node, failure, "end", final=True, log=record.attempts[-1].log)
+        self._tell(job, node, failure, row.move, final=True, log=row.log)
 
     def _end(self, job: Job, node: str, failure: StageFailure) -> None:
         job.fail(node, failure.message)

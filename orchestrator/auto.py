@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from orchestrator import config, models
+from orchestrator import config, models, vram
 from orchestrator.budget import GIB
 from orchestrator.gpu import GpuMonitor
 from orchestrator.graph import Graph
 
-CANDIDATES = (("full_12gb", 6.0), ("multiview_only", 5.0))
-"""Profiles for a GPU, best first, with the GiB of VRAM that their largest stage needs at least."""
+CANDIDATES = ("full_12gb", "multiview_only")
+"""Profiles for a GPU, best first."""
 LAST = "sketch"
 
 
@@ -20,21 +20,23 @@ def choose_profile(monitor: GpuMonitor) -> tuple[str, str]:
     seen = ", ".join(f"{g.name} {g.total / GIB:.0f} GiB" for g in gpus) or "no GPU"
     if not gpus:
         return LAST, f"auto: {seen}; {LAST} is the profile that needs none"
-    largest = max(gpu.total for gpu in gpus) / GIB
+    largest = round(max(gpu.total for gpu in gpus) / GIB)  # a card of 6 GiB has 5.8
     refused: list[str] = []
-    for name, least in CANDIDATES:
-        why = "; ".join(_obstacles(name, least, largest))
+    for name in CANDIDATES:
+        why = "; ".join(_obstacles(name, largest))
         if not why:
             return name, f"auto: {seen}, and the weights of {name} are here"
         refused.append(f"{name} {why}")
-    pull = f"kiss3d-orchestrate models pull --profile {CANDIDATES[0][0]}"
+    pull = f"kiss3d-orchestrate models pull --profile {CANDIDATES[0]}"
     return LAST, f"auto: {seen}; {'; '.join(refused)} ({pull})"
 
 
-def _obstacles(name: str, least: float, largest: float) -> Iterator[str]:
+def _obstacles(name: str, largest: int) -> Iterator[str]:
+    profile = config.load(name).profile
+    least = vram.least_card(profile)
     if largest and largest < least:
-        yield f"needs {least:g} GiB of VRAM"
-    graph = Graph.from_profile(config.load(name).profile)
+        yield f"needs {least} GiB of VRAM"
+    graph = Graph.from_profile(profile)
     missing = models.missing_for(graph)
     if missing:
         size = sum(item.size for item in missing) / 1e9

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import json
+import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, PlainValidator, TypeAdapter, ValidationError
 
 from orchestrator import opening
 from orchestrator.errors import OutputError, RunRecordError
@@ -14,8 +17,9 @@ from orchestrator.files import slug, write_json
 from orchestrator.folders import NewFolder
 from orchestrator.inside import is_temporary
 from orchestrator.locks import BATCH_FILE, LOCK_FILES, as_output_error
-from orchestrator.manifest import plain_name
+from orchestrator.manifest import FileName as JobName
 from orchestrator.pictures import OUTPUTS, Gathered, Skipped
+from orchestrator.reading import JSON_BYTES, json_data, read_limited
 from orchestrator.request import Options
 
 LOGS = "logs"
@@ -112,24 +116,37 @@ def save(batch: Batch) -> None:
 def load(path: Path) -> Batch:
     """A batch that was begun earlier. Raises `RunRecordError`."""
     try:
-        data = json.loads((path / BATCH_FILE).read_text())
-        kept = data["options"]
-        config_file = Path(kept["config_file"]) if kept["config_file"] else None
-        options = Options(
-            profile=kept["profile"],
-            config_file=config_file,
-            sets=tuple(kept["sets"]),
-            seed=kept["seed"],
-            until=kept["until"],
-            device=kept["device"],
-            target_vram=float(kept.get("target_vram", 0.0)),
-            host_ram=float(kept.get("host_ram", 0.0)),
-            caption=kept.get("caption"),
-            fast=bool(kept.get("fast", False)),
-            allow_tf32=bool(kept.get("allow_tf32", False)),
-        )
-        pictures = {plain_name(name): Path(file) for name, file in data["pictures"].items()}
-        skipped = tuple(Skipped(Path(path), str(why)) for path, why in data.get("skipped", ()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunRecordError(f"{path / BATCH_FILE} cannot be read: {error}") from error
-    return Batch(path, pictures, options, skipped)
+        kept = _Kept.model_validate(json_data(read_limited(path / BATCH_FILE, JSON_BYTES)))
+        config_file = kept.options.pop("config_file", None)
+        options = TypeAdapter(Options).validate_python(kept.options)
+        options = replace(options, config_file=_path(config_file) if config_file else None)
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = f"{'.'.join(map(str, first['loc']))} {first['msg']}".strip()
+        raise RunRecordError(f"{path / BATCH_FILE} cannot be read: {what}", _ANEW) from error
+    except (OSError, ValueError) as error:
+        raise RunRecordError(f"{path / BATCH_FILE} cannot be read: {error}", _ANEW) from error
+    skipped = tuple(Skipped(file, reason) for file, reason in kept.skipped)
+    return Batch(path, kept.pictures, options, skipped)
+
+
+_ANEW = "`kiss3d-orchestrate batch DIR` makes it anew"
+
+
+def _path(value: object) -> Path:
+    """pydantic's own refuses a file's name that is no UTF-8."""
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError("it is no path")
+    os.fsencode(value)  # raises ValueError for what no file's name can be
+    return Path(value)
+
+
+AnyPath = Annotated[Path, PlainValidator(_path)]
+
+
+class _Kept(BaseModel):
+    """The whole of batch.json."""
+
+    pictures: dict[JobName, AnyPath]
+    skipped: list[tuple[AnyPath, str]] = []
+    options: dict[str, Any]

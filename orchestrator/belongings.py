@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator
 
 from orchestrator.artifacts import EVENTS, INLINE, MANIFEST, RESULT, RunDirectory
-from orchestrator.inside import is_temporary
+from orchestrator.inside import LinkError, is_temporary
 from orchestrator.locks import LOCK_FILES
 from orchestrator.manifest import NodeRecord
 from orchestrator.report import RESULT_NAMES
@@ -47,6 +47,20 @@ def all_files(run: RunDirectory) -> dict[str, int]:
     found = node_files(run) | _listed(run, RESULT, set(RESULT_NAMES)) | _listed(run, "", top)
     record = found.pop(MANIFEST, None)
     return found if record is None else {**found, MANIFEST: record}
+
+
+def remove(run: RunDirectory, intermediate: bool = False) -> int:
+    """Remove them all, or those of the nodes alone; the bytes that this gave back.
+
+    Folders with something foreign in them stay, and so do links in the place of folders.
+    """
+    files = node_files(run) if intermediate else all_files(run)
+    for file in files:
+        run.inside.remove(file)
+    for folder in node_folders(run) if intermediate else [*node_folders(run), RESULT]:
+        with contextlib.suppress(LinkError):
+            run.inside.remove_folder(folder)
+    return sum(files.values())
 
 
 def foreign(run: RunDirectory) -> list[str]:

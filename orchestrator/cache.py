@@ -24,8 +24,10 @@ from orchestrator.files import digest_bytes, json_bytes, printable
 from orchestrator.graph import INPUT, Graph, Node
 from orchestrator.inside import Inside
 from orchestrator.manifest import NodeRecord
+from orchestrator.reading import JSON_BYTES, json_data, limited
 
 FOLDER = ".cache"
+ENTRIES = "blake2b-*.json"
 
 
 def key_parts(node: Node, seed: int, run: RunDirectory) -> dict[str, Any]:
@@ -114,7 +116,7 @@ class CacheIndex:
         """The node that answers to `key`, if its run and files are still whole."""
         try:
             with self._inside.read(self._entry(key)) as stream:
-                entry = json.load(stream)
+                entry = json_data(limited(stream, JSON_BYTES))
             run = RunDirectory.open(Path(entry["run"]))
             record = run.manifest.nodes[entry["node"]]
         except (OSError, ValueError, KeyError, TypeError, RunRecordError):

@@ -7,20 +7,20 @@ nothing else lies in it.
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import belongings
-from orchestrator.artifacts import MANIFEST, RESULT, RunDirectory
+from orchestrator.artifacts import MANIFEST, RunDirectory
 from orchestrator.batches import LOGS
 from orchestrator.cache import FOLDER
 from orchestrator.errors import KissError, RunLockedError
 from orchestrator.inside import Inside, LinkError, is_temporary
 from orchestrator.locks import BATCH_FILE, directory_lock
 from orchestrator.opening import Unreadable, find_runs
+from orchestrator.reading import JSON_BYTES, json_data, limited
 
 _ENTRY = re.compile(r"blake2b-[0-9a-f]+\.json")
 _LOG = re.compile(r"[A-Za-z][A-Za-z0-9_-]*-\d+\.log")
@@ -124,7 +124,7 @@ def _stale(folder: Path, gone: set[Path]) -> Iterator[Path]:
             continue
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             with inside.read(f"{FOLDER}/{entry.name}") as stream:
-                run = Path(json.load(stream)["run"])
+                run = Path(json_data(limited(stream, JSON_BYTES))["run"])
             if run.resolve() in gone or not (run / MANIFEST).is_file():
                 yield folder / FOLDER / entry.name
 
@@ -163,17 +163,11 @@ def remove(chosen: Chosen) -> Removed:
 
 def _remove_run(run: RunDirectory, intermediate: bool, left: list[Left]) -> int:
     """Bytes that this gave back. The record goes last, so that a failure leaves a run."""
-    freed = 0
     with run.locked():
-        for file, size in _files(run, intermediate).items():
-            run.inside.remove(file)
-            freed += size
-        folders = belongings.node_folders(run)
-        for folder in folders if intermediate else [*folders, RESULT]:
-            with contextlib.suppress(LinkError):  # it is foreign, and told below
-                run.inside.remove_folder(folder)
+        freed = belongings.remove(run, intermediate)
         foreign = belongings.foreign(run)
         if intermediate:
+            folders = belongings.node_folders(run)
             foreign = [path for path in foreign if path.startswith(tuple(f"{n}/" for n in folders))]
             for record in run.manifest.nodes.values():
                 record.state, record.artifacts, record.key = "pending", {}, ""

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
-from orchestrator.errors import ConfigError, UnknownNameError
+from orchestrator.errors import ConfigError, UnknownNameError, brief
 from orchestrator.manifest import NODE_NAME
 from orchestrator.profile import Attempt, NodeConfig, Profile, Runtime
+from orchestrator.reading import YAML_BYTES, read_limited, yaml_data
 from stages.contract import Stage
 from stages.registry import BrokenStageError, UnknownStageError, stage_class
 
@@ -149,15 +149,15 @@ def params_of(name: str, node: NodeConfig, attempt: Attempt | None = None) -> Ba
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml_data(read_limited(path, YAML_BYTES).decode())
     except OSError as error:
         raise ConfigError(
             f"cannot read {path}: {error.strerror or error}", "check the path"
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is no text file: {error}") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: 2026-13-45 is no date
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is not valid YAML, or no profile: {error}") from error
     if data is None:
         return {}
     if not isinstance(data, dict):
@@ -196,18 +196,19 @@ def _parse_set(text: str, merged: Mapping[str, Any], profile: str) -> dict[str, 
     keys = path.strip().split(".")
     if not equals or not all(keys):
         raise ConfigError(
-            f'--set "{text}": expected NODE.PARAM=VALUE', "e.g. --set isomer.radius=4.2"
+            f'--set "{brief(text)}": expected NODE.PARAM=VALUE', "e.g. --set isomer.radius=4.2"
         )
     try:
-        value = yaml.safe_load(raw)
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f'--set "{text}": the value is not valid YAML') from error
+        value = yaml_data(raw)
+    except ValueError as error:
+        raise ConfigError(f'--set "{brief(text)}": the value is not valid YAML: {error}') from error
     nodes = merged.get("nodes", {})
     if keys[0] in nodes:
         keys = ["nodes", keys[0], *_node_path(keys[0], nodes[keys[0]], keys[1:], text)]
     elif keys[0] not in ("runtime", "seed"):
         where = f"profile {profile}, in --set {text}"
-        raise UnknownNameError("node", keys[0], [*nodes, "runtime", "seed"], where)
+        known = [*nodes, "runtime", "seed"]
+        raise UnknownNameError("node", keys[0], known, where, meant=_meant(keys, nodes))
     layer: dict[str, Any] = {}
     inner = layer
     for key in keys[:-1]:
@@ -216,11 +217,28 @@ def _parse_set(text: str, merged: Mapping[str, Any], profile: str) -> dict[str, 
     return layer
 
 
+def _meant(keys: Sequence[str], nodes: Mapping[str, Any]) -> str:
+    """What a --set that begins with a stage's name, or with a param's, would have to be."""
+    stages = {name: str(node.get("stage", "")) for name, node in nodes.items()}
+    for name, stage in stages.items():
+        if stage == keys[0]:
+            rest = ".".join(keys[1:]) or "PARAM"
+            return f"{stage} is the stage of node {name}: --set {name}.{rest}=VALUE"
+    if len(keys) > 1:
+        return ""
+    owners = [
+        f"node {name} (stage {stage}): --set {name}.{keys[0]}=VALUE"
+        for name, stage in stages.items()
+        if keys[0] in node_stage(name, NodeConfig(stage=stage)).Params.model_fields
+    ]
+    return f"{keys[0]} is a param of {', or of '.join(owners)}" if owners else ""
+
+
 def _node_path(name: str, node: Mapping[str, Any], keys: list[str], text: str) -> list[str]:
     """A stage's param wins over a field of the node with the same name."""
     if not keys:
         raise ConfigError(
-            f'--set "{text}": which param of {name}?', f"try --set {name}.PARAM=VALUE"
+            f'--set "{brief(text)}": which param of {name}?', f"try --set {name}.PARAM=VALUE"
         )
     cls = node_stage(name, NodeConfig(stage=str(node.get("stage", "")))).Params
     if keys[0] in cls.model_fields:
@@ -252,7 +270,7 @@ def _check_layout(merged: Mapping[str, Any]) -> None:
     for name, node in nodes.items():
         if not NODE_NAME.fullmatch(str(name)) or str(name).lower() in RESERVED_NAMES:
             raise ConfigError(
-                f'nodes: "{name}" cannot be the name of a node',
+                f'nodes: "{brief(name)}" cannot be the name of a node',
                 "letters, digits, - and _, a letter first; not one of "
                 + ", ".join(sorted(RESERVED_NAMES)),
             )
@@ -278,7 +296,7 @@ def _config_error(error: ValidationError, prefix: str = "", hint: str = "") -> C
     where = (prefix + ".".join(str(item) for item in first["loc"])).rstrip(".")
     said = first["msg"].removeprefix("Value error, ")
     # What several params say together is told by a message of ours; the input is all of them then.
-    given = f" (got {first.get('input')!r})" if first["loc"] else ""
+    given = f" (got {brief(repr(first.get('input')))})" if first["loc"] else ""
     return ConfigError(f"{where}: {said}{given}", hint)
 
 

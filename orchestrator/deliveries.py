@@ -66,7 +66,8 @@ class Deliveries:
             self._attempts.fail(job, node, row, StageFailure("internal", str(error)))
             return
         except OSError as error:
-            self._attempts.fail(job, node, row, storage_failure(error))
+            failure = storage_failure(error, job.run.path / node.name)
+            self._attempts.fail(job, node, row, failure)
             return
         self._record(job, session, row, artifacts)
         self._durable.submit(job, node.name, artifacts)
@@ -102,7 +103,8 @@ class Deliveries:
             try:
                 self._enter(durable)
             except OSError as error:
-                self._attempts.lose(durable.job, durable.node, storage_failure(error))
+                failure = storage_failure(error, durable.job.run.path / durable.node)
+                self._attempts.lose(durable.job, durable.node, failure)
         return bool(arrived)
 
     def _enter(self, durable: Durable) -> None:

@@ -9,17 +9,21 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
-from orchestrator import config, machine, models, warm
+from orchestrator import config, machine, models, vram, warm
 from orchestrator.ask import NoAnswerError, ask
+from orchestrator.auto import choose_profile
 from orchestrator.errors import KissError
 from orchestrator.gpu import GpuMonitor
 
-Verdict = Literal["ok", "warn", "fail"]
-_CHILD_SECONDS = 120.0
+Verdict = Literal["ok", "note", "warn", "fail"]
+_PATIENCE = 2.3
+"""Seconds that the libraries' own processes get; with the parent's start that makes 3."""
+_WAIT = 120.0
 _TORCH_PROBE = """
 import json, torch
 print(json.dumps({"torch": torch.__version__, "cuda": torch.version.cuda or "",
@@ -27,7 +31,7 @@ print(json.dumps({"torch": torch.__version__, "cuda": torch.version.cuda or "",
                   "device": torch.cuda.get_device_name(0) if torch.cuda.is_available() else ""}))
 """
 _PYTORCH3D_PROBE = """
-import json, torch, pytorch3d
+import json, pytorch3d, torch
 from pytorch3d import _C
 answer = {"version": pytorch3d.__version__, "gpu": False, "error": ""}
 if torch.cuda.is_available():
@@ -47,7 +51,10 @@ print(json.dumps(answer))
 
 @dataclass(frozen=True)
 class Check:
-    """One row. `remedy` says what to do when it is not ok."""
+    """One row. `remedy` says what to do when it is not ok.
+
+    verdict  note: something that the profile which was asked for does without
+    """
 
     name: str
     verdict: Verdict
@@ -55,19 +62,31 @@ class Check:
     remedy: str = ""
 
 
-def checks(outputs: Path) -> Iterator[Check]:
-    """All rows, one at a time because some take seconds."""
-    yield _python()
-    yield _packages()
-    monitor = GpuMonitor()
-    yield _driver(monitor)
-    yield from _gpus(monitor)
-    yield _torch(bool(monitor.gpus()))
-    yield _pytorch3d(bool(monitor.gpus()))
-    yield _warm_start()
-    yield _ram()
-    yield _disk(outputs)
-    yield from _weights(bool(monitor.gpus()))
+def checks(outputs: Path, profile: str = "auto", wait: bool = False) -> Iterator[Check]:
+    """All rows, for a profile, one at a time. wait: for libraries that take long to load, too.
+
+    Raises `UnknownNameError` for a profile that does not exist.
+    """
+    with ThreadPoolExecutor(2) as pool:
+        patience = _WAIT if wait else _PATIENCE
+        torch, pytorch3d = (
+            pool.submit(_probe, code, patience) for code in (_TORCH_PROBE, _PYTORCH3D_PROBE)
+        )
+        monitor = GpuMonitor()
+        has_gpu = bool(monitor.gpus())
+        name, why = (profile, "asked for") if profile != "auto" else choose_profile(monitor)
+        needs_card = vram.least_card(config.load(name).profile) > 0
+        yield Check("profile", "ok", f"{name} ({why})")
+        yield _python()
+        yield _packages()
+        yield _driver(monitor, needs_card)
+        yield from _gpus(monitor, needs_card)
+        yield _warm_start()
+        yield _ram(needs_card)
+        yield _disk(outputs)
+        yield from _weights(has_gpu, name)
+        yield _torch(torch.result(), has_gpu)
+        yield _pytorch3d(pytorch3d.result(), has_gpu)
 
 
 def _python() -> Check:
@@ -87,41 +106,56 @@ def _packages() -> Check:
     return Check("packages", "ok", f"torch {machine.package_version('torch')}, all needed present")
 
 
-def _driver(monitor: GpuMonitor) -> Check:
+def _driver(monitor: GpuMonitor, needed: bool) -> Check:
     if monitor.driver:
         return Check("driver", "ok", f"NVIDIA {monitor.driver}")
     return Check(
         "driver",
-        "warn",
+        "warn" if needed else "note",
         monitor.why_not,
         "without an NVIDIA driver only profiles for the CPU run (sketch)",
     )
 
 
-def _gpus(monitor: GpuMonitor) -> Iterator[Check]:
+def _gpus(monitor: GpuMonitor, needed: bool) -> Iterator[Check]:
     for gpu in monitor.gpus():
         text = f"{gpu.name}: {gpu.free / 2**30:.1f} of {gpu.total / 2**30:.1f} GiB free"
         roomy = gpu.free > 0.8 * gpu.total
         yield Check(
             f"cuda:{gpu.index}",
-            "ok" if roomy else "warn",
+            "ok" if roomy else "warn" if needed else "note",
             text,
             "" if roomy else "other programs hold memory on this card: nvidia-smi lists them",
         )
 
 
-def _probe(code: str) -> tuple[dict[str, object], str]:
-    """Run a probe in a child: (its answer, "") or ({}, what went wrong)."""
+Found: TypeAlias = tuple[dict[str, object], str]
+"""What a probe answered, or {} and what went wrong; ({}, "") when it did not end in time."""
+
+
+def _probe(code: str, patience: float) -> Found:
+    """Run a probe in a child for at most so many seconds."""
     environment = warm.child_environment()
     environment.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     try:
-        return ask(["-c", code], environment, _CHILD_SECONDS), ""
+        return ask(["-c", code], environment, patience), ""
     except NoAnswerError as error:
-        return {}, error.last_words or error.how
+        return {}, "" if error.late else error.last_words or error.how
 
 
-def _torch(has_gpu: bool) -> Check:
-    answer, error = _probe(_TORCH_PROBE)
+def _late(name: str, package: str) -> Check:
+    return Check(
+        name,
+        "note",
+        f"{machine.package_version(package)}, not loaded within {_PATIENCE:g} s",
+        "kiss3d-orchestrate doctor --wait",
+    )
+
+
+def _torch(found: Found, has_gpu: bool) -> Check:
+    answer, error = found
+    if not answer and not error:
+        return _late("torch", "torch")
     if error:
         return Check("torch", "fail", error, "reinstall torch (2.11 or 2.12)")
     text = f"{answer['torch']}, CUDA {answer['cuda'] or 'none'}"
@@ -137,8 +171,10 @@ def _torch(has_gpu: bool) -> Check:
     return Check("torch", "ok", f"{text}, no GPU to use")
 
 
-def _pytorch3d(has_gpu: bool) -> Check:
-    answer, error = _probe(_PYTORCH3D_PROBE)
+def _pytorch3d(found: Found, has_gpu: bool) -> Check:
+    answer, error = found
+    if not answer and not error:
+        return _late("pytorch3d", "easypytorch3d")
     remedy = "ISOMER will use the CPU rasteriser; pip install easypytorch3d==0.7.9.post1 repairs it"
     if error:
         return Check("pytorch3d", "warn", f"cannot be used: {error}", remedy)
@@ -155,16 +191,16 @@ def _warm_start() -> Check:
     if not reason:
         return Check("warm starts", "ok", "fork from a template")
     return Check(
-        "warm starts", "warn", reason, "nothing to do: processes start cold, seconds slower"
+        "warm starts", "note", reason, "nothing to do: processes start cold, seconds slower"
     )
 
 
-def _ram() -> Check:
+def _ram(needs_card: bool) -> Check:
     import psutil
 
     memory = psutil.virtual_memory()
     text = f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB available"
-    if memory.available < 4 << 30:
+    if memory.available < (4 if needs_card else 2) << 30:
         return Check("host RAM", "warn", text, "sketch needs about 2 GiB, the model profiles more")
     return Check("host RAM", "ok", text)
 
@@ -180,7 +216,8 @@ def _disk(outputs: Path) -> Check:
     return Check("disk", "ok", text)
 
 
-def _weights(gpu: bool) -> Iterator[Check]:
+def _weights(gpu: bool, asked: str | None = None) -> Iterator[Check]:
+    """asked: the profile whose weights are needed; None: those of all."""
     for name in config.profile_names():
         try:
             graph = models.profile_graph(name)
@@ -194,21 +231,24 @@ def _weights(gpu: bool) -> Iterator[Check]:
         elif not missing:
             yield Check(f"weights: {name}", "ok", f"all {len(needed)} here, {total:.1f} GB")
         else:
-            names = ", ".join(item.name for item in missing)
+            needed_now = asked in (None, name)
+            names = f": {', '.join(item.name for item in missing)}" if needed_now else ""
             count = f"{len(missing)} of {len(needed)}"
             sizes = f"{sum(item.size for item in missing) / 1e9:.1f} of {total:.1f} GB"
             yield Check(
                 f"weights: {name}",
-                "warn",
-                f"{count} missing ({sizes}): {names}",
+                "warn" if needed_now else "note",
+                f"{count} missing ({sizes}){names}",
                 f"kiss3d-orchestrate models pull --profile {name}",
             )
 
 
-def report(outputs: Path, show: Callable[[Check], None]) -> bool:
+def report(
+    outputs: Path, show: Callable[[Check], None], profile: str = "auto", wait: bool = False
+) -> bool:
     """Run all checks, showing each as it comes; true when none failed."""
     good = True
-    for check in checks(outputs):
+    for check in checks(outputs, profile, wait):
         show(check)
         good = good and check.verdict != "fail"
     return good

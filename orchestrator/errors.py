@@ -45,16 +45,26 @@ class UnknownNameError(UsageError):
     """A profile, node, stage, param or run that does not exist; names the nearest that does."""
 
     def __init__(
-        self, what: str, name: str, known: Iterable[str], where: str = "", listing: str = ""
+        self,
+        what: str,
+        name: str,
+        known: Iterable[str],
+        where: str = "",
+        listing: str = "",
+        meant: str = "",
     ) -> None:
-        """listing: the command that shows all that are known, with what they are."""
+        """listing: the command that shows all that are known, with what they are.
+
+        meant: what the name is instead, with what to type, where that is known.
+        """
         self.name = name
         self.known = sorted(known)
         near = nearest(name, self.known)
         hint = f'did you mean "{near}"? ' if near else ""
         hint += f"known: {', '.join(self.known)}" if self.known else "there are none"
         hint += f" (`{listing}` says what they are)" if listing else ""
-        super().__init__(f'unknown {what} "{name}"{f" in {where}" if where else ""}', hint)
+        place = f" in {brief(where)}" if where else ""
+        super().__init__(f'unknown {what} "{brief(name)}"{place}', meant or hint)
 
 
 class InputFileError(UsageError):
@@ -130,6 +140,12 @@ class InterruptedRunError(KissError):
 def command(*words: object) -> str:
     """This program's command line of these words, for hints: a shell takes them as they are."""
     return shlex.join(["kiss3d-orchestrate", *map(str, words)])
+
+
+def brief(text: object, limit: int = 160) -> str:
+    """A text as it can stand in a sentence: of a long one its beginning and its end."""
+    told = str(text)
+    return told if len(told) <= limit else f"{told[: limit // 2]}…{told[-limit // 4 :]}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -77,6 +77,10 @@ class NewFolder:
         """It is what it was meant to be: nothing is taken back."""
         self._kept = True
 
+    def take_back(self) -> None:
+        """It was not, after all."""
+        self._kept = False
+
     def __exit__(
         self,
         kind: type[BaseException] | None,

@@ -83,7 +83,9 @@ class Graph:
     def require(self, name: str) -> Node:
         """The node of this name. Raises `UnknownNameError`."""
         if name not in self.nodes:
-            raise UnknownNameError("node", name, self.nodes)
+            stages = {node.config.stage: other for other, node in self.nodes.items()}
+            meant = f"{name} is the stage of node {stages[name]}" if name in stages else ""
+            raise UnknownNameError("node", name, self.nodes, meant=meant)
         return self.nodes[name]
 
     def upstream(self, name: str) -> set[str]:

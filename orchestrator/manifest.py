@@ -10,6 +10,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 FORMAT = 1
 NODE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
+_YEAR_10000 = 253402300800
+"""In seconds since 1970: the first moment that Python has no date for."""
+
 NodeState = Literal["pending", "running", "done", "failed", "skipped"]
 RunState = Literal["running", "done", "failed", "interrupted"]
 
@@ -140,7 +143,7 @@ class Manifest(_Row):
     profile: str = ""
     profile_reason: str = ""
     seed: int = 0
-    created: float = 0.0
+    created: float = Field(0.0, ge=0, lt=_YEAR_10000)
     finished: float = 0.0
     wall_seconds: float = 0.0
     input: InputRecord

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from orchestrator import __version__, machine
 from orchestrator.artifacts import EVENTS, MANIFEST, RunDirectory
-from orchestrator.cache import FOLDER, CacheIndex
+from orchestrator.cache import ENTRIES, FOLDER, CacheIndex
 from orchestrator.errors import (
     InputFileError,
     NewerRecordError,
@@ -156,10 +156,11 @@ def describe(prepared: Prepared, record: InputRecord, old: Manifest | None) -> M
 def cache_beside(path: Path) -> CacheIndex | None:
     """The cache index of the folder that a run or batch directory lies in, if it may have one.
 
-    In `outputs` it may before there is anything in it; elsewhere it must be there.
+    In `outputs` it may before there is anything in it; elsewhere it must be there, with entries:
+    another program's folder of the same name, as at home, is none.
     """
     root = path.resolve().parent
-    if root == Path(OUTPUTS).resolve() or (root / FOLDER).is_dir():
+    if root == Path(OUTPUTS).resolve() or any((root / FOLDER).glob(ENTRIES)):
         return CacheIndex(root)
     return None
 

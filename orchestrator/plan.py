@@ -19,7 +19,7 @@ class PlanRow:
     device       "cpu" or "cuda": where the first rung of the ladder computes
     degraded     what a result of each rung of the ladder costs, "" for nothing
     skipped      upper rungs that do not fit into the budget, and why
-    expected     what the first rung left is expected to take; None: on the CPU, or never measured
+    expected     what the first rung left is expected to take; None: never measured
     margin       bytes of the VRAM budget that it leaves, -1 without a budget or an expectation
     """
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import json
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 class _Strict(BaseModel):
@@ -62,12 +63,20 @@ class Runtime(_Strict):
     )
     prefetch: bool = Field(True, description="start the next stage's process ahead of time")
     inline_max_bytes: int = Field(
-        1 << 20, ge=0, description="what a job's files may take of its message; others are written"
+        1 << 20,
+        ge=0,
+        le=1 << 30,
+        description="what a job's files may take of its message; others are written",
     )
     vram_tolerance_mib: int = Field(64, ge=0, description="rest that counts as released")
     release_deadline: float = Field(10.0, gt=0, description="seconds until memory counts as held")
     max_input_mib: int = Field(256, gt=0, description="larger input files are refused")
     previews: bool = Field(True, description="write a PNG beside each image artifact")
+
+
+def _finite(layer: dict[str, Any]) -> dict[str, Any]:
+    json.dumps(layer, allow_nan=False)
+    return layer
 
 
 class Profile(_Strict):
@@ -76,7 +85,7 @@ class Profile(_Strict):
     description: str = ""
     seed: int = Field(42, ge=0, lt=1 << 63, description="the only source of randomness")
     nodes: dict[str, NodeConfig] = Field(default_factory=dict)
-    fast: dict[str, Any] = Field(
+    fast: Annotated[dict[str, Any], AfterValidator(_finite)] = Field(
         default_factory=dict, description="what --fast changes: keys as at the top of a profile"
     )
     runtime: Runtime = Field(default_factory=Runtime)

@@ -7,10 +7,9 @@ import threading
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-import click
-
 from orchestrator.download import RemoteFile
 from orchestrator.pull import Result
+from orchestrator.terminal import open_console, say, visible
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -65,14 +64,13 @@ class PullView:
             return
         with self._lock:
             if self._bars:
-                self._bars.progress.console.print(text, markup=False, highlight=False)
+                self._bars.progress.console.print(visible(text))
             else:
-                click.echo(text, err=True)
+                say(text, err=True)
 
 
 class _Bars:
     def __init__(self) -> None:
-        from rich.console import Console
         from rich.progress import (
             BarColumn,
             DownloadColumn,
@@ -83,19 +81,19 @@ class _Bars:
         )
 
         self.progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             DownloadColumn(),
             TransferSpeedColumn(),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=open_console(err=True),
             transient=True,
         )
         self._tasks: dict[str, TaskID] = {}
 
     def task(self, label: str) -> TaskID:
         if label not in self._tasks:
-            self._tasks[label] = self.progress.add_task(label, total=None)
+            self._tasks[label] = self.progress.add_task(visible(label), total=None)
         return self._tasks[label]
 
     def end(self, label: str) -> None:

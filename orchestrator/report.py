@@ -97,6 +97,7 @@ def table_row(name: str, record: NodeRecord) -> tuple[str, ...]:
     if record.state == "failed":
         state = f"failed: {last.outcome}"
     peak = last.vram.get("peak", -1)
+    peak = peak if isinstance(peak, int) else -1
     verdict = str(last.vram.get("verdict", ""))
     return (
         name,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from orchestrator import config, models, vram
 from orchestrator.artifacts import RunDirectory
-from orchestrator.auto import choose_profile
+from orchestrator.auto import CANDIDATES, choose_profile
 from orchestrator.budget import NO_LIMIT, Budget
 from orchestrator.config import Settings
 from orchestrator.errors import (
@@ -82,6 +82,18 @@ class Prepared:
     def seed(self) -> int:
         return self.settings.profile.seed
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was asked for and has no effect, for people."""
+        name = self.settings.name
+        rungs = (rung for node in self.graph.nodes.values() for rung in node.config.attempts)
+        if not self.options.target_vram or any(rung.device == "cuda" for rung in rungs):
+            return ()
+        others = " or ".join(f"--profile {other}" for other in CANDIDATES)
+        return (
+            f"--target-vram has no effect: no stage of profile {name} uses a card; {others} does",
+        )
+
 
 def prepare(options: Options, workplace: Workplace | None = None) -> Prepared:
     """Settle profile, graph and cards. Raises `UsageError`s; starts nothing."""
@@ -143,6 +155,15 @@ def _sets_for_tf32(profile: Profile) -> list[str]:
     return [f"{name}.{TF32}=true" for name in nodes]
 
 
+def recorded_settings(run: RunDirectory, sets: Sequence[str] = ()) -> Settings:
+    """The settings that a run directory records, with `--set`s on top. Raises `RunRecordError`."""
+    manifest = run.manifest
+    try:
+        return config.from_record(manifest.profile, manifest.settings, manifest.sources, sets)
+    except KissError as error:
+        raise RunRecordError(f"{run.path}: {error.message}", error.hint) from error
+
+
 def prepared_for(
     run: RunDirectory, options: Options, workplace: Workplace | None = None
 ) -> Prepared:
@@ -151,12 +172,7 @@ def prepared_for(
     The profile is the one that was effective then, even if its file has changed since.
     """
     manifest = run.manifest
-    try:
-        settings = config.from_record(
-            manifest.profile, manifest.settings, manifest.sources, options.sets
-        )
-    except KissError as error:
-        raise RunRecordError(f"{run.path}: {error.message}", error.hint) from error
+    settings = recorded_settings(run, options.sets)
     options = replace(
         options,
         device=manifest.device if options.device == "auto" else options.device,
@@ -213,8 +229,11 @@ def _within(graph: Graph, held: bool, budget: Budget) -> Graph:
 
     Raises `UsageError`.
     """
-    if held:
-        graph = vram.fit(graph, budget, vram.table())
+    graph = (
+        vram.fit(graph, budget, vram.table())
+        if held
+        else vram.with_cpu_figures(graph, vram.table())
+    )
     return models.with_identities(graph)
 
 

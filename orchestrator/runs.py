@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from orchestrator import models, report
+from orchestrator import belongings, models, report
 from orchestrator.artifacts import MANIFEST, RESULT, RunDirectory
 from orchestrator.cache import CacheIndex, demote_stale
 from orchestrator.errors import (
@@ -24,7 +24,13 @@ from orchestrator.graph import Graph
 from orchestrator.jobs import Job
 from orchestrator.locks import as_output_error, run_lock
 from orchestrator.manifest import InputRecord
-from orchestrator.opening import describe, new_run_path, open_or_create, read_picture
+from orchestrator.opening import (
+    cache_beside,
+    describe,
+    new_run_path,
+    open_or_create,
+    read_picture,
+)
 from orchestrator.pictures import OUTPUTS
 from orchestrator.plan import PlanRow, predict
 from orchestrator.progress import Observer
@@ -146,6 +152,15 @@ def _close_books(job: Job) -> None:
     job.run.event("end", state=manifest.state, seconds=round(manifest.wall_seconds, 3))
 
 
+@contextlib.contextmanager
+def resumable(path: Path) -> Iterator[None]:
+    """Name the way on when Ctrl-C comes before or behind the runner, which has its own for it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise InterruptedRunError("interrupted", command("resume", path)) from None
+
+
 def run_one(
     source: Path,
     output: Path | None,
@@ -158,26 +173,37 @@ def run_one(
     on_open is told the run directory as soon as work begins in it.
     """
     root = Path(OUTPUTS)
-    cache = None if output else CacheIndex(root)
+    cache = cache_beside(output or root / "new")
     imagined = _imagined_run(prepared, source, output)  # refuses before anything is made
     require_upstream(prepared, imagined, cache)
     require_resources(prepared, imagined, cache)
     path = output or new_run_path(root, source)
-    with contextlib.ExitStack() as stack:
+    with resumable(path), contextlib.ExitStack() as stack:
         with as_output_error(path):
             folder = stack.enter_context(NewFolder(path, fresh=output is None))
         stack.enter_context(run_lock(path))
         run = open_or_create(prepared, source, path)
         folder.keep()
+        fresh = not run.manifest.nodes
         run.discard_partial()
         on_open(run)
-        finish_one(prepared, run, observer, cache)
+        try:
+            finish_one(prepared, run, observer, cache)
+        except RunFailedError as error:
+            if error.exit_code == UsageError.exit_code and fresh and not _computed(run):
+                belongings.remove(run)  # no picture: nothing to go on with
+                folder.take_back()
+            raise
     return run
+
+
+def _computed(run: RunDirectory) -> bool:
+    return any(node.state == "done" for node in run.manifest.nodes.values())
 
 
 def plan(prepared: Prepared, source: Path, output: Path | None) -> list[PlanRow]:
     """What `run_one` would do with this picture, without writing anything."""
-    return predict_picture(prepared, source, output, None if output else CacheIndex(Path(OUTPUTS)))
+    return predict_picture(prepared, source, output, cache_beside(output or Path(OUTPUTS) / "new"))
 
 
 def predict_picture(

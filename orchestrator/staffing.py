@@ -134,7 +134,8 @@ class Staff:
             ready = self._schedule.ready(node.name, rung)
             device = "cuda" if on_gpu(node, rung) else "cpu"
             for job in ready:
-                self._attempts.fail_unstarted(job, node, device, storage_failure(error))
+                failure = storage_failure(error, job.run.path / node.name)
+                self._attempts.fail_unstarted(job, node, device, failure)
             return bool(ready)
         self.sessions.append(session)
         self._preload_after(node)
@@ -190,7 +191,8 @@ class Staff:
         except OSError as error:
             self.job_over(session)
             row = self._attempts.close(job, session)
-            self._attempts.fail(job, node, row, storage_failure(error))
+            failure = storage_failure(error, job.run.path / node.name)
+            self._attempts.fail(job, node, row, failure)
             return
         device = progress.attempt.device
         session.run(job.name, job.input_paths(node), folder, scratch)

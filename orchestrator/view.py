@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Protocol, TextIO
 
 from orchestrator.progress import Observer, RunEvent
+from orchestrator.terminal import open_console, say_to, visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -67,11 +68,13 @@ class Lines:
     def notify(self, event: RunEvent) -> None:
         if self._only_failures and event.kind != "failed":
             return
+        if _is_told_at_the_end(event, self._jobs):
+            return
         text = self._text(event)
         if text:
             where = f"{event.job}: " if self._jobs > 1 and event.job else ""
             elapsed = time.monotonic() - self._began
-            print(f"[{elapsed:7.2f}s] {where}{text}", file=self._stream, flush=True)
+            say_to(self._stream, f"[{elapsed:7.2f}s] {where}{text}")
 
     def _text(self, event: RunEvent) -> str:
         fields = event.fields
@@ -104,6 +107,11 @@ class Lines:
         return ""
 
 
+def _is_told_at_the_end(event: RunEvent, jobs: int) -> bool:
+    """A picture that cannot be used ends a run of one at once, with the same words."""
+    return jobs == 1 and event.kind == "failed" and event.fields["kind"] == "bad_input"
+
+
 def _failure_text(event: RunEvent) -> str:
     fields = event.fields
     text = f"{event.node}: {fields['kind']}: {fields['message']} [{fields['move']}]"
@@ -129,12 +137,11 @@ class Live:
     """A rich table with a row a node: state, step/total, elapsed, attempt, memory."""
 
     def __init__(self, nodes: Iterable[str], jobs: int) -> None:
-        from rich.console import Console
         from rich.live import Live as RichLive
 
         self._rows = {name: _Row() for name in nodes}
         self._jobs = jobs
-        console = Console(stderr=True)
+        console = open_console(err=True)
         self._live = RichLive(
             get_renderable=self._table, console=console, refresh_per_second=8, transient=True
         )
@@ -170,7 +177,8 @@ class Live:
             if fields.get("final"):
                 row.failed += 1
                 row.state = "failed"
-            self._console.print(_failure_text(event), markup=False, highlight=False)
+            if not _is_told_at_the_end(event, self._jobs):
+                self._console.print(visible(_failure_text(event)))
         elif event.kind == "process" and row.state == "waiting":
             row.state = "ready" if fields["state"] == "idle" else "starting"
 
@@ -201,6 +209,10 @@ class Live:
                 *([str(row.attempt) if row.attempt > 1 else ""] if retried else []),
                 format_size(row.rss),
                 format_size(row.vram),
-                Text(row.note if running else "", no_wrap=True, overflow="ellipsis"),
+                Text(
+                    visible(row.note, one_line=True) if running else "",
+                    no_wrap=True,
+                    overflow="ellipsis",
+                ),
             )
         return table

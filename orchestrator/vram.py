@@ -17,13 +17,13 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from orchestrator.budget import GIB, Budget, Prediction
+from orchestrator.budget import GIB, NO_LIMIT, Budget, Prediction
 from orchestrator.config import config_folder, params_of
 from orchestrator.errors import ConfigError, UsageError
 from orchestrator.gpu import GpuMonitor
 from orchestrator.graph import Graph, Node
 from orchestrator.leases import Card
-from orchestrator.profile import Attempt
+from orchestrator.profile import Attempt, Profile
 
 VRAM_MARGIN = GIB // 2
 """Of what is free on a card: another program's window may grow by that much while a run goes on."""
@@ -36,7 +36,8 @@ class Row(BaseModel):
 
     when            params that a rung must have for the row to speak of it; a list: one of these
     at_most         params that must not be larger
-    peak_gib        the most of the card that the process took, its CUDA context included
+    peak_gib        the most of the card that the process took, its CUDA context included; 0 on
+                    the CPU, where host_gib is all that it took
     least_gib       below peak_gib: the least that it can do with, when it is given less
     unused_gib      when it is given less: what it leaves of that on average, as it fills in blocks
     host_gib        host memory beyond the page cache; least_host_gib as above
@@ -52,7 +53,7 @@ class Row(BaseModel):
     stage: str
     when: dict[str, Any] = Field(default_factory=dict)
     at_most: dict[str, float] = Field(default_factory=dict)
-    peak_gib: float = Field(gt=0)
+    peak_gib: float = Field(0.0, ge=0)
     least_gib: float | None = Field(None, gt=0)
     unused_gib: float = Field(0.0, ge=0)
     host_gib: float = Field(0.0, ge=0)
@@ -122,7 +123,7 @@ def predict(node: Node, rung: int, budget: Budget, rows: Sequence[Row]) -> Predi
         vram = budget.vram - int(row.unused_gib * GIB)
     saved = row.host_per_gib * max(0.0, vram / GIB - row.least)
     host = int(max(row.least_host, row.host_gib - saved) * GIB)
-    if budget.host:
+    if budget.host and row.peak_gib:
         host = min(host, budget.host)
     params = _params(node, rung)
     steps = float(params[row.steps]) if row.steps else 0.0
@@ -159,6 +160,24 @@ def budget_for(
     )
 
 
+def least_card(profile: Profile) -> int:
+    """The smallest card, in whole GiB, on which a profile does all that it is made for; 0: none.
+
+    Rungs that cost something are not counted, nor a CPU's that is never fallen to. `VRAM_MARGIN` of
+    the card is left to other programs, as a run leaves it.
+    """
+    needed = 0.0
+    for node in Graph.from_profile(profile).nodes.values():
+        measured = zip(node.config.attempts, _measured(node, table()), strict=True)
+        whole = [
+            0.0 if row is None else row.least
+            for rung, row in measured
+            if not rung.degraded and rung.fallback
+        ]
+        needed = max(needed, min(whole, default=0.0))
+    return math.ceil(needed + VRAM_MARGIN / GIB) if needed else 0
+
+
 def fit(graph: Graph, budget: Budget, rows: Sequence[Row]) -> Graph:
     """Drop the upper rungs that are known not to fit, and note what the others will take.
 
@@ -177,6 +196,21 @@ def fit(graph: Graph, budget: Budget, rows: Sequence[Row]) -> Graph:
         needed = _smallest_budget(graph, budget, rows)
         raise UsageError("\n".join([*refused, f"budget: {budget.why}"]), f"{needed} would do")
     return Graph(fitted)
+
+
+def with_cpu_figures(graph: Graph, rows: Sequence[Row]) -> Graph:
+    """The graph with what its rungs on the CPU will take; none is dropped."""
+    return Graph(
+        replace(
+            node,
+            predictions={
+                rung: expected
+                for rung, expected in _all(node, NO_LIMIT, rows).items()
+                if node.config.attempts[rung].device == "cpu"
+            },
+        )
+        for node in graph.nodes.values()
+    )
 
 
 def _skip(node: Node, budget: Budget, rows: Sequence[Row]) -> tuple[list[str], list[Attempt]]:
@@ -240,9 +274,5 @@ def _smallest_budget(graph: Graph, budget: Budget, rows: Sequence[Row]) -> str:
 
 
 def _all(node: Node, budget: Budget, rows: Sequence[Row]) -> Mapping[int, Prediction]:
-    found = {
-        rung: predict(node, rung, budget, rows)
-        for rung, attempt in enumerate(node.config.attempts)
-        if attempt.device == "cuda"
-    }
+    found = {rung: predict(node, rung, budget, rows) for rung in range(len(node.config.attempts))}
     return {rung: prediction for rung, prediction in found.items() if prediction is not None}

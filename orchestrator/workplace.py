@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import warm
+from orchestrator.limits import require_room
 from orchestrator.private_folders import claimed, sweep_private_folders, unclaimed_folder
 
 
@@ -27,6 +28,7 @@ class Workplace:
 @contextlib.contextmanager
 def open_workplace(use_warm: bool = True) -> Iterator[Workplace]:
     """A workplace that is gone, template and folder, when the context ends."""
+    require_room()
     cold_reason = warm.supported() if use_warm else "--no-warm"
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(unclaimed_folder())

@@ -192,7 +192,8 @@ def _describe(value: object) -> str:
 class Params(BaseModel):
     """Base of a stage's params model: every field has a default and a description."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # An infinite one could not be written to run.json, which JSON is.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _no_progress(step: int, total: int, note: str = "") -> None:

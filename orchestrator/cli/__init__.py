@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import gc
-import io
 import os
 import sys
+from typing import NoReturn
 
 import click
 
 from orchestrator import __version__
-from orchestrator.errors import KissError
+from orchestrator.errors import KissError, UsageError, nearest
+from orchestrator.faults import as_told
+from orchestrator.terminal import ReaderGoneError, drop_stdout, prepare_streams, say
+
+PROGRAM = "kiss3d-orchestrate"
 
 _COMMANDS = {
     "run": ("orchestrator.cli.run", "run"),
@@ -46,8 +50,6 @@ class _LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        from orchestrator.errors import nearest
-
         name = args[0]
         if name not in _COMMANDS and not name.startswith("-"):
             near = nearest(name, _COMMANDS)
@@ -63,7 +65,7 @@ class _LazyGroup(click.Group):
         "color": False if os.environ.get("NO_COLOR") else None,
     },
 )
-@click.version_option(__version__, prog_name="kiss3d-orchestrate")
+@click.version_option(__version__, prog_name=PROGRAM)
 def cli() -> None:
     """Turn a picture into a textured 3D mesh with Kiss3DGen, one process a stage.
 
@@ -88,35 +90,49 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _main(arguments: list[str] | None) -> None:
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a file name need not be UTF-8
-        sys.stdout.reconfigure(errors="backslashreplace")
+    prepare_streams()
     try:
-        code = cli.main(arguments, prog_name="kiss3d-orchestrate", standalone_mode=False)
+        code = _carry_out(sys.argv[1:] if arguments is None else arguments)
     except KissError as error:
-        _complain(error.message, error.hint)
-        sys.exit(error.exit_code)
+        _end(error.message, error.hint, error.exit_code)
+    except (click.Abort, KeyboardInterrupt) as error:
+        _end("interrupted", _hint_behind(error) or "give the same command again", 130)
+    except ReaderGoneError:
+        drop_stdout()
+        sys.exit(1)
+    except Exception as error:  # noqa: BLE001 (the last place that can say it)
+        told = as_told(error)
+        _end(told.message, told.hint, told.exit_code)
+    sys.exit(code)
+
+
+def _carry_out(arguments: list[str]) -> int:
+    """Run the command, and return the exit code. Raises whatever ends it, but no error of click."""
+    try:
+        code = cli.main(arguments, prog_name=PROGRAM, standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
     except click.ClickException as error:
-        if "--json" in (sys.argv[1:] if arguments is None else arguments):
+        wrong = _as_ours(error)
+        if "--json" in arguments:
             from orchestrator.cli.common import print_failure
 
-            print_failure(error.format_message(), "", error.exit_code)
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt) as error:
-        _complain("interrupted", _hint_behind(error))
-        sys.exit(130)
-    except BrokenPipeError:  # the reader of our output has gone
-        sys.stderr.close()
-        _drop_stdout()
-        sys.exit(1)
-    except OSError as error:
-        if error.filename is not None:
-            raise
-        # Without a file name it was a write to an open stream: stdout goes to a full disk.
-        _drop_stdout()
-        _complain(f"cannot write the output: {error.strerror or error}", "")
-        sys.exit(1)
-    sys.exit(code if isinstance(code, int) else 0)
+            print_failure(wrong.message, wrong.hint, wrong.exit_code)
+        raise wrong from error
+    return code if isinstance(code, int) else 0
+
+
+def _as_ours(error: click.ClickException) -> UsageError:
+    """What click found wrong with the command line, with what to do."""
+    context = getattr(error, "ctx", None)
+    hint = f"{context.command_path if context else PROGRAM} --help"
+    if isinstance(error, click.NoSuchOption) and error.possibilities:
+        hint = f"did you mean {' or '.join(sorted(error.possibilities))}? or see {hint}"
+        return UsageError(f"No such option: {error.option_name}", hint)
+    if isinstance(error, click.MissingParameter) and context is not None:
+        hint = " ".join(context.get_usage().split()).removeprefix("Usage: ")
+    return UsageError(error.format_message().rstrip("."), hint)
 
 
 def _hint_behind(error: BaseException | None) -> str:
@@ -128,12 +144,8 @@ def _hint_behind(error: BaseException | None) -> str:
     return ""
 
 
-def _complain(message: str, hint: str) -> None:
-    click.echo(f"error: {message}", err=True)
+def _end(message: str, hint: str, exit_code: int) -> NoReturn:
+    say(f"error: {message}", err=True)
     if hint:
-        click.echo(f"  -> {hint}", err=True)
-
-
-def _drop_stdout() -> None:
-    """What stdout still holds cannot be written; at exit Python would try again and complain."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        say(f"  -> {hint}", err=True)
+    sys.exit(exit_code)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli import common, tables
+from orchestrator.terminal import nobody_need_read, say
 
 if TYPE_CHECKING:
     from orchestrator.batch_run import Outcome
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.argument("folder", type=common.InputPath(), metavar="DIR")
 @click.option("--glob", metavar="PATTERN", help='Which files, e.g. "*.png". Default: all pictures.')
 @click.option("--recursive", is_flag=True, help="Look into subdirectories.")
 @common.output_option("BATCH_DIR", "Default: outputs/<DIR>-<time>.")
@@ -119,17 +120,17 @@ def _run(
     verbose: bool,
     fail_fast: bool,
 ) -> None:
-    from orchestrator import batch_run
+    from orchestrator import batch_run, runs
     from orchestrator.view import open_view
 
     if not as_json:
-        click.echo(f"profile {prepared.settings.name} ({prepared.reason})", err=True)
+        say(f"profile {prepared.settings.name} ({prepared.reason})", err=True)
         count = len(made.pictures)
-        click.echo(f"{count} picture{'s' if count > 1 else ''} -> {made.path}", err=True)
+        say(f"{count} picture{'s' if count > 1 else ''} -> {made.path}", err=True)
     view = open_view(prepared.graph.nodes, len(made.pictures), as_json, verbose)
     outcomes: list[Outcome] = []
     try:
-        with view:
+        with runs.resumable(made.path), view:
             batch_run.execute(made, prepared, view, fail_fast, outcomes.extend)
     finally:
         if outcomes:
@@ -144,19 +145,21 @@ def _print_outcomes(made: Batch, outcomes: list[Outcome], as_json: bool) -> None
 
     good = sum(outcome.good for outcome in outcomes)
     if as_json:
-        common.print_json(
-            {
-                "batch": str(made.path.resolve()),
-                "good": good,
-                "failed": len(outcomes) - good,
-                "jobs": [outcome.row() for outcome in outcomes],
-                "skipped": batch_run.skipped_rows(made),
-            }
-        )
+        with nobody_need_read(f"{made.path}"):
+            common.print_json(
+                {
+                    "batch": str(made.path.resolve()),
+                    "good": good,
+                    "failed": len(outcomes) - good,
+                    "jobs": [outcome.row() for outcome in outcomes],
+                    "skipped": batch_run.skipped_rows(made),
+                }
+            )
         return
     header = ("picture", "state", "compute s", "mesh")
     names = (header.index("picture"), header.index("mesh"))
     tables.print_table(header, list(batch_run.iter_rows(outcomes)), err=True, shorten=names)
     for line in batch_report.closing_lines(made, outcomes):
-        click.echo(line, err=True)
-    click.echo(str(made.path / "summary.json"))
+        say(line, err=True)
+    with nobody_need_read(f"{made.path}"):
+        say(made.path / "summary.json")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.cli import common
+from orchestrator.terminal import say
 
 if TYPE_CHECKING:
     from orchestrator.cleanup import Chosen, Removed
@@ -62,14 +63,14 @@ def clean(
             raise RunRecordError(f"{root} does not exist or is no directory", "nothing to clean")
         chosen = cleanup.choose(root, wanted, intermediate)
     for one in chosen.unreadable:
-        click.echo(f"left {one.path}, which is {one.state}: {one.error.hint}", err=True)
+        say(f"left {one.path}, which is {one.state}: {one.error.hint}", err=True)
     if not chosen and not as_json:
-        click.echo("nothing to clean")
+        say("nothing to clean")
         return
     if not as_json:
         _show(chosen)
     if not yes and not _agreed():
-        click.echo("nothing was removed")
+        say("nothing was removed")
         return
     _tell(cleanup.remove(chosen), intermediate, as_json)
 
@@ -81,13 +82,13 @@ def _show(chosen: Chosen) -> None:
 
     for run in chosen.runs:
         size = replace(chosen, runs=(run,)).size
-        click.echo(f"{run.path}  {state_now(run)}  {_size(size)}")
+        say(f"{run.path}  {state_now(run)}  {_size(size)}")
     for folder in chosen.batches:
-        click.echo(f"{folder}  batch.json, summaries and logs")
+        say(f"{folder}  batch.json, summaries and logs")
     if chosen.entries:
         count = len(chosen.entries)
-        click.echo(f"{count} cache entr{_ies(count)} of runs that are gone by then")
-    click.echo(f"{_runs(len(chosen.runs), chosen.intermediate)}, {_size(chosen.size)} in all")
+        say(f"{count} cache entr{_ies(count)} of runs that are gone by then")
+    say(f"{_runs(len(chosen.runs), chosen.intermediate)}, {_size(chosen.size)} in all")
 
 
 def _agreed() -> bool:
@@ -100,13 +101,13 @@ def _agreed() -> bool:
         except click.Abort as abort:
             if not isinstance(abort.__context__, EOFError):  # Ctrl-C
                 raise
-            click.echo(err=True)  # behind the question
+            say(err=True)  # behind the question
     raise UsageError("nothing was removed: nobody is there to answer", "add --yes")
 
 
 def _tell(removed: Removed, intermediate: bool, as_json: bool) -> None:
     for item in removed.left:
-        click.echo(f"left {item.path}: {item.why}", err=True)
+        say(f"left {item.path}: {item.why}", err=True)
     if as_json:
         common.print_json(
             {
@@ -132,7 +133,7 @@ def _tell(removed: Removed, intermediate: bool, as_json: bool) -> None:
             what.append(f"{len(removed.batches)} batch director{_ies(len(removed.batches))}")
         if removed.entries:
             what.append(f"{removed.entries} cache entr{_ies(removed.entries)}")
-        click.echo(f"removed {', '.join(what)}: {_size(removed.freed)} freed")
+        say(f"removed {', '.join(what)}: {_size(removed.freed)} freed")
     if any(not item.in_use and not item.foreign for item in removed.left):
         raise SystemExit(1)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,6 +13,8 @@ import click
 
 from orchestrator.cli import tables
 from orchestrator.errors import KissError
+from orchestrator.faults import as_told
+from orchestrator.terminal import ReaderGoneError, nobody_need_read, say, say_json
 
 if TYPE_CHECKING:
     from orchestrator.artifacts import RunDirectory
@@ -31,6 +33,18 @@ class Finite(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value} is not a number to work with.", param, ctx)
         return number
+
+
+class InputPath(click.Path):
+    """A file or directory to read; an address of the web, which a path would garble, is none."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if re.match(r"[a-z][a-z0-9+.-]+://", str(value), re.IGNORECASE):
+            self.fail(f"{value} is an address: download it, and give the file.", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class OutputPath(click.Path):
@@ -182,7 +196,7 @@ def options_from(
 
 
 def print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=1, default=str))
+    say_json(value)
 
 
 def print_failure(
@@ -205,6 +219,13 @@ def errors_as_json(as_json: bool, told: Sequence[object] = ()) -> Iterator[None]
         if as_json and not told:
             print_failure(error.message, error.hint, error.exit_code, error.facts())
         raise
+    except (click.ClickException, click.Abort, ReaderGoneError):
+        raise
+    except Exception as error:
+        fault = as_told(error)
+        if as_json and not told:
+            print_failure(fault.message, fault.hint, fault.exit_code)
+        raise fault from error
 
 
 def print_run(run: RunDirectory, as_json: bool) -> None:
@@ -212,16 +233,18 @@ def print_run(run: RunDirectory, as_json: bool) -> None:
     from orchestrator import report
 
     if as_json:
-        print_json(report.summary(run))
+        with nobody_need_read(f"{run.path}"):
+            print_json(report.summary(run))
         return
     tables.print_table(report.TABLE_HEADER, report.table_rows(run), err=True)
     for node, cost in run.manifest.degraded.items():
-        click.echo(f"degraded: {node}: {cost}", err=True)
+        say(f"degraded: {node}: {cost}", err=True)
     result = run.path / "result"
     for name, label in (("preview.png", "preview"), ("mesh.obj", "obj")):
         if (result / name).is_file():
-            click.echo(f"{label}: {result / name}", err=True)
+            say(f"{label}: {result / name}", err=True)
     mesh = result / "mesh.glb"
     if run.manifest.state == "done":
-        click.echo(f"done in {run.manifest.wall_seconds:.2f} s", err=True)
-        click.echo(str(mesh if mesh.is_file() else run.path))
+        say(f"done in {run.manifest.wall_seconds:.2f} s", err=True)
+        with nobody_need_read(f"{run.path}"):
+            say(mesh if mesh.is_file() else run.path)

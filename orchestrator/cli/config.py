@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from orchestrator.cli import common, tables
+from orchestrator.terminal import say
 
 
 @click.group()
@@ -48,7 +49,7 @@ def show(
             [dict(zip(("path", "value", "source"), row, strict=True)) for row in rows]
         )
         return
-    click.echo(f"profile {prepared.settings.name} ({prepared.reason})", err=True)
+    say(f"profile {prepared.settings.name} ({prepared.reason})", err=True)
     # Values last: one of them is a sentence, which would push the next column out of sight.
     tables.print_table(
         ("path", "from", "value"), [(path, source, _text(value)) for path, value, source in rows]
@@ -59,14 +60,38 @@ def show(
 @_json
 def profiles(as_json: bool) -> None:
     """The shipped profiles."""
+    from orchestrator import models as weights_of
     from orchestrator.config import load, profile_names
+    from orchestrator.vram import least_card
 
     with common.errors_as_json(as_json):
-        rows = [(name, load(name).profile.description) for name in profile_names()]
+        shipped = {name: load(name).profile for name in profile_names()}
+        cards = {name: least_card(profile) for name, profile in shipped.items()}
+        known = weights_of.catalogue()
+        sizes = {n: weights_of.total_gb(weights_of.profile_needs(n), known) for n in shipped}
     if as_json:
-        common.print_json([{"name": name, "description": text} for name, text in rows])
+        common.print_json(
+            [
+                {
+                    "name": name,
+                    "description": profile.description,
+                    "card_gib": cards[name],
+                    "weights_gb": round(sizes[name], 2),
+                }
+                for name, profile in shipped.items()
+            ]
+        )
         return
-    tables.print_table(("profile", "what it is for"), rows)
+    rows = [
+        (
+            name,
+            f"{cards[name]} GiB and more" if cards[name] else "none",
+            f"{sizes[name]:.0f} GB" if sizes[name] else "none",
+            profile.description,
+        )
+        for name, profile in shipped.items()
+    ]
+    tables.print_table(("profile", "card", "weights", "what it is for"), rows)
 
 
 @config.command()
@@ -91,7 +116,7 @@ def diff(first: str, second: str, as_json: bool) -> None:
         )
         return
     if not rows:
-        click.echo(f"{first} and {second} set the same", err=True)
+        say(f"{first} and {second} set the same", err=True)
         return
     tables.print_table(
         ("path", first, second), [(path, _side(one), _side(other)) for path, one, other in rows]

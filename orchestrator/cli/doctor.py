@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from orchestrator.cli import common
+from orchestrator.terminal import say
 
 if TYPE_CHECKING:
     from orchestrator.doctor import Check
 
-_COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
-_NAME_WIDTH = len("weights: multiview_only")
+_COLOURS = {"ok": "green", "note": "cyan", "warn": "yellow", "fail": "red"}
+_WIDTH = 80
+_NAMES = len("weights: multiview_only") + 2
 """Rows are shown one at a time, as they come: the longest name is not known by then."""
+_MARKS = 6
 
 
 @click.command()
+@click.option(
+    "--profile",
+    metavar="NAME",
+    default="auto",
+    show_default=True,
+    help="What the machine is to be fit for: warnings are of what this profile needs.",
+)
+@click.option("--wait", is_flag=True, help="Wait for libraries that take more than 2 s to load.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-def doctor(as_json: bool) -> None:
+def doctor(profile: str, wait: bool, as_json: bool) -> None:
     """Check what works on this machine.
 
     Python, torch, CUDA, GPUs, pytorch3d, memory, disk and weights. Exit code 1 when something
@@ -30,7 +43,8 @@ def doctor(as_json: bool) -> None:
     from orchestrator.doctor import report
 
     rows: list[Check] = []
-    good = report(Path("outputs"), rows.append if as_json else _show)
+    with common.errors_as_json(as_json):
+        good = report(Path("outputs"), rows.append if as_json else _show, profile, wait)
     if as_json:
         common.print_json([asdict(row) for row in rows])
     if not good:
@@ -38,7 +52,24 @@ def doctor(as_json: bool) -> None:
 
 
 def _show(check: Check) -> None:
-    verdict = click.style(f"{check.verdict:4}", fg=_COLOURS[check.verdict])
-    click.echo(f"{verdict}  {check.name:<{_NAME_WIDTH}}  {check.found}")
+    """The row, and below it what to do, where a command has room to stand in one line."""
+    beside = _MARKS + _NAMES
+    found = _wrapped(check.found, _WIDTH - beside)
+    if max(map(len, found)) > _WIDTH - beside:  # a path: it stands on a line of its own
+        lines = [check.name, *_indented(_wrapped(check.found, _WIDTH - _MARKS), _MARKS)]
+    else:
+        lines = [f"{check.name:<{_NAMES}}{found[0]}", *_indented(found[1:], beside)]
     if check.remedy:
-        click.echo(f"      {'':<{_NAME_WIDTH}}  -> {check.remedy}")
+        first, *others = _wrapped(check.remedy, _WIDTH - _MARKS - 3)
+        lines += _indented([f"-> {first}", *_indented(others, 3)], _MARKS)
+    mark = f"{check.verdict:<{_MARKS}}"
+    say("\n".join(lines), mark=mark, colour=_COLOURS[check.verdict])
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+    return lines or [""]
+
+
+def _indented(lines: Iterable[str], columns: int) -> list[str]:
+    return [" " * columns + line for line in lines]

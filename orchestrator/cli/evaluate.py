@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from orchestrator.cli import common, tables
+from orchestrator.terminal import say
 
 _ROWS = (
     ("chamfer_l1", "mean distance, mean of both ways"),
@@ -24,10 +25,10 @@ _ROWS = (
 
 
 @click.command()
-@click.argument("mesh", type=click.Path(path_type=Path))
+@click.argument("mesh", type=common.InputPath())
 @click.option(
     "--truth",
-    type=click.Path(path_type=Path),
+    type=common.InputPath(),
     required=True,
     metavar="MESH",
     help="The true mesh: .glb, .obj, .ply or .stl, as the mesh itself.",
@@ -92,8 +93,8 @@ def evaluate(
         return
     faces = result["faces"]
     unit = "longest side of each box is 2" if normalize else "as in the files"
-    click.echo(f"{mesh} ({faces['mesh']:,} faces) against {truth} ({faces['truth']:,} faces)")
-    click.echo(f"{samples:,} points on each, unit: {unit}\n")
+    say(f"{mesh} ({faces['mesh']:,} faces) against {truth} ({faces['truth']:,} faces)")
+    say(f"{samples:,} points on each, unit: {unit}\n")
     scores = result["scores"]
     tables.print_table(
         ("score", "value", "what it is"),

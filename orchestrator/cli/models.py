@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli import common, tables
+from orchestrator.terminal import say
 
 if TYPE_CHECKING:
     from orchestrator.verify import ModelCheck, Verdict
@@ -68,7 +69,7 @@ def list_models(profile: str | None, fallbacks: bool, as_json: bool) -> None:
     ]
     tables.print_table(("model", "here", "GB", "needed by", "licence", "what it is"), table)
     for name, size in totals.items():
-        click.echo(f"profile {name}: {size:.2f} GB" if size else f"profile {name}: needs none")
+        say(f"profile {name}: {size:.2f} GB" if size else f"profile {name}: needs none")
 
 
 def _profiles(only: str | None) -> list[str]:
@@ -136,11 +137,11 @@ def pull(
     if as_json:
         common.print_json([asdict(result) for result in results])
     elif not results:
-        click.echo(f"profile {profile} needs no weights", err=True)
+        say(f"profile {profile} needs no weights", err=True)
     failed = [result.name for result in results if result.state == "failed"]
     if failed:
         if not as_json:
-            click.echo(f"not here: {', '.join(failed)}", err=True)
+            say(f"not here: {', '.join(failed)}", err=True)
         raise SystemExit(1)
 
 
@@ -172,12 +173,12 @@ def verify(names: tuple[str, ...], profile: str | None, as_json: bool) -> None:
     elif checked:
         _tell(checked)
     elif asked:
-        click.echo(f"nothing to verify: profile {profile} needs no weights")
+        say(f"nothing to verify: profile {profile} needs no weights")
     else:
-        click.echo("nothing to verify: no weights are on this machine")
+        say("nothing to verify: no weights are on this machine")
         for place in weights_of.places():
-            click.echo(f"  looked in {place}", err=True)
-        click.echo("  -> kiss3d-orchestrate models pull --profile NAME", err=True)
+            say(f"  looked in {place}", err=True)
+        say("  -> kiss3d-orchestrate models pull --profile NAME", err=True)
     if any(one.verdict in _BAD for one in checked):
         raise SystemExit(1)
 
@@ -190,13 +191,13 @@ def _tell(checked: Sequence[ModelCheck]) -> None:
     tables.print_table(("model", "verdict", "files", "folder"), [_check_row(c) for c in checked])
     for one in checked:
         if one.why_unknown:
-            click.echo(f"{one.name} cannot be verified: {one.why_unknown}", err=True)
+            say(f"{one.name} cannot be verified: {one.why_unknown}", err=True)
     counts = Counter(one.verdict for one in checked)
     told = [f"{counts[verdict]} {text}" for verdict, text in _VERDICTS.items() if counts[verdict]]
-    click.echo(", ".join(told), err=True)
+    say(", ".join(told), err=True)
     for verdict, option in (("damaged", " --repair"), ("missing", "")):
         if bad := [one.name for one in checked if one.verdict == verdict]:
-            click.echo(f"  -> kiss3d-orchestrate models pull{option} {' '.join(bad)}", err=True)
+            say(f"  -> kiss3d-orchestrate models pull{option} {' '.join(bad)}", err=True)
 
 
 _VERDICTS: dict[Verdict, str] = {
@@ -235,7 +236,7 @@ def path(name: str, as_json: bool) -> None:
             {"name": name, "folder": str(folder), "files": weights.files(model, folder)}
         )
     else:
-        click.echo(str(folder))
+        say(folder)
 
 
 @models.command()
@@ -253,7 +254,7 @@ def login() -> None:
         token = click.prompt("token", hide_input=True, err=True)
     else:
         token = "" if sys.stdin is None else sys.stdin.readline()
-    click.echo(f"logged in as {keep_token(token.strip())}")
+    say(f"logged in as {keep_token(token.strip())}")
 
 
 @models.command()
@@ -274,6 +275,6 @@ def convert(names: tuple[str, ...], as_json: bool) -> None:
             row = convert_file(file)
             rows.append(row)
             if not as_json:
-                click.echo(row["file"])
+                say(row["file"])
     if as_json:
         common.print_json(rows)

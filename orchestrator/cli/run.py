@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli import common, tables
+from orchestrator.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("image", type=common.InputPath())
 @common.output_option("DIR", "Run directory. Default: outputs/<image>-<time>.")
 @common.settings_options
 @common.range_options
@@ -51,12 +52,14 @@ def run(
             with view:
                 runs.run_one(image, output, prepared, view, started.append)
         finally:
+            if started and not started[0].path.exists():  # the input was no picture
+                started.clear()
             if started:
                 common.print_run(started[0], as_json)
 
 
 @click.command()
-@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("image", type=common.InputPath())
 @common.output_option("DIR", "Run directory that would be used.")
 @common.settings_options
 @common.range_options
@@ -87,6 +90,7 @@ def plan(image: Path, output: Path | None, as_json: bool, **request: Any) -> Non
                     "profile_reason": prepared.reason,
                     "seed": prepared.seed,
                     "budget": asdict(prepared.budget),
+                    "notes": list(prepared.notes),
                     "nodes": [asdict(row) for row in rows],
                     "missing_card": no_card.message if no_card else "",
                     "missing_weights": shortage.missing if shortage else [],
@@ -97,7 +101,7 @@ def plan(image: Path, output: Path | None, as_json: bool, **request: Any) -> Non
             _announce(prepared, as_json)
             _print_plan(prepared, rows, err=False)
         if no_card and shortage:  # one of them is raised, both are told
-            click.echo(f"no card: {no_card}", err=True)
+            say(f"no card: {no_card}", err=True)
         if refusal := shortage or no_card:
             raise refusal
 
@@ -136,39 +140,53 @@ def resume(run_dir: Path, no_warm: bool, as_json: bool, verbose: bool, **request
             finish_batch(run_dir, options, workplace, opened, as_json, verbose)
             return
         run_directory = RunDirectory.open(run_dir)
-        prepared = prepared_for(run_directory, options, workplace)
-        cache = cache_beside(run_dir)
-        runs.require_resources(prepared, run_directory, cache)
-        view = open_view(prepared.graph.nodes, 1, as_json, verbose)
-        with run_directory.locked():
-            opened.append(run_directory)
-            try:
-                with view:
-                    runs.finish_one(prepared, run_directory, view, cache)
-            finally:
-                common.print_run(run_directory, as_json)
+        with runs.resumable(run_dir):
+            prepared = prepared_for(run_directory, options, workplace)
+            cache = cache_beside(run_dir)
+            runs.require_resources(prepared, run_directory, cache)
+            view = open_view(prepared.graph.nodes, 1, as_json, verbose)
+            with run_directory.locked():
+                opened.append(run_directory)
+                try:
+                    with view:
+                        runs.finish_one(prepared, run_directory, view, cache)
+                finally:
+                    common.print_run(run_directory, as_json)
 
 
 def _announce(prepared: Prepared, as_json: bool) -> None:
     if not as_json:
-        click.echo(f"profile {prepared.settings.name} ({prepared.reason})", err=True)
+        say(f"profile {prepared.settings.name} ({prepared.reason})", err=True)
+        for note in prepared.notes:
+            say(f"note: {note}", err=True)
 
 
 def _print_plan(prepared: Prepared, plan: list[PlanRow], err: bool = True) -> None:
     tables.print_table(PLAN_HEADER, [_plan_cells(row) for row in plan], err=err)
     for row in plan:
         for line in _ladder_notes(row):
-            click.echo(f"{row.node}: {line}", err=err)
-    running = [row for row in plan if not row.cached]
-    if any(row.expected for row in running):
-        seconds = sum(row.expected.seconds for row in running if row.expected)
-        unknown = [row.node for row in running if row.device == "cuda" and not row.expected]
+            say(f"{row.node}: {line}", err=err)
+    _print_seconds([row for row in plan if not row.cached], prepared.budget.why, err)
+
+
+def _print_seconds(running: list[PlanRow], budget: str, err: bool) -> None:
+    """What the nodes that will run take in all; those of the CPU alone, where there are no others.
+
+    Beside a card's they are few, and not measured on one machine with it.
+    """
+    on_gpu = [row for row in running if row.device == "cuda"]
+    if any(row.expected for row in on_gpu):
+        seconds = sum(row.expected.seconds for row in on_gpu if row.expected)
+        unknown = [row.node for row in on_gpu if not row.expected]
         without = f" without {', '.join(unknown)}, never measured so" if unknown else ""
-        click.echo(
+        say(
             f"GPU nodes: about {seconds:.0f} s on the card of the measurements{without}; budget: "
-            f"{prepared.budget.why}",
+            f"{budget}",
             err=err,
         )
+    elif running and all(row.expected for row in running):
+        seconds = sum(row.expected.seconds for row in running if row.expected)
+        say(f"about {seconds:.0f} s on two CPU cores", err=err)
 
 
 def _ladder_notes(row: PlanRow) -> Iterator[str]:
@@ -197,8 +215,8 @@ def _plan_cells(row: PlanRow) -> tuple[str, ...]:
         row.ladder[0],
         "cached" if row.cached else "run",
         format_size(expected.vram) if expected else "-",
-        "0.0 GiB" if row.margin == 0 else format_size(row.margin),
+        "-" if row.device == "cpu" else "0.0 GiB" if row.margin == 0 else format_size(row.margin),
         format_size(expected.host) if expected else "-",
-        f"{expected.seconds:.0f}" if expected else "-",
+        f"{expected.seconds:.3g}" if expected else "-",
         row.reason,
     )

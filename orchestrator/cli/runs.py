@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from orchestrator.cli import common, tables
+from orchestrator.terminal import say
 
 
 @click.group()
@@ -52,7 +53,7 @@ def list_runs(root: Path, as_json: bool) -> None:
         )
         return
     if not found and not unreadable:
-        click.echo(f"no runs below {root}", err=True)
+        say(f"no runs below {root}", err=True)
         return
     rows = [
         (
@@ -69,7 +70,7 @@ def list_runs(root: Path, as_json: bool) -> None:
     header = ("run", "state", "profile", "begun", "stages s", "error")
     tables.print_table(header, rows, shorten=(header.index("error"),))
     for one in unreadable:
-        click.echo(f"{one.path} is {one.state}\n  -> {one.error.hint}", err=True)
+        say(f"{one.path} is {one.state}\n  -> {one.error.hint}", err=True)
 
 
 @runs.command()
@@ -90,13 +91,13 @@ def show(run_dir: Path, as_json: bool) -> None:
         common.print_json({**manifest.model_dump(mode="json"), "state": report.state_now(run)})
         return
     state = report.state_now(run)
-    click.echo(f"{run.path}: {state}, profile {manifest.profile}, seed {manifest.seed}")
-    click.echo(f"input {manifest.input.source}\n")
+    say(f"{run.path}: {state}, profile {manifest.profile}, seed {manifest.seed}")
+    say(f"input {manifest.input.source}\n")
     tables.print_table(report.TABLE_HEADER, report.table_rows(run))
     for name, record in manifest.nodes.items():
         if record.cached_from:
-            click.echo(f"\n{name}: taken from {record.cached_from}")
+            say(f"\n{name}: taken from {record.cached_from}")
         for number, attempt in enumerate(record.attempts, start=1):
             if attempt.outcome != "done":
-                click.echo(f"\n{name}, attempt {number}: {attempt.outcome}: {attempt.message}")
-                click.echo(f"  {attempt.move}\n  log: {attempt.log}")
+                say(f"\n{name}, attempt {number}: {attempt.outcome}: {attempt.message}")
+                say(f"  {attempt.move}\n  log: {attempt.log}")

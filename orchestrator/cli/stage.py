@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.cli import common
+from orchestrator.terminal import say
 
 if TYPE_CHECKING:
     from orchestrator.alone import StageJob
@@ -116,7 +117,7 @@ def stage(
             if as_json:
                 common.print_json({"job": str(job_file.resolve()), "command": told_command})
             else:
-                click.echo(told_command)
+                say(told_command)
             return
         written = alone.run_job(job, inline, quiet=as_json)
         if as_json:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli import common, tables
+from orchestrator.terminal import say
 
 if TYPE_CHECKING:
     from stages.contract import ArtifactSpec, Stage
@@ -52,13 +53,13 @@ def describe(name: str, as_json: bool) -> None:
     if as_json:
         common.print_json(_contract(cls))
         return
-    click.echo(f"{cls.name} (version {cls.version}): {cls.summary}")
+    say(f"{cls.name} (version {cls.version}): {cls.summary}")
     random = cls.uses_seed(cls.Params())
-    click.echo(f"{'depends on the seed' if random else 'the same result with every seed'}\n")
+    say(f"{'depends on the seed' if random else 'the same result with every seed'}\n")
     for title, specs in (("inputs", cls.inputs), ("outputs", cls.outputs)):
         table = [(spec.name, str(spec.kind), _layout(spec), spec.doc) for spec in specs]
         tables.print_table((title, "kind", "layout", "what it is"), table)
-        click.echo()
+        say()
     rows = [
         (field, _type(schema), repr(schema.get("default")), schema.get("description", ""))
         for field, schema in cls.Params.model_json_schema().get("properties", {}).items()
@@ -66,7 +67,7 @@ def describe(name: str, as_json: bool) -> None:
     if rows:
         tables.print_table(("param", "type", "default", "what it does"), rows)
     else:
-        click.echo("no params")
+        say("no params")
 
 
 def _stage_class(name: str) -> type[Stage]:
@@ -77,10 +78,30 @@ def _stage_class(name: str) -> type[Stage]:
         return stage_class(name)
     except UnknownStageError as error:
         raise UnknownNameError(
-            "stage", name, error.known, listing="kiss3d-orchestrate stages list"
+            "stage",
+            name,
+            error.known,
+            listing="kiss3d-orchestrate stages list",
+            meant=_stages_of_nodes(name),
         ) from error
     except BrokenStageError as error:
         raise ConfigError(str(error), "mend or reinstall the package it comes from") from error
+
+
+def _stages_of_nodes(name: str) -> str:
+    """Which stages the shipped profiles run in a node of this name."""
+    from orchestrator.config import load, profile_names
+
+    used: dict[str, list[str]] = {}
+    for profile in profile_names():
+        node = load(profile).profile.nodes.get(name)
+        if node is not None:
+            used.setdefault(node.stage, []).append(profile)
+    told = [f"{stage} in {', '.join(profiles)}" for stage, profiles in used.items()]
+    if not told:
+        return ""
+    commands = " or ".join(f"`kiss3d-orchestrate stages describe {stage}`" for stage in used)
+    return f"{name} is a node; its stage is {'; '.join(told)}: {commands}"
 
 
 def _layout(spec: ArtifactSpec) -> str:

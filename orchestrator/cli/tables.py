@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import textwrap
 from collections.abc import Collection, Sequence
 
-import click
+from orchestrator.terminal import open_console, say, visible
 
 _GAP = 1
 """Spaces between two columns of rich's table as it is set up here."""
+_PIPE_WIDTH = 119
+"""Columns of a table that no terminal shows: what an editor or a forum shows without wrapping."""
 _LEAST = 12
 """Characters that a shortened cell keeps: with less of it no name is recognised."""
 
@@ -24,23 +27,22 @@ def print_table(
     shorten: columns that are cut in the middle where the terminal is too narrow, so that each row
     is one line (if a few letters of each do not fit either, one that the terminal itself wraps).
     Without them what is too wide wraps between words in its column, and where that is not enough
-    each row becomes a paragraph. Elsewhere than on a terminal every cell is whole.
+    each row becomes a paragraph. So it does elsewhere than on a terminal, where no cell is cut.
     """
-    from orchestrator.report import format_table
 
+    rows = [[visible(cell, one_line=True) for cell in row] for row in rows]
     stream = sys.stderr if err else sys.stdout
     if not stream.isatty():
-        click.echo(format_table(header, rows), err=err)
+        say(_plain(header, rows), err=err)
         return
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
-    console = Console(stderr=err)
-    widths = _widths(header, rows, shorten, console.width)
+    console = open_console(err)
+    widths = _widths(header, rows, shorten, console.width, _GAP)
     needed = sum(widths) + _GAP * (len(widths) - 1)
     if needed > console.width and not shorten:
-        click.echo(paragraphs(header, rows, console.width), err=err)
+        say(paragraphs(header, rows, console.width), err=err)
         return
     console.width = max(needed, console.width)
     table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
@@ -48,11 +50,30 @@ def print_table(
         table.add_column(title, width=width, no_wrap=bool(shorten))
     for row in rows:
         cells = map(shortened, row, widths) if shorten else row
-        table.add_row(*map(escape, cells))
+        table.add_row(*map(Text, cells))
     console.print(table)
 
 
-def _widths(header: Row, rows: Sequence[Row], shorten: Collection[int], width: int) -> list[int]:
+def _plain(header: Row, rows: Sequence[Row]) -> str:
+    """A table for files and pipes, of lines below `_PIPE_WIDTH` columns unless a word is longer."""
+    from orchestrator.report import format_table
+
+    widths = _widths(header, rows, (), _PIPE_WIDTH, 2)
+    if sum(widths) + 2 * (len(widths) - 1) > _PIPE_WIDTH:
+        return paragraphs(header, rows, _PIPE_WIDTH)
+    lines: list[Row] = []
+    for row in rows:
+        cells = [
+            textwrap.wrap(cell, width, break_long_words=False, break_on_hyphens=False) or [""]
+            for cell, width in zip(row, widths, strict=True)
+        ]
+        lines += itertools.zip_longest(*cells, fillvalue="")
+    return format_table(header, lines)
+
+
+def _widths(
+    header: Row, rows: Sequence[Row], shorten: Collection[int], width: int, gap: int
+) -> list[int]:
     """How wide each column is to be: the widest gives first, none more than it can."""
     from rich.cells import cell_len
 
@@ -67,7 +88,7 @@ def _widths(header: Row, rows: Sequence[Row], shorten: Collection[int], width: i
             words = (word for cell in cells for word in cell.split())
             least.append(max(map(cell_len, (title, *words))))
     widths = natural
-    for _ in range(sum(widths) + _GAP * (len(widths) - 1) - width):
+    for _ in range(sum(widths) + gap * (len(widths) - 1) - width):
         ready = [index for index, least_width in enumerate(least) if widths[index] > least_width]
         if not ready:
             break

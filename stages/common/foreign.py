@@ -69,10 +69,14 @@ def _read_mesh(_: ArtifactSpec, path: Path) -> Mesh:
     import numpy as np
     import trimesh
 
+    from stages.common.srgb import linear_to_srgb
+
     loaded: Any = trimesh.load(path, force="mesh", process=False)
     colors = None
     if loaded.visual.kind == "vertex":
         colors = np.asarray(loaded.visual.vertex_colors)[:, :3].astype(np.uint8)
+        if path.suffix.lower() in (".glb", ".gltf"):  # glTF's are linear light
+            colors = np.rint(linear_to_srgb(colors / 255.0) * 255.0).astype(np.uint8)
     return Mesh(
         np.asarray(loaded.vertices, dtype=np.float32),
         np.asarray(loaded.faces, dtype=np.int32),

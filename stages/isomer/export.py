@@ -24,11 +24,14 @@ def turn(vectors: np.ndarray, axes: Axes) -> np.ndarray:
 
 
 def glb(mesh: Mesh, normals: np.ndarray, axes: Axes = "gltf") -> bytes:
-    """A .glb file: one mesh, one double-sided material (metallic 0, roughness 1).
+    """A .glb file: one mesh with colours at its vertices, and no material.
 
     mesh with colours; normals (V, 3) unit float. COLOR_0 is linear light by the glTF
     specification, so the sRGB colours are converted. It is stored as float32: 8 linear bits would
     leave only a handful of dark tones, and of 16 bits trimesh would keep the lower 8.
+
+    Without a material each reader takes glTF's default one and shows the colours; beside one, and
+    without texture coordinates, trimesh would show the material's white alone.
     """
     linear = srgb_to_linear(_colors(mesh) / 255.0)
     positions = turn(mesh.vertices.astype("<f4"), axes)
@@ -58,16 +61,6 @@ def glb(mesh: Mesh, normals: np.ndarray, axes: Axes = "gltf") -> bytes:
     primitive = {
         "attributes": {"POSITION": 0, "NORMAL": 1, "COLOR_0": 2},
         "indices": 3,
-        "material": 0,
-    }
-    material = {
-        "name": "vertex colors",
-        "doubleSided": True,
-        "pbrMetallicRoughness": {
-            "baseColorFactor": [1.0, 1.0, 1.0, 1.0],
-            "metallicFactor": 0.0,
-            "roughnessFactor": 1.0,
-        },
     }
     document = {
         "asset": {"version": "2.0", "generator": "kiss3d-orchestrate"},
@@ -75,7 +68,6 @@ def glb(mesh: Mesh, normals: np.ndarray, axes: Axes = "gltf") -> bytes:
         "scenes": [{"nodes": [0]}],
         "nodes": [{"mesh": 0, "name": "object"}],
         "meshes": [{"name": "object", "primitives": [primitive]}],
-        "materials": [material],
         "accessors": accessors,
         "bufferViews": views,
         "buffers": [{"byteLength": len(blob)}],

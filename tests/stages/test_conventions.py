@@ -292,7 +292,7 @@ def test_the_exported_file_has_each_colour_on_its_side_and_its_front_where_it_sh
         place[axis] = side
         place *= (sign, 1.0, sign)
         nearest = np.linalg.norm(found.vertices - place, axis=1).argmin()
-        color = linear_to_srgb(np.asarray(found.visual.vertex_attributes["color"])[nearest, :3])
+        color = linear_to_srgb(np.asarray(found.visual.vertex_colors)[nearest, :3] / 255.0)
         assert NAMES[labels_of(color)] == label
     top = found.vertices[found.vertices[:, 1] > body.high[1] + 0.1].mean(axis=0)
     assert np.sign(top[0]) == np.sign(top[2]) == sign

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stages.common.foreign import read_any
 from stages.common.render import vertex_normals
 from stages.common.srgb import linear_to_srgb, srgb_to_linear
-from stages.contract import Mesh
+from stages.contract import ArtifactSpec, Mesh
 from stages.isomer.export import glb, obj
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "srgb_to_linear.npz"
@@ -88,15 +89,10 @@ def test_no_srgb_value_is_lost_in_a_glb() -> None:
     np.testing.assert_array_equal(back, ramp)
 
 
-def test_the_material_is_matt_double_sided_and_unlit_by_metal(mesh: Mesh) -> None:
+def test_no_material_covers_the_colours(mesh: Mesh) -> None:
     document, _ = read_glb(glb(mesh, mesh.vertices))
-    material = document["materials"][document["meshes"][0]["primitives"][0]["material"]]
-    assert material["doubleSided"] is True
-    assert material["pbrMetallicRoughness"] == {
-        "baseColorFactor": [1.0, 1.0, 1.0, 1.0],
-        "metallicFactor": 0.0,
-        "roughnessFactor": 1.0,
-    }
+    assert "materials" not in document
+    assert "material" not in document["meshes"][0]["primitives"][0]
 
 
 @pytest.mark.parametrize(("axes", "tip"), [("gltf", 2.0), ("reference", -2.0)])
@@ -119,8 +115,30 @@ def test_trimesh_reads_colours_from_both_files(mesh: Mesh) -> None:
     np.testing.assert_array_equal(loaded.visual.vertex_colors[:, :3], mesh.colors)
     scene = trimesh.load_scene(io.BytesIO(glb(mesh, normals)), file_type="glb", process=False)
     (loaded,) = scene.geometry.values()
-    linear = loaded.visual.vertex_attributes["color"]
-    np.testing.assert_array_equal(np.rint(linear_to_srgb(linear) * 255), mesh.colors)
+    assert loaded.visual.kind == "vertex"
+    linear = srgb_to_linear(mesh.colors / 255.0) * 255.0
+    np.testing.assert_allclose(loaded.visual.vertex_colors[:, :3], linear, atol=1)
+
+
+def test_trimesh_shows_the_colours_as_the_file_is_loaded_without_options(
+    mesh: Mesh, tmp_path: Path
+) -> None:
+    trimesh = pytest.importorskip("trimesh")
+    file = tmp_path / "mesh.glb"
+    file.write_bytes(glb(mesh, vertex_normals(mesh.vertices, mesh.faces)))
+    loaded = trimesh.load(file, force="mesh", process=False)
+    shown = loaded.visual.vertex_colors[:, :3]
+    assert len(np.unique(shown, axis=0)) > 5, "not one colour for all"
+
+
+def test_a_glb_that_is_given_as_an_input_has_the_colours_it_was_written_with(
+    mesh: Mesh, tmp_path: Path
+) -> None:
+    file = tmp_path / "mesh.glb"
+    file.write_bytes(glb(mesh, vertex_normals(mesh.vertices, mesh.faces)))
+    again = read_any(ArtifactSpec("mesh", "mesh", "a mesh"), file)
+    bright = mesh.colors >= 64  # 8 linear bits leave few dark tones
+    np.testing.assert_allclose(again.colors[bright], mesh.colors[bright], atol=3)
 
 
 def test_an_obj_has_a_line_for_every_vertex_normal_and_face(mesh: Mesh) -> None:
