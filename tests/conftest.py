@@ -16,6 +16,7 @@ import psutil
 import pytest
 import yaml
 from fakes.tools import ROOT, cli_environment, command
+from patience import PATIENCE
 
 ENTRY_POINTS = """[kiss3d.stages]
 fake.source = fakes.stages:Source
@@ -55,7 +56,7 @@ def nothing_left() -> Iterator[None]:
     """After every test: no child process and no private folder."""
     before = private_folders()
     yield
-    deadline = time.monotonic() + 3.0
+    deadline = time.monotonic() + 60.0
     while (left := psutil.Process().children(recursive=True)) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not left, f"processes left behind: {left}"
@@ -122,7 +123,7 @@ def kiss3d(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
             env=cli_environment(),
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=PATIENCE,
             check=False,
             **options,
         )
