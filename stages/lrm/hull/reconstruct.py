@@ -69,7 +69,7 @@ def rehearse(threads: int) -> None:
     across = np.linspace(-1.0, 1.0, MIN_TILE)
     disc = (np.hypot(across, across[:, None]) < 0.5).astype(np.float32)
     cover = np.stack([disc] * 4)
-    normals = np.where(cover[..., None] > 0.0, np.float32([0.5, 0.5, 1.0]), np.float32(1.0))
+    normals = np.where(cover[..., None] > 0.0, np.array([0.5, 0.5, 1.0]), 1.0)
     seen = observe(signed_distance(cover), normals, bundle_cameras())
     fusion = Fusion(seen, threads)
     try:
