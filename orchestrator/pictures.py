@@ -15,8 +15,9 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.artifacts import BATCH_FILE, EVENTS, MANIFEST
+from orchestrator.artifacts import EVENTS, MANIFEST
 from orchestrator.errors import InputFileError, UsageError
+from orchestrator.locks import BATCH_FILE
 from stages.common.filetypes import HEAD, identify
 
 OUTPUTS = "outputs"

@@ -184,7 +184,8 @@ def run_one(
         stack.enter_context(run_lock(path))
         run = open_or_create(prepared, source, path)
         folder.keep()
-        fresh = not run.manifest.nodes
+        own = source.resolve() == run.input_path.resolve()
+        fresh = not run.manifest.nodes and not own
         run.discard_partial()
         on_open(run)
         try:

@@ -16,6 +16,7 @@ import psutil
 import pytest
 import yaml
 from fakes.tools import ROOT, cli_environment, command
+from patience import PATIENCE
 
 from orchestrator.private_folders import PREFIX
 
@@ -59,7 +60,7 @@ def nothing_left() -> Iterator[None]:
     """After every test: no child process and no private folder."""
     before = private_folders()
     yield
-    deadline = time.monotonic() + 3.0
+    deadline = time.monotonic() + 60.0
     while (left := psutil.Process().children(recursive=True)) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not left, f"processes left behind: {left}"
@@ -126,7 +127,7 @@ def kiss3d(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
             env=cli_environment(),
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=PATIENCE,
             check=False,
             **options,
         )

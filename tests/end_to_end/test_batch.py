@@ -7,10 +7,10 @@ import json
 import os
 import signal
 import subprocess
-import time
 
 import pytest
 from fakes.tools import cli_environment, command, leftovers
+from patience import eventually
 
 
 @pytest.fixture
@@ -109,9 +109,7 @@ def test_a_killed_batch_resumes_and_redoes_nothing(kiss3d, pictures, config_file
         env=cli_environment(),
         stderr=subprocess.PIPE,
     )
-    deadline = time.monotonic() + 30
-    while not list(out.glob("*/sink/total.txt")) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    eventually(lambda: list(out.glob("*/sink/total.txt")))
     process.send_signal(signal.SIGKILL)
     process.communicate()
     finished = sum(

@@ -21,7 +21,6 @@ COMMANDS = {
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 def test_a_bench_prints_its_table(command: Sequence[str], tmp_path: Path) -> None:
     own = ["--models", str(tmp_path)] if "bench.full_scale" in command else []

@@ -6,12 +6,12 @@ import json
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 from fakes.tools import cli_environment, command, leftovers
+from patience import PATIENCE, eventually
 
 from orchestrator.private_folders import sweep_private_folders
 
@@ -25,13 +25,6 @@ def start(tmp_path: Path, *arguments: object) -> subprocess.Popen[bytes]:
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
-
-
-def wait_for(condition, seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the awaited thing did not happen"
-        time.sleep(0.01)
 
 
 def events(out: Path) -> list[dict]:
@@ -51,7 +44,7 @@ def family(pid: int) -> list[psutil.Process]:
 
 
 def finish(process: subprocess.Popen[bytes]) -> str:
-    return process.communicate(timeout=30)[1].decode()
+    return process.communicate(timeout=PATIENCE)[1].decode()
 
 
 @pytest.mark.parametrize("start_option", [(), ("--no-warm",)], ids=["warm", "cold"])
@@ -59,11 +52,11 @@ def test_no_process_outlives_a_killed_parent(start_option, picture, config_file,
     out = tmp_path / "out"
     config = config_file(mode="sleep")
     process = start(tmp_path, "run", picture, "--config", config, "--output", out, *start_option)
-    wait_for(lambda: seen(out, "started", "trouble"))
+    eventually(lambda: seen(out, "started", "trouble"))
     members = family(process.pid)
     assert len(members) >= 2
     process.kill()
-    gone, alive = psutil.wait_procs(members[1:], timeout=2.0)
+    gone, alive = psutil.wait_procs(members[1:], timeout=PATIENCE)
     assert not alive
     finish(process)
     sweep_private_folders()  # what a killed parent cannot do, the next start does
@@ -91,7 +84,7 @@ def test_a_killed_run_resumes_without_redoing_finished_nodes(
         source={"seconds": 0.2, "count_file": str(counts["source"]), "repeat": 400_000},
     )
     process = start(tmp_path, "run", picture, "--config", config, "--output", out)
-    wait_for(lambda: any(e["event"] == kind and e.get("node") == node for e in events(out)))
+    eventually(lambda: any(e["event"] == kind and e.get("node") == node for e in events(out)))
     os.kill(process.pid, signal.SIGKILL)
     finish(process)
     finished = [
@@ -136,14 +129,14 @@ def test_ctrl_c_once_stops_cleanly_and_can_be_resumed(kiss3d, picture, config_fi
     flag = tmp_path / "flag"
     config = config_file(mode="sleep", flag=str(flag))
     process = start(tmp_path, "run", picture, "--config", config, "--output", out)
-    wait_for(flag.exists)
+    eventually(flag.exists)
     members = family(process.pid)
     process.send_signal(signal.SIGINT)
     stderr = finish(process)
     assert process.returncode == 130
     assert "stopping; Ctrl-C again stops at once" in stderr
     assert f"kiss3d-orchestrate resume {out}" in stderr
-    assert not psutil.wait_procs(members, timeout=0.5)[1]
+    assert not psutil.wait_procs(members, timeout=PATIENCE)[1]
     assert json.loads((out / "run.json").read_text())["state"] == "interrupted"
     assert leftovers(out) == []
     assert kiss3d("resume", out).returncode == 0
@@ -151,18 +144,21 @@ def test_ctrl_c_once_stops_cleanly_and_can_be_resumed(kiss3d, picture, config_fi
 
 def test_ctrl_c_twice_does_not_wait_for_a_stubborn_stage(picture, config_file, tmp_path):
     out = tmp_path / "out"
-    config = config_file(mode="ignore_sigterm", runtime={"stop_grace": 60.0})
+    flag = tmp_path / "flag"
+    grace = 4 * PATIENCE
+    config = config_file(mode="ignore_sigterm", flag=str(flag), runtime={"stop_grace": grace})
     process = start(tmp_path, "run", picture, "--config", config, "--output", out)
-    wait_for(lambda: seen(out, "started", "trouble"))
-    time.sleep(0.3)
+    eventually(flag.exists)
     members = family(process.pid)
     process.send_signal(signal.SIGINT)
-    time.sleep(0.5)
+    assert process.stderr is not None
+    while b"Ctrl-C again stops at once" not in (line := process.stderr.readline()):
+        assert line, "it ended without a word"
     assert process.poll() is None, "one Ctrl-C grants the stage its grace period"
     process.send_signal(signal.SIGINT)
     finish(process)
     assert process.returncode == 130
-    assert not psutil.wait_procs(members, timeout=0.5)[1]
+    assert not psutil.wait_procs(members, timeout=PATIENCE)[1]
     assert leftovers(out) == []
 
 
@@ -171,7 +167,7 @@ def test_sigterm_stops_like_ctrl_c(picture, config_file, tmp_path):
     process = start(
         tmp_path, "run", picture, "--config", config_file(mode="sleep"), "--output", out
     )
-    wait_for(lambda: seen(out, "started", "trouble"))
+    eventually(lambda: seen(out, "started", "trouble"))
     process.terminate()
     assert "resume" in finish(process)
     assert process.returncode == 130
@@ -181,7 +177,7 @@ def test_two_runs_cannot_work_in_one_directory(kiss3d, picture, config_file, tmp
     out = tmp_path / "out"
     config = config_file(mode="sleep")
     process = start(tmp_path, "run", picture, "--config", config, "--output", out)
-    wait_for(lambda: seen(out, "started", "trouble"))
+    eventually(lambda: seen(out, "started", "trouble"))
     second = kiss3d("resume", out)
     assert second.returncode == 2
     assert "another process is working in" in second.stderr

@@ -17,6 +17,7 @@ import pytest
 import torch
 import trimesh
 from fakes.tools import command, leftovers
+from patience import PATIENCE
 from PIL import Image
 from profile_runs import (
     PICTURE,
@@ -32,9 +33,6 @@ from profile_runs import (
 from tiny.flux import build_lora
 
 from stages.common.bundle import split
-
-pytestmark = pytest.mark.timeout(900)
-"""Half a minute on a quiet machine, many times that where others compute."""
 
 NINE = [
     "preprocess",
@@ -261,14 +259,14 @@ def test_a_run_killed_while_flux_computes_goes_on_there(
         start_new_session=True,
     )
     run = Finished(tmp_path / "out")
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + PATIENCE
     # A node is called done once its files are on the disk, a moment after its reader has started.
     while not (_started(run.path, "flux") and run.nodes["reference"]["state"] == "done"):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
-    process.wait(timeout=30)
+    process.wait(timeout=PATIENCE)
     before = run.pids()
     finished = [name for name, node in run.nodes.items() if node["state"] == "done"]
     assert "flux" not in finished

@@ -9,6 +9,7 @@ import subprocess
 import psutil
 import pytest
 from fakes.tools import cli_environment, command, leftovers
+from patience import PATIENCE
 
 from orchestrator.artifacts import RunDirectory
 from orchestrator.errors import RunRecordError
@@ -40,7 +41,7 @@ def test_runs_that_start_in_the_same_second_get_directories_of_their_own(config_
                 stdout=subprocess.PIPE,
             )
         )
-    answers = [json.loads(process.communicate(timeout=60)[0]) for process in started]
+    answers = [json.loads(process.communicate(timeout=PATIENCE)[0]) for process in started]
     assert len({answer["run"] for answer in answers}) == 4
     for index, answer in enumerate(answers):
         with open(os.path.join(answer["run"], "sink", "total.txt")) as stream:

@@ -36,13 +36,13 @@ def test_a_picture_becomes_a_closed_coloured_mesh_that_faces_forward(kiss3d, sma
     assert len(mesh.faces) > 10_000
     assert mesh.visual.kind == "vertex"
     # The robot's face is a dark screen in front and a pale box behind.
-    height = mesh.bounds[0, 1] + 0.72 * np.ptp(mesh.bounds[:, 1])
+    height = mesh.bounds[0, 1] + 0.7 * np.ptp(mesh.bounds[:, 1])
     head = np.abs(mesh.vertices - [0.0, height, 0.0]) < [0.15, 0.12, 9.0]
     at_head = head.all(axis=1)
     brightness = np.asarray(mesh.visual.vertex_colors)[:, :3].mean(axis=1)
-    front = brightness[at_head & (mesh.vertices[:, 2] > 0)].mean()
-    back = brightness[at_head & (mesh.vertices[:, 2] < 0)].mean()
-    assert front < 0.7 * back
+    dark = brightness < 20  # the screen has 5, the box 57 (linear values)
+    assert dark[at_head & (mesh.vertices[:, 2] > 0)].mean() > 0.5  # 0.73; what is not dark are eyes
+    assert dark[at_head & (mesh.vertices[:, 2] < 0)].mean() < 0.1  # none
     as_obj = trimesh.load_mesh(out / "result" / "mesh.obj")
     assert len(as_obj.faces) == len(mesh.faces)
     for name in ("preview.png", "bundle.png"):

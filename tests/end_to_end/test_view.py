@@ -8,6 +8,7 @@ import re
 import subprocess
 
 from fakes.tools import cli_environment, command
+from patience import PATIENCE
 
 
 def on_a_terminal(tmp_path, *arguments) -> tuple[str, int]:
@@ -32,7 +33,7 @@ def on_a_terminal(tmp_path, *arguments) -> tuple[str, int]:
             break
         shown += chunk
     os.close(main)
-    return shown.decode(errors="replace"), process.wait(timeout=30)
+    return shown.decode(errors="replace"), process.wait(timeout=PATIENCE)
 
 
 def plain(text: str) -> str:

@@ -103,10 +103,10 @@ def test_a_load_that_fails_ahead_of_time_costs_a_job_that_waits_nothing(
 @pytest.mark.parametrize(
     ("mode", "limits", "kind", "says"),
     [
-        ("sleep", {"timeout": 0.6}, "timed_out", "running took longer than 0.6 s"),
-        ("load_hang", {"load_timeout": 0.8}, "timed_out", "loading took longer than 0.8 s"),
-        ("ignore_sigterm", {"timeout": 0.6}, "timed_out", "running took longer"),
-        ("hang", {"runtime": {"heartbeat_timeout": 1.5}}, "crashed", "no heartbeat for 1.5 s"),
+        ("sleep", {"timeout": 3.0}, "timed_out", "running took longer than 3 s"),
+        ("load_hang", {"load_timeout": 5.0}, "timed_out", "loading took longer than 5 s"),
+        ("ignore_sigterm", {"timeout": 3.0}, "timed_out", "running took longer"),
+        ("hang", {"runtime": {"heartbeat_timeout": 6.0}}, "crashed", "no heartbeat for 6 s"),
     ],
 )
 def test_a_stage_that_hangs_is_killed_and_says_which_limit_it_broke(

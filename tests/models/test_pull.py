@@ -6,14 +6,13 @@ import json
 import shutil
 import signal
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 from fakes.hub import COMMIT, TOKEN, FakeHub, Repository, sha256
 from fakes.tools import cli_environment, command
+from patience import PATIENCE, eventually
 
 T = TypeVar("T")
 FLEXGEN = b"flexgen" * 300_000
@@ -78,8 +77,8 @@ def test_a_killed_pull_is_resumed_by_the_next_one(kiss3d, hub, tmp_path):
         command("models", "pull", "flexgen"), cwd=tmp_path, env=cli_environment()
     )
     assert hub.stalled.wait(30)
-    part = next(iter(wait_for(lambda: list(tmp_path.glob("hf/**/blobs/*.part")))))
-    wait_for(lambda: part.stat().st_size)
+    part = next(iter(eventually(lambda: list(tmp_path.glob("hf/**/blobs/*.part")))))
+    eventually(lambda: part.stat().st_size)
     first.send_signal(signal.SIGKILL)
     first.wait()
     kept = part.stat().st_size
@@ -100,7 +99,7 @@ def test_several_files_come_at_once(hub, tmp_path):
     ) as process:
         assert hub.stalled.wait(30)
         lora = tmp_path / "hf/hub/models--LTT--Kiss3DGen/blobs" / sha256(b"lora" * 1000)
-        wait_for(lora.exists)
+        eventually(lora.exists)
         hub.resume.set()
         assert process.wait(30) == 0
 
@@ -117,7 +116,7 @@ def test_ctrl_c_stops_and_keeps_what_has_come(hub, tmp_path):
     assert hub.stalled.wait(30)
     process.send_signal(signal.SIGINT)
     hub.resume.set()
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert "interrupted" in said
     assert "Traceback" not in said
@@ -295,12 +294,3 @@ def set_hub(monkeypatch: pytest.MonkeyPatch, hub: FakeHub, home: Path) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", hub.url)
     template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-
-
-def wait_for(holds: Callable[[], T], seconds: float = 20.0) -> T:
-    """What `holds` returns as soon as that is true."""
-    end = time.monotonic() + seconds
-    while not (found := holds()):
-        assert time.monotonic() < end
-        time.sleep(0.02)
-    return found

@@ -65,7 +65,7 @@ def test_canny_draws_the_outline_only() -> None:
     assert set(np.unique(found)) == {0, 255}
     rows, columns = np.nonzero(found)
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == pytest.approx(
-        (20, 40, 30, 90), abs=1
+        (20, 40, 30, 90), abs=2
     )
     assert found[25:35, 35:85].max() == 0
 

@@ -20,7 +20,6 @@ TOKENS = 512 + 729
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("sampler", "made_by_each"), [("heun", [37, 24]), ("heun_pec", [19, 12])])
 def test_original_makes_its_evaluations_at_full_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str, made_by_each: list[int]

@@ -69,7 +69,7 @@ def test_both_samplers_are_of_second_order(reuse: bool) -> None:
         *_, last = integrate(lambda state, *_: state, start, Schedule(levels, reuse=reuse))
         return abs(float(last) - np.exp(-1.0))
 
-    assert 3.5 < error(20) / error(40) < 4.5
+    assert 3.0 < error(20) / error(40) < 5.0  # 4.08 and 4.0; of first order it is 2, of third 8
 
 
 def test_reuse_evaluates_once_at_each_level() -> None:

@@ -47,7 +47,7 @@ def bundle_of(mesh: Mesh) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("name", "overlap", "degrees", "share"),
-    [("sphere", 0.99, 0.5, 0.99), ("torus", 0.99, 1.0, 0.99), ("box", 0.96, 0.1, 0.9)],
+    [("sphere", 0.98, 0.5, 0.95), ("torus", 0.98, 1.0, 0.95), ("box", 0.95, 0.1, 0.85)],
 )
 def test_four_views_of_an_extracted_field_show_its_gradient(
     name: str, overlap: float, degrees: float, share: float
@@ -70,8 +70,12 @@ def test_four_views_of_an_extracted_field_show_its_gradient(
 
 
 @pytest.mark.parametrize("start", ["extracted", "hull"])
-@pytest.mark.parametrize("name", ["sphere", "torus", "box"])
-def test_a_bundle_that_is_rebuilt_and_drawn_again_is_the_same_bundle(name: str, start: str) -> None:
+@pytest.mark.parametrize(("name", "decibels"), [("sphere", 27.0), ("torus", 25.0), ("box", 23.5)])
+def test_a_bundle_that_is_rebuilt_and_drawn_again_is_the_same_bundle(
+    name: str, decibels: float, start: str
+) -> None:
+    """The normals have 31.3, 28.7 and 26.6 dB. Moved by one pixel: 23.7, 21.1, 25.1; by two: 20.6,
+    18.0, 22.2."""
     mesh = extracted(getattr(fields, name)())
     bundle = bundle_of(mesh)
     coarse = mesh
@@ -83,5 +87,5 @@ def test_a_bundle_that_is_rebuilt_and_drawn_again_is_the_same_bundle(name: str, 
     final = isomer.run({"bundle": bundle, "coarse_mesh": coarse}, Context())["mesh"]
     again = bundle_of(final)
     union = (split(bundle)[1] < 0.95).any(axis=-1) | (split(again)[1] < 0.95).any(axis=-1)
-    assert psnr(split(again)[1], split(bundle)[1], union) > 25.0
-    assert psnr(split(again)[0], split(bundle)[0], union) > 25.0
+    assert psnr(split(again)[1], split(bundle)[1], union) > decibels
+    assert psnr(split(again)[0], split(bundle)[0], union) > decibels

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import cv2
@@ -9,6 +12,7 @@ import numpy as np
 import pytest
 import solids
 import trimesh
+from fakes.tools import ROOT
 from pictures import coverage as drawn
 from pictures import disc, grid, ring
 from scipy import ndimage
@@ -208,7 +212,9 @@ def test_outlines_are_found_to_a_fraction_of_a_pixel() -> None:
     y, x = np.mgrid[0:256, 0:256] + 0.5 - 128
     truth = np.hypot(x, y) - outline
     near = np.abs(truth) < 8
-    assert np.abs(distance[0] - truth)[near].mean() < 0.3
+    off = (distance[0] - truth)[near]
+    assert np.abs(off).mean() < 0.4  # 0.28; a pixel to one side: 0.66
+    assert abs(off.mean()) < 0.2  # -0.04; half a pixel too large or small: 0.5
 
 
 def test_white_spots_on_an_object_are_not_holes_but_large_pure_ones_are() -> None:
@@ -268,3 +274,30 @@ def test_a_tile_filled_to_its_border_is_bounded_by_the_other_views() -> None:
     mesh = reconstruct(join(normals, normals).astype(np.float32), resolution=48)
     assert is_closed_solid(mesh)
     assert np.abs(mesh.vertices).max() < 1.4
+
+
+@pytest.mark.parametrize("stage", ["HullReference(ReferenceParams())", "HullReconstruct(params)"])
+def test_loading_compiles_all_that_reconstructing_needs(stage: str) -> None:
+    code = f"""
+import solids
+from stages.contract import Context
+from stages.lrm.hull import kernels
+from stages.lrm.hull.params import ReconstructParams, ReferenceParams
+from stages.lrm.hull.stage import HullReconstruct, HullReference
+
+def compiled():
+    every = vars(kernels).items()
+    return {{name: len(f.signatures) for name, f in every if hasattr(f, "signatures")}}
+
+params = ReconstructParams(resolution=64)
+{stage}.load(Context())
+before = compiled()
+assert before["relax"] == 1, before
+HullReconstruct(params).run({{"bundle": solids.bundle_of(solids.ball())}}, Context())
+assert compiled() == before, (compiled(), before)
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

@@ -256,8 +256,9 @@ def test_the_object_is_centred_at_85_percent(make: Any, centre: tuple[float, flo
     side = len(image)
     top, bottom, left, right = extent(alpha)
     assert max(bottom - top + 1, right - left + 1) / side == pytest.approx(0.85, abs=0.012)
-    assert abs(top - (side - 1 - bottom)) <= 1
-    assert abs(left - (side - 1 - right)) <= 1
+    # An odd number of free pixels leaves one over, and a faint rim may count on one side only.
+    assert abs(top - (side - 1 - bottom)) <= 2
+    assert abs(left - (side - 1 - right)) <= 2
     assert (image[0] == 255).all()
 
 

@@ -28,14 +28,19 @@ def golden() -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
+def same_picture(found: np.ndarray, wanted: np.ndarray) -> bool:
+    """Up to one level of 255: another processor or release may round the other way."""
+    return found.shape == wanted.shape and np.abs(found.astype(int) - wanted).max() <= 1
+
+
 def test_an_rgba_picture_is_pasted_on_grey(golden: dict[str, np.ndarray]) -> None:
     rgba = np.concatenate([golden["rgb_in"], golden["network_mask"][..., None]], axis=-1)
-    assert np.array_equal(reference.flatten_on_grey(rgba), golden["rgba_input_pasted_on_grey"])
+    assert same_picture(reference.flatten_on_grey(rgba), golden["rgba_input_pasted_on_grey"])
 
 
 def test_the_mask_is_applied_twice(golden: dict[str, np.ndarray]) -> None:
     result = reference.cut_out_on_white(golden["rgb_in"], golden["network_mask"])
-    assert np.array_equal(result, golden["after_remove_background_rgba"])
+    assert same_picture(result, golden["after_remove_background_rgba"])
 
 
 @pytest.mark.parametrize(
@@ -45,15 +50,15 @@ def test_the_mask_is_applied_twice(golden: dict[str, np.ndarray]) -> None:
 def test_resize_foreground_drops_the_last_row_and_column(
     golden: dict[str, np.ndarray], ratio: float, pad: int, name: str
 ) -> None:
-    assert np.array_equal(reference.resize_foreground(golden["rgba_in"], ratio, pad), golden[name])
+    assert same_picture(reference.resize_foreground(golden["rgba_in"], ratio, pad), golden[name])
 
 
 def test_the_whole_chain_matches_and_does_not_recentre(golden: dict[str, np.ndarray]) -> None:
     image, alpha = reference.frame(golden["rgb_in"], golden["network_mask"], 0.85)
-    assert np.array_equal(image, golden["final_rgb"])
+    assert same_picture(image, golden["final_rgb"])
     assert alpha.shape == (89, 89, 1)
     padded = reference.resize_foreground(golden["after_remove_background_rgba"], 0.85, 255)
-    assert np.array_equal(padded, golden["after_resize_foreground_rgba"])
+    assert same_picture(padded, golden["after_resize_foreground_rgba"])
 
 
 def test_alpha_lies_where_the_object_is_in_the_image(golden: dict[str, np.ndarray]) -> None:

@@ -179,7 +179,7 @@ def test_half_layers_give_nearly_the_same_planes_in_float32(model: Prm) -> None:
     rough = model.planes(images, cameras)
     assert rough.dtype == torch.float32
     error = (rough - exact).norm() / exact.norm()
-    assert 0.0 < error < 0.01
+    assert 0.0 < error < 0.02  # 0.009; other processors round bfloat16 at other places
 
 
 def test_halving_leaves_the_decoder_the_norms_and_the_positions_as_they_are(model: Prm) -> None:

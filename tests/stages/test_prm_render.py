@@ -70,7 +70,8 @@ def test_coverage_is_the_covered_area_and_what_is_not_covered_is_white(mesh: Mes
     normals, coverage = render_bundle_normals(mesh, BUNDLE_AZIMUTHS, size=SIZE)
     _, expected = solids.tiles(mesh, 8 * SIZE)
     areas = expected.mean(axis=(1, 2)) * SIZE * SIZE
-    np.testing.assert_allclose(coverage.sum(axis=(1, 2)), areas, rtol=0.01)
+    # 1 % at most; half a pixel more all round the animal is 5.
+    np.testing.assert_allclose(coverage.sum(axis=(1, 2)), areas, rtol=0.02)
     np.testing.assert_array_equal(normals[coverage == 0.0], 1.0)
     for image in (normals, coverage):
         assert image.dtype == np.float32

@@ -13,7 +13,7 @@ from skimage.measure import marching_cubes
 from stages.common.cameras import bundle_cameras
 from stages.common.diffrender.antialias import antialias, silhouette_sides
 from stages.common.diffrender.samples import barycentrics
-from stages.common.diffrender.views import Views, Visible
+from stages.common.diffrender.views import Region, Views, Visible
 from stages.common.halfedges import edge_table, vertex_normals
 from stages.common.raster import Rasterizer, interpolate, open_rasterizer
 from stages.isomer.refine.normal_render import render_vectors
@@ -69,8 +69,10 @@ class PixelPair:
         w = torch.full((3, 1), 2.0)
         ndc = (self.points / 2.0 - 1.0) * torch.tensor([1.0, -1.0])
         clip = torch.cat([ndc * w, w], dim=1)[None]
-        image = (self.visible.face.reshape(-1, 1) >= 0).float()
-        found = antialias(image, self.visible, clip, self.faces, self.across).reshape(4, 4)
+        region = self.visible.region
+        image = (self.visible.face.reshape(-1, 1)[region.pixels] >= 0).float()
+        image = antialias(image, self.visible, clip, self.faces, self.across)
+        found = region.whole(image).reshape(4, 4)
         return found.T if self.transposed else found
 
 
@@ -123,7 +125,9 @@ def test_sides_between_two_faces_that_look_at_the_camera_are_no_silhouettes() ->
 def test_antialiasing_is_linear_in_the_colours() -> None:
     pair = PixelPair(1.8)
     clip = torch.tensor([[(-0.2, 42.0, 2.0), (-0.2, -42.0, 2.0), (-92.0, 0.0, 2.0)]])
-    image = torch.rand(16, 3, generator=torch.Generator().manual_seed(1)).double().requires_grad_()
+    count = len(pair.visible.region.pixels)
+    image = torch.rand(count, 3, generator=torch.Generator().manual_seed(1)).double()
+    image.requires_grad_()
     assert torch.autograd.gradcheck(
         lambda colors: antialias(colors, pair.visible, clip, pair.faces, pair.across), (image,)
     )
@@ -157,8 +161,8 @@ def test_pictures_show_interpolated_normals_and_coverage(
     visible = views.look(points, faces)
     normals = vertex_normals(points, faces)
     across = edge_table(faces, len(points)).across(faces)
-    image = render_vectors(points, faces, across, normals, views, visible).numpy()
-    for picture, camera in zip(image, views.cameras, strict=True):
+    image = render_vectors(points, faces, across, normals, views, visible)
+    for picture, camera in zip(visible.region.whole(image).numpy(), views.cameras, strict=True):
         triangles = faces.numpy().astype(np.int32)
         shot = rasterizer.rasterize(camera.to_clip(points.numpy()), triangles, (SIZE, SIZE))
         plain = interpolate(shot, triangles, (normals.numpy() + 1.0) / 2.0)
@@ -188,6 +192,19 @@ def test_the_gradient_of_the_covered_area_is_that_of_a_growing_shape(
     fine = Views(bundle_cameras(4.5), 1024, rasterizer, "cpu").look(points, faces)
     assert float(area.detach()) == pytest.approx(float((fine.face >= 0).sum()) / 256.0, rel=5e-3)
     assert float(scale.grad) == pytest.approx(2.0 * float(area.detach()), rel=0.05)
+
+
+def test_a_region_holds_the_covered_pixels_and_those_beside_them() -> None:
+    covered = torch.zeros(2, 8, 8, dtype=torch.bool)
+    covered[0, 0, 0] = covered[1, 4, 4:6] = True
+    region = Region.around(covered)
+    grown = ndimage.binary_dilation(covered.numpy(), ndimage.generate_binary_structure(2, 1)[None])
+    assert region.pixels.tolist() == np.flatnonzero(grown).tolist()
+    assert region.rows[region.pixels].tolist() == list(range(len(region.pixels)))
+    values = torch.arange(1.0, len(region.pixels) + 1.0)[:, None]
+    whole = region.whole(values, background=-1.0)[..., 0].numpy()
+    assert (whole[~grown] == -1.0).all()
+    assert whole[grown].tolist() == values[:, 0].tolist()
 
 
 @pytest.mark.parametrize("scale", [0.9, 1.1])
@@ -223,6 +240,7 @@ def test_gradients_of_the_shading_agree_with_finite_differences(
     # Away from outlines, where visibility would change.
     inner = [ndimage.binary_erosion(face >= 0, iterations=3) for face in visible.face.numpy()]
     weights *= torch.from_numpy(np.stack(inner))[..., None]
+    weights = weights.reshape(-1, 4)[visible.region.pixels]
     direction = torch.sin(4.0 * points.roll(1, dims=1) + 1.0)
 
     def objective(vertices: torch.Tensor) -> torch.Tensor:

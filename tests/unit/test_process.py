@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from patience import PATIENCE
 
 from orchestrator import protocol, warm
 from orchestrator.ask import ask
@@ -36,7 +37,7 @@ def test_a_child_that_is_not_yet_a_group_of_its_own_is_killed_all_the_same():
     """A forked child becomes one in its first instructions; a kill must not fall into the gap."""
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as child:
         described(pid=child.pid).kill()
-        assert child.wait(timeout=10) == -signal.SIGKILL
+        assert child.wait(timeout=PATIENCE) == -signal.SIGKILL
 
 
 def test_a_kill_before_the_fork_is_remembered():
@@ -120,7 +121,7 @@ class FakeTemplate:
         self.theirs.close()
 
 
-def wait_for(hub: ProcessHub, wanted: type, seconds: float = 20.0) -> Event:
+def wait_for(hub: ProcessHub, wanted: type, seconds: float = PATIENCE) -> Event:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         for event in hub.wait(0.2):
@@ -177,7 +178,7 @@ template.main()
 @pytest.mark.skipif(sys.platform != "linux", reason="warm starts are for Linux")
 def test_a_template_that_cannot_fork_says_so_and_lives_on():
     ours, theirs = socket.socketpair()
-    ours.settimeout(20)
+    ours.settimeout(PATIENCE)
     ends = ("--fd", str(theirs.fileno()), "--parent", str(os.getpid()))
     with (
         ours,
@@ -193,7 +194,7 @@ def test_a_template_that_cannot_fork_says_so_and_lives_on():
                 channel.write(json.dumps(request).encode() + b"\n")
             refused, imported = (json.loads(channel.readline()) for _ in range(2))
         ours.close()
-        assert template.wait(timeout=20) == 0
+        assert template.wait(timeout=PATIENCE) == 0
     assert refused["forked"] == "connection"
     assert "temporarily unavailable" in refused["error"]
     assert imported["imported"] == "colorsys"
@@ -213,7 +214,7 @@ def test_a_fork_that_comes_after_the_cold_start_is_ended(tmp_path):
         ]
         assert ends_when_told(hub).exit_code == 0
         assert process.pid != stray.pid
-        assert stray.wait(timeout=10) == -signal.SIGKILL
+        assert stray.wait(timeout=PATIENCE) == -signal.SIGKILL
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no modes, and no /proc")

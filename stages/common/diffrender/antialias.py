@@ -41,9 +41,10 @@ class Pairs:
 def antialias(
     image: Tensor, visible: Visible, clip: Tensor, faces: Tensor, across: Tensor
 ) -> Tensor:
-    """Antialias flattened images.
+    """Antialias images.
 
-    image   (K * S * S, C), differentiable; every contribution uses its unchanged colours
+    image   (A, C), pixels of `visible.region`, differentiable; every contribution uses its
+            unchanged colours
     clip    (K, V, 3) x, y, w, differentiable
     faces   (F, 3); across (F, 3), the vertex beyond each side, or the face's own opposite corner
             where there is no single neighbour
@@ -59,6 +60,7 @@ def antialias(
     for vertical in (False, True):
         pairs = _pairs(visible, of_face, vertical)
         first, second, alpha = _coverage(pairs, visible.size, screen, faces, silhouette, vertical)
+        first, second = visible.region.rows[first], visible.region.rows[second]
         change = alpha[:, None] * (image.index_select(0, second) - image.index_select(0, first))
         target = torch.where(alpha > 0.0, first, second)
         mixed = mixed.index_add(0, target, change)
@@ -88,14 +90,16 @@ def _cross(a: Tensor, b: Tensor) -> Tensor:
 
 def _pairs(visible: Visible, has_silhouette: Tensor, vertical: bool) -> Pairs:
     size = visible.size
-    axis = 1 if vertical else 2
-    ids0, ids1 = (visible.face.narrow(axis, start, size - 1) for start in (0, 1))
-    depth0, depth1 = (visible.depth.narrow(axis, start, size - 1) for start in (0, 1))
-    view, row, column = torch.nonzero(ids0 != ids1, as_tuple=True)
-    nearer_second = (depth1 <= depth0)[view, row, column]
-    face = torch.where(nearer_second, ids1[view, row, column], ids0[view, row, column])
-    first = (view * size + row) * size + column
-    second = first + (size if vertical else 1)
+    first = visible.region.pixels
+    step, place = (size, first // size) if vertical else (1, first)
+    first = first[place % size < size - 1]
+    ids, depth = visible.face.reshape(-1), visible.depth.reshape(-1)
+    # Of two different faces one is there, so both pixels lie in the region.
+    first = first[ids.index_select(0, first) != ids.index_select(0, first + step)]
+    second = first + step
+    nearer_second = depth.index_select(0, second) <= depth.index_select(0, first)
+    face = ids.index_select(0, torch.where(nearer_second, second, first))
+    view = first // (size * size)
     kept = has_silhouette[view, face]
     return Pairs(first[kept], second[kept], nearer_second[kept], face[kept], view[kept])
 

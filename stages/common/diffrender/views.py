@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -11,6 +12,41 @@ from torch import Tensor
 
 from stages.common.cameras import Camera
 from stages.common.raster import Rasterizer
+
+
+@dataclass(frozen=True)
+class Region:
+    """The pixels of K square images of side S that show a mesh, and those beside them.
+
+    Whatever is beyond is plain background: an object fills about a fifth of its pictures, and work
+    on the rest of them took most of the time of a step.
+
+    shape   (K, S, S)
+    pixels  (A,) int64, flat over K, S, S, ascending
+    rows    (K * S * S,) int64, where in `pixels` a pixel of the region is; undefined elsewhere
+    """
+
+    shape: torch.Size
+    pixels: Tensor
+    rows: Tensor
+
+    @classmethod
+    def around(cls, covered: Tensor) -> Region:
+        """covered (K, S, S) bool."""
+        near = covered.clone()
+        near[:, 1:] |= covered[:, :-1]
+        near[:, :-1] |= covered[:, 1:]
+        near[:, :, 1:] |= covered[:, :, :-1]
+        near[:, :, :-1] |= covered[:, :, 1:]
+        pixels = torch.nonzero(near.reshape(-1))[:, 0]
+        rows = torch.empty(covered.numel(), dtype=torch.int64, device=covered.device)
+        rows.index_copy_(0, pixels, torch.arange(len(pixels), device=covered.device))
+        return cls(covered.shape, pixels, rows)
+
+    def whole(self, values: Tensor, background: float | Tensor = 0.0) -> Tensor:
+        """(A, C) values of the region's pixels -> (K, S, S, C) on a plain background."""
+        empty = values.new_zeros(self.shape.numel(), values.shape[1]) + background
+        return empty.index_copy(0, self.pixels, values).reshape(*self.shape, -1)
 
 
 @dataclass(frozen=True)
@@ -25,6 +61,11 @@ class Visible:
     size: int
     face: Tensor
     depth: Tensor
+
+    @cached_property
+    def region(self) -> Region:
+        """Where a picture of the mesh can differ from its background."""
+        return Region.around(self.face >= 0)
 
 
 class Views:

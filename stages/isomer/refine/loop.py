@@ -122,17 +122,16 @@ class Refiner:
         normals = vertex_normals(vertices, faces)
         image = render_vectors(vertices, faces, across, normals, self._views, visible)
         if kind == "shape":
-            loss = picture_loss(image, self._picture) + EXPANSION * expansion_loss(
-                vertices, normals
-            )
+            loss = picture_loss(image, visible.region, self._picture)
+            loss = loss + EXPANSION * expansion_loss(vertices, normals)
         else:
             if step < FIRST_REFRESHES or step % REFRESH_EVERY == 0:
                 self._refresh(vertices.detach(), faces, across, visible)
-            loss = picture_loss(image, self._wanted[..., :3])
+            loss = picture_loss(image, visible.region, self._wanted)
         if self._objective == "reference":
-            loss = loss + background_loss(image, self._picture[..., 3])
+            loss = loss + background_loss(image, visible.region, self._picture[..., 3])
         else:
-            loss = loss + coverage_loss(image, self._coverage)
+            loss = loss + coverage_loss(image, visible.region, self._coverage)
             pull = outline_loss(vertices, faces, self._views, visible, self._distance)
             loss = loss + OUTLINE / self._coverage.numel() * pull
         return torch.autograd.grad(loss, vertices)[0]
@@ -144,7 +143,8 @@ class Refiner:
         )
         vectors = torch.from_numpy(wanted).to(self._device)
         with torch.no_grad():
-            self._wanted = render_vectors(vertices, faces, across, vectors, self._views, visible)
+            drawn = render_vectors(vertices, faces, across, vectors, self._views, visible)
+            self._wanted = visible.region.whole(drawn[:, :3])
 
 
 def find_trouble(optimizer: MeshOptimizer) -> str:

@@ -18,7 +18,9 @@ def render_vectors(
     views: Views,
     visible: Visible,
 ) -> Tensor:
-    """(K, S, S, 4): (q + 1) / 2 of the vectors q interpolated over the faces, and coverage.
+    """(A, 4): (q + 1) / 2 of the vectors q interpolated over the faces, and coverage.
+
+    Of the pixels of `visible.region`; beyond it all is 0.
 
     vertices (V, 3) and vectors (V, 3) in [-1, 1], both differentiable; faces, across (F, 3) int64;
     visible must be of the same mesh. Background is 0. Interpolated vectors are not renormalised.
@@ -27,5 +29,4 @@ def render_vectors(
     samples = sample(clip, faces, visible)
     shaded = samples.interpolate((vectors + 1.0) / 2.0)
     image = samples.fill(torch.cat([shaded, torch.ones_like(shaded[:, :1])], dim=1), 0.0)
-    image = antialias(image, visible, clip, faces, across)
-    return image.reshape(*visible.face.shape, 4)
+    return antialias(image, visible, clip, faces, across)

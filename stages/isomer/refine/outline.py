@@ -41,9 +41,9 @@ def outline_loss(
         distance[:, None], grid, padding_mode="border", align_corners=False
     )[:, 0, 0]
     with torch.no_grad():
-        on_contour = contour_vertices(vertices, faces, views)
-        on_contour &= _at_background(grid, clip[..., 2], visible)
-    felt = felt[on_contour]
+        view, vertex = torch.nonzero(contour_vertices(vertices, faces, views), as_tuple=True)
+        kept = _at_background(view, ndc[view, vertex], clip[view, vertex, 2], visible)
+    felt = felt[view[kept], vertex[kept]]
     off = felt - felt.detach().clamp(-SLACK, 0.0)
     return functional.huber_loss(off, torch.zeros_like(off), reduction="sum", delta=FAR)
 
@@ -60,16 +60,18 @@ def contour_vertices(vertices: Tensor, faces: Tensor, views: Views) -> Tensor:
     return (count > 0).all(dim=0)
 
 
-def _at_background(grid: Tensor, depth: Tensor, visible: Visible) -> Tensor:
-    """(K, V) bool: background lies beside the vertex' pixel, and nothing in front of the vertex."""
-    pooled = [
-        functional.max_pool2d(image[:, None], REACH, stride=1, padding=REACH // 2)
-        for image in ((visible.face < 0).to(torch.float32), -visible.depth.clamp(max=1e6))
-    ]
-    open_nearby, nearest = (
-        functional.grid_sample(
-            image, grid, mode="nearest", padding_mode="border", align_corners=False
-        )[:, 0, 0]
-        for image in pooled
-    )
-    return (open_nearby > 0.5) & (-nearest > depth - BEHIND)
+def _at_background(view: Tensor, ndc: Tensor, depth: Tensor, visible: Visible) -> Tensor:
+    """(N,) bool: background lies beside the vertex' pixel, and nothing in front of the vertex.
+
+    view (N,) images that N vertices are looked for in, ndc (N, 2) column and row from -1 to 1,
+    depth (N,).
+    """
+    last = visible.size - 1
+    pixel = (((ndc + 1.0) * visible.size - 1.0) / 2.0).clamp(0, last).round().to(torch.int64)
+    steps = torch.arange(REACH, device=ndc.device) - REACH // 2
+    column = (pixel[:, 0, None] + steps).clamp(0, last)[:, None, :]
+    row = (pixel[:, 1, None] + steps).clamp(0, last)[:, :, None]
+    window = (view[:, None, None], row, column)
+    open_nearby = (visible.face[window] < 0).any(dim=2).any(dim=1)
+    nearest = visible.depth[window].amin(dim=(1, 2))
+    return open_nearby & (nearest > depth - BEHIND)

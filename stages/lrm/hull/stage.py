@@ -32,6 +32,12 @@ class HullReference(Stage):
     def uses_seed(cls, params: ReferenceParams) -> bool:
         return False
 
+    def load(self, context: Context) -> None:
+        """Compile, for hull.reconstruct too, which finds the code on the disk; see `rehearse`."""
+        from stages.lrm.hull.reconstruct import rehearse
+
+        rehearse(context.threads)
+
     def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
         from stages.lrm.hull.reference import normals_of_views, to_bundle
 
@@ -61,6 +67,12 @@ class HullReconstruct(Stage):
     @classmethod
     def uses_seed(cls, params: ReconstructParams) -> bool:
         return False
+
+    def load(self, context: Context) -> None:
+        """Compile; see `rehearse`."""
+        from stages.lrm.hull.reconstruct import rehearse
+
+        rehearse(context.threads)
 
     def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
         from stages.lrm.hull.reconstruct import reconstruct

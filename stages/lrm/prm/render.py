@@ -134,13 +134,13 @@ class _Shot:
 
     def finish(self, values: Tensor, background: float) -> tuple[np.ndarray, np.ndarray]:
         """(P, 3) pixel values -> antialiased (K, S, S, 3), and coverage (K, S, S)."""
+        around = values.new_tensor((background, background, background, 0.0))
         image = self.samples.fill(
-            torch.cat([values, torch.ones_like(values[:, :1])], dim=1),
-            values.new_tensor((background, background, background, 0.0)),
+            torch.cat([values, torch.ones_like(values[:, :1])], dim=1), around
         )
         across = edge_table(self.faces, len(self.vertices)).across(self.faces)
         image = antialias(image, self.visible, self.clip, self.faces, across)
-        pictures = image.reshape(*self.samples.shape, 4).cpu().numpy()
+        pictures = self.visible.region.whole(image, around).cpu().numpy()
         return pictures[..., :3], pictures[..., 3]
 
 
