@@ -29,15 +29,21 @@ def make_folders(path: Path) -> list[Path]:
         missing.append(folder)
     mode = new_folder_mode(path)
     made: list[Path] = []
-    for folder in reversed(missing):
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir(mode)
-            made.insert(0, folder)
-    if not path.is_dir():
-        path.mkdir(mode)  # a file is in the way: the system's own error
-    for folder in (path, *made[1:]):
-        with contextlib.suppress(PermissionError):  # writable, but not readable: to make it will do
-            Inside(folder.parent).sync_folder()
+    try:
+        for folder in reversed(missing):
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir(mode)
+                made.insert(0, folder)
+        if not path.is_dir():
+            path.mkdir(mode)  # a file is in the way: the system's own error
+        for folder in (path, *made[1:]):
+            with contextlib.suppress(PermissionError):  # writable, but not readable: that must do
+                Inside(folder.parent).sync_folder()
+    except OSError:
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
     return made
 
 
