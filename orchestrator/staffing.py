@@ -200,5 +200,6 @@ class Staff:
             rung=session.rung,
             device=device,
             warm=session.process.warm,
+            cold_reason=session.process.cold_reason,
             attempt=len(record.attempts) + 1,
         )

@@ -1,4 +1,4 @@
-"""Where a command's processes live: a private folder and, where it can work, a warm template.
+"""Where a command's processes live: a private folder, and on Linux a guard with a warm template.
 
 Opened as the first thing that a command does, so that the template's interpreter boots while the
 parent is still reading its configuration.
@@ -7,33 +7,51 @@ parent is still reading its configuration.
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import warm
 from orchestrator.files import claimed, sweep_private_folders, unclaimed_folder
+from orchestrator.guard import Guard
+from orchestrator.signals import STOP
+
+_HURRY_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
 class Workplace:
-    """folder: private (0700); template: None where processes start cold, for `cold_reason`."""
+    """folder: private (0700); guard: who starts the processes, None where the parent itself does;
+    cold_reason: why processes start cold, or ""."""
 
     folder: Path
-    template: warm.WarmTemplate | None
+    guard: Guard | None
     cold_reason: str
 
 
 @contextlib.contextmanager
 def open_workplace(use_warm: bool = True) -> Iterator[Workplace]:
-    """A workplace that is gone, template and folder, when the context ends."""
+    """A workplace that is gone, processes and folder, when the context ends."""
     cold_reason = warm.supported() if use_warm else "--no-warm"
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(unclaimed_folder())
-        template = None
-        if not cold_reason:  # before anything else: the template's boot is what a run waits for
-            template = warm.WarmTemplate(folder / "template.log")
-            stack.callback(template.close)
+        with STOP.deferred():
+            folder = stack.enter_context(unclaimed_folder())
+            guard = None
+            if sys.platform == "linux":  # first of all: the template's boot is what a run waits for
+                guard = stack.enter_context(_guard(folder, warm=not cold_reason))
         stack.enter_context(claimed(folder))
         sweep_private_folders()
-        yield Workplace(folder, template, cold_reason)
+        yield Workplace(folder, guard, cold_reason)
+
+
+@contextlib.contextmanager
+def _guard(folder: Path, warm: bool) -> Iterator[Guard]:
+    with (folder / "template.log").open("ab") as log:
+        guard = Guard(folder, warm, log, log)
+    STOP.last_acts.append(guard.end_by_force)
+    try:
+        yield guard
+    finally:
+        guard.close(*([_HURRY_SECONDS] if STOP.count > 1 else []))
+        STOP.last_acts.remove(guard.end_by_force)

@@ -13,7 +13,7 @@ class Connection:
     """Kept in a file of mode 0600 in a 0700 folder.
 
     identity           the child's name on the socket
-    orchestrator_pid   the parent, whose death ends the child
+    orchestrator_pid   the parent (on Linux its guard), whose death ends the child
     started            time.monotonic() of the parent when it asked for the process
     """
 

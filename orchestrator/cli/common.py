@@ -13,6 +13,7 @@ import click
 
 from orchestrator.cli import tables
 from orchestrator.errors import KissError
+from orchestrator.signals import STOP
 
 if TYPE_CHECKING:
     from orchestrator.artifacts import RunDirectory
@@ -204,6 +205,10 @@ def errors_as_json(as_json: bool, told: Sequence[object] = ()) -> Iterator[None]
     except KissError as error:
         if as_json and not told:
             print_failure(error.message, error.hint, error.exit_code, error.facts())
+        raise
+    except KeyboardInterrupt:
+        if as_json and not told:
+            print_failure("interrupted", "", STOP.exit_code)
         raise
 
 
