@@ -198,7 +198,7 @@ class Guard:
     def close(self, patience: float = _END_SECONDS) -> None:
         """End the guard and all that it has started; after `patience` seconds without its help."""
         self.begin_close()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             self._channel.settimeout(max(patience, 0.001))
             while self._channel.recv(65536):
                 pass

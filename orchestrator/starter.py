@@ -220,11 +220,10 @@ class Starter:
             if process.popen is None:
                 process.exit_code = -signal.SIGKILL
         self._unwatch(guard.fileno())
-        try:
+        self._guard = None
+        with contextlib.suppress(OSError):  # no more processes: the parent tries it by itself
             guard.restart()
-        except OSError:  # no more processes: the parent starts them itself, if it can
-            self._guard = None
-        else:
+            self._guard = guard
             self._watch(guard.fileno())
 
     def _forget(self, process: StageProcess) -> None:

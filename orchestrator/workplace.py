@@ -7,6 +7,7 @@ parent is still reading its configuration.
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -49,9 +50,15 @@ def open_workplace(use_warm: bool = True) -> Iterator[Workplace]:
 def _guard(folder: Path, warm: bool) -> Iterator[Guard]:
     with (folder / "template.log").open("ab") as log:
         guard = Guard(folder, warm, log, log)
-    STOP.last_acts.append(guard.end_by_force)
-    try:
-        yield guard
-    finally:
-        guard.close(*([_HURRY_SECONDS] if STOP.count > 1 else []))
-        STOP.last_acts.remove(guard.end_by_force)
+
+
+        def end_by_force() -> None:
+            guard.end_by_force()
+            shutil.rmtree(folder, ignore_errors=True)
+
+        STOP.last_acts.append(end_by_force)
+        try:
+            yield guard
+        finally:
+            guard.close(*([_HURRY_SECONDS] if STOP.count > 1 else []))
+            STOP.last_acts.remove(end_by_force)

@@ -22,6 +22,7 @@ fake.source = fakes.stages:Source
 fake.trouble = fakes.stages:Trouble
 fake.sink = fakes.stages:Sink
 fake.slow_sink = fakes.stages:SlowSink
+fake.shelling = fakes.stages:Shelling
 fake.shapes = fakes.stages:Shapes
 fake.cuda = fakes.stages:Cuda
 fake.encode = fakes.stages:Encode
