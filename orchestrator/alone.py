@@ -37,6 +37,7 @@ from orchestrator.graph import INPUT, Source
 from orchestrator.profile import NodeConfig
 from orchestrator.request import Options, prepared_for
 from orchestrator.warm import child_environment
+from orchestrator.workplace import guarded
 from stages.registry import known_stages
 
 LISTING = "kiss3d-orchestrate stages list"
@@ -211,7 +212,9 @@ def run_job(job: StageJob, inline: bool, quiet: bool) -> list[str]:
                 code = run_job_file(file)
             log = None
         else:
-            file.write_text(json.dumps({**document, "parent": os.getpid()}))
+            if sys.platform != "linux":  # a guard sees to it there
+                document["parent"] = os.getpid()
+            file.write_text(json.dumps(document))
             log = next_log(job.output, "attempt-")
             code = _run_logged(file, job.visible, log, quiet)
         if code:
@@ -223,30 +226,40 @@ def run_job(job: StageJob, inline: bool, quiet: bool) -> list[str]:
 def _run_logged(file: Path, visible: str, log: Path, quiet: bool) -> int:
     """The exit code of the job's process, whose stderr goes to ours and to a log as well.
 
-    It leads a group of its own, so that helpers which the stage started end with it.
+    Helpers which the stage started end with it.
     """
-    process = subprocess.Popen(
-        _host(file),
-        env={**child_environment(), "CUDA_VISIBLE_DEVICES": visible},
-        stdin=subprocess.DEVNULL,
-        stdout=sys.stderr if quiet else None,
-        stderr=subprocess.PIPE,
-        bufsize=0,
-        start_new_session=True,
-    )
-    assert process.stderr is not None
-    with log.open("wb", buffering=0) as stream:
-        copier = threading.Thread(target=_copy, args=(process.stderr, stream), daemon=True)
-        copier.start()
+    environment = {"CUDA_VISIBLE_DEVICES": visible}
+    stdout = sys.stderr if quiet else None
+    with log.open("wb", buffering=0) as stream, contextlib.ExitStack() as behind:
+        behind.callback(sweep_private_folders)  # its own, if it was killed
+        if sys.platform == "linux":
+            with guarded(file.parent, False, stdout, subprocess.PIPE) as guard:
+                behind.callback(_start_copying(guard.stderr, stream).join, timeout=2.0)
+                return guard.run(_host(file), environment)
+        process = subprocess.Popen(
+            _host(file),
+            env={**child_environment(), **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,
+        )
         try:
+            behind.callback(_start_copying(process.stderr, stream).join, timeout=2.0)
             return process.wait()
         finally:
             with contextlib.suppress(ProcessLookupError, PermissionError, AttributeError):
                 os.killpg(process.pid, signal.SIGKILL)  # Windows has no groups
             process.kill()
             process.wait()
-            copier.join(timeout=2.0)
-            sweep_private_folders()  # its own, if it was killed
+
+
+def _start_copying(source: IO[bytes] | None, log: IO[bytes]) -> threading.Thread:
+    assert source is not None, "asked for with subprocess.PIPE"
+    copier = threading.Thread(target=_copy, args=(source, log), daemon=True)
+    copier.start()
+    return copier
 
 
 def _copy(source: IO[bytes], log: IO[bytes]) -> None:

@@ -13,7 +13,7 @@ import contextlib
 import time
 
 from orchestrator import recovery
-from orchestrator.files import is_disk_full, printable
+from orchestrator.files import printable
 from orchestrator.gpu import Release
 from orchestrator.graph import Node
 from orchestrator.happenings import JobFailed, StageFailure
@@ -21,13 +21,14 @@ from orchestrator.jobs import Job
 from orchestrator.manifest import AttemptRow
 from orchestrator.session import Session
 from orchestrator.work import Work
+from stages.failures import classify
 
 
 def storage_failure(error: OSError) -> StageFailure:
     """The failure of a job whose files cannot be written."""
-    if is_disk_full(error):
-        return StageFailure("disk_full", f"cannot write the result: {error}", "free disk space")
-    return StageFailure("internal", f"cannot write the result: {error}")
+    failure = classify(error)
+    hint = failure.hint if failure.kind != "internal" else ""  # there is no traceback in a log
+    return StageFailure(failure.kind, f"cannot write the result: {error}", hint)
 
 
 class Attempts:

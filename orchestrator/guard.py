@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
+import signal
 import socket
 import subprocess
 import sys
@@ -128,6 +130,22 @@ class Guard:
         }
         self._channel.sendall(json.dumps(request).encode() + b"\n")
 
+    def run(self, command: Sequence[str], environment: Mapping[str, str]) -> int:
+        """Start a process, wait for its end and return its exit code, negative for a signal.
+
+        Raises OSError when it cannot be started.
+        """
+        self.start("", command, None, environment)
+        while True:
+            select.select([self._channel], [], [])
+            for word in self.receive():
+                if isinstance(word, Born) and word.error:
+                    raise OSError(word.error)
+                if isinstance(word, Exited):
+                    return word.code
+                if isinstance(word, GuardGone):
+                    return -signal.SIGKILL
+
     def preload(self, modules: Sequence[str]) -> None:
         """Have the template import these one by one, while nothing else is asked for."""
         self._ask_template({"import": list(modules)})
@@ -191,9 +209,9 @@ class Guard:
 
     def begin_close(self) -> None:
         """Have it end everything, without waiting."""
-        for channel in (self._template, self._channel):
-            with contextlib.suppress(OSError):
-                channel.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):
+            self._channel.sendall(json.dumps({"end": True}).encode() + b"\n")
+            self._channel.shutdown(socket.SHUT_WR)
 
     def close(self, patience: float = _END_SECONDS) -> None:
         """End the guard and all that it has started; after `patience` seconds without its help."""

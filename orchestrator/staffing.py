@@ -155,7 +155,7 @@ class Staff:
         if not on_gpu(session.node, session.rung):
             if self._schedule.may_load(session):
                 session.load(None)
-        elif self._schedule.ready(session.node.name, session.rung) and (
+        elif self._schedule.may_take_card(session, self.sessions) and (
             card := self._leases.take_card()
         ):
             session.load(card)

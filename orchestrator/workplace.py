@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 from orchestrator import warm
 from orchestrator.files import claimed, sweep_private_folders, unclaimed_folder
@@ -40,25 +41,27 @@ def open_workplace(use_warm: bool = True) -> Iterator[Workplace]:
             folder = stack.enter_context(unclaimed_folder())
             guard = None
             if sys.platform == "linux":  # first of all: the template's boot is what a run waits for
-                guard = stack.enter_context(_guard(folder, warm=not cold_reason))
+                log = stack.enter_context((folder / "template.log").open("ab"))
+                guard = stack.enter_context(guarded(folder, not cold_reason, log, log))
         stack.enter_context(claimed(folder))
         sweep_private_folders()
         yield Workplace(folder, guard, cold_reason)
 
 
 @contextlib.contextmanager
-def _guard(folder: Path, warm: bool) -> Iterator[Guard]:
-    with (folder / "template.log").open("ab") as log:
-        guard = Guard(folder, warm, log, log)
+def guarded(
+    folder: Path, warm: bool, stdout: IO[Any] | None, stderr: IO[Any] | int
+) -> Iterator[Guard]:
+    """A guard that is gone, with all that it started, when the context or the program ends."""
+    guard = Guard(folder, warm, stdout, stderr)
 
+    def end_by_force() -> None:
+        guard.end_by_force()
+        shutil.rmtree(folder, ignore_errors=True)
 
-        def end_by_force() -> None:
-            guard.end_by_force()
-            shutil.rmtree(folder, ignore_errors=True)
-
-        STOP.last_acts.append(end_by_force)
-        try:
-            yield guard
-        finally:
-            guard.close(*([_HURRY_SECONDS] if STOP.count > 1 else []))
-            STOP.last_acts.remove(end_by_force)
+    STOP.last_acts.append(end_by_force)
+    try:
+        yield guard
+    finally:
+        guard.close(*([_HURRY_SECONDS] if STOP.count > 1 else []))
+        STOP.last_acts.remove(end_by_force)

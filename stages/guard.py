@@ -8,11 +8,13 @@ Started by the parent as `python -P -m stages.guard CHANNEL TEMPLATE FOLDER`: on
 pair for the guard, one for the template (-1: none), and the parent's private folder. Every stage
 process, warm or cold, is the guard's child, and so is every helper whose stage has ended, whatever
 session it has made: the kernel gives orphans to the guard. It ends such helpers at once, and
-everything when the parent's end of the channel is closed, by whatever kind of death.
+everything when it is told to or the parent dies, however that may be. The folder of a dead parent
+it removes.
 
 The channel carries JSON lines; what the template says is passed on as it is:
 
     parent -> guard      {"start": name, "command": [...], "log": path or "", "env": {...}}
+                         {"end": true}
     guard -> parent      {"template": pid}
                          {"born": name, "pid": n} or with "error"
                          {"exited": pid, "code": n}         a stage process, or the template
@@ -49,9 +51,10 @@ class Guard:
         self._ours = {template} if template else set()
         self._unread = {channel.fileno(): b"", words: b""}
         self._beats = 0
+        self.dismissed = False
 
     def run(self) -> None:
-        """Serve until the parent's end of the channel is closed."""
+        """Serve until dismissed, or until the parent's end of the channel is closed."""
         import select
 
         wake, wake_write = os.pipe()
@@ -84,8 +87,8 @@ class Guard:
         except ConnectionError:
             return False
         for line in self._lines(self._channel.fileno(), data):
-            self._start(line)
-        return bool(data)
+            self._obey(line)
+        return bool(data) and not self.dismissed
 
     def _hear_template(self) -> bool:
         """Pass on what the template has said so far; False when it will say nothing more."""
@@ -100,12 +103,19 @@ class Guard:
         *lines, self._unread[descriptor] = (self._unread[descriptor] + data).split(b"\n")
         return lines
 
-    def _start(self, line: bytes) -> None:
-        """Start a process of the parent's choice, as a group of its own."""
+    def _obey(self, line: bytes) -> None:
         import json
-        import subprocess
 
         request = json.loads(line)
+        if "start" in request:
+            self._start(request)
+        else:
+            self.dismissed = True
+
+    def _start(self, request: dict[str, Any]) -> None:
+        """Start a process of the parent's choice, as a group of its own."""
+        import subprocess
+
         guard = os.getpid()
 
         def prepare() -> None:
@@ -217,7 +227,6 @@ def _fork_template(channel: int, guards: int) -> tuple[int, int]:
 
 def main() -> None:
     channel, template_channel, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-    parent = os.getppid()
     adopt_orphans()
     template, words = 0, -1
     if template_channel >= 0:
@@ -231,7 +240,7 @@ def main() -> None:
         guard.run()
     finally:
         end_all_below()
-        if os.getppid() != parent:  # it was killed, and could not remove its folder
+        if not guard.dismissed:
             import shutil
 
             shutil.rmtree(folder, ignore_errors=True)

@@ -71,8 +71,9 @@ def test_a_signal_while_one_stage_runs_by_itself(number, picture, config_file, t
     out = tmp_path / "out"
     assert kiss3d("run", picture, "--config", config_file(), "--output", out).returncode == 0
     flag = tmp_path / "flag"
+    other = tmp_path / "other"
     options = ("--set", "mode=sleep", "--set", f"flag={flag}")
-    process = start(tmp_path, "stage", "trouble", "--run", out, *options)
+    process = start(tmp_path, "stage", "trouble", "--run", out, "--output", other, *options)
     wait_for(flag.exists)
     family = [child.pid for child in below(process.pid)]
     process.send_signal(number)

@@ -29,7 +29,9 @@ def pids(tmp_path):
 
 
 @WAYS
-def test_helpers_end_with_a_run_that_ends_well(option, kiss3d, picture, config_file, tmp_path, pids):
+def test_helpers_end_with_a_run_that_ends_well(
+    option, kiss3d, picture, config_file, tmp_path, pids
+):
     config = config_file(helpers=pids.file)
     done = kiss3d("run", picture, "--config", config, "--output", tmp_path / "out", *option)
     assert done.returncode == 0, done.stderr
@@ -58,7 +60,7 @@ def test_helpers_end_with_a_killed_parent(option, picture, config_file, tmp_path
     family = [child.pid for child in below(process.pid)]
     process.kill()
     finish(process)
-    wait_for(lambda: alive([*family, *pids()]) == [], seconds=20)
+    wait_for(lambda: alive([*family, *pids()]) == [], seconds=20.0)
 
 
 def test_a_killed_parent_leaves_no_private_folder(picture, config_file, tmp_path):
@@ -72,7 +74,7 @@ def test_a_killed_parent_leaves_no_private_folder(picture, config_file, tmp_path
     assert list(folder.iterdir())
     process.kill()
     finish(process)
-    wait_for(lambda: list(folder.iterdir()) == [], seconds=20)
+    wait_for(lambda: list(folder.iterdir()) == [], seconds=20.0)
 
 
 def test_a_killed_guard_costs_an_attempt_and_leaves_nothing(picture, config_file, tmp_path, pids):
@@ -88,7 +90,7 @@ def test_a_killed_guard_costs_an_attempt_and_leaves_nothing(picture, config_file
     assert first["outcome"] == "crashed"
     assert (second["outcome"], second["warm"]) == ("done", False)
     assert "guard" in second["cold_reason"]
-    wait_for(lambda: alive([*family, *pids()]) == [], seconds=20)
+    wait_for(lambda: alive([*family, *pids()]) == [], seconds=20.0)
 
 
 @pytest.mark.slow
@@ -102,5 +104,20 @@ def test_no_kill_of_the_parent_at_any_moment_leaves_a_helper(picture, config_fil
         wait_for(lambda begun=begun: len(pids()) > begun + turn % HELPERS)
         process.kill()
         finish(process)
-        wait_for(lambda: alive(pids()) == [], seconds=20)
+        wait_for(lambda: alive(pids()) == [], seconds=20.0)
     sweep_private_folders()
+
+
+def test_helpers_of_a_stage_by_itself_end_with_a_killed_parent(
+    kiss3d, picture, config_file, tmp_path, pids
+):
+    out = tmp_path / "out"
+    assert kiss3d("run", picture, "--config", config_file(), "--output", out).returncode == 0
+    other = tmp_path / "other"
+    options = ("--set", "mode=sleep", "--set", f"helpers={pids.file}")
+    process = start(tmp_path, "stage", "trouble", "--run", out, "--output", other, *options)
+    wait_for(lambda: len(pids()) == HELPERS)
+    family = [child.pid for child in below(process.pid)]
+    process.kill()
+    finish(process)
+    wait_for(lambda: alive([*family, *pids()]) == [], seconds=20.0)

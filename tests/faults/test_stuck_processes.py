@@ -1,4 +1,4 @@
-"""Processes that stand still: none of them holds a run up for good, and Ctrl-C twice ends it now."""
+"""Processes that stand still: none holds a run up for good, and Ctrl-C twice ends it now."""
 
 from __future__ import annotations
 
@@ -12,7 +12,17 @@ import time
 import psutil
 import pytest
 import yaml
-from fakes.running import alive, attempts, below, finish, guard_of, seen, start, template_of, wait_for
+from fakes.running import (
+    alive,
+    attempts,
+    below,
+    finish,
+    guard_of,
+    seen,
+    start,
+    template_of,
+    wait_for,
+)
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="no template, no guard elsewhere")
 GENEROUS_SECONDS = 10.0
