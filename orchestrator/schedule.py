@@ -96,8 +96,8 @@ class Schedule:
         )
 
     def may_take_card(self, session: Session, sessions: Sequence[Session]) -> bool:
-        """Whether a GPU process that has a job may have a card now: those of earlier nodes that wait
-        for one come first, also while they are only starting, as behind a crash."""
+        """Whether a GPU process that has a job may have a card now: those of earlier nodes that
+        wait for one come first, also while they are only starting, as behind a crash."""
         if not self.ready(session.node.name, session.rung):
             return False
         order = list(self._graph.nodes)

@@ -1,9 +1,9 @@
 """Give an exception its failure kind (the kinds of stages.contract).
 
-By what it is first: its type, its errno, and those of the exceptions that it was raised from. What it
-says is looked at last, and only where the type says nothing: torch and other libraries raise
-RuntimeError for everything, but an ImportError that names libcudnn is a package that is missing, not
-a GPU that has failed.
+By what it is first: its type, its errno, and those of the exceptions that it was raised from. What
+it says is looked at last, and only where the type says nothing: torch and other libraries raise
+RuntimeError for everything, but an ImportError that names libcudnn is a package that is missing,
+not a GPU that has failed.
 """
 
 from __future__ import annotations

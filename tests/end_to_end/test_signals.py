@@ -106,8 +106,10 @@ def test_a_terminal_that_is_closed_ends_the_run(picture, config_file, tmp_path):
     ours, theirs = pty.openpty()
     config = config_file(mode="sleep")
     process = subprocess.Popen(
-        ["/bin/sh", "-c", 'exec "$@" <$TTY >$TTY 2>&1', "sh"]
-        + command("run", picture, "--config", config, "--output", out),
+        [
+            *("/bin/sh", "-c", 'exec "$@" <$TTY >$TTY 2>&1', "sh"),
+            *command("run", picture, "--config", config, "--output", out),
+        ],
         cwd=tmp_path,
         env={**cli_environment(), "TMPDIR": str(folder), "TTY": os.ttyname(theirs)},
         start_new_session=True,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import psutil
+
 from fakes.tools import cli_environment, command
 
 

@@ -101,7 +101,8 @@ def test_no_kill_of_the_parent_at_any_moment_leaves_a_helper(picture, config_fil
         out = tmp_path / f"out{turn}"
         process = start(tmp_path, "run", picture, "--config", config, "--output", out)
         begun = len(pids())
-        wait_for(lambda begun=begun: len(pids()) > begun + turn % HELPERS)
+        wanted = begun + 1 + turn % HELPERS
+        wait_for(lambda wanted=wanted: len(pids()) >= wanted)
         process.kill()
         finish(process)
         wait_for(lambda: alive(pids()) == [], seconds=20.0)
