@@ -91,7 +91,7 @@ class Ours:
         with temp.open("wb") as stream:
             codec.write_payload(stream, array)
             size = stream.tell()
-        self._run.accept("bench", SPEC, [Part("payload.npy", size, temp=temp.name)], [])
+        self._run.accept("bench", SPEC, [Part("payload.npy", size, temp=temp.name)], b"")
         self._pipe.send(str(self._folder / "payload.npy"))
         self._pipe.recv()
         return time.perf_counter() - began

@@ -23,15 +23,15 @@ from pathlib import Path
 
 import psutil
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from fakes.running import alive, below
 from fakes.stages import HELPERS
 
 from orchestrator.report import format_table
 
+ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 3.0
 ENTRY_POINTS = """[kiss3d.stages]
 fake.source = fakes.stages:Source

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from orchestrator import config
+from orchestrator import config, guard
 from orchestrator.artifacts import RunDirectory, as_output_error
 from orchestrator.errors import (
     ConfigError,
@@ -212,7 +212,7 @@ def run_job(job: StageJob, inline: bool, quiet: bool) -> list[str]:
                 code = run_job_file(file)
             log = None
         else:
-            if sys.platform != "linux":  # a guard sees to it there
+            if not guard.works_here():  # a guard sees to it there
                 document["parent"] = os.getpid()
             file.write_text(json.dumps(document))
             log = next_log(job.output, "attempt-")
@@ -232,10 +232,10 @@ def _run_logged(file: Path, visible: str, log: Path, quiet: bool) -> int:
     stdout = sys.stderr if quiet else None
     with log.open("wb", buffering=0) as stream, contextlib.ExitStack() as behind:
         behind.callback(sweep_private_folders)  # its own, if it was killed
-        if sys.platform == "linux":
-            with guarded(file.parent, False, stdout, subprocess.PIPE) as guard:
-                behind.callback(_start_copying(guard.stderr, stream).join, timeout=2.0)
-                return guard.run(_host(file), environment)
+        if guard.works_here():
+            with guarded(file.parent, False, stdout, subprocess.PIPE) as keeper:
+                behind.callback(_start_copying(keeper.stderr, stream).join, timeout=2.0)
+                return keeper.run(_host(file), environment)
         process = subprocess.Popen(
             _host(file),
             env={**child_environment(), **environment},

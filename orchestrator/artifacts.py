@@ -146,21 +146,22 @@ class RunDirectory:
         return self.path.resolve() / self.manifest.input.file
 
     def accept(
-        self, node: str, spec: ArtifactSpec, parts: Sequence[Part], frames: Sequence[Any]
+        self, node: str, spec: ArtifactSpec, parts: Sequence[Part], contents: bytes
     ) -> list[FileRecord]:
         """Put an artifact that a child handed over in its final place.
 
         Nothing that the child says is trusted: file names must be those of the spec, sizes and
         .npy headers must fit. Raises `ProtocolError`, `ContractError` or OSError.
         """
-        allowed = set(codec.file_names(spec))
+        allowed = list(codec.file_names(spec))
         folder = self.node_folder(node)
         records = []
         for part in parts:
             if part.file not in allowed:
                 raise ProtocolError(f"{node} handed over a file that it may not write: {part.file}")
-            if part.frame >= 0:
-                self._accept_frame(folder, spec, part, frames)
+            allowed.remove(part.file)  # each one once
+            if part.start >= 0:
+                self._accept_content(folder, spec, part, contents)
             else:
                 self._accept_temp(folder, spec, part)
             records.append(FileRecord(file=part.file, size=part.size))
@@ -169,15 +170,14 @@ class RunDirectory:
             raise ProtocolError(f"{node} did not hand over {sorted(missing)[0]}")
         return records
 
-    def _accept_frame(
-        self, folder: Path, spec: ArtifactSpec, part: Part, frames: Sequence[Any]
+    def _accept_content(
+        self, folder: Path, spec: ArtifactSpec, part: Part, contents: bytes
     ) -> None:
-        if part.frame >= len(frames) or len(frames[part.frame]) != part.size:
-            raise ProtocolError(f"{part.file}: the frame is missing or has another size")
-        content = frames[part.frame]
+        content = contents[part.start : part.start + part.size]
+        if len(content) != part.size:
+            raise ProtocolError(f"{part.file}: its content is missing or has another size")
         if part.file.endswith(".npy"):
-            header = io.BytesIO(bytes(content[:512]))
-            codec.check_header(spec, part.file, header, part.size)
+            codec.check_header(spec, part.file, io.BytesIO(content), part.size)
         write_atomic(folder / part.file, content, durable=False)
 
     def _accept_temp(self, folder: Path, spec: ArtifactSpec, part: Part) -> None:

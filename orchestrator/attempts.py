@@ -2,7 +2,7 @@
 
 open     the job is given to a process
 close    it came back, done or failed
-fail     recovery.decide -> the same rung again, the next one, or the end of the job
+fail     recovery -> the same rung again, the next one, or the end of the job
 lose     its files turned out not to be safe on disk: the end of the job
 settle   the process is gone, and the card's memory has been looked at
 """
@@ -12,13 +12,13 @@ from __future__ import annotations
 import contextlib
 import time
 
-from orchestrator import recovery
 from orchestrator.files import printable
 from orchestrator.gpu import Release
 from orchestrator.graph import Node
 from orchestrator.happenings import JobFailed, StageFailure
 from orchestrator.jobs import Job
 from orchestrator.manifest import AttemptRow
+from orchestrator.recovery import decide
 from orchestrator.session import Session
 from orchestrator.work import Work
 from stages.failures import classify
@@ -79,23 +79,34 @@ class Attempts:
             job.unsaved = job.unsaved or session.card is not None
 
     def failed(self, session: Session, happening: JobFailed) -> None:
-        """A job failed in a process, or its load did, and with it every job that waits for it."""
-        if happening.job:
-            job = self._work.job(happening.job)
-            row = self.close(job, session)
-            if job.nodes[session.node.name].standing == "running":
-                self.fail(job, session.node, row, happening.failure)
-            else:  # its inputs turned out not to be safe on disk: the job has failed
-                job.run.discard_partial(session.node.name)
+        """A job failed in a process, or the load did, for which several jobs may have waited."""
+        if not happening.job:
+            self._load_failed(session, happening.failure)
             return
-        name = session.node.name
+        job = self._work.job(happening.job)
+        row = self.close(job, session)
+        if job.nodes[session.node.name].standing == "running":
+            self.fail(job, session.node, row, happening.failure)
+        else:  # its inputs turned out not to be safe on disk: the job has failed
+            job.run.discard_partial(session.node.name)
+
+    def _load_failed(self, session: Session, failure: StageFailure) -> None:
+        """One try of each job that is ready. A job that still waits for its inputs has not been
+        tried, and may find its result in the cache: it goes to the next rung where this one does
+        not work here, or waits on, and no process is started for it ahead of time again."""
+        node = session.node
         for job in self._work.jobs:
-            progress = job.nodes[name]
-            if progress.standing in ("waiting", "ready") and progress.rung == session.rung:
+            progress = job.nodes[node.name]
+            if progress.rung != session.rung or progress.standing not in ("waiting", "ready"):
+                continue
+            if progress.standing == "ready":
                 progress.tries += 1
-                row = self.open(job, session)
-                row.peak_rss = session.peak_rss
-                self.fail(job, session.node, row, happening.failure)
+            elif decide(failure.kind, session.rung, 0, node.config.attempts).action != "next_rung":
+                progress.ahead = False
+                continue
+            row = self.open(job, session)
+            row.peak_rss = session.peak_rss
+            self.fail(job, node, row, failure)
 
     def fail_unstarted(self, job: Job, node: Node, device: str, failure: StageFailure) -> None:
         """A job's try ended before there was a process to give it to."""
@@ -105,9 +116,7 @@ class Attempts:
     def fail(self, job: Job, node: Node, row: AttemptRow, failure: StageFailure) -> None:
         """Note the failure, decide what follows and put the job where it goes on."""
         progress = job.nodes[node.name]
-        move = recovery.decide(
-            failure.kind, progress.rung, max(1, progress.tries), node.config.attempts
-        )
+        move = decide(failure.kind, progress.rung, max(1, progress.tries), node.config.attempts)
         row.outcome, row.message, row.hint = failure.kind, failure.message, failure.hint
         row.move = str(move)
         job.run.manifest.nodes[node.name].attempts.append(row)

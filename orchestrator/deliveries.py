@@ -60,7 +60,7 @@ class Deliveries:
             return  # its inputs turned out not to be safe on disk: the job has failed
         row.timings |= happening.message.timings
         try:
-            artifacts = job.accept(node, happening.message.outputs, happening.frames)
+            artifacts = job.accept(node, happening.message.outputs, happening.contents)
         except (ProtocolError, ContractError) as error:
             session.stop()
             self._attempts.fail(job, node, row, StageFailure("internal", str(error)))

@@ -80,7 +80,7 @@ def _python() -> Check:
 
 
 def _packages() -> Check:
-    needed = ("torch", "pyzmq", "msgpack", "numpy", "scipy", "numba", "pydantic", "trimesh")
+    needed = ("torch", "msgpack", "numpy", "scipy", "numba", "pydantic", "trimesh")
     missing = [name for name in needed if not machine.package_version(name)]
     if missing:
         return Check("packages", "fail", f"missing: {', '.join(missing)}", "pip install . again")

@@ -20,10 +20,15 @@ from orchestrator import clock
 from orchestrator.warm import child_environment
 from stages import lifeline
 
-COMMON_MODULES = ("stages.host", "zmq", "msgpack", "psutil", "numpy")
+COMMON_MODULES = ("stages.host", "msgpack", "psutil", "numpy")
 """What every child needs, whatever its stage."""
 _END_SECONDS = 2.0
 _STRAYS_SECONDS = 1.0
+
+
+def works_here() -> bool:
+    """Whether this system has what a guard needs: a way to adopt orphans."""
+    return sys.platform == "linux"
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from orchestrator import protocol
 from orchestrator.gpu import Release
@@ -39,8 +38,10 @@ class Progressed:
 
 @dataclass(frozen=True)
 class JobDone:
+    """A job is computed; contents: what `Part.start` counts in."""
+
     message: protocol.Done
-    frames: list[Any]
+    contents: bytes
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from orchestrator.artifacts import RunDirectory
 from orchestrator.errors import ProtocolError
@@ -22,12 +22,14 @@ class NodeProgress:
     """One node of one job while the runner works.
 
     fresh   computed (or taken back) in this run of the runner, so its readers need no cache look-up
+    ahead   a process may be started for it before its inputs are there: none has failed to load yet
     """
 
     standing: Standing = "waiting"
     rung: int = 0
     tries: int = 0
     fresh: bool = False
+    ahead: bool = True
     attempt: AttemptRow | None = None
 
 
@@ -99,17 +101,19 @@ class Job:
         return paths
 
     def accept(
-        self, node: Node, outputs: Mapping[str, Sequence[Part]], frames: Sequence[Any]
+        self, node: Node, outputs: Mapping[str, Sequence[Part]], contents: bytes
     ) -> dict[str, list[FileRecord]]:
         """Put what a child handed over in its place.
 
         Raises `ProtocolError`, `ContractError` or OSError.
         """
         accepted = {}
+        if surplus := set(outputs) - {spec.name for spec in node.outputs}:
+            raise ProtocolError(f"{node.name} handed over {min(surplus)}, which it does not have")
         for spec in node.outputs:
             if spec.name in outputs:
                 parts = outputs[spec.name]
-                accepted[spec.name] = self.run.accept(node.name, spec, parts, frames)
+                accepted[spec.name] = self.run.accept(node.name, spec, parts, contents)
             elif not spec.optional:
                 raise ProtocolError(f"{node.name} did not hand over {spec.name}")
         return accepted

@@ -20,7 +20,6 @@ PACKAGES = (
     "scipy",
     "numba",
     "opencv-python-headless",
-    "pyzmq",
     "msgpack",
     "trimesh",
 )

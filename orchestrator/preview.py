@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.artifacts import RunDirectory
+from stages.common.npy import map_npy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -143,9 +144,7 @@ def _eight_bit(wide: Image.Image) -> Image.Image:
 
 def _tiles(path: Path, artifact: str) -> Sequence[np.ndarray]:
     """The (S, S, 3) images of an artifact: one, N of them, or a bundle's two rows of four."""
-    import numpy as np
-
-    pixels: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    pixels = map_npy(path)
     if artifact in BUNDLES:
         side = pixels.shape[0] // 2
         corners = [(top, c * side) for top in (0, side) for c in range(len(SIDES))]

@@ -9,7 +9,6 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from orchestrator import protocol
 
@@ -68,11 +67,11 @@ class StageProcess:
 
 @dataclass(frozen=True)
 class Spoke:
-    """A child sent a message."""
+    """A child sent a message, with the contents of the small files that it hands over."""
 
     process: StageProcess
     message: protocol.Message
-    frames: list[Any]
+    contents: bytes
 
 
 @dataclass(frozen=True)

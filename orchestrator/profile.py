@@ -61,7 +61,9 @@ class Runtime(_Strict):
         description="CPU threads a stage; 0: the cores, at most 4",
     )
     prefetch: bool = Field(True, description="start the next stage's process ahead of time")
-    inline_max_bytes: int = Field(1 << 20, ge=0, description="larger files the child writes itself")
+    inline_max_bytes: int = Field(
+        1 << 20, ge=0, description="what a job's files may take of its message; others are written"
+    )
     vram_tolerance_mib: int = Field(64, ge=0, description="rest that counts as released")
     release_deadline: float = Field(10.0, gt=0, description="seconds until memory counts as held")
     max_input_mib: int = Field(256, gt=0, description="larger input files are refused")

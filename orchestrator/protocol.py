@@ -1,9 +1,8 @@
 """The messages between the parent and a stage process, apart from how they travel.
 
-A message is one msgpack map, {"type": name, **fields}; contents of small files follow it as extra
-frames. From child to parent a frame with the process's secret token goes before it, so that nobody
-else can speak for a child. Nothing is pickled. Both halves import this module, so it imports
-msgpack and no more.
+A message is one msgpack map, {"type": name, **fields}; the contents of small files follow it, one
+after another (`stages.wire`). Nothing is pickled. Both halves import this module, so it imports
+msgpack and no more. Which message is allowed when stands in `orchestrator/session.py`.
 
     child -> parent   hello  ready  progress  heartbeat  done  failed
     parent -> child   prepare  load  run  exit
@@ -22,9 +21,9 @@ import msgpack
 
 from orchestrator.errors import ProtocolError
 
-VERSION = 2
+VERSION = 3
 INLINE_MAX_BYTES = 1 << 20
-"""Files up to this size ride in a frame; larger ones the child writes itself."""
+"""Files of a job ride in its message up to so many bytes together; the others the child writes."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +32,13 @@ class Part:
 
     file    its name inside the node's folder, e.g. "coarse_mesh.vertices.npy"
     size    bytes
-    frame   index of the message frame that holds its content, or -1
+    start   where its content begins in the contents behind the message, or -1
     temp    name of the finished temporary file that the parent renames, or ""
     """
 
     file: str
     size: int
-    frame: int = -1
+    start: int = -1
     temp: str = ""
 
 
@@ -158,7 +157,7 @@ _T = TypeVar("_T")
 
 
 def encode(message: Message) -> bytes:
-    """One msgpack map; the frames that `Part.frame` counts are sent behind it."""
+    """One msgpack map."""
     body = {"type": type(message).__name__.lower(), **_plain(message)}
     # A path's undecodable bytes are surrogates, which must come back as they are: escaped, those
     # that happen to be UTF-8 would become other letters, and a job's name another job's.

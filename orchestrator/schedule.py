@@ -77,7 +77,7 @@ class Schedule:
         standing = job.nodes[node.name].standing
         if standing == "ready":
             return True
-        if not self._prefetch or standing != "waiting":
+        if not self._prefetch or standing != "waiting" or not job.nodes[node.name].ahead:
             return False
         return not on_gpu(node, job.nodes[node.name].rung) or self._comes_next(job, node)
 

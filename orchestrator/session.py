@@ -3,7 +3,8 @@
     starting -> imported -> loading -> idle <-> running -> stopping -> measuring -> gone
 
 A session turns what the process says, and how it ends, into a few happenings that the runner acts
-on. It owns the process's deadlines: hello, load, run, heartbeat, stop.
+on. It owns the process's deadlines: hello, load, run, heartbeat, stop. `EXPECTED` is the table of
+what the process may say when; anything else is its fault, ends it, and counts as any failure does.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Final, Literal, cast, get_args
 
 from orchestrator import clock, protocol
 from orchestrator.budget import NO_LIMIT, Budget
@@ -39,7 +40,22 @@ State = Literal[
     "starting", "imported", "loading", "idle", "running", "stopping", "measuring", "gone"
 ]
 _KINDS = get_args(FailureKind)
+EXPECTED: Final[Mapping[tuple[State, type[protocol.Message]], State]] = {
+    ("starting", protocol.Hello): "imported",
+    ("imported", protocol.Heartbeat): "imported",
+    ("loading", protocol.Heartbeat): "loading",
+    ("loading", protocol.Ready): "idle",
+    ("loading", protocol.Failed): "stopping",
+    ("idle", protocol.Heartbeat): "idle",
+    ("running", protocol.Heartbeat): "running",
+    ("running", protocol.Progress): "running",
+    ("running", protocol.Done): "idle",
+    ("running", protocol.Failed): "idle",
+}
+"""What a process may say in which state, and the state that follows (after a failure that is fatal:
+stopping). One that is being ended may say anything: nobody listens."""
 _SAMPLE_SECONDS = 0.1
+_MIXED_UP_HINT = "it is faulty, or two installations are mixed up: reinstall in one environment"
 
 
 @dataclass(eq=False)
@@ -86,6 +102,16 @@ class Session:
     @property
     def ended(self) -> bool:
         return self.state in ("stopping", "measuring", "gone")
+
+    @property
+    def doomed(self) -> bool:
+        """It is being ended for what it did, and gets nothing more to do."""
+        return self._doom is not None
+
+    @property
+    def fault(self) -> str:
+        """For what it was ended, or ""."""
+        return self._doom.message if self._doom else ""
 
     def prepare(self) -> None:
         """Have a process that waits for a card read its weights into the page cache, once."""
@@ -218,55 +244,68 @@ class Session:
         """What a hub event about this session's process means."""
         self._heard = clock.now()
         if isinstance(event, Spoke):
-            return self._on_message(event.message, event.frames)
+            return self._on_message(event.message, event.contents)
         if isinstance(event, SpokeGarbage):
-            self._doom = StageFailure(
-                "internal", f"the process sent something that is no message: {event.error}"
-            )
-            self.kill()
+            self._at_fault(f"sent something that is no message: {event.error}")
             return []
         assert isinstance(event, Ended)
         return self._on_end()
 
-    def _on_message(self, message: protocol.Message, frames: list[Any]) -> list[Happening]:
-        if isinstance(message, protocol.Heartbeat):
-            self.rss = message.rss
-            self.peak_rss = max(self.peak_rss, message.rss)
-            return []
+    def _at_fault(self, what: str, hint: str = "") -> None:
+        """The process broke the rules: nothing that it says from now on counts."""
+        if self._doom is None and not self.ended:
+            self._doom = StageFailure("internal", f"the process {what}", hint)
+        self.kill()
+
+    def _on_message(self, message: protocol.Message, contents: bytes) -> list[Happening]:
         if self._doom is not None or self.ended:
             return []
-        if isinstance(message, protocol.Hello):
-            return self._on_hello(message)
-        if isinstance(message, protocol.Ready) and self.state == "loading":
-            self.timings = dict(message.timings)
-            self._enter("idle")
-            return [Loaded()]
-        if isinstance(message, protocol.Progress) and message.job == self.job:
-            return [Progressed(message.job, message.step, message.total, message.note)]
-        if isinstance(message, protocol.Done) and self._in_flight(message.job):
-            self._note_peaks(message.peaks)
-            self._finish_job()
-            return [JobDone(message, frames)]
-        if isinstance(message, protocol.Failed) and (
-            self._in_flight(message.job) or (self.state == "loading" and not message.job)
-        ):
-            return self._on_failed(message)
-        return []
-
-    def _on_hello(self, message: protocol.Hello) -> list[Happening]:
-        if message.protocol != protocol.VERSION:
-            self._doom = StageFailure(
-                "internal",
-                f"the child speaks protocol {message.protocol}, the parent {protocol.VERSION}",
-                "two installations are mixed up; reinstall in one environment",
-            )
-            self.kill()
+        following = EXPECTED.get((self.state, type(message)))
+        if wrong := self._what_is_wrong(message, following):
+            name = type(message).__name__.lower()
+            self._at_fault(f"sent a {name} {wrong} while {self.state}", _MIXED_UP_HINT)
             return []
-        self._enter("imported")
-        return [Imported()]
+        assert following is not None
+        happenings = self._understand(message, contents)
+        if following != self.state and not self.ended:
+            self._enter(following)
+        return happenings
 
-    def _in_flight(self, job: str) -> bool:
-        return self.state == "running" and job == self.job
+    def _what_is_wrong(self, message: protocol.Message, following: State | None) -> str:
+        if following is None:
+            return "that is not expected"
+        if isinstance(message, protocol.Hello):
+            if message.protocol != protocol.VERSION:
+                return f"of protocol {message.protocol} to the parent of {protocol.VERSION}"
+            if message.stage != self.node.config.stage:
+                return f"of another stage, {message.stage!r:.80}"
+        elif isinstance(message, protocol.Progress | protocol.Done | protocol.Failed):
+            if message.job != self.job:
+                return f"of another job, {message.job!r:.80}"
+            if isinstance(message, protocol.Failed) and message.kind not in _KINDS:
+                return f"of an unknown kind, {message.kind!r:.80}"
+        return ""
+
+    def _understand(self, message: protocol.Message, contents: bytes) -> list[Happening]:
+        """Take in what an expected message says."""
+        match message:
+            case protocol.Hello():
+                return [Imported()]
+            case protocol.Heartbeat():
+                self.rss = message.rss
+                self.peak_rss = max(self.peak_rss, message.rss)
+            case protocol.Ready():
+                self.timings = dict(message.timings)
+                return [Loaded()]
+            case protocol.Progress():
+                return [Progressed(message.job, message.step, message.total, message.note)]
+            case protocol.Done():
+                self._note_peaks(message.peaks)
+                self._finish_job()
+                return [JobDone(message, contents)]
+            case protocol.Failed():
+                return self._on_failed(message)
+        return []
 
     def _note_peaks(self, peaks: Mapping[str, int]) -> None:
         self.peak_rss = max(self.peak_rss, peaks.get("rss", 0))
@@ -277,13 +316,9 @@ class Session:
     def _finish_job(self) -> None:
         self.job = ""
         self.served += 1
-        self._enter("idle")
 
     def _on_failed(self, message: protocol.Failed) -> list[Happening]:
-        kind: FailureKind = (
-            cast(FailureKind, message.kind) if message.kind in _KINDS else "internal"
-        )
-        failure = StageFailure(kind, message.message, message.hint)
+        failure = StageFailure(cast(FailureKind, message.kind), message.message, message.hint)
         self._note_peaks(message.peaks)
         if message.job:
             self._finish_job()

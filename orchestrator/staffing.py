@@ -69,6 +69,8 @@ class Staff:
         for node, rung in self._schedule.processes_to_start(self.sessions):
             moved |= self._start(node, rung)
         for session in self.sessions:
+            if session.doomed:
+                continue
             self._lease_and_load(session)
             if session.state == "idle":
                 moved |= self._feed(session)
@@ -94,6 +96,7 @@ class Staff:
             pid=session.process.pid,
             exit=session.process.exit_code,
             released=release.verdict,
+            **({"fault": session.fault} if session.fault else {}),
         )
 
     def _fall_without_card(self) -> bool:

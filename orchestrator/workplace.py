@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import IO, Any
 
 from orchestrator import warm
 from orchestrator.files import claimed, sweep_private_folders, unclaimed_folder
-from orchestrator.guard import Guard
+from orchestrator.guard import Guard, works_here
 from orchestrator.signals import STOP
 
 _HURRY_SECONDS = 0.2
@@ -40,7 +39,7 @@ def open_workplace(use_warm: bool = True) -> Iterator[Workplace]:
         with STOP.deferred():
             folder = stack.enter_context(unclaimed_folder())
             guard = None
-            if sys.platform == "linux":  # first of all: the template's boot is what a run waits for
+            if works_here():  # first of all: the template's boot is what a run waits for
                 log = stack.enter_context((folder / "template.log").open("ab"))
                 guard = stack.enter_context(guarded(folder, not cold_reason, log, log))
         stack.enter_context(claimed(folder))

@@ -10,9 +10,11 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Connection:
-    """Kept in a file of mode 0600 in a 0700 folder.
+    """Kept in a file of mode 0600 in a 0700 folder, until the child has connected.
 
-    identity           the child's name on the socket
+    endpoint           where the parent listens: see `stages.wire.connect`
+    identity           the child's name
+    token              by which each knows the other; in no argument and no environment variable
     orchestrator_pid   the parent (on Linux its guard), whose death ends the child
     started            time.monotonic() of the parent when it asked for the process
     """

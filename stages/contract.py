@@ -208,7 +208,7 @@ class Context:
     seed      the only source of randomness; global generators are not to be used
     threads   CPU threads that the stage should keep to
     scratch   an empty folder of its own, removed after the job
-    progress  progress(step, total, note="") with 0 <= step <= total
+    progress  progress(step, total, note="") with 0 <= step <= total, from any thread
     vram_bytes  what the process may take of the card, its CUDA context included; 0: all of it.
               The host caps torch's allocator to it before `load`
     host_bytes  host memory that the stage may fill with weights; 0: as much as it likes

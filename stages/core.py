@@ -39,7 +39,10 @@ class JobResult:
 
 
 class StageCore:
-    """Load a stage once, run it for many jobs."""
+    """Load a stage once, run it for many jobs.
+
+    inline_max_bytes: up to so many bytes of a job's outputs stay in memory; the rest is written.
+    """
 
     def __init__(self, stage_name: str, inline_max_bytes: int) -> None:
         self._class = stage_class(stage_name)
@@ -105,6 +108,7 @@ class StageCore:
         if surplus := sorted(set(outputs) - promised):
             raise ContractError(f"output {surplus[0]} is not declared")
         files: dict[str, list[OutputFile]] = {}
+        room = self._inline_max_bytes
         for spec in self._class.outputs:
             if spec.name not in outputs:
                 if spec.optional:
@@ -112,17 +116,19 @@ class StageCore:
                 raise ContractError(f"output {spec.name} was not returned")
             value = outputs[spec.name]
             spec.check(value)
-            files[spec.name] = [
-                self._output_file(folder, name, payload)
-                for name, payload in codec.payloads(spec, value)
-            ]
+            files[spec.name] = []
+            for name, payload in codec.payloads(spec, value):
+                file = self._output_file(folder, name, payload, room)
+                room -= len(file.content or b"")
+                files[spec.name].append(file)
         return files
 
-    def _output_file(self, folder: Path, name: str, payload: Any) -> OutputFile:
-        size = codec.payload_size(payload)
-        if size <= self._inline_max_bytes:
+    def _output_file(self, folder: Path, name: str, payload: Any, room: int) -> OutputFile:
+        """One file, in memory where that has no more than `room` bytes, else written."""
+        if codec.payload_size(payload) <= room:
             content = codec.payload_bytes(payload)
-            return OutputFile(name, len(content), content=content)
+            if len(content) <= room:
+                return OutputFile(name, len(content), content=content)
         temp = folder / f".{name}.{os.getpid()}.part"
         with temp.open("wb") as stream:
             codec.write_payload(stream, payload)

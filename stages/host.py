@@ -1,11 +1,11 @@
-"""The child process: one stage behind a ZeroMQ socket.
+"""The child process: one stage behind a socket.
 
     python -m stages.host --connect FILE    started by the parent; FILE holds the `Connection`
     python -m stages.host --job FILE        started by hand: one job described in a JSON file
 
-The main thread computes and owns the main socket; a second thread with a socket of its own sends
-heartbeats and watches the parent, so that a stage that never returns to Python's loop is still
-seen, and a child never outlives its parent.
+The main thread computes and hears the parent; a second one sends heartbeats over the same
+connection and watches the parent, so that a stage that never returns to Python's loop is still
+seen, and a child never outlives its parent. A stage may report progress from any thread.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NoReturn
 
 from orchestrator import protocol
 from stages.connection import Connection
@@ -33,9 +34,7 @@ from stages.job_file import run_job_file
 from stages.lifeline import EXIT_ORPHANED, die_with_parent
 from stages.memory import cap_device_memory
 from stages.readahead import ReadAhead, weight_files
-
-if TYPE_CHECKING:
-    import zmq
+from stages.wire import Wire, connect, pack
 
 _PARENT_CHECK_SECONDS = 0.25
 
@@ -67,9 +66,10 @@ class Heart(threading.Thread):
     rss, vram   the most (of the card: by torch's allocator); reserved: what that holds now
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, wire: Wire) -> None:
         super().__init__(name="heartbeat", daemon=True)
         self._connection = connection
+        self._wire = wire
         self._stopping = threading.Event()
         self._parent = os.getppid()
         self.peaks = {"rss": 0, "vram": -1, "reserved": -1}
@@ -81,7 +81,6 @@ class Heart(threading.Thread):
         return protocol.Heartbeat(rss, reserved)
 
     def run(self) -> None:
-        socket = _connect(self._connection, f"{self._connection.identity}/heart")
         next_beat = 0.0
         while not self._stopping.wait(_PARENT_CHECK_SECONDS):
             if self._orphaned():
@@ -92,8 +91,8 @@ class Heart(threading.Thread):
             beat = self.beat()
             if time.monotonic() >= next_beat:
                 next_beat = time.monotonic() + self._connection.heartbeat_interval
-                socket.send_multipart([self._connection.token.encode(), protocol.encode(beat)])
-        socket.close(linger=0)
+                with contextlib.suppress(OSError):  # the parent is gone: seen above
+                    self._wire.send(pack(protocol.encode(beat)))
 
     def _orphaned(self) -> bool:
         import psutil
@@ -106,27 +105,17 @@ class Heart(threading.Thread):
         self._stopping.set()
 
 
-def _connect(connection: Connection, identity: str) -> zmq.Socket[bytes]:
-    import zmq
-
-    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
-    socket.setsockopt(zmq.IDENTITY, identity.encode())
-    socket.setsockopt(zmq.LINGER, 2000)
-    socket.connect(connection.endpoint)
-    return socket
-
-
 class HostProcess:
     """The stage core behind the parent's messages; `serve` returns when told to exit."""
 
     def __init__(self, connection: Connection, warm: bool) -> None:
         self._connection = connection
         self._warm = warm
-        self._token = connection.token.encode()
-        self._heart = Heart(connection)
-        self._socket = _connect(connection, connection.identity)
+        self._wire = connect(connection.endpoint, connection.token)
+        self._heart = Heart(connection, self._wire)
+        self._reporting = threading.Lock()  # held while `_job` is looked at and spoken of
+        self._job = ""
         self._last_progress = 0.0
-        self._threads = 1
 
     def serve(self) -> None:
         self._send(
@@ -136,7 +125,7 @@ class HostProcess:
         core: StageCore | None = None
         hello = time.monotonic() - self._connection.started
         while True:
-            message = protocol.decode(self._socket.recv())
+            message = self._receive()
             if isinstance(message, protocol.Prepare):
                 self._prepare(message)
             elif isinstance(message, protocol.Load):
@@ -148,10 +137,38 @@ class HostProcess:
                     core.close()
                 break
         self._heart.stop()
-        self._socket.close(linger=2000)
 
-    def _send(self, message: protocol.Message, frames: list[bytes] | None = None) -> None:
-        self._socket.send_multipart([self._token, protocol.encode(message), *(frames or [])])
+    def _receive(self) -> protocol.Message:
+        try:
+            received = self._wire.receive()
+        except (EOFError, OSError):
+            self._await_end()
+        return protocol.decode(received[0] if received else b"")
+
+    def _send(self, message: protocol.Message, contents: Sequence[bytes] = ()) -> None:
+        try:
+            self._wire.send(pack(protocol.encode(message), contents))
+        except OSError:
+            self._await_end()
+
+    def _await_end(self) -> NoReturn:
+        """The parent has hung up: it is gone, and the heart ends us all, or it is about to."""
+        self._heart.join()
+        os._exit(EXIT_ORPHANED)
+
+    def _end_job(self, message: protocol.Message, contents: Sequence[bytes] = ()) -> None:
+        """The last word on a job: a thread of the stage that outlives it reports no more."""
+        with self._reporting:
+            self._job = ""
+            self._send(message, contents)
+
+    def _progress(self, job: str, step: int, total: int, note: str) -> None:
+        with self._reporting:
+            now = time.monotonic()
+            # 20 a second are enough for any screen; the last step always goes out.
+            if job == self._job and (step >= total or now - self._last_progress >= 0.05):
+                self._last_progress = now
+                self._send(protocol.Progress(job, step, total, note))
 
     def _prepare(self, message: protocol.Prepare) -> None:
         try:
@@ -192,12 +209,9 @@ class HostProcess:
 
     def _run(self, core: StageCore, message: protocol.Run) -> None:
         def progress(step: int, total: int, note: str = "") -> None:
-            now = time.monotonic()
-            # 20 a second are enough for any screen; the last step always goes out.
-            if step >= total or now - self._last_progress >= 0.05:
-                self._last_progress = now
-                self._send(protocol.Progress(message.job, int(step), int(total), str(note)[:200]))
+            self._progress(message.job, int(step), int(total), str(note)[:200])
 
+        self._job = message.job
         inputs = {name: [Path(path) for path in paths] for name, paths in message.inputs.items()}
         scratch = Path(message.scratch)
         try:
@@ -208,15 +222,15 @@ class HostProcess:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         self._heart.beat()
-        parts, frames = _as_parts(result)
+        parts, contents = _as_parts(result)
         peaks = dict(self._heart.peaks)
-        self._send(protocol.Done(message.job, parts, result.timings, peaks), frames)
+        self._end_job(protocol.Done(message.job, parts, result.timings, peaks), contents)
 
     def _fail(self, job: str, error: BaseException) -> None:
         failure: Failure = classify(error)
         text = "".join(traceback.format_exception(error))
         self._heart.beat()
-        self._send(
+        self._end_job(
             protocol.Failed(
                 job,
                 failure.kind,
@@ -232,32 +246,29 @@ class HostProcess:
 
 
 def _as_parts(result: JobResult) -> tuple[dict[str, list[protocol.Part]], list[bytes]]:
-    frames: list[bytes] = []
+    contents: list[bytes] = []
     outputs: dict[str, list[protocol.Part]] = {}
     for name, files in result.outputs.items():
         outputs[name] = []
         for file in files:
-            index = -1
+            start = -1
             if file.content is not None:
-                index = len(frames)
-                frames.append(file.content)
-            outputs[name].append(protocol.Part(file.file, file.size, index, file.temp))
-    return outputs, frames
+                start = sum(map(len, contents))
+                contents.append(file.content)
+            outputs[name].append(protocol.Part(file.file, file.size, start, file.temp))
+    return outputs, contents
 
 
 def serve(connection: Connection, warm: bool) -> None:
     """Be a stage process until the parent says exit, then end at once.
 
-    `os._exit` skips the interpreter's teardown (up to 0.3 s with torch loaded); by then the sockets
-    are flushed and the stage is closed.
+    `os._exit` skips the interpreter's teardown (up to 0.3 s with torch loaded); by then the kernel
+    has all that was sent, and the stage is closed.
     """
     faulthandler.enable()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    import zmq
-
     HostProcess(connection, warm).serve()
-    zmq.Context.instance().term()
     with contextlib.suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()

@@ -27,6 +27,7 @@ fake.shapes = fakes.stages:Shapes
 fake.cuda = fakes.stages:Cuda
 fake.encode = fakes.stages:Encode
 fake.egg = fakes.egg:Egg
+fake.hostile = fakes.hostile:Hostile
 """
 
 

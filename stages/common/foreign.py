@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stages.common.npy import npy_layout
 from stages.contract import ArtifactSpec, BadInput, Mesh
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ def _read_npy(_: ArtifactSpec, path: Path) -> np.ndarray:
     import numpy as np
 
     with path.open("rb") as stream:
+        npy_layout(stream, path.stat().st_size)
+        stream.seek(0)
         return np.lib.format.read_array(stream, allow_pickle=False)
 
 

@@ -70,6 +70,7 @@ class Source(Stage):
 
     class Params(Params):
         repeat: int = Field(1, ge=1, description="how often the numbers are repeated")
+        until: str = Field("", description="wait until this file exists")
         seconds: float = Field(0.0, ge=0, description="sleep before returning")
         count_file: str = Field("", description="append one line a run to this file")
 
@@ -84,6 +85,8 @@ class Source(Stage):
 
         values = parse(inputs["input_image"])
         count(self.params.count_file)
+        while self.params.until and not Path(self.params.until).exists():
+            time.sleep(0.02)
         pause(self.params.seconds, context)
         return {"numbers": np.tile(np.array(values, np.float32), self.params.repeat)}
 

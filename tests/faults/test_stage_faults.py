@@ -84,6 +84,22 @@ def test_a_crash_that_does_not_come_again_costs_one_attempt(
     assert leftovers(out) == []
 
 
+@pytest.mark.parametrize("mode", ["load_raise", "load_segfault"])
+def test_a_load_that_fails_ahead_of_time_costs_a_job_that_waits_nothing(
+    mode, kiss3d, picture, config_file, tmp_path
+):
+    """Its input is still being computed: it has tried nothing, and the one rung works next time."""
+    out, flag = tmp_path / "out", str(tmp_path / "flag")
+    config = config_file(
+        mode=mode, flag=flag, attempts=[{"tries": 1}], source={"until": flag, "seconds": 2.0}
+    )
+    done = kiss3d("run", picture, "--config", config, "--output", out)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((out / "run.json").read_text())["nodes"]["trouble"]["attempts"]
+    assert [row["outcome"] for row in rows] == ["done"]
+    assert leftovers(out) == []
+
+
 @pytest.mark.parametrize(
     ("mode", "limits", "kind", "says"),
     [

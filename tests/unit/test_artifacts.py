@@ -8,6 +8,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -22,7 +23,7 @@ from orchestrator.errors import OutputError, ProtocolError, RunLockedError, RunR
 from orchestrator.manifest import NodeRecord
 from orchestrator.protocol import Part
 from stages.common import codec
-from stages.contract import ArtifactSpec, ContractError, Mesh
+from stages.contract import ArtifactSpec, BadInput, ContractError, Mesh
 
 SQUARE = ArtifactSpec("square", "image", "", ("S", "S", 3), "uint8")
 MESH = ArtifactSpec("mesh", "mesh", "")
@@ -59,24 +60,24 @@ def pickled_npy() -> bytes:
 
 
 def hand_over(run: RunDirectory, how: str, spec: ArtifactSpec, contents: dict[str, bytes]):
-    """As a child does: small files in frames, large ones as temporary files."""
-    parts, frames = [], []
+    """As a child does: small files behind the message, large ones as temporary files."""
+    parts, behind = [], b""
     for file, content in contents.items():
-        if how == "frames":
-            parts.append(Part(file, len(content), frame=len(frames)))
-            frames.append(memoryview(content))
+        if how == "inline":
+            parts.append(Part(file, len(content), start=len(behind)))
+            behind += content
         else:
             temp = f".{file}.7.part"
             (run.node_folder("node") / temp).write_bytes(content)
             parts.append(Part(file, len(content), temp=temp))
-    return run.accept("node", spec, parts, frames)
+    return run.accept("node", spec, parts, behind)
 
 
 def accepted_nothing(run: RunDirectory) -> bool:
     return not [path for path in run.node_folder("node").iterdir() if path.name[0] != "."]
 
 
-both_ways = pytest.mark.parametrize("how", ["frames", "temps"])
+both_ways = pytest.mark.parametrize("how", ["inline", "temps"])
 
 
 @both_ways
@@ -99,7 +100,7 @@ def test_what_a_stage_promised_lands_in_its_place_and_reads_back(run, how, spec,
 
 
 def test_a_preview_is_written_but_is_no_part_of_the_artifact(run):
-    records = hand_over(run, "frames", SQUARE, {"square.npy": npy(IMAGE)})
+    records = hand_over(run, "inline", SQUARE, {"square.npy": npy(IMAGE)})
     run.manifest.nodes["node"] = NodeRecord(state="done", artifacts={"square": records})
     run.write_previews("node", [SQUARE])
     assert (run.path / "node" / "square.png").read_bytes() == codec.preview_png(IMAGE)
@@ -118,7 +119,7 @@ def test_a_file_that_was_not_promised_is_refused(run, how, file):
 )
 def test_a_file_elsewhere_is_refused(run, file):
     with pytest.raises(ProtocolError, match="may not write"):
-        run.accept("node", SQUARE, [Part(file, 3, 0)], [b"abc"])
+        run.accept("node", SQUARE, [Part(file, 3, 0)], b"abc")
     assert sorted(os.listdir(run.path.parent)) == ["run"]
 
 
@@ -128,7 +129,7 @@ def test_a_file_elsewhere_is_refused(run, file):
 def test_a_temporary_file_elsewhere_is_refused(run, temp):
     (run.path / ".away").write_bytes(npy(IMAGE))
     with pytest.raises(ProtocolError):
-        run.accept("node", SQUARE, [Part("square.npy", len(npy(IMAGE)), temp=temp)], [])
+        run.accept("node", SQUARE, [Part("square.npy", len(npy(IMAGE)), temp=temp)], b"")
     assert (run.path / ".away").exists()
     assert accepted_nothing(run)
 
@@ -139,7 +140,7 @@ def test_a_link_is_refused(run, tmp_path):
     secret.write_bytes(npy(IMAGE))
     (run.node_folder("node") / ".link.part").symlink_to(secret)
     with pytest.raises(ProtocolError, match="missing or has another size"):
-        run.accept("node", SQUARE, [Part("square.npy", len(npy(IMAGE)), temp=".link.part")], [])
+        run.accept("node", SQUARE, [Part("square.npy", len(npy(IMAGE)), temp=".link.part")], b"")
     assert accepted_nothing(run)
 
 
@@ -147,15 +148,22 @@ def test_a_link_is_refused(run, tmp_path):
 def test_a_size_that_is_not_so_is_refused(run, size):
     content = npy(IMAGE)
     (run.node_folder("node") / ".square.part").write_bytes(content)
-    for part in (Part("square.npy", size, frame=0), Part("square.npy", size, temp=".square.part")):
-        with pytest.raises(ProtocolError, match="another size"):
-            run.accept("node", SQUARE, [part], [memoryview(content)])
+    for part in (Part("square.npy", size, start=0), Part("square.npy", size, temp=".square.part")):
+        with pytest.raises((ProtocolError, ContractError), match=r"size|header|not a \.npy"):
+            run.accept("node", SQUARE, [part], content)
     assert accepted_nothing(run)
 
 
-def test_a_frame_that_did_not_come_is_refused(run):
-    with pytest.raises(ProtocolError, match="the frame is missing"):
-        run.accept("node", TEXT, [Part("words.txt", 3, frame=1)], [b"abc"])
+@pytest.mark.parametrize(("start", "size"), [(1, 3), (3, 1), (1 << 62, 3), (0, -1), (0, 1 << 62)])
+def test_content_that_did_not_come_is_refused(run, start, size):
+    with pytest.raises(ProtocolError, match="its content is missing"):
+        run.accept("node", TEXT, [Part("words.txt", size, start=start)], b"abc")
+
+
+def test_a_file_is_taken_once_however_often_it_is_named(run):
+    """Else a small message could have the parent write for hours."""
+    with pytest.raises(ProtocolError, match="may not write"):
+        run.accept("node", TEXT, [Part("words.txt", 3, start=0)] * 2, b"abc")
 
 
 @pytest.mark.parametrize(
@@ -163,12 +171,12 @@ def test_a_frame_that_did_not_come_is_refused(run):
 )
 def test_what_was_promised_and_did_not_come_is_named(run, spec, file):
     with pytest.raises(ProtocolError, match=f"did not hand over {file}"):
-        run.accept("node", spec, [], [])
+        run.accept("node", spec, [], b"")
 
 
 def test_half_a_mesh_is_refused(run):
     with pytest.raises(ProtocolError, match="did not hand over mesh"):
-        hand_over(run, "frames", MESH, {"mesh.vertices.npy": npy(TRIANGLE.vertices)})
+        hand_over(run, "inline", MESH, {"mesh.vertices.npy": npy(TRIANGLE.vertices)})
 
 
 @both_ways
@@ -207,7 +215,7 @@ def test_an_array_that_is_not_what_was_promised_is_refused(run, how, content, sa
 def test_each_part_of_a_mesh_is_held_to_its_promise(run, part, content, says):
     contents = {f"mesh.{name}.npy": npy(getattr(TRIANGLE, name)) for name in codec.MESH_PARTS}
     with pytest.raises(ContractError, match=says):
-        hand_over(run, "frames", MESH, {**contents, f"mesh.{part}.npy": content})
+        hand_over(run, "inline", MESH, {**contents, f"mesh.{part}.npy": content})
 
 
 @given(header=st.text(alphabet="{}()[]'\":,descrfotnapshTue<>|0123456789 \n", max_size=40))
@@ -218,10 +226,48 @@ def test_no_header_can_do_more_than_be_refused(header):
         codec.check_header(SQUARE, "square.npy", io.BytesIO(content), len(content))
 
 
+def claims(header: int, shape: tuple[int, ...], version: int = 1) -> bytes:
+    """A .npy file of next to nothing that announces `header` bytes of header, or a big array."""
+    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    length = (header or len(text)).to_bytes(2 if version == 1 else 4, "little")
+    return b"\x93NUMPY" + bytes([version, 0]) + length + text
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        claims(0, (1 << 16, 1 << 16, 1)),
+        claims(0, (-2, -2, 3)),
+        claims((1 << 32) - 1, (2, 2, 3), version=2),
+        claims(60_000, (2, 2, 3)),
+        b"\x93NUMPY\x02",
+    ],
+    ids=["data", "negative", "header", "longer than the file", "cut"],
+)
+def test_a_header_that_claims_more_than_there_is_costs_no_memory(run, content, tmp_path):
+    file = tmp_path / "square.npy"
+    file.write_bytes(content)
+    if content[8:12] == b"\xff" * 4:  # the whole file would be read before numpy looks
+        os.truncate(file, 1 << 32)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ContractError):
+            hand_over(run, "inline", SQUARE, {"square.npy": content})
+        with file.open("rb") as stream, pytest.raises(ContractError):
+            codec.check_header(SQUARE, "square.npy", stream, file.stat().st_size)
+        with pytest.raises(ContractError):
+            codec.read(SQUARE, [file])
+        with pytest.raises(BadInput):
+            codec.read(SQUARE, [file.rename(tmp_path / "given.npy")])
+        assert tracemalloc.get_traced_memory()[1] < 1 << 22
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_refused_hand_over_leaves_what_was_there_before(run):
-    hand_over(run, "frames", SQUARE, {"square.npy": npy(IMAGE)})
+    hand_over(run, "inline", SQUARE, {"square.npy": npy(IMAGE)})
     with pytest.raises(ContractError):
-        hand_over(run, "frames", SQUARE, {"square.npy": npy(IMAGE[:1])})
+        hand_over(run, "inline", SQUARE, {"square.npy": npy(IMAGE[:1])})
     assert (run.path / "node" / "square.npy").read_bytes() == npy(IMAGE)
 
 

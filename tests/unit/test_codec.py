@@ -266,7 +266,7 @@ def test_a_text_and_a_file_may_have_any_name(tmp_path):
         (MESH, "a.png", b"", "cannot be the input mesh"),
         (ARRAY, "a.png", b"", "cannot be the input thing"),
         (ARRAY, "a", b"", "cannot be the input thing"),
-        (ARRAY, "a.npy", b"", "magic string"),
+        (ARRAY, "a.npy", b"", "not a .npy file"),
         (ARRAY, "a.npy", b"\x93NUMPY\x01\x00\x05\x00  (\n\n", "a.npy"),
         (MESH, "a.obj", b"", "no faces"),
         (MESH, "a.obj", b"v 0 0 0\nf 1 2 3\n", "a.obj"),

@@ -22,7 +22,10 @@ MESSAGES = [
     protocol.Done(
         "mug",
         {
-            "mesh": [protocol.Part("mesh.vertices.npy", 12, 0), protocol.Part("m", 7, temp=".m")],
+            "mesh": [
+                protocol.Part("mesh.vertices.npy", 12, start=0),
+                protocol.Part("m", 7, temp=".m"),
+            ],
             "glb": [],
         },
         {"compute": 0.25},
