@@ -88,7 +88,6 @@ class Guard:
         # From here on beside the guard's own start. Should it be killed, its children are ours.
         self._adopts = lifeline.adopts_orphans()
         lifeline.adopt_orphans()
-        self._before = lifeline.children_of(os.getpid())
 
     def _open(self, warm: bool) -> None:
         self._channel, theirs = socket.socketpair()
@@ -109,6 +108,7 @@ class Guard:
         self._template.setblocking(False)
         self._unread = b""
         self.pid = self._process.pid
+        self._began = lifeline.began(self.pid)
         self.template_pid = 0
         self.heard = self.template_heard = clock.now()
 
@@ -249,8 +249,8 @@ class Guard:
     def _strays(self) -> set[int]:
         """Children that we did not start. Our own are of our session, or older than the guard."""
         found = set()
-        for pid in lifeline.children_of(os.getpid()) - self._before:
+        for pid in lifeline.children_of(os.getpid()):
             with contextlib.suppress(ProcessLookupError):
-                if os.getsid(pid) != os.getsid(0):
+                if os.getsid(pid) != os.getsid(0) and lifeline.began(pid) >= self._began:
                     found.add(pid)
         return found

@@ -51,6 +51,7 @@ class Guard:
         self._ours = {template} if template else set()
         self._unread = {channel.fileno(): b"", words: b""}
         self._beats = 0
+        self._next_beat = 0.0
         self.dismissed = False
 
     def run(self) -> None:
@@ -92,6 +93,8 @@ class Guard:
 
     def _hear_template(self) -> bool:
         """Pass on what the template has said so far; False when it will say nothing more."""
+        if self._words < 0:
+            return False
         with contextlib.suppress(BlockingIOError):
             while data := os.read(self._words, 65536):
                 for line in self._lines(self._words, data):
@@ -161,20 +164,23 @@ class Guard:
                 ended[found[0]] = found[1]
         if not ended:
             return
-        orphans = children_of(os.getpid())
-        # A forked stage is announced before it becomes our child: now all of them are known.
-        if self._words >= 0:
-            self._hear_template()
+        # A forked stage is announced before it becomes our child: behind this all are known.
+        self._hear_template()
         for pid, status in ended.items():
             if pid in self._ours:
                 self._ours.discard(pid)
                 self._tell({"exited": pid, "code": os.waitstatus_to_exitcode(status)})
+        orphans = children_of(os.getpid())
+        self._hear_template()
         kill_all(orphans - self._ours)
 
     def _beat(self) -> None:
         import json
         import socket
 
+        if time.monotonic() < self._next_beat:
+            return
+        self._next_beat = time.monotonic() + _BEAT_SECONDS
         self._beats += 1
         with contextlib.suppress(OSError):  # a parent that reads nothing needs no heartbeat
             word = json.dumps({"beat": self._beats}).encode() + b"\n"

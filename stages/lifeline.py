@@ -69,6 +69,14 @@ def cpu_ticks(pid: int) -> int:
     return int(fields[11]) + int(fields[12])
 
 
+def began(pid: int) -> int:
+    """When a process began, in the same ticks since the system's start; -1: it is gone."""
+    try:
+        return int(_stat(pid)[19])
+    except OSError:
+        return -1
+
+
 def _stat(pid: int) -> list[bytes]:
     """What /proc says of a process behind its name (which may hold anything): state, parent ..."""
     with open(f"/proc/{pid}/stat", "rb") as stream:
