@@ -78,5 +78,5 @@ def test_what_cannot_be_drawn_ahead_is_told_when_the_sheet_is_drawn(run):
     (run.path / "node" / "image.npy").write_bytes(b"nothing")
     sheet = PreviewSheet(run)
     sheet.prepare(WRITTEN)
-    with pytest.raises(ValueError, match="allow_pickle"):
+    with pytest.raises(ValueError, match=r"not a \.npy file"):
         sheet.png(WRITTEN)
