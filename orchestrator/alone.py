@@ -32,7 +32,7 @@ from orchestrator.errors import (
     command,
 )
 from orchestrator.exits import describe_exit
-from orchestrator.files import next_log, private_folder, sweep_private_folders, write_json
+from orchestrator.files import next_log, private_folder, write_json
 from orchestrator.graph import INPUT, Source
 from orchestrator.profile import NodeConfig
 from orchestrator.request import Options, prepared_for
@@ -202,7 +202,10 @@ def run_job(job: StageJob, inline: bool, quiet: bool) -> list[str]:
     _require_writable(job.output)
     with private_folder() as folder:
         listing, failure, file = (folder / f"{n}.json" for n in ("listing", "failure", "job"))
-        document = {**job.document(), "listing": str(listing), "failure": str(failure)}
+        scratch = folder / "scratch"  # in ours, which goes even if that process is killed
+        scratch.mkdir()
+        places = {"listing": listing, "failure": failure, "scratch": scratch}
+        document = {**job.document(), **{name: str(path) for name, path in places.items()}}
         file.write_text(json.dumps(document))
         if inline:
             from stages.job_file import run_job_file
@@ -231,7 +234,6 @@ def _run_logged(file: Path, visible: str, log: Path, quiet: bool) -> int:
     environment = {"CUDA_VISIBLE_DEVICES": visible}
     stdout = sys.stderr if quiet else None
     with log.open("wb", buffering=0) as stream, contextlib.ExitStack() as behind:
-        behind.callback(sweep_private_folders)  # its own, if it was killed
         if guard.works_here():
             with guarded(file.parent, False, stdout, subprocess.PIPE) as keeper:
                 behind.callback(_start_copying(keeper.stderr, stream).join, timeout=2.0)
