@@ -1,7 +1,7 @@
 """One stage and its jobs, without any transport: read inputs, run, check, write outputs.
 
-`stages.host` puts this behind a socket, `--job` behind a file, and the parent's inline mode calls it
-directly, so a stage behaves the same in all three.
+`stages.host` puts this behind a socket, `--job` behind a file, and the parent's inline mode calls
+it directly, so a stage behaves the same in all three.
 """
 
 from __future__ import annotations
