@@ -40,7 +40,7 @@ from orchestrator.work import Work
 from orchestrator.workplace import Workplace, open_workplace
 
 _IDLE_WAIT = 1.0
-_HURRY_SECONDS = 0.3
+_HURRY_SECONDS = 0.2
 """From the second stop signal until processes that will not end are left to the hub's end."""
 
 

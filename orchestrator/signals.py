@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 _WATCHED = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
-_PATIENCE = 0.7
+_PATIENCE = 0.6
 
 
 class StopSignals:

@@ -18,7 +18,7 @@ from orchestrator.files import claimed, sweep_private_folders, unclaimed_folder
 from orchestrator.guard import Guard, works_here
 from orchestrator.signals import STOP
 
-_HURRY_SECONDS = 0.2
+_HURRY_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
