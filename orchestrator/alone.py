@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from orchestrator import config
+from orchestrator import config, guard
 from orchestrator.artifacts import RunDirectory
 from orchestrator.errors import (
     ConfigError,
@@ -39,12 +39,13 @@ from orchestrator.files import next_log, write_json
 from orchestrator.folders import make_folders
 from orchestrator.graph import INPUT, Source
 from orchestrator.locks import as_output_error
-from orchestrator.private_folders import private_folder, sweep_private_folders
+from orchestrator.private_folders import private_folder
 from orchestrator.profile import NodeConfig
 from orchestrator.reading import yaml_data
 from orchestrator.request import Options, prepared_for, recorded_settings
 from orchestrator.terminal import say_on
 from orchestrator.warm import child_environment
+from orchestrator.workplace import guarded
 from stages.registry import known_stages
 
 LISTING = "kiss3d-orchestrate stages list"
@@ -209,7 +210,10 @@ def run_job(job: StageJob, inline: bool, quiet: bool) -> list[str]:
     _require_writable(job.output)
     with private_folder() as folder:
         listing, failure, file = (folder / f"{n}.json" for n in ("listing", "failure", "job"))
-        document = {**job.document(), "listing": str(listing), "failure": str(failure)}
+        scratch = folder / "scratch"  # in ours, which goes even if that process is killed
+        scratch.mkdir()
+        places = {"listing": listing, "failure": failure, "scratch": scratch}
+        document = {**job.document(), **{name: str(path) for name, path in places.items()}}
         file.write_text(json.dumps(document))
         if inline:
             from stages.job_file import run_job_file
@@ -219,7 +223,9 @@ def run_job(job: StageJob, inline: bool, quiet: bool) -> list[str]:
                 code = run_job_file(file)
             log = None
         else:
-            file.write_text(json.dumps({**document, "parent": os.getpid()}))
+            if not guard.works_here():  # a guard sees to it there
+                document["parent"] = os.getpid()
+            file.write_text(json.dumps(document))
             log = next_log(job.output, "attempt-")
             code = _run_logged(file, job.visible, log, quiet)
         if code:
@@ -231,36 +237,47 @@ def run_job(job: StageJob, inline: bool, quiet: bool) -> list[str]:
 def _run_logged(file: Path, visible: str, log: Path, quiet: bool) -> int:
     """The exit code of the job's process, whose stderr goes to ours and to a log as well.
 
-    It leads a group of its own, so that helpers which the stage started end with it.
+    Helpers which the stage started end with it.
     """
-    process = subprocess.Popen(
-        _host(file),
-        env={**child_environment(), "CUDA_VISIBLE_DEVICES": visible},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        bufsize=0,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    with log.open("wb", buffering=0) as stream:
-        copiers = [
-            threading.Thread(target=_copy, args=(process.stderr, True, stream), daemon=True),
-            threading.Thread(target=_copy, args=(process.stdout, quiet), daemon=True),
-        ]
-        for copier in copiers:
-            copier.start()
+    environment = {"CUDA_VISIBLE_DEVICES": visible}
+    with log.open("wb", buffering=0) as stream, contextlib.ExitStack() as behind:
+        if guard.works_here():
+            with guarded(file.parent, False, subprocess.PIPE, subprocess.PIPE) as keeper:
+                for copier in _start_copying(keeper.stdout, keeper.stderr, stream, quiet):
+                    behind.callback(copier.join, timeout=2.0)
+                return keeper.run(_host(file), environment)
+        process = subprocess.Popen(
+            _host(file),
+            env={**child_environment(), **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,
+        )
         try:
+            for copier in _start_copying(process.stdout, process.stderr, stream, quiet):
+                behind.callback(copier.join, timeout=2.0)
             return process.wait()
         finally:
             with contextlib.suppress(ProcessLookupError, PermissionError, AttributeError):
                 os.killpg(process.pid, signal.SIGKILL)  # Windows has no groups
             process.kill()
             process.wait()
-            for copier in copiers:
-                copier.join(timeout=2.0)
-            sweep_private_folders()  # its own, if it was killed
+
+
+def _start_copying(
+    stdout: IO[bytes] | None, stderr: IO[bytes] | None, log: IO[bytes], quiet: bool
+) -> list[threading.Thread]:
+    assert stdout is not None, "asked for with subprocess.PIPE"
+    assert stderr is not None, "asked for with subprocess.PIPE"
+    copiers = [
+        threading.Thread(target=_copy, args=(stderr, True, log), daemon=True),
+        threading.Thread(target=_copy, args=(stdout, quiet), daemon=True),
+    ]
+    for copier in copiers:
+        copier.start()
+    return copiers
 
 
 def _copy(source: IO[bytes], err: bool, log: IO[bytes] | None = None) -> None:

@@ -13,7 +13,7 @@ import contextlib
 import time
 from pathlib import Path
 
-from orchestrator.files import is_disk_full, printable
+from orchestrator.files import printable
 from orchestrator.gpu import Release
 from orchestrator.graph import Node
 from orchestrator.happenings import JobFailed, StageFailure
@@ -22,15 +22,16 @@ from orchestrator.manifest import AttemptRow
 from orchestrator.recovery import decide
 from orchestrator.session import Session
 from orchestrator.work import Work
+from stages.failures import classify
 
 
 def storage_failure(error: OSError, folder: Path) -> StageFailure:
     """The failure of a job whose files cannot be written. folder: where they belong."""
+    failure = classify(error)
     file = error.filename or folder
     told = f"cannot write the result: {printable(Path(file))}: {error.strerror or error}"
-    if is_disk_full(error):
-        return StageFailure("disk_full", told, "free disk space")
-    return StageFailure("internal", told, "check the disk and whose folder that is")
+    hint = failure.hint if failure.kind != "internal" else "check the disk and whose folder that is"
+    return StageFailure(failure.kind, told, hint)
 
 
 class Attempts:

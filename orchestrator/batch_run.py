@@ -137,7 +137,8 @@ def execute(
             if opened and not (fail_fast and outcomes):
                 runs.execute(prepared, opened, observer, cache, logs, fail_fast=fail_fast)
         except InterruptedRunError as error:
-            raise InterruptedRunError(error.message, command("resume", batch.path)) from error
+            hint = command("resume", batch.path)
+            raise InterruptedRunError(error.message, hint, error.exit_code) from error
         finally:
             for name, run in opened:
                 manifest = run.manifest

@@ -1,7 +1,7 @@
 """Every error that a user can meet: what happened, to whom, what to do next, which exit code.
 
 Exit codes: 2 the request cannot be done as given (bad input, unknown name, taken directory),
-1 the work was begun and failed, 130 interrupted.
+1 the work was begun and failed, 130 interrupted (129 and 143: by SIGHUP and SIGTERM).
 """
 
 from __future__ import annotations
@@ -109,10 +109,6 @@ class ProtocolError(KissError):
     """A stage process sent something that is not a message."""
 
 
-class StageProcessError(KissError):
-    """A stage process could not be started."""
-
-
 class RunFailedError(KissError):
     """At least one job did not reach its end."""
 
@@ -132,9 +128,11 @@ class StageFailedError(RunFailedError):
 
 
 class InterruptedRunError(KissError):
-    """The user or the system asked the run to stop."""
+    """The user or the system asked the run to stop. exit_code: 128 + the number of the signal."""
 
-    exit_code = 130
+    def __init__(self, message: str, hint: str = "", exit_code: int = 130) -> None:
+        super().__init__(message, hint)
+        self.exit_code = exit_code
 
 
 def command(*words: object) -> str:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
+
+from orchestrator import clock
 
 MIB = 1 << 20
 Verdict = Literal["released", "held", "not measurable", "no gpu used"]
@@ -181,7 +182,7 @@ class Ledger:
 
     def verdict(self, pid: int) -> Release | None:
         """Call after the pid is reaped, until it answers. None: not yet decided."""
-        now = time.monotonic()
+        now = clock.now()
         self._gone_at = self._gone_at or now
         waited = now - self._gone_at
         after = self._monitor.used(self._index)

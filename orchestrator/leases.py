@@ -24,6 +24,10 @@ class Leases:
         self._free_cards = list(cards)
         self._free_slots = cpu_slots
 
+    @property
+    def free_cards(self) -> int:
+        return len(self._free_cards)
+
     def take_card(self) -> Card | None:
         return self._free_cards.pop(0) if self._free_cards else None
 

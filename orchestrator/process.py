@@ -18,7 +18,9 @@ class StageProcess:
     """A child that was asked for. `pid` is 0 until it exists, `exit_code` None until it is gone.
 
     environment  what the child gets on top of the parent's environment
+    started      time.monotonic() when it was asked for
     warm         forked from the template (else started cold, for `cold_reason`)
+    popen, pidfd   of one that the parent started itself
     doomed       told to die before it existed
     unstarted    why it never came to exist, or ""
     """
@@ -29,8 +31,8 @@ class StageProcess:
     connection: Path
     log: Path
     environment: Mapping[str, str]
-    warm: bool
     started: float
+    warm: bool = False
     pid: int = 0
     exit_code: int | None = None
     cold_reason: str = ""

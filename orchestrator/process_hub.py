@@ -1,9 +1,9 @@
-"""Stage processes: start them warm or cold, hear from them, end them with their whole group.
+"""Stage processes: have them started, hear from them, end them with their whole group.
 
-                     +------------------ ProcessHub ------------------+
-    session.py  -->  | start()    switchboard    template   sentinels |  --> wait() -> [Event]
-                     +------|------------|-----------|----------|-----+
-                        cold child   messages    forked/exited  pidfd
+                     +-------------- ProcessHub --------------+
+    session.py  -->  | start()     switchboard     starter    |  --> wait() -> [Event]
+                     +------------------|------------|--------+
+                                    messages     births, ends
 
 The socket lies in a private folder (0700), with one connection file a child until that has called.
 The hub knows nothing of jobs; `session.py` gives the messages their meaning.
@@ -12,26 +12,20 @@ The hub knows nothing of jobs; `session.py` gives the messages their meaning.
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import selectors
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from orchestrator import protocol, warm
-from orchestrator.errors import ProtocolError, StageProcessError
+from orchestrator import protocol
+from orchestrator.errors import ProtocolError
 from orchestrator.process import Ended, Event, Spoke, SpokeGarbage, StageProcess
+from orchestrator.starter import Starter
 from orchestrator.switchboard import Heard, Switchboard
 from orchestrator.workplace import Workplace
 from stages.connection import Connection
 from stages.wire import pack
-
-_POLL_SECONDS = 0.05
-"""How often exits are looked for where the system has no pidfd."""
 
 
 class ProcessHub:
@@ -45,21 +39,18 @@ class ProcessHub:
         workplace: Workplace,
         heartbeat_interval: float = 1.0,
         inline_max_bytes: int = protocol.INLINE_MAX_BYTES,
+        silence: float = 60.0,
     ) -> None:
         self._heartbeat_interval = heartbeat_interval
         self._inline_max_bytes = inline_max_bytes
         self._processes: dict[str, StageProcess] = {}
-        self._awaiting_fork: dict[str, StageProcess] = {}
-        self._template = workplace.template
-        self.cold_reason = workplace.cold_reason
         self._folder = workplace.folder
         self._stack = contextlib.ExitStack()
         self._selector = selectors.DefaultSelector()
         self._stack.callback(self._selector.close)
         self._switchboard = Switchboard(self._folder, self._selector, inline_max_bytes)
         self._stack.callback(self._switchboard.close)
-        if self._template is not None:
-            self.watch(self._template.fileno())
+        self._starter = Starter(workplace, silence, self.watch, self._unwatch)
 
     def __enter__(self) -> ProcessHub:
         return self
@@ -71,13 +62,12 @@ class ProcessHub:
         """Also wake `wait` when this file descriptor becomes readable (signals)."""
         self._selector.register(fd, selectors.EVENT_READ)
 
+    def _unwatch(self, fd: int) -> None:
+        self._selector.unregister(fd)
+
     def preload(self, modules: Sequence[str]) -> None:
         """Have the template import what the next stage needs, behind the present one."""
-        if self._template is not None and not self.cold_reason:
-            try:
-                self._template.preload(modules)
-            except StageProcessError as error:
-                self._go_cold(error.message)
+        self._starter.preload(modules)
 
     def start(
         self, stage: str, needs: Sequence[str], log: Path, environment: Mapping[str, str]
@@ -96,56 +86,15 @@ class ProcessHub:
             identity=identity,
             token=token,
             stage=stage,
-            orchestrator_pid=os.getpid(),
+            orchestrator_pid=self._starter.parent_pid,
             inline_max_bytes=self._inline_max_bytes,
             heartbeat_interval=self._heartbeat_interval,
             started=started,
         ).save(connection)
-        process = StageProcess(
-            identity,
-            stage,
-            token,
-            connection,
-            log,
-            environment,
-            warm=not self.cold_reason,
-            started=started,
-            cold_reason=self.cold_reason,
-        )
+        process = StageProcess(identity, stage, token, connection, log, environment, started)
         self._processes[identity] = process
-        if self._template is not None and not self.cold_reason:
-            self._awaiting_fork[str(connection)] = process
-            try:
-                self._template.fork(connection, needs, log, environment)
-            except StageProcessError as error:
-                self._go_cold(error.message)
-        else:
-            self._start_cold(process)
+        self._starter.start(process, needs)
         return process
-
-    def _start_cold(self, process: StageProcess) -> None:
-        process.warm = False
-        process.cold_reason = self.cold_reason
-        command = [sys.executable, "-P", "-m", "stages.host", "--connect", str(process.connection)]
-        try:
-            with process.log.open("ab") as stream:
-                popen = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=stream,
-                    stderr=stream,
-                    env={**warm.child_environment(), **process.environment},
-                    start_new_session=True,
-                )
-        except OSError as error:  # `wait` tells it as this one's end; the others go on
-            process.unstarted = f"cannot start a process for {process.stage}: {error}"
-            return
-        process.popen = popen
-        process.pid = popen.pid
-        # Python may have the call where the kernel or a sandbox does not: exits are polled for then
-        with contextlib.suppress(OSError, AttributeError):
-            process.pidfd = os.pidfd_open(popen.pid)
-            self.watch(process.pidfd)
 
     def send(self, process: StageProcess, message: protocol.Message) -> None:
         """Send to a child that has said hello; a message to a dead child is dropped."""
@@ -156,30 +105,15 @@ class ProcessHub:
 
         A child's last words come before its end: they are heard before exits are told.
         """
-        never_there = self._cancel_doomed() + self._unstarted()
-        if never_there:
-            timeout = 0.0
-        elif any(p.popen is not None and p.pidfd < 0 for p in self._processes.values()):
-            timeout = min(timeout, _POLL_SECONDS)
+        timeout = min(timeout, self._starter.patience)
         ready = {key.fd for key, _ in self._selector.select(max(0.0, timeout))}
-        endings = never_there + self._read_template(ready) + self._reap_cold()
+        endings = self._starter.ended()
         events = [self._understood(heard) for heard in self._switchboard.receive(ready)]
         for process in endings:
             last_words = self._switchboard.last_words(process.identity)
             events += [*map(self._understood, last_words), Ended(process)]
             self._forget(process)
         return events
-
-    def _cancel_doomed(self) -> list[StageProcess]:
-        """Those that were to be killed before they were forked: the template may be in the middle
-        of a long import for one of them, which is not waited for. `_on_forked` meets the child."""
-        doomed = [p for p in self._processes.values() if p.doomed and not p.pid and not p.unstarted]
-        for process in doomed:
-            process.exit_code = -signal.SIGKILL
-        return doomed
-
-    def _unstarted(self) -> list[StageProcess]:
-        return [process for process in self._processes.values() if process.unstarted]
 
     def _understood(self, heard: Heard) -> Event:
         process = self._processes[heard.name]
@@ -191,80 +125,11 @@ class ProcessHub:
         except ProtocolError as error:
             return SpokeGarbage(process, error.message)
 
-    def _read_template(self, ready: Collection[int]) -> list[StageProcess]:
-        if self._template is None or self._template.fileno() not in ready:
-            return []
-        ended: list[StageProcess] = []
-        for event in self._template.receive():
-            if isinstance(event, warm.Forked):
-                self._on_forked(event)
-            elif isinstance(event, warm.Exited):
-                for process in self._processes.values():
-                    if process.pid == event.pid and process.popen is None:
-                        process.exit_code = event.code
-                        ended.append(process)
-            else:
-                ended += self._on_template_gone()
-        return ended
-
-    def _on_forked(self, event: warm.Forked) -> None:
-        if event.error:
-            self._go_cold(event.error)
-            return
-        process = self._awaiting_fork.pop(event.connection, None)
-        if process is None or process.doomed:  # it was started cold meanwhile, or is not wanted
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(event.pid, signal.SIGKILL)
-            return
-        process.pid = event.pid
-
-    def _on_template_gone(self) -> list[StageProcess]:
-        """Its children died with it; those not yet forked start cold."""
-        if self._template is not None:
-            self._selector.unregister(self._template.fileno())
-            self._template = None
-        ended = [p for p in self._processes.values() if p.warm and p.pid]
-        for process in ended:
-            process.exit_code = -signal.SIGKILL
-        self._go_cold("the warm template died")
-        return ended
-
-    def _go_cold(self, reason: str) -> None:
-        """From now on start cold; children forked so far live on."""
-        self.cold_reason = reason
-        waiting, self._awaiting_fork = list(self._awaiting_fork.values()), {}
-        for process in waiting:
-            if not process.doomed:
-                self._start_cold(process)
-
-    def _reap_cold(self) -> list[StageProcess]:
-        ended = []
-        for process in self._processes.values():
-            if process.popen is not None and (code := process.popen.poll()) is not None:
-                process.exit_code = code
-                ended.append(process)
-        return ended
-
     def _forget(self, process: StageProcess) -> None:
         self._processes.pop(process.identity, None)
-        if hasattr(os, "killpg") and process.pid:
-            # Helpers that the stage started and left behind would keep their memory, on the card
-            # too. While one lives the group's number is taken, so it can be nobody else's.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
         process.connection.unlink(missing_ok=True)
-        if process.pidfd >= 0:
-            self._selector.unregister(process.pidfd)
-            os.close(process.pidfd)
-            process.pidfd = -1
 
     def close(self) -> None:
-        """Kill every child's group, reap, remove the socket, and let the template go."""
-        for process in self._processes.values():
-            process.kill()
-        deadline = time.monotonic() + 5.0
-        while any(p.pid for p in self._processes.values()) and time.monotonic() < deadline:
-            self.wait(0.2)
+        """End every child with its group, and remove the socket."""
+        self._starter.close()
         self._stack.close()
-        if self._template is not None:
-            self._template.begin_close()  # its 60 ms pass behind the last writes

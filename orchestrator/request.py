@@ -17,7 +17,6 @@ from orchestrator.errors import (
     ConfigError,
     KissError,
     RunRecordError,
-    StageProcessError,
     UsageError,
 )
 from orchestrator.gpu import GpuMonitor
@@ -211,11 +210,11 @@ def _checked(
 def _warm_up(graph: Graph, workplace: Workplace | None) -> None:
     """The template imports for the first node while the run directory is being made; for more, and
     the first process might have to wait for a library that it does not need."""
-    if workplace is None or workplace.template is None:
+    if workplace is None or workplace.guard is None or workplace.cold_reason:
         return
     first = next(iter(graph.nodes.values()))
-    with contextlib.suppress(StageProcessError):  # the hub will meet it too, and start cold
-        workplace.template.preload(first.preload)
+    with contextlib.suppress(OSError):  # the first fork will meet it too, and start cold
+        workplace.guard.preload(first.preload)
 
 
 def _is_held(options: Options, cards: Sequence[Card]) -> bool:

@@ -15,6 +15,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 
+from orchestrator import clock
 from orchestrator.attempts import Attempts
 from orchestrator.cache import take_over
 from orchestrator.deliveries import Deliveries
@@ -33,12 +34,14 @@ from orchestrator.happenings import (
 from orchestrator.jobs import Job
 from orchestrator.process_hub import ProcessHub
 from orchestrator.session import Session
-from orchestrator.signals import StopSignals
+from orchestrator.signals import STOP
 from orchestrator.staffing import Staff
 from orchestrator.work import Work
 from orchestrator.workplace import Workplace, open_workplace
 
 _IDLE_WAIT = 1.0
+_HURRY_SECONDS = 0.2
+"""From the second stop signal until processes that will not end are left to the hub's end."""
 
 
 class Runner:
@@ -59,8 +62,9 @@ class Runner:
         self._close_job = close_job
         self._open = list(work.jobs)
         self._changed = True
-        self._signals = StopSignals()
+        self._signals = STOP
         self._told_to_stop = False
+        self._give_up_at = float("inf")
         self._durable = DurableWriter(self._signals.poke)
         self._attempts = Attempts(work)
         self._deliveries = Deliveries(work, self._attempts, self._durable, close_job)
@@ -75,10 +79,15 @@ class Runner:
         runtime = self._work.runtime
         with contextlib.ExitStack() as stack:
             workplace = self._workplace or stack.enter_context(open_workplace())
-            stack.enter_context(self._signals.installed())
+            stack.enter_context(self._signals.counted())
             stack.enter_context(self._durable)
             hub = stack.enter_context(
-                ProcessHub(workplace, runtime.heartbeat_interval, runtime.inline_max_bytes)
+                ProcessHub(
+                    workplace,
+                    runtime.heartbeat_interval,
+                    runtime.inline_max_bytes,
+                    runtime.heartbeat_timeout,
+                )
             )
             hub.watch(self._signals.fileno())
             self._loop(
@@ -86,7 +95,10 @@ class Runner:
                 Staff(self._work, self._open, self._attempts, self._durable, hub, workplace.folder),
             )
         if self._signals.count and not self._work.over:
-            raise InterruptedRunError("stopped before the end; nothing finished is lost")
+            raise InterruptedRunError(
+                "stopped before the end; nothing finished is lost",
+                exit_code=self._signals.exit_code,
+            )
 
     def _loop(self, hub: ProcessHub, staff: Staff) -> None:
         self._changed = staff.assign()
@@ -116,19 +128,23 @@ class Runner:
         if over:
             for session in staff.sessions:
                 session.stop()
+        if time.monotonic() >= self._give_up_at:
+            return True
         return over and not staff.sessions and not self._durable.busy
 
     def _timeout(self, staff: Staff) -> float:
         if self._changed:
             return 0.0
         deadlines = [session.next_deadline() for session in staff.sessions]
-        return max(0.0, min([*deadlines, time.monotonic() + _IDLE_WAIT]) - time.monotonic())
+        return max(0.0, min([*deadlines, clock.now() + _IDLE_WAIT]) - clock.now())
 
     def _pass_on_stop(self, staff: Staff) -> None:
         self._signals.drain()
         if self._signals.count and not self._told_to_stop:
             self._told_to_stop = True
-            self._work.tell("stopping", None, "", signal=self._signals.last.name)
+            self._work.tell("stopping", None, "", signal=self._signals.first.name)
+        if self._signals.count > 1:
+            self._give_up_at = min(self._give_up_at, time.monotonic() + _HURRY_SECONDS)
         for session in staff.sessions:
             if self._signals.count > 1:
                 session.kill()

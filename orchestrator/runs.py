@@ -243,7 +243,8 @@ def finish_one(
     try:
         jobs = execute(prepared, [(run.path.name, run)], observer, cache, only=only)
     except InterruptedRunError as error:
-        raise InterruptedRunError(error.message, command("resume", run.path)) from error
+        hint = command("resume", run.path)
+        raise InterruptedRunError(error.message, hint, error.exit_code) from error
     if not jobs[0].succeeded or run.manifest.state == "failed":
         raise failure_of(run)
 

@@ -95,6 +95,23 @@ class Schedule:
             for job in self._jobs
         )
 
+    def may_take_card(self, session: Session, sessions: Sequence[Session]) -> bool:
+        """Whether a GPU process that has a job may have a card now: those of earlier nodes that
+        wait for one come first, also while they are only starting, as behind a crash."""
+        if not self.ready(session.node.name, session.rung):
+            return False
+        order = list(self._graph.nodes)
+        mine = order.index(session.node.name)
+        before = sum(
+            order.index(other.node.name) < mine
+            and on_gpu(other.node, other.rung)
+            and other.card is None
+            and not other.ended
+            and bool(self.ready(other.node.name, other.rung))
+            for other in sessions
+        )
+        return before < self._leases.free_cards
+
     def _processes(
         self,
         node: Node,

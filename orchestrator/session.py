@@ -10,13 +10,12 @@ what the process may say when; anything else is its fault, ends it, and counts a
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, cast, get_args
 
-from orchestrator import protocol
+from orchestrator import clock, protocol
 from orchestrator.budget import NO_LIMIT, Budget
 from orchestrator.exits import describe_exit
 from orchestrator.gpu import MIB, GpuMonitor, Ledger, Release
@@ -83,13 +82,14 @@ class Session:
     process: StageProcess = field(init=False)
 
     def __post_init__(self) -> None:
-        now = time.monotonic()
+        now = clock.now()
         self._since = now
         self._heard = now
         self._sampled = 0.0
         self._doom: StageFailure | None = None
         self._kill_at = float("inf")
         self._prepared = False
+        self._terminated = False
         self._ledger: Ledger | None = None
         self.process = self.hub.start(
             self.node.config.stage, self.node.preload, self.log, {"CUDA_VISIBLE_DEVICES": ""}
@@ -166,15 +166,16 @@ class Session:
             self.process.kill()
         else:
             self.hub.send(self.process, protocol.Exit())
-        self._kill_at = time.monotonic() + self.runtime.stop_grace
+        self._kill_at = clock.now() + self.runtime.stop_grace
         self._enter("stopping")
 
     def terminate(self) -> None:
         """End it whatever it is doing: SIGTERM to the group now, SIGKILL after the grace."""
-        if self.state in ("measuring", "gone"):
+        if self.state in ("measuring", "gone") or self._terminated:
             return
+        self._terminated = True
         self.process.terminate()
-        self._kill_at = min(self._kill_at, time.monotonic() + self.runtime.stop_grace)
+        self._kill_at = min(self._kill_at, clock.now() + self.runtime.stop_grace)
         if self.state == "starting":
             self.process.kill()
 
@@ -182,17 +183,17 @@ class Session:
         self.process.kill()
 
     def next_deadline(self) -> float:
-        """time.monotonic() at which `tick` has something to do, at the latest."""
+        """`clock.now()` at which `tick` has something to do, at the latest."""
         if self.state == "gone":
             return float("inf")
         soonest = min(self._kill_at, self._deadline())
         if self._ledger is not None:
-            soonest = min(soonest, time.monotonic() + _SAMPLE_SECONDS / 2)
+            soonest = min(soonest, clock.now() + _SAMPLE_SECONDS / 2)
         return soonest
 
     def tick(self) -> list[Happening]:
         """Enforce deadlines and sample the card."""
-        now = time.monotonic()
+        now = clock.now()
         if self.state == "gone":
             return []
         if self.state == "measuring":
@@ -210,7 +211,7 @@ class Session:
 
     def _enter(self, state: State) -> None:
         self.state = state
-        self._since = time.monotonic()
+        self._since = clock.now()
 
     def _deadline(self) -> float:
         if self._doom is not None or self.ended:
@@ -241,7 +242,7 @@ class Session:
 
     def on_event(self, event: Event) -> list[Happening]:
         """What a hub event about this session's process means."""
-        self._heard = time.monotonic()
+        self._heard = clock.now()
         if isinstance(event, Spoke):
             return self._on_message(event.message, event.contents)
         if isinstance(event, SpokeGarbage):

@@ -159,7 +159,7 @@ class Staff:
         if not on_gpu(session.node, session.rung):
             if self._schedule.may_load(session):
                 session.load(None)
-        elif self._schedule.ready(session.node.name, session.rung) and (
+        elif self._schedule.may_take_card(session, self.sessions) and (
             card := self._leases.take_card()
         ):
             session.load(card)
@@ -205,5 +205,6 @@ class Staff:
             rung=session.rung,
             device=device,
             warm=session.process.warm,
+            cold_reason=session.process.cold_reason,
             attempt=len(record.attempts) + 1,
         )

@@ -15,7 +15,7 @@ class Connection:
     endpoint           where the parent listens: see `stages.wire.connect`
     identity           the child's name
     token              by which each knows the other; in no argument and no environment variable
-    orchestrator_pid   the parent, whose death ends the child
+    orchestrator_pid   the parent (on Linux its guard), whose death ends the child
     started            time.monotonic() of the parent when it asked for the process
     """
 

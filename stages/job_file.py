@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -21,10 +22,10 @@ def run_job_file(path: Path) -> int:
     """Run the job, and return the exit code.
 
     Keys: stage, params, inputs (name -> list of paths), output (folder), and optionally device,
-    dtype, seed, threads, listing (a file that gets the written files as JSON), failure (one that
-    gets kind, message and hint of a failure, which are not printed then), parent (a pid: this
-    process dies with that one). Prints the written files; exit code 2 when the stage finds its
-    input bad, 1 when it fails otherwise.
+    dtype, seed, threads, scratch (a folder), listing (a file that gets the written files as JSON),
+    failure (one that gets kind, message and hint of a failure, which are not printed then), parent
+    (a pid: this process dies with that one). Prints the written files; exit code 2 when the stage
+    finds its input bad, 1 when it fails otherwise.
     """
     job = json.loads(path.read_text())
     if "parent" in job:
@@ -39,7 +40,8 @@ def run_job_file(path: Path) -> int:
     )
     core = StageCore(job["stage"], 0)
     inputs = {name: [Path(p) for p in paths] for name, paths in job["inputs"].items()}
-    with private_folder() as scratch:
+    given = contextlib.nullcontext(Path(job["scratch"])) if "scratch" in job else None
+    with given or private_folder() as scratch:
         try:
             core.load(job.get("params", {}), context)
             result = core.run(inputs, output, scratch, _print_progress)

@@ -1,72 +1,65 @@
 """The warm template: imports the heavy libraries once, then forks stage processes.
 
-Started by the parent as `python -m stages.template --fd N`, where N is one end of a socket pair
-that carries JSON lines:
+Forked by `stages.guard` before that imports anything, with two descriptors, JSON lines on both:
 
     parent -> template   {"import": [module, ...]}
                          {"fork": connection file, "needs": [...], "log": path, "env": {...}}
-    template -> parent   {"imported": module, "seconds": s} or with "error"
-                         {"forked": connection file, "pid": n} or with "error"
-                         {"exited": pid, "code": n}
+    template -> guard    {"imported": module, "seconds": s} or with "error"
+                         {"born": connection file, "pid": n} or with "error"
 
 It stays single-threaded and never touches CUDA. Modules are imported one at a time with requests
 answered in between, so a stage forks as soon as its own modules are there, while those of the next
-are imported behind its computation.
+are imported behind its computation. A stage process is the guard's child, not the template's: it
+lives on, and its end is heard of, whatever becomes of the template.
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
 import importlib
 import json
 import os
-import selectors
+import select
 import signal
 import socket
 import sys
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from stages.connection import Connection
-from stages.lifeline import die_with_parent
+from stages.lifeline import adopt_orphans, die_with_parent
+
+_GUARD_POLL_SECONDS = 0.0002
 
 
 class Template:
-    """Serve import and fork requests until the parent closes its end; children die with us."""
+    """Serve import and fork requests until the parent closes its end.
 
-    def __init__(self, channel: socket.socket) -> None:
+    channel  what the parent asks
+    words    a pipe to the guard, for what is told
+    """
+
+    def __init__(self, channel: socket.socket, words: int, guard: int) -> None:
         self._channel = channel
+        self._words = words
+        self._guard = guard
         self._pending: list[str] = []
         self._imported: set[str] = set()
         self._buffer = b""
-        self._wake_read, self._wake_write = socket.socketpair()
-        self._children: set[int] = set()
-        self._importing = False
 
     def run(self) -> None:
-        self._wake_write.setblocking(False)
-        signal.set_wakeup_fd(self._wake_write.fileno())
-        signal.signal(signal.SIGCHLD, self._on_child_end)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._channel, selectors.EVENT_READ)
-            selector.register(self._wake_read, selectors.EVENT_READ)
-            while True:
-                for key, _ in selector.select(timeout=0 if self._pending else None):
-                    if key.fileobj is self._wake_read:
-                        self._wake_read.recv(4096)
-                    elif not self._receive():
-                        self._kill_children()
-                        return
-                self._reap()
-                if self._pending:
-                    self._import(self._pending.pop(0))
+        while True:
+            ready, _, _ = select.select([self._channel], [], [], 0 if self._pending else None)
+            if ready and not self._receive():
+                return
+            if self._pending:
+                self._import(self._pending.pop(0))
 
-    def _send(self, message: dict[str, Any]) -> None:
-        self._channel.sendall(json.dumps(message).encode() + b"\n")
+    def _tell(self, word: dict[str, Any]) -> None:
+        os.write(self._words, json.dumps(word).encode() + b"\n")
 
     def _receive(self) -> bool:
         data = self._channel.recv(65536)
@@ -79,27 +72,17 @@ class Template:
                 self._fork(request)
         return bool(data)
 
-    def _on_child_end(self, *_: object) -> None:
-        """A card must not stay leased to a dead child because an import takes 15 s. Outside of
-        imports the loop reaps: a handler there could write into the middle of a message."""
-        if self._importing:
-            self._reap()
-
     def _import(self, module: str) -> None:
         if module in self._imported:
             return
         self._imported.add(module)
         began = time.perf_counter()
-        reply: dict[str, Any] = {"imported": module}
-        self._importing = True
+        word: dict[str, Any] = {"imported": module}
         try:
             importlib.import_module(module)
         except Exception as error:  # the stage will meet the same error and report it
-            reply["error"] = f"{type(error).__name__}: {error}"
-        finally:
-            self._importing = False
-        self._reap()
-        self._send({**reply, "seconds": time.perf_counter() - began})
+            word["error"] = f"{type(error).__name__}: {error}"[:1000]
+        self._tell({**word, "seconds": time.perf_counter() - began})
 
     def _fork(self, request: dict[str, Any]) -> None:
         for module in request["needs"]:
@@ -107,35 +90,47 @@ class Template:
         torch = sys.modules.get("torch")
         if torch is not None and torch.cuda.is_initialized():
             reason = "an import initialised CUDA, so a forked child could not use it"
-            self._send({"forked": request["fork"], "error": reason})
+            self._tell({"born": request["fork"], "error": reason})
             return
         gc.freeze()  # keeps the collector from touching, and so copying, the shared pages
-        parent = os.getpid()
         with warnings.catch_warnings():
             # BLAS starts threads at import; it re-creates them in a forked child by itself.
             warnings.simplefilter("ignore", DeprecationWarning)
             try:
-                pid = os.fork()
+                between = os.fork()
             except OSError as error:  # no memory, too many processes: those that run live on
-                self._send({"forked": request["fork"], "error": f"cannot fork ({error})"})
+                self._tell({"born": request["fork"], "error": f"cannot fork ({error})"})
                 return
-        if pid == 0:
-            self._become_stage(request, parent)
-        self._children.add(pid)
-        self._send({"forked": request["fork"], "pid": pid})
+            if between == 0:
+                self._fork_again(request)
+        os.waitpid(between, 0)
 
-    def _become_stage(self, request: dict[str, Any], parent: int) -> None:
+    def _fork_again(self, request: dict[str, Any]) -> NoReturn:
+        """In the process between: it ends when the stage process is announced, and by its end the
+        stage process becomes the guard's child."""
+        between = os.getpid()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._tell({"born": request["fork"], "error": f"cannot fork ({error})"})
+            os._exit(1)
+        if pid == 0:
+            self._become_stage(request, between)
+        self._tell({"born": request["fork"], "pid": pid})
+        os._exit(0)
+
+    def _become_stage(self, request: dict[str, Any], between: int) -> NoReturn:
         """The child's side of the fork: never returns into the template's loop."""
         code = 1
         try:
             os.setsid()
-            die_with_parent(parent)
+            while os.getppid() == between:
+                time.sleep(_GUARD_POLL_SECONDS)
+            die_with_parent(self._guard)
+            adopt_orphans()  # what daemonises itself lives as long as its stage, and no longer
             gc.enable()
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._channel.close()
-            self._wake_read.close()
-            self._wake_write.close()
+            os.close(self._words)
             _redirect(Path(request["log"]))
             from stages.host import serve  # among the first that the parent had us import
 
@@ -148,24 +143,6 @@ class Template:
             sys.stderr.flush()
             os._exit(code)
 
-    def _reap(self) -> None:
-        while self._children:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            self._children.discard(pid)
-            self._send({"exited": pid, "code": os.waitstatus_to_exitcode(status)})
-
-    def _kill_children(self) -> None:
-        for pid in self._children:
-            try:
-                os.killpg(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-
 
 def _redirect(log: Path) -> None:
     target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -177,17 +154,12 @@ def _redirect(log: Path) -> None:
     os.close(null)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m stages.template", description=__doc__)
-    parser.add_argument("--fd", type=int, required=True, help="our end of the socket pair")
-    parser.add_argument("--parent", type=int, required=True, help="pid that we must not outlive")
-    arguments = parser.parse_args()
-    die_with_parent(arguments.parent)
+def serve(channel: int, words: int, guard: int) -> NoReturn:
+    """Be the template until the parent closes its end of the channel.
+
+    channel, words  descriptors, as in `Template`; guard: the process that this one dies with
+    """
     gc.disable()  # imports make objects that stay: collecting them again and again takes a tenth
-    Template(socket.socket(fileno=arguments.fd)).run()
-    # The parent waits for this end; tearing an interpreter with torch down takes 0.25 s.
+    Template(socket.socket(fileno=channel), words, guard).run()
+    # Tearing an interpreter with torch down takes 0.25 s.
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

@@ -26,6 +26,7 @@ fake.trouble = fakes.stages:Trouble
 fake.sink = fakes.stages:Sink
 fake.cast = fakes.stages:Cast
 fake.slow_sink = fakes.stages:SlowSink
+fake.shelling = fakes.stages:Shelling
 fake.shapes = fakes.stages:Shapes
 fake.cuda = fakes.stages:Cuda
 fake.encode = fakes.stages:Encode

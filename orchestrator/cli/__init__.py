@@ -1,151 +1,20 @@
-"""The command line. Command modules import lightly, so that --help answers at once."""
+"""The command line's entry point: signals first, and only then what takes time to import."""
 
 from __future__ import annotations
 
 import gc
-import os
-import sys
-from typing import NoReturn
 
-import click
-
-from orchestrator import __version__
-from orchestrator.errors import KissError, UsageError, nearest
-from orchestrator.faults import as_told
-from orchestrator.terminal import ReaderGoneError, drop_stdout, prepare_streams, say
-
-PROGRAM = "kiss3d-orchestrate"
-
-_COMMANDS = {
-    "run": ("orchestrator.cli.run", "run"),
-    "plan": ("orchestrator.cli.run", "plan"),
-    "resume": ("orchestrator.cli.run", "resume"),
-    "batch": ("orchestrator.cli.batch", "batch"),
-    "stage": ("orchestrator.cli.stage", "stage"),
-    "stages": ("orchestrator.cli.stages", "stages"),
-    "runs": ("orchestrator.cli.runs", "runs"),
-    "evaluate": ("orchestrator.cli.evaluate", "evaluate"),
-    "config": ("orchestrator.cli.config", "config"),
-    "models": ("orchestrator.cli.models", "models"),
-    "doctor": ("orchestrator.cli.doctor", "doctor"),
-    "clean": ("orchestrator.cli.clean", "clean"),
-}
-
-
-class _LazyGroup(click.Group):
-    """Imports a command's module when the command is looked up."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        import importlib
-
-        if name not in _COMMANDS:
-            return None
-        module, attribute = _COMMANDS[name]
-        command: click.Command = getattr(importlib.import_module(module), attribute)
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        name = args[0]
-        if name not in _COMMANDS and not name.startswith("-"):
-            near = nearest(name, _COMMANDS)
-            ctx.fail(f'no such command "{name}"' + (f'; did you mean "{near}"?' if near else ""))
-        return super().resolve_command(ctx, args)
-
-
-@click.group(
-    cls=_LazyGroup,
-    context_settings={
-        "help_option_names": ["-h", "--help"],
-        "max_content_width": 100,
-        "color": False if os.environ.get("NO_COLOR") else None,
-    },
-)
-@click.version_option(__version__, prog_name=PROGRAM)
-def cli() -> None:
-    """Turn a picture into a textured 3D mesh with Kiss3DGen, one process a stage.
-
-    \b
-    kiss3d-orchestrate run img.png       one picture
-    kiss3d-orchestrate batch pictures/   a whole directory
-    kiss3d-orchestrate resume RUN_DIR    go on after a crash
-    kiss3d-orchestrate models list       the weights: what there is, what is here
-    kiss3d-orchestrate doctor            what works on this machine
-
-    Exit codes: 0 done, 1 a run failed, 2 the request cannot be done as given, 130 interrupted.
-    """
+from orchestrator.signals import STOP
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point: every expected error ends in a message and its exit code."""
+    """Carry out a command line (default: this program's own) and exit."""
+    STOP.take_over()
     gc.set_threshold(50_000)  # imports make objects that stay: looking at them again takes 15 ms
     try:
-        _main(arguments)
+        from orchestrator.cli.commands import run_command
+
+        run_command(arguments)
     finally:
+        STOP.let_go()
         gc.freeze()  # the interpreter's last look at each of them takes 40 ms
-
-
-def _main(arguments: list[str] | None) -> None:
-    prepare_streams()
-    try:
-        code = _carry_out(sys.argv[1:] if arguments is None else arguments)
-    except KissError as error:
-        _end(error.message, error.hint, error.exit_code)
-    except (click.Abort, KeyboardInterrupt) as error:
-        _end("interrupted", _hint_behind(error) or "give the same command again", 130)
-    except ReaderGoneError:
-        drop_stdout()
-        sys.exit(1)
-    except Exception as error:  # noqa: BLE001 (the last place that can say it)
-        told = as_told(error)
-        _end(told.message, told.hint, told.exit_code)
-    sys.exit(code)
-
-
-def _carry_out(arguments: list[str]) -> int:
-    """Run the command, and return the exit code. Raises whatever ends it, but no error of click."""
-    try:
-        code = cli.main(arguments, prog_name=PROGRAM, standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return error.exit_code
-    except click.ClickException as error:
-        wrong = _as_ours(error)
-        if "--json" in arguments:
-            from orchestrator.cli.common import print_failure
-
-            print_failure(wrong.message, wrong.hint, wrong.exit_code)
-        raise wrong from error
-    return code if isinstance(code, int) else 0
-
-
-def _as_ours(error: click.ClickException) -> UsageError:
-    """What click found wrong with the command line, with what to do."""
-    context = getattr(error, "ctx", None)
-    hint = f"{context.command_path if context else PROGRAM} --help"
-    if isinstance(error, click.NoSuchOption) and error.possibilities:
-        hint = f"did you mean {' or '.join(sorted(error.possibilities))}? or see {hint}"
-        return UsageError(f"No such option: {error.option_name}", hint)
-    if isinstance(error, click.MissingParameter) and context is not None:
-        hint = " ".join(context.get_usage().split()).removeprefix("Usage: ")
-    return UsageError(error.format_message().rstrip("."), hint)
-
-
-def _hint_behind(error: BaseException | None) -> str:
-    """The way on that a stopped run was about to name when one more Ctrl-C came."""
-    while error is not None:
-        if isinstance(error, KissError):
-            return error.hint
-        error = error.__cause__ or error.__context__
-    return ""
-
-
-def _end(message: str, hint: str, exit_code: int) -> NoReturn:
-    say(f"error: {message}", err=True)
-    if hint:
-        say(f"  -> {hint}", err=True)
-    sys.exit(exit_code)

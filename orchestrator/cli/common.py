@@ -14,6 +14,7 @@ import click
 from orchestrator.cli import tables
 from orchestrator.errors import KissError
 from orchestrator.faults import as_told
+from orchestrator.signals import STOP
 from orchestrator.terminal import ReaderGoneError, nobody_need_read, say, say_json
 
 if TYPE_CHECKING:
@@ -220,6 +221,10 @@ def errors_as_json(as_json: bool, told: Sequence[object] = ()) -> Iterator[None]
             print_failure(error.message, error.hint, error.exit_code, error.facts())
         raise
     except (click.ClickException, click.Abort, ReaderGoneError):
+        raise
+    except KeyboardInterrupt:
+        if as_json and not told:
+            print_failure("interrupted", "", STOP.exit_code)
         raise
     except Exception as error:
         fault = as_told(error)

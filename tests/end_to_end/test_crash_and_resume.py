@@ -170,7 +170,7 @@ def test_sigterm_stops_like_ctrl_c(picture, config_file, tmp_path):
     eventually(lambda: seen(out, "started", "trouble"))
     process.terminate()
     assert "resume" in finish(process)
-    assert process.returncode == 130
+    assert process.returncode == 143
 
 
 def test_two_runs_cannot_work_in_one_directory(kiss3d, picture, config_file, tmp_path):

@@ -103,6 +103,7 @@ class Trouble(Stage):
         only_for: float | None = Field(None, description="misbehave only if the first number is")
         diary: str = Field("", description="append when this ran, where and for how long")
         needs: tuple[str, ...] = Field((), description="weights to find before it works")
+        helpers: str = Field("", description="start helpers that write their pids to this file")
 
     name = "fake.trouble"
     summary = "adds one, or breaks"
@@ -127,6 +128,8 @@ class Trouble(Stage):
 
         numbers = inputs["numbers"]
         count(self.params.count_file)
+        if self.params.helpers:
+            start_helpers(Path(self.params.helpers))
         mine = self.params.only_for is None or float(numbers[0]) == self.params.only_for
         mode = self.params.mode
         if mine and not mode.startswith("load_") and mode != "only_cuda" and self._due():
@@ -179,6 +182,13 @@ class SlowSink(Sink):
 
     name = "fake.slow_sink"
     preload = ("numpy", "fakes.slow_module")
+
+
+class Shelling(Sink):
+    """The same, behind an import that runs a program and wants to know how that ended."""
+
+    name = "fake.shelling"
+    preload = ("fakes.shelling_module",)
 
 
 class Shapes(Stage):
@@ -270,6 +280,20 @@ def pause(seconds: float, context: Context) -> None:
     for step in range(steps):
         time.sleep(seconds / steps)
         context.progress(step + 1, steps)
+
+
+HELPERS = 3
+
+
+def start_helpers(pids: Path) -> None:
+    """A child, one in a session of its own, and one that also left its parent and environment."""
+    sleeps = f"echo $$ >> '{pids}'; exec sleep 600"
+    subprocess.Popen(["/bin/sh", "-c", sleeps])
+    subprocess.Popen(["/bin/sh", "-c", sleeps], start_new_session=True)
+    daemon = ["/bin/sh", "-c", f'setsid /bin/sh -c "{sleeps.replace("$$", chr(92) + "$$")}" &']
+    subprocess.Popen(daemon, env={"PATH": os.environ["PATH"]}, start_new_session=True).wait()
+    while not pids.is_file() or len(pids.read_text().split()) < HELPERS:
+        time.sleep(0.01)
 
 
 def misbehave(mode: str, context: Context) -> Any:

@@ -88,9 +88,9 @@ def cards(monkeypatch) -> list[FakeCard]:
 
 @pytest.fixture
 def clock(monkeypatch):
-    """time.monotonic() of the ledger: clock.now."""
+    """clock.now() of the ledger: clock.now."""
     clock = types.SimpleNamespace(now=100.0)
-    monkeypatch.setattr(gpu.time, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(gpu.clock, "now", lambda: clock.now)
     return clock
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import signal
@@ -18,18 +19,19 @@ import psutil
 import pytest
 from patience import PATIENCE
 
-from orchestrator import protocol, warm
+from orchestrator import clock, guard, protocol, warm
 from orchestrator.ask import ask
 from orchestrator.private_folders import private_folder
 from orchestrator.process import Ended, Event, Spoke, StageProcess
 from orchestrator.process_hub import ProcessHub
 from orchestrator.workplace import Workplace
+from stages import lifeline
 from stages.wire import PROOF_BYTES
 
 
 def described(**fields) -> StageProcess:
     here = Path("nowhere")
-    return StageProcess("fake-1", "fake", "token", here, here, {}, warm=True, started=0.0, **fields)
+    return StageProcess("fake-1", "fake", "token", here, here, {}, started=0.0, **fields)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no process groups")
@@ -97,13 +99,17 @@ def test_a_child_keeps_what_else_is_set(name, monkeypatch):
 
 
 @dataclass
-class FakeTemplate:
-    """The parent's end of a template that says what a test wants."""
+class FakeGuard:
+    """The parent's end of a guard that says what a test wants, and does start what it is asked."""
 
-    says: list[object] = field(default_factory=list)
+    says: list[guard.Word] = field(default_factory=list)
+    cold: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    pid: int = field(default_factory=os.getpid)
+    template_pid: int = 0
 
     def __post_init__(self) -> None:
         self.ours, self.theirs = socket.socketpair()
+        self.heard = self.template_heard = clock.now()
 
     def fileno(self) -> int:
         return self.ours.fileno()
@@ -111,13 +117,24 @@ class FakeTemplate:
     def fork(self, *_: object) -> None:
         self.theirs.send(b".")
 
-    def receive(self) -> list[object]:
-        self.ours.recv(4096)
+    def start(self, name: str, command: list[str], log: Path, environment: dict[str, str]) -> None:
+        environment = {**warm.child_environment(), **environment}
+        self.cold.append(subprocess.Popen(command, env=environment, start_new_session=True))
+        self.says.append(guard.Born(name, self.cold[-1].pid))
+
+    def kill_template(self) -> None:
+        pass
+
+    def receive(self) -> list[guard.Word]:
+        self.heard = clock.now()
         said, self.says = self.says, []
-        return said
+        return said + [
+            guard.Exited(process.pid, process.returncode)
+            for process in self.cold
+            if process.poll() is not None
+        ]
 
     def begin_close(self) -> None:
-        self.ours.close()
         self.theirs.close()
 
 
@@ -164,57 +181,81 @@ def test_a_process_that_cannot_be_started_ends_at_once_and_leaves_no_secret(tmp_
 
 
 TEMPLATE_WITHOUT_FORK = """
-import errno, os
+import errno, os, sys
 from stages import template
 
 def refuse():
     raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
 
 os.fork = refuse
-template.main()
+template.serve(int(sys.argv[1]), int(sys.argv[2]), 0)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="warm starts are for Linux")
 def test_a_template_that_cannot_fork_says_so_and_lives_on():
     ours, theirs = socket.socketpair()
-    ours.settimeout(PATIENCE)
-    ends = ("--fd", str(theirs.fileno()), "--parent", str(os.getpid()))
+    heard, words = os.pipe()
     with (
         ours,
+        open(heard, "rb", buffering=0) as speech,
         subprocess.Popen(
-            [sys.executable, "-c", TEMPLATE_WITHOUT_FORK, *ends],
+            [sys.executable, "-c", TEMPLATE_WITHOUT_FORK, str(theirs.fileno()), str(words)],
             env=warm.child_environment(),
-            pass_fds=[theirs.fileno()],
+            pass_fds=[theirs.fileno(), words],
         ) as template,
     ):
         theirs.close()
-        with ours.makefile("rwb", buffering=0) as channel:
-            for request in ({"fork": "connection", "needs": []}, {"import": ["colorsys"]}):
-                channel.write(json.dumps(request).encode() + b"\n")
-            refused, imported = (json.loads(channel.readline()) for _ in range(2))
+        os.close(words)
+        for request in ({"fork": "connection", "needs": []}, {"import": ["colorsys"]}):
+            ours.sendall(json.dumps(request).encode() + b"\n")
+        refused, imported = (json.loads(speech.readline()) for _ in range(2))
         ours.close()
         assert template.wait(timeout=PATIENCE) == 0
-    assert refused["forked"] == "connection"
+    assert refused["born"] == "connection"
     assert "temporarily unavailable" in refused["error"]
     assert imported["imported"] == "colorsys"
 
 
 def test_a_fork_that_comes_after_the_cold_start_is_ended(tmp_path):
     """Of two requests the first is refused: both start cold, though the second is forked yet."""
-    template = FakeTemplate()
+    fake = FakeGuard()
     with (
         subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as stray,
-        ProcessHub(Workplace(tmp_path, template, "")) as hub,
+        ProcessHub(Workplace(tmp_path, fake, "")) as hub,
     ):
         process = hub.start("fake.source", (), tmp_path / "log", {})
-        template.says = [
-            warm.Forked("of another one", error="cannot fork"),
-            warm.Forked(str(process.connection), stray.pid),
+        other = hub.start("fake.source", (), tmp_path / "log", {})
+        fake.says = [
+            guard.Born(str(other.connection), error="cannot fork"),
+            guard.Born(str(process.connection), stray.pid),
         ]
+        other.kill()
+        assert wait_for(hub, Ended).process is other
         assert ends_when_told(hub).exit_code == 0
         assert process.pid != stray.pid
         assert stray.wait(timeout=PATIENCE) == -signal.SIGKILL
+        for child in fake.cold:
+            child.wait()
+    fake.ours.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="warm starts are for Linux")
+@pytest.mark.parametrize(
+    ("computes", "says"), [(False, "stood still for 10 s"), (True, "did not answer for 25 s")]
+)
+def test_a_template_that_does_not_answer_is_not_waited_for(computes, says, tmp_path, monkeypatch):
+    now = itertools.count(step=5.0)
+    monkeypatch.setattr(clock, "now", lambda: float(next(now)))
+    ticks = itertools.count()
+    monkeypatch.setattr(lifeline, "cpu_ticks", lambda pid: next(ticks) if computes else 7)
+    fake = FakeGuard()
+    with ProcessHub(Workplace(tmp_path, fake, ""), silence=25.0) as hub:
+        process = hub.start("fake.source", (), tmp_path / "log", {})
+        assert ends_when_told(hub).exit_code == 0
+        assert not process.warm
+        assert says in process.cold_reason
+    fake.ours.close()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no modes, and no /proc")

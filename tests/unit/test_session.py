@@ -251,3 +251,18 @@ def test_the_peak_of_a_failure_is_recorded_with_the_allocators_own(session, job,
     session.process.exit_code = 0
     *_, gone = session.on_event(Ended(session.process))
     assert gone.release.peak == 30 + 70 - 20
+
+
+def test_a_process_that_is_being_ended_is_asked_once(session, monkeypatch):
+    """A stage's own handler of SIGTERM would be interrupted by the next one."""
+    asked: list[StageProcess] = []
+
+    def note(process: StageProcess) -> None:
+        asked.append(process)
+
+    monkeypatch.setattr(StageProcess, "terminate", note)
+    says(session, protocol.Hello("lonely", 7, protocol.VERSION, False))
+    for _ in range(5):
+        session.terminate()
+        session.tick()
+    assert asked == [session.process]

@@ -8,7 +8,7 @@ import click
 import pytest
 from rich.console import Console
 
-from orchestrator import cli
+from orchestrator.cli import commands
 from orchestrator.errors import InterruptedRunError
 from orchestrator.progress import RunEvent
 from orchestrator.view import Lines, Live
@@ -60,8 +60,8 @@ def test_one_more_ctrl_c_at_the_end_does_not_swallow_the_way_on(monkeypatch, cap
         finally:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "cli", stopped)
+    monkeypatch.setattr(commands, "cli", stopped)
     with pytest.raises(SystemExit) as ended:
-        cli.main([])
+        commands.run_command([])
     assert ended.value.code == 130
     assert "  -> kiss3d-orchestrate resume here" in capsys.readouterr().err
