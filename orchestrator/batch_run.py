@@ -38,11 +38,15 @@ class Outcome:
     @property
     def note(self) -> str:
         """What there is to tell of it besides its state: why it failed and what to do, what is
-        degraded."""
+        degraded, what its stages warned of."""
         if self.error:
             return str(KissError(self.error, self.hint))
-        costs = self.run.manifest.degraded if self.run else {}
-        return "; ".join(f"degraded: {node}: {cost}" for node, cost in costs.items())
+        if self.run is None:
+            return ""
+        manifest = self.run.manifest
+        costs = [f"degraded: {node}: {cost}" for node, cost in manifest.degraded.items()]
+        told = [f"warning: {text}" for texts in manifest.warnings.values() for text in texts]
+        return "; ".join([*costs, *told])
 
     def row(self) -> dict[str, Any]:
         manifest = self.run.manifest if self.run else None
@@ -54,6 +58,9 @@ class Outcome:
             "error": self.error,
             "hint": self.hint,
             "degraded": "; ".join(manifest.degraded.values()) if manifest else "",
+            "warnings": "; ".join(text for texts in manifest.warnings.values() for text in texts)
+            if manifest
+            else "",
             "run": str(self.run.path) if self.run else "",
             "mesh": str(mesh) if mesh and mesh.is_file() else "",
             "compute_seconds": round(_compute_seconds(self.run), 3),

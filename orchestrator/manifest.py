@@ -100,7 +100,8 @@ class NodeRecord(_Row):
     key_parts    what the key is a digest of, so that a plan can say what has changed
     weights      what the attempt that made the artifacts loaded
     cached_from  the run directory that they were taken from, or "" when computed here
-    degraded     what the rung that made them costs, or ""
+    degraded     what the rung that made them costs, or the stage found lacking, or ""
+    warnings     what the stage wants people to know of them
     """
 
     state: NodeState = "pending"
@@ -112,6 +113,7 @@ class NodeRecord(_Row):
     attempts: list[AttemptRow] = Field(default_factory=list)
     cached_from: str = ""
     degraded: str = ""
+    warnings: list[str] = Field(default_factory=list)
     reason: str = ""
 
 
@@ -164,5 +166,10 @@ class Manifest(_Row):
 
     @property
     def degraded(self) -> dict[str, str]:
-        """Node -> what its lower rung cost, for the nodes that came from one."""
+        """Node -> what its result lacks, for the nodes whose result lacks something."""
         return {name: node.degraded for name, node in self.nodes.items() if node.degraded}
+
+    @property
+    def warnings(self) -> dict[str, list[str]]:
+        """Node -> what its stage warned of, for the nodes that did."""
+        return {name: node.warnings for name, node in self.nodes.items() if node.warnings}

@@ -93,6 +93,8 @@ class Lines:
             return f"{event.node}: done in {fields['seconds']:.2f} s{lower}"
         if event.kind == "reused":
             return f"{event.node}: unchanged, taken from {fields['source']}"
+        if event.kind == "warning":
+            return _warning_text(event)
         if event.kind == "failed":
             return _failure_text(event)
         if event.kind == "stopping":
@@ -102,6 +104,10 @@ class Lines:
         if self._processes and event.kind == "gone":
             return f"{event.node}: process gone, memory: {fields['released']}"
         return ""
+
+
+def _warning_text(event: RunEvent) -> str:
+    return f"{event.node}: warning: {event.fields['text']}"
 
 
 def _failure_text(event: RunEvent) -> str:
@@ -171,6 +177,10 @@ class Live:
                 row.failed += 1
                 row.state = "failed"
             self._console.print(_failure_text(event), markup=False, highlight=False)
+        elif event.kind == "warning":
+            where = f"{event.job}: " if self._jobs > 1 else ""
+            text = f"{where}{_warning_text(event)}"
+            self._console.print(text, markup=False, highlight=False)
         elif event.kind == "process" and row.state == "waiting":
             row.state = "ready" if fields["state"] == "idle" else "starting"
 

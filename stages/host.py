@@ -210,7 +210,10 @@ class HostProcess:
         self._heart.beat()
         parts, frames = _as_parts(result)
         peaks = dict(self._heart.peaks)
-        self._send(protocol.Done(message.job, parts, result.timings, peaks), frames)
+        done = protocol.Done(
+            message.job, parts, result.timings, peaks, result.warnings, result.degraded
+        )
+        self._send(done, frames)
 
     def _fail(self, job: str, error: BaseException) -> None:
         failure: Failure = classify(error)

@@ -217,6 +217,9 @@ def print_run(run: RunDirectory, as_json: bool) -> None:
     tables.print_table(report.TABLE_HEADER, report.table_rows(run), err=True)
     for node, cost in run.manifest.degraded.items():
         click.echo(f"degraded: {node}: {cost}", err=True)
+    for node, texts in run.manifest.warnings.items():
+        for text in texts:
+            click.echo(f"warning: {node}: {text}", err=True)
     result = run.path / "result"
     for name, label in (("preview.png", "preview"), ("mesh.obj", "obj")):
         if (result / name).is_file():
