@@ -3,6 +3,7 @@
     <run>/run.json            manifest (atomic, fsync)
     <run>/events.jsonl        what happened, in order
     <run>/input.<suffix>      the picture as given
+    <run>/mask.<suffix>       the user's own mask of it, if there is one
     <run>/<node>/             artifacts, previews, attempt-N.log
     <run>/result/             mesh.glb, mesh.obj, bundle.png, preview.png
 
@@ -41,7 +42,7 @@ from orchestrator.files import (
     write_atomic,
     write_json,
 )
-from orchestrator.manifest import FORMAT, FileRecord, Manifest
+from orchestrator.manifest import FORMAT, FileRecord, InputRecord, Manifest
 from orchestrator.protocol import Part
 from stages.common import codec
 from stages.contract import ArtifactSpec
@@ -51,6 +52,8 @@ EVENTS = "events.jsonl"
 BATCH_FILE = "batch.json"
 LOCK = ".lock"
 RESULT = "result"
+MASK = "input_mask"
+"""Artifact that the user's own mask is."""
 
 
 class RunDirectory:
@@ -61,11 +64,15 @@ class RunDirectory:
         self.manifest = manifest
 
     @classmethod
-    def create(cls, path: Path, manifest: Manifest, picture: bytes) -> RunDirectory:
+    def create(
+        cls, path: Path, manifest: Manifest, picture: bytes, mask: bytes = b""
+    ) -> RunDirectory:
         """A new run in an empty or missing directory. Raises `OutputError`."""
         with as_output_error(path):
             path.mkdir(parents=True, exist_ok=True)
             write_atomic(path / manifest.input.file, picture)
+            if manifest.mask is not None:
+                write_atomic(path / manifest.mask.file, mask)
             run = cls(path, manifest)
             run.save()
         return run
@@ -109,16 +116,17 @@ class RunDirectory:
             yield self
 
     def check_input(self) -> None:
-        """Hold the run's copy of the picture to its digest. Raises `RunRecordError`."""
-        path = self.input_path
-        try:
-            same = digest_file(path) == self.manifest.input.digest
-        except OSError as error:
-            raise RunRecordError(
-                f"{path} cannot be read: {error.strerror or error}", "run the picture anew"
-            ) from error
-        if not same:
-            raise RunRecordError(f"{path} was changed since the run began", "run it anew")
+        """Hold the run's copies of picture and mask to their digests. Raises `RunRecordError`."""
+        for record in filter(None, (self.manifest.input, self.manifest.mask)):
+            path = self.path.resolve() / record.file
+            try:
+                same = digest_file(path) == record.digest
+            except OSError as error:
+                raise RunRecordError(
+                    f"{path} cannot be read: {error.strerror or error}", "run the picture anew"
+                ) from error
+            if not same:
+                raise RunRecordError(f"{path} was changed since the run began", "run it anew")
 
     def save(self) -> None:
         """Write run.json. Raises OSError when the disk is full."""
@@ -144,6 +152,15 @@ class RunDirectory:
     @property
     def input_path(self) -> Path:
         return self.path.resolve() / self.manifest.input.file
+
+    def given(self, artifact: str) -> InputRecord | None:
+        """What the user gave under the name of an artifact; None: nothing."""
+        return self.manifest.mask if artifact == MASK else self.manifest.input
+
+    def given_path(self, artifact: str) -> Path | None:
+        """Where the run's copy of it lies."""
+        record = self.given(artifact)
+        return None if record is None else self.path.resolve() / record.file
 
     def accept(
         self, node: str, spec: ArtifactSpec, parts: Sequence[Part], frames: Sequence[Any]

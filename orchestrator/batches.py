@@ -109,6 +109,7 @@ def save(batch: Batch) -> None:
                 "caption": options.caption,
                 "fast": options.fast,
                 "allow_tf32": options.allow_tf32,
+                "background": options.background,
             },
         },
     )
@@ -132,6 +133,7 @@ def load(path: Path) -> Batch:
             caption=kept.get("caption"),
             fast=bool(kept.get("fast", False)),
             allow_tf32=bool(kept.get("allow_tf32", False)),
+            background=kept.get("background"),
         )
         pictures = {str(name): Path(picture) for name, picture in data["pictures"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -118,7 +118,7 @@ class NodeRecord(_Row):
 
 
 class InputRecord(_Row):
-    """The user's picture: where it was, and the copy that the run works on."""
+    """A file that the user gave: where it was, and the copy that the run works on."""
 
     source: str
     file: FileName
@@ -129,6 +129,7 @@ class InputRecord(_Row):
 class Manifest(_Row):
     """The whole of run.json.
 
+    mask          the user's own mask of the picture, if there is one
     wall_seconds  of the last go alone; in a batch, from its start until this picture was done
     """
 
@@ -142,6 +143,7 @@ class Manifest(_Row):
     finished: float = 0.0
     wall_seconds: float = 0.0
     input: InputRecord
+    mask: InputRecord | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
     sources: dict[str, str] = Field(default_factory=dict)
     until: str = ""

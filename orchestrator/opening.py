@@ -80,14 +80,28 @@ def open_or_create(prepared: Prepared, source: Path, path: Path) -> RunDirectory
         raise OutputError(f"cannot read {path}: {error.strerror or error}") from error
     if taken or path.is_file():
         raise OutputError(f"{path} is not empty and holds no run", "choose another --output")
+    mask, mask_record = read_mask(prepared)
+    manifest = describe(prepared, _record("input", source, picture), None, mask_record)
+    return RunDirectory.create(path, manifest, picture, mask)
+
+
+def _record(name: str, source: Path, content: bytes) -> InputRecord:
     suffix = source.suffix.lower() if source.suffix.lower() in SUFFIXES else ".img"
-    record = InputRecord(
+    return InputRecord(
         source=printable(source.resolve()),
-        file=f"input{suffix}",
-        size=len(picture),
-        digest=digest_bytes(picture),
+        file=f"{name}{suffix}",
+        size=len(content),
+        digest=digest_bytes(content),
     )
-    return RunDirectory.create(path, describe(prepared, record, None), picture)
+
+
+def read_mask(prepared: Prepared) -> tuple[bytes, InputRecord | None]:
+    """The mask that the request names, if any. Raises `InputFileError`."""
+    source = prepared.options.mask
+    if source is None:
+        return b"", None
+    content = read_picture(source, prepared.settings.profile.runtime.max_input_mib)
+    return content, _record("mask", source, content)
 
 
 def _open_again(prepared: Prepared, source: Path, run: RunDirectory) -> RunDirectory:
@@ -101,12 +115,20 @@ def _open_again(prepared: Prepared, source: Path, run: RunDirectory) -> RunDirec
                 "choose another --output",
             )
         write_atomic(run.input_path, picture)
+    mask, mask_record = read_mask(prepared)
+    if mask_record is not None:
+        write_atomic(run.path / mask_record.file, mask)
+    run.manifest = describe(prepared, record, run.manifest, mask_record)
     run.check_input()
-    run.manifest = describe(prepared, record, run.manifest)
     return run
 
 
-def describe(prepared: Prepared, record: InputRecord, old: Manifest | None) -> Manifest:
+def describe(
+    prepared: Prepared,
+    record: InputRecord,
+    old: Manifest | None,
+    mask: InputRecord | None = None,
+) -> Manifest:
     """The manifest's head for this request; rows of an earlier go are kept."""
     return Manifest(
         version=__version__,
@@ -115,6 +137,7 @@ def describe(prepared: Prepared, record: InputRecord, old: Manifest | None) -> M
         seed=prepared.seed,
         created=old.created if old else time.time(),
         input=record,
+        mask=mask,
         settings=prepared.settings.profile.model_dump(mode="json"),
         sources=dict(prepared.settings.sources),
         until=prepared.options.until or "",

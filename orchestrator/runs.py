@@ -23,7 +23,14 @@ from orchestrator.files import digest_bytes
 from orchestrator.graph import Graph
 from orchestrator.jobs import Job
 from orchestrator.manifest import InputRecord
-from orchestrator.opening import OUTPUTS, describe, new_run_path, open_or_create, read_picture
+from orchestrator.opening import (
+    OUTPUTS,
+    describe,
+    new_run_path,
+    open_or_create,
+    read_mask,
+    read_picture,
+)
 from orchestrator.plan import PlanRow, predict
 from orchestrator.progress import Observer
 from orchestrator.request import Prepared, require_card
@@ -154,6 +161,7 @@ def run_one(
     on_open is told the run directory as soon as work begins in it.
     """
     read_picture(source, prepared.settings.profile.runtime.max_input_mib)  # before anything is made
+    read_mask(prepared)
     root = Path(OUTPUTS)
     path = output or new_run_path(root, source)
     with contextlib.ExitStack() as stack:
@@ -192,7 +200,8 @@ def predict_picture(
     known = None
     if output is not None and (output / MANIFEST).is_file():
         known = RunDirectory.open(output).manifest
-    run = RunDirectory(output or Path(OUTPUTS), describe(prepared, record, known))
+    manifest = describe(prepared, record, known, read_mask(prepared)[1])
+    run = RunDirectory(output or Path(OUTPUTS), manifest)
     force = frozenset(_forced(prepared))
     return list(predict(prepared.graph, run, prepared.seed, cache, force, prepared.budget))
 

@@ -51,7 +51,7 @@ def output_option(metavar: str, text: str) -> Callable[[_F], _F]:
 
 
 def settings_options(function: _F) -> _F:
-    """--profile, --fast, --config, --seed, --caption, --allow-tf32 and --set."""
+    """--profile, --fast, --config, --seed, --caption, --background, --allow-tf32 and --set."""
     for option in (
         click.option(
             "--set",
@@ -64,6 +64,11 @@ def settings_options(function: _F) -> _F:
             "--caption",
             metavar="TEXT",
             help="What the picture shows, in your words; no caption model is needed then.",
+        ),
+        click.option(
+            "--background",
+            metavar="keep|white|black|#rrggbb",
+            help="The picture's background, where it was cut out before: its colour; keep: none.",
         ),
         click.option("--seed", type=click.IntRange(0), help="Default: the profile's (42)."),
         click.option(
@@ -83,6 +88,16 @@ def settings_options(function: _F) -> _F:
     ):
         function = option(function)
     return function
+
+
+def mask_option(function: _F) -> _F:
+    """--mask."""
+    return click.option(
+        "--mask",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Your own mask of IMAGE, of the same shape: white, or opaque, is the object.",
+    )(function)
 
 
 def device_option(function: _F) -> _F:
@@ -162,6 +177,8 @@ def options_from(
     caption: str | None = None,
     fast: bool = False,
     allow_tf32: bool = False,
+    background: str | None = None,
+    mask: Path | None = None,
 ) -> Options:
     from orchestrator.request import Options
 
@@ -178,6 +195,8 @@ def options_from(
         caption,
         fast,
         allow_tf32,
+        background,
+        mask,
     )
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @click.argument("image", type=click.Path(path_type=Path))
 @common.output_option("DIR", "Run directory. Default: outputs/<image>-<time>.")
 @common.settings_options
+@common.mask_option
 @common.range_options
 @common.device_options
 @common.budget_options
@@ -59,6 +60,7 @@ def run(
 @click.argument("image", type=click.Path(path_type=Path))
 @common.output_option("DIR", "Run directory that would be used.")
 @common.settings_options
+@common.mask_option
 @common.range_options
 @common.device_option
 @common.budget_options

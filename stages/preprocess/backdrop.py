@@ -32,7 +32,7 @@ MAX_INTERRUPTIONS = 8
 that reach over the edge do it a few times, the joints of a brick wall all the time."""
 
 MIN_FLAT_SHARE = 0.3
-"""Share of the edge that a flat colour must have to be the backdrop of an object that is cut off."""
+"""Share of the edge that a flat colour must have to be the backdrop of a cut off object."""
 
 MAX_FLAT_NOISE = 1.0
 """Delta E along the side that has it; a sky or a wall has more."""

@@ -23,6 +23,7 @@ from stages.preprocess.silhouette import full_alpha, silhouette_of
 Method = Literal["alpha", "mask", "rembg", "grabcut", "colour", "keep"]
 """How the object is told from its background: "colour" by one that the user has said, "grabcut" by
 a plain backdrop, or where there is none by guessing."""
+_OTHERS: dict[str, Method] = {"rembg": "rembg", "grabcut": "grabcut", "keep": "keep"}
 Framed = tuple[np.ndarray, np.ndarray]
 
 MIN_SHARE = 0.005
@@ -73,9 +74,7 @@ def choose_method(
             "the picture has no transparency that tells the object from its background",
             "Use the preprocess param background=auto, or make the background transparent.",
         )
-    if wanted == "rembg" or wanted == "grabcut" or wanted == "keep":
-        return wanted
-    return "colour"
+    return _OTHERS.get(wanted, "colour")
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ Colour cannot tell: a panda's belly and the air in a doughnut are the same white
 - What has features of its own in it is a part: eyes, a nose, buttons. Nothing floats in a hole.
 - A feature that the outline does not quite enclose counts as well, once the gap is closed: an
   outline that is drawn loosely has gaps, a ring has none with something in it.
-- What makes up most of a shape within a thin outline, and is no ellipse, is what was drawn: a shirt,
-  a star. Ellipses may be hoops and lenses.
+- What makes up most of a shape within a thin outline, and is no ellipse, is what was drawn: a
+  shirt, a star. Ellipses may be hoops and lenses.
 - Once one piece has turned out to be a part, the picture is one in which the backdrop's colour is
   also the object's. Then a piece is a part too if only the same thin outline keeps it from the
   outside (the belly below the face), if it lies within another part's feature (the glint in an
@@ -39,8 +39,8 @@ OUTLINE = 0.03
 """Widest stroke that is taken for a drawn outline, of the object's longest side."""
 
 DRAWING = 0.5
-"""Share of the silhouette from which a piece within a thin outline may be what is drawn. It must not
-be an ellipse: hoops and lenses are."""
+"""Share of the silhouette from which a piece within a thin outline may be what is drawn. It must
+not be an ellipse: hoops and lenses are."""
 
 CORE = 0.9
 """Radius that a place must have around it to be deep inside the object, of the largest such."""
@@ -212,9 +212,9 @@ def _drawn_hole(piece: np.ndarray, mask: np.ndarray) -> np.ndarray:
     result = np.zeros_like(piece)
     for label in range(1, count + 1):
         hole = drawn == label
-        if hole.sum() > DRAWN_RING * inside.sum() and not _has_features(hole, mask):
-            if (alone and count == 1) or _same_middle(hole, inside):
-                result |= hole
+        large = hole.sum() > DRAWN_RING * inside.sum() and not _has_features(hole, mask)
+        if large and ((alone and count == 1) or _same_middle(hole, inside)):
+            result |= hole
     return result
 
 

@@ -29,7 +29,7 @@ MIN_COMPONENT = 0.01
 """A component smaller than this share of the largest one is dust."""
 
 FEATURE_CONTRAST = 15.0
-"""Delta E from the backdrop that a feature has and the noise of a JPEG beside an outline has not."""
+"""Delta E from the backdrop that a feature has, and the noise of a JPEG beside an outline not."""
 
 FOCUS_BELOW = 0.5
 """An object smaller than this share of the frame is segmented again in a closer crop."""

@@ -125,7 +125,7 @@ def _fading(
     to_outside = cv2.distanceTransform((~outside).astype(np.uint8), cv2.DIST_L2, 3)
     away = cv2.distanceTransform((~solid).astype(np.uint8), cv2.DIST_L2, 3)
     narrow = SOFT_OUTLINE * float(np.sqrt(solid.sum()))
-    labels, count = ndimage.label(rest, _SMALL)
+    labels, _ = ndimage.label(rest, _SMALL)
     for label, box in enumerate(ndimage.find_objects(labels), 1):
         region = labels[box] == label
         levels = alpha[box][region]

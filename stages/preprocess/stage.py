@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 NETWORK = "isnet-general-use"
 """Catalogue name of rembg's network."""
 
+METHODS = ("auto", "alpha", "rembg", "grabcut", "keep")
+"""Values of `background` beside colours."""
+
 COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0)}
 """Backdrops that have a name."""
 
@@ -29,7 +33,6 @@ class PreprocessParams(contract.Params):
 
     background: str = Field(
         "auto",
-        pattern=r"^(auto|alpha|rembg|grabcut|keep|white|black|#[0-9a-fA-F]{6})$",
         description="how the object is told from its background: auto takes a meaningful alpha "
         "channel, else rembg where its weights are on this machine, else grabcut; alpha insists "
         "on the channel; rembg asks the network isnet-general-use; grabcut segments without one; "
@@ -76,8 +79,15 @@ class PreprocessParams(contract.Params):
 
     @field_validator("background", mode="before")
     @classmethod
-    def _earlier_name(cls, value: object) -> object:
-        return "keep" if value == "none" else value
+    def _is_known(cls, value: object) -> object:
+        if value == "none":  # its name in earlier versions
+            return "keep"
+        if not isinstance(value, str) or not (
+            value in (*METHODS, *COLOURS) or re.fullmatch(r"#[0-9a-fA-F]{6}", value)
+        ):
+            listed = ", ".join((*METHODS, *COLOURS))
+            raise ValueError(f"expected one of {listed}, or a colour as '#rrggbb', in quotes")
+        return value
 
 
 class Preprocess(contract.Stage):

@@ -1,4 +1,4 @@
-"""A mask that the user has made: a picture of the same shape, white or opaque where the object is."""
+"""A mask that the user has made: a picture of the same shape, white or opaque = object."""
 
 from __future__ import annotations
 
