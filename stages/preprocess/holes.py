@@ -10,9 +10,9 @@ Colour cannot tell: a panda's belly and the air in a doughnut are the same white
 - Once one piece has turned out to be a part, the picture is one in which the backdrop's colour is
   also the object's. Then a piece is a part too if only the same thin outline keeps it from the
   outside (the belly below the face), if it lies within another part's feature (the glint in an
-  eye), or deep inside the object (teeth). What sticks out with a wider piece of the object around
-  it stays a hole (the handle of a mug that has a face), and so does a round one in the middle of a
-  round object (a doughnut with sprinkles).
+  eye), or deep inside the object and in its middle from left to right (a belly, teeth). A larger
+  one at a side stays a hole (the handle of a mug that has a face), and so does a round one in the
+  middle of a round object (a doughnut with sprinkles).
 
 Without such evidence a piece is a hole: rings, handles, lenses, fences, letters.
 """
@@ -44,6 +44,12 @@ not be an ellipse: hoops and lenses are."""
 
 CORE = 0.9
 """Radius that a place must have around it to be deep inside the object, of the largest such."""
+
+SPOT = 0.02
+"""Share of the silhouette below which a piece deep inside may lie anywhere: handles are larger."""
+
+OFF_CENTRE = 0.2
+"""How far a larger one may be from the middle, of the silhouette's width."""
 
 DRAWN_RING = 0.04
 """Share of a part from which a circle drawn within it may be a hole: eyes are smaller."""
@@ -197,7 +203,16 @@ def _is_part_too(piece: np.ndarray, mask: np.ndarray, stroke: float) -> bool:
     centres = outside >= radius
     core = _distance_to(centres) <= radius
     deep = float((piece & core).sum()) > 0.7 * float(piece.sum())
-    return deep and not _same_middle(piece, whole)
+    small = piece.sum() < SPOT * whole.sum()
+    return deep and (small or _is_central(piece, whole)) and not _same_middle(piece, whole)
+
+
+def _is_central(piece: np.ndarray, whole: np.ndarray) -> bool:
+    """Whether a piece lies in the middle from left to right, as bellies and mouths do."""
+    columns = np.flatnonzero(whole.any(axis=0))
+    width = int(columns[-1] - columns[0]) + 1
+    off = np.nonzero(piece)[1].mean() - (columns[0] + columns[-1]) / 2.0
+    return bool(abs(off) < OFF_CENTRE * width)
 
 
 def _drawn_hole(piece: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from scipy import ndimage
 SOLID = 0.9
 """Share of the object's level above which a pixel is solid."""
 
-SOFT_OUTLINE = 0.05
+SOFT_OUTLINE = 0.08
 """How far from what is solid a soft outline has more than half of its level, of the object's size;
 a glow is wider."""
 
