@@ -114,7 +114,8 @@ def _recorded_inputs(run: RunDirectory, sources: Mapping[str, Source]) -> dict[s
     found: dict[str, list[str]] = {}
     for key, source in sources.items():
         if source.node == INPUT:
-            found[key] = [str(run.input_path)]
+            if given := run.given_path(source.artifact):
+                found[key] = [str(given)]
             continue
         record = run.manifest.nodes.get(source.node)
         if record is None or record.state != "done":

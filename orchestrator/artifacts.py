@@ -3,6 +3,7 @@
     <run>/run.json            manifest (atomic, fsync)
     <run>/events.jsonl        what happened, in order
     <run>/input.<suffix>      the picture as given
+    <run>/mask.<suffix>       the user's own mask of it, if there is one
     <run>/<node>/             artifacts, previews, attempt-N.log
     <run>/result/             mesh.glb, mesh.obj, bundle.png, preview.png
 
@@ -34,7 +35,7 @@ from orchestrator.files import digest_bytes, digest_file, digest_stream, json_by
 from orchestrator.folders import NewFolder
 from orchestrator.inside import Inside, LinkError
 from orchestrator.locks import as_output_error, run_lock
-from orchestrator.manifest import FORMAT, NODE_NAME, FileRecord, Manifest
+from orchestrator.manifest import FORMAT, NODE_NAME, FileRecord, InputRecord, Manifest
 from orchestrator.protocol import Part
 from orchestrator.reading import JSON_BYTES, json_data, read_limited
 from stages.common import codec
@@ -45,6 +46,8 @@ EVENTS = "events.jsonl"
 RESULT = "result"
 INLINE = "inline"
 """In a node's folder: what `stage --inline` wrote."""
+MASK = "input_mask"
+"""Artifact that the user's own mask is."""
 
 
 class RunDirectory:
@@ -59,7 +62,9 @@ class RunDirectory:
         self.manifest = manifest
 
     @classmethod
-    def create(cls, path: Path, manifest: Manifest, picture: bytes) -> RunDirectory:
+    def create(
+        cls, path: Path, manifest: Manifest, picture: bytes, mask: bytes = b""
+    ) -> RunDirectory:
         """A new run in an empty or missing directory. Raises `OutputError`, and leaves nothing.
 
         The record comes first: whatever dies from then on leaves a run that `resume` can finish.
@@ -68,6 +73,8 @@ class RunDirectory:
         with as_output_error(path), NewFolder(path) as folder:
             run.save()
             run.inside.write(manifest.input.file, picture)
+            if manifest.mask is not None:
+                run.inside.write(manifest.mask.file, mask)
             folder.keep()
         return run
 
@@ -112,23 +119,25 @@ class RunDirectory:
             yield self
 
     def check_input(self) -> None:
-        """Hold the run's copy of the picture to its digest, and its folders to being folders.
+        """Hold the run's copies of picture and mask to their digests, and its folders to being
+        folders.
 
-        A run that died while it was being made has no copy yet: it gets one, if the picture is
-        still the same. Raises `RunRecordError`.
+        A run that died while it was being made may lack a copy yet: it gets one, if the file that
+        was given is still the same. Raises `RunRecordError`.
         """
         self._check_folders()
-        path = self.input_path
-        if not path.exists():
-            self._copy_input()
-        try:
-            same = digest_file(path) == self.manifest.input.digest
-        except OSError as error:
-            raise RunRecordError(
-                f"{path} cannot be read: {error.strerror or error}", "run the picture anew"
-            ) from error
-        if not same:
-            raise RunRecordError(f"{path} was changed since the run began", "run it anew")
+        for record in self._given:
+            path = self.path.resolve() / record.file
+            if not path.exists():
+                self._copy(record)
+            try:
+                same = digest_file(path) == record.digest
+            except OSError as error:
+                raise RunRecordError(
+                    f"{path} cannot be read: {error.strerror or error}", "run the picture anew"
+                ) from error
+            if not same:
+                raise RunRecordError(f"{path} was changed since the run began", "run it anew")
 
     def _check_folders(self) -> None:
         nodes = filter(NODE_NAME.fullmatch, self.manifest.settings.get("nodes", {}))
@@ -141,8 +150,11 @@ class RunDirectory:
                     "put the folder that it leads to in its place, or delete the link",
                 ) from error
 
-    def _copy_input(self) -> None:
-        record = self.manifest.input
+    @property
+    def _given(self) -> list[InputRecord]:
+        return [record for record in (self.manifest.input, self.manifest.mask) if record]
+
+    def _copy(self, record: InputRecord) -> None:
         source = Path(record.source)
         with contextlib.suppress(OSError, ValueError):  # a name that no system takes
             if source.is_file() and source.stat().st_size == record.size:
@@ -152,8 +164,9 @@ class RunDirectory:
 
     @property
     def half_made(self) -> bool:
-        """Whether it died before it had its picture, so that there is nothing in it to lose."""
-        return not self.manifest.nodes and not self.input_path.exists()
+        """Whether it died before it had its picture and mask: there is nothing in it to lose."""
+        copies = [self.path / record.file for record in self._given]
+        return not self.manifest.nodes and not all(copy.exists() for copy in copies)
 
     def save(self) -> None:
         """Write run.json. Raises OSError when the disk is full."""
@@ -179,6 +192,15 @@ class RunDirectory:
     @property
     def input_path(self) -> Path:
         return self.path.resolve() / self.manifest.input.file
+
+    def given(self, artifact: str) -> InputRecord | None:
+        """What the user gave under the name of an artifact; None: nothing."""
+        return self.manifest.mask if artifact == MASK else self.manifest.input
+
+    def given_path(self, artifact: str) -> Path | None:
+        """Where the run's copy of it lies."""
+        record = self.given(artifact)
+        return None if record is None else self.path.resolve() / record.file
 
     def accept(
         self, node: str, spec: ArtifactSpec, parts: Sequence[Part], contents: bytes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from orchestrator.batch_run import Outcome
 from orchestrator.batches import LOGS, Batch
@@ -22,8 +22,10 @@ def closing_lines(batch: Batch, outcomes: Sequence[Outcome]) -> Iterator[str]:
             yield f"  log: {outcome.log}"
     if more := [outcome.name for outcome in troubled[_MOST:]]:
         yield f"failed too: {shortlist(more, _MOST)}"
-    for cost, names in _by_cost(outcomes).items():
+    for cost, names in _by_text((o.name, o.costs) for o in outcomes).items():
         yield f"degraded: {cost}: {shortlist(names, _MOST)}"
+    for text, names in _by_text((o.name, o.warnings) for o in outcomes).items():
+        yield f"warning: {text}: {shortlist(names, _MOST)}"
     if batch.skipped:
         yield f"skipped: {listed(batch.skipped)}"
     yield _counts(batch, outcomes)
@@ -31,12 +33,12 @@ def closing_lines(batch: Batch, outcomes: Sequence[Outcome]) -> Iterator[str]:
         yield f"logs of the stages: {batch.path / LOGS}"
 
 
-def _by_cost(outcomes: Sequence[Outcome]) -> dict[str, list[str]]:
-    """What a lower rung cost -> the pictures that paid it; whole batches pay the same."""
+def _by_text(told: Iterable[tuple[str, Sequence[str]]]) -> dict[str, list[str]]:
+    """What was told -> the pictures that it was told of; whole batches are told the same."""
     found: dict[str, list[str]] = {}
-    for outcome in outcomes:
-        for node, cost in outcome.degraded.items():
-            found.setdefault(f"{node}: {cost}", []).append(outcome.name)
+    for name, texts in told:
+        for text in texts:
+            found.setdefault(text, []).append(name)
     return found
 
 
@@ -45,6 +47,7 @@ def _counts(batch: Batch, outcomes: Sequence[Outcome]) -> str:
     other = {
         **dict(sorted(states.items())),
         "degraded": sum(bool(outcome.degraded) for outcome in outcomes),
+        "with warnings": sum(bool(outcome.warnings) for outcome in outcomes),
         "skipped": len(batch.skipped),
     }
     good = f"{sum(outcome.good for outcome in outcomes)} of {len(outcomes)} good"

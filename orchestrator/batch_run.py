@@ -46,8 +46,19 @@ class Outcome:
 
     @property
     def degraded(self) -> dict[str, str]:
-        """Node -> what its lower rung cost."""
+        """Node -> what its result lacks."""
         return self.run.manifest.degraded if self.run else {}
+
+    @property
+    def costs(self) -> list[str]:
+        """The same, a line for each."""
+        return [f"{node}: {cost}" for node, cost in self.degraded.items()]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What its stages warned of."""
+        told = self.run.manifest.warnings.values() if self.run else ()
+        return [text for texts in told for text in texts]
 
     @property
     def log(self) -> str:
@@ -65,6 +76,7 @@ class Outcome:
             "hint": self.hint,
             "log": self.log,
             "degraded": "; ".join(self.degraded.values()),
+            "warnings": "; ".join(self.warnings),
             "run": str(self.run.path) if self.run else "",
             "mesh": str(mesh) if mesh and mesh.is_file() else "",
             "compute_seconds": round(_compute_seconds(self.run), 3),

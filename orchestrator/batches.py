@@ -108,6 +108,7 @@ def save(batch: Batch) -> None:
                 "caption": options.caption,
                 "fast": options.fast,
                 "allow_tf32": options.allow_tf32,
+                "background": options.background,
             },
         },
     )

@@ -43,7 +43,8 @@ def node_folders(run: RunDirectory) -> list[str]:
 
 def all_files(run: RunDirectory) -> dict[str, int]:
     """As `node_files`, of the whole run; run.json comes last, so that a failure leaves a run."""
-    top = {MANIFEST, EVENTS, run.manifest.input.file}
+    manifest = run.manifest
+    top = {MANIFEST, EVENTS, *(one.file for one in (manifest.input, manifest.mask) if one)}
     found = node_files(run) | _listed(run, RESULT, set(RESULT_NAMES)) | _listed(run, "", top)
     record = found.pop(MANIFEST, None)
     return found if record is None else {**found, MANIFEST: record}

@@ -35,7 +35,8 @@ def key_parts(node: Node, seed: int, run: RunDirectory) -> dict[str, Any]:
     inputs = {}
     for name, source in node.inputs.items():
         if source.node == INPUT:
-            inputs[name] = [run.manifest.input.digest]
+            if given := run.given(source.artifact):
+                inputs[name] = [given.digest]
         else:
             # An optional output may be missing; its reader does without it.
             records = run.manifest.nodes[source.node].artifacts.get(source.artifact, [])

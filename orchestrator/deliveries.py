@@ -21,6 +21,7 @@ from orchestrator.errors import ProtocolError
 from orchestrator.happenings import JobDone, StageFailure
 from orchestrator.jobs import Job
 from orchestrator.manifest import AttemptRow, FileRecord
+from orchestrator.protocol import Done
 from orchestrator.session import Session
 from orchestrator.work import Work
 from stages.contract import ContractError
@@ -69,12 +70,14 @@ class Deliveries:
             failure = storage_failure(error, job.run.path / node.name)
             self._attempts.fail(job, node, row, failure)
             return
-        self._record(job, session, row, artifacts)
+        self._record(job, session, row, artifacts, happening.message)
         self._durable.submit(job, node.name, artifacts)
         if self._work.runtime.previews:
             self._durable.draw(functools.partial(job.run.write_previews, node.name, node.outputs))
 
-    def _record(self, job: Job, session: Session, row: AttemptRow, artifacts: Artifacts) -> None:
+    def _record(
+        self, job: Job, session: Session, row: AttemptRow, artifacts: Artifacts, message: Done
+    ) -> None:
         """Readers may start; the manifest calls the node done when the disk has it."""
         name = session.node.name
         row.outcome = "done"
@@ -82,7 +85,8 @@ class Deliveries:
         record.attempts.append(row)
         record.artifacts = artifacts
         record.cached_from = ""
-        record.degraded = session.attempt.degraded
+        record.degraded = "; ".join(filter(None, [session.attempt.degraded, *message.degraded]))
+        record.warnings = list(message.warnings)
         record.reason = ""
         progress = job.nodes[name]
         progress.standing, progress.fresh = "done", True
@@ -95,6 +99,7 @@ class Deliveries:
             vram=session.vram,
             degraded=record.degraded,
         )
+        self._work.tell_warnings(job, name)
 
     def collect(self) -> bool:
         """Enter files that are safe on disk by now; whether there were any."""

@@ -11,7 +11,7 @@ from types import TracebackType
 
 from orchestrator.inside import Inside, is_temporary
 
-_OURS = re.compile(r"run\.json|batch\.json|events\.jsonl|input\.\w+|\.lock(\.owner)?")
+_OURS = re.compile(r"run\.json|batch\.json|events\.jsonl|(input|mask)\.\w+|\.lock(\.owner)?")
 """What this program puts into a run or batch directory before any stage works."""
 
 

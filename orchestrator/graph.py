@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from orchestrator.artifacts import MASK
 from orchestrator.budget import Prediction
 from orchestrator.config import node_stage, params_of
 from orchestrator.errors import ConfigError, UnknownNameError
@@ -14,7 +15,8 @@ from orchestrator.profile import NodeConfig, Profile
 from stages.contract import ArtifactSpec
 
 INPUT = "input"
-"""Pseudo node that stands for what the user gave: it writes `input_image`."""
+"""Pseudo node that stands for what the user gave: it writes `input_image`, and `input_mask` where
+there is one."""
 INPUT_ARTIFACT = "input_image"
 
 
@@ -71,7 +73,7 @@ class Graph:
         enabled = {name: node for name, node in profile.nodes.items() if node.enabled}
         if not enabled:
             raise ConfigError("the profile has no enabled node")
-        writers: dict[str, str] = {INPUT_ARTIFACT: INPUT}
+        writers: dict[str, str] = {INPUT_ARTIFACT: INPUT, MASK: INPUT}
         for name, config in enabled.items():
             for spec in node_stage(name, config).outputs:
                 if spec.name in writers:

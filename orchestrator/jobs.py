@@ -94,7 +94,8 @@ class Job:
         paths: dict[str, list[str]] = {}
         for name, source in node.inputs.items():
             if source.node == INPUT:
-                paths[name] = [str(self.run.input_path)]
+                if given := self.run.given_path(source.artifact):
+                    paths[name] = [str(given)]
             elif source.artifact in self.run.manifest.nodes[source.node].artifacts:
                 files = self.run.artifact_paths(source.node, source.artifact)
                 paths[name] = [str(path) for path in files]

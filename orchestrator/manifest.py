@@ -106,7 +106,8 @@ class NodeRecord(_Row):
     key_parts    what the key is a digest of, so that a plan can say what has changed
     weights      what the attempt that made the artifacts loaded
     cached_from  the run directory that they were taken from, or "" when computed here
-    degraded     what the rung that made them costs, or ""
+    degraded     what the rung that made them costs, or the stage found lacking, or ""
+    warnings     what the stage wants people to know of them
     """
 
     state: NodeState = "pending"
@@ -118,11 +119,12 @@ class NodeRecord(_Row):
     attempts: list[AttemptRow] = Field(default_factory=list)
     cached_from: str = ""
     degraded: str = ""
+    warnings: list[str] = Field(default_factory=list)
     reason: str = ""
 
 
 class InputRecord(_Row):
-    """The user's picture: where it was, and the copy that the run works on."""
+    """A file that the user gave: where it was, and the copy that the run works on."""
 
     source: str
     file: FileName
@@ -133,6 +135,7 @@ class InputRecord(_Row):
 class Manifest(_Row):
     """The whole of run.json.
 
+    mask          the user's own mask of the picture, if there is one
     wall_seconds  of the last go alone; in a batch, from its start until this picture was done
     former        nodes of a profile that the run no longer has; their files are still there
     """
@@ -147,6 +150,7 @@ class Manifest(_Row):
     finished: float = 0.0
     wall_seconds: float = 0.0
     input: InputRecord
+    mask: InputRecord | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
     sources: dict[str, str] = Field(default_factory=dict)
     until: str = ""
@@ -172,5 +176,10 @@ class Manifest(_Row):
 
     @property
     def degraded(self) -> dict[str, str]:
-        """Node -> what its lower rung cost, for the nodes that came from one."""
+        """Node -> what its result lacks, for the nodes whose result lacks something."""
         return {name: node.degraded for name, node in self.nodes.items() if node.degraded}
+
+    @property
+    def warnings(self) -> dict[str, list[str]]:
+        """Node -> what its stage warned of, for the nodes that did."""
+        return {name: node.warnings for name, node in self.nodes.items() if node.warnings}

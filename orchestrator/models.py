@@ -117,6 +117,15 @@ def _optional_weights_of(node: Node, rung: Attempt) -> tuple[str, ...]:
     return stage.optional_weights(config.params_of(node.name, node.config, rung))
 
 
+def _optional_of(graph: Graph) -> list[str]:
+    """What the nodes do without where it is missing, though worse: the cut-out network."""
+    return [
+        name
+        for node in graph.nodes.values()
+        for name in _optional_weights_of(node, node.config.attempts[0])
+    ]
+
+
 def missing_for(graph: Graph, gpu: bool = True) -> list[Missing]:
     """The weights that `graph` needs and this machine lacks; empty: it can start."""
     needed = needs(graph, gpu)
@@ -237,24 +246,31 @@ def profile_graph(profile: str) -> Graph:
 
 
 def select(
-    names: Sequence[str], profile: str | None = None, fallbacks: bool = False
+    names: Sequence[str],
+    profile: str | None = None,
+    fallbacks: bool = False,
+    optional: bool = False,
 ) -> list[Model]:
-    """Entries of the catalogue by name and by profile. Raises `UsageError`s."""
+    """Entries of the catalogue by name and by profile. Raises `UsageError`s.
+
+    optional: with a profile, what it does better with as well.
+    """
     known = catalogue()
     for name in names:
         if name not in known:
             raise UnknownNameError("model", name, known)
     wanted = [*names, *(profile_needs(profile, fallbacks) if profile else ())]
+    wanted += _optional_of(profile_graph(profile)) if profile and optional else ()
     return [known[name] for name in dict.fromkeys(wanted) if name in known]
 
 
 def select_some(names: Sequence[str], profile: str | None, fallbacks: bool = False) -> list[Model]:
-    """As `select`, but asking for nothing at all is an error."""
+    """All that is to be pulled: optional weights too. Asking for nothing at all is an error."""
     if not names and not profile:
         raise UsageError(
             "which models? give names or --profile NAME", "kiss3d-orchestrate models list"
         )
-    return select(names, profile, fallbacks)
+    return select(names, profile, fallbacks, optional=True)
 
 
 def profiles_by_model() -> dict[str, tuple[str, ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,21 +81,37 @@ def open_or_create(prepared: Prepared, source: Path, path: Path) -> RunDirectory
     if known is not None and not known.half_made:
         return _open_again(prepared, source, known)
     picture = read_picture(source, prepared.settings.profile.runtime.max_input_mib)
-    record = InputRecord(
-        source=printable(source.resolve()),
-        file=f"input{_suffix(source, picture)}",
-        size=len(picture),
-        digest=digest_bytes(picture),
-    )
+    record = _record("input", source, picture)
     if known is not None and known.manifest.input.digest == record.digest:
         return _open_again(prepared, source, known)
+    mask, mask_record = read_mask(prepared)
+    given = [record] if mask_record is None else [record, mask_record]
     try:
-        taken = path.is_dir() and any(not _is_beginning(e, record) for e in path.iterdir())
+        taken = path.is_dir() and any(not _is_beginning(e, given) for e in path.iterdir())
     except OSError as error:
         raise OutputError(f"cannot read {path}: {error.strerror or error}") from error
     if taken or path.is_file():
         raise OutputError(f"{path} is not empty and holds no run", "choose another --output")
-    return RunDirectory.create(path, describe(prepared, record, None), picture)
+    manifest = describe(prepared, record, None, mask_record)
+    return RunDirectory.create(path, manifest, picture, mask)
+
+
+def read_mask(prepared: Prepared) -> tuple[bytes, InputRecord | None]:
+    """The mask that the request names, if any. Raises `InputFileError`."""
+    source = prepared.options.mask
+    if source is None:
+        return b"", None
+    content = read_picture(source, prepared.settings.profile.runtime.max_input_mib)
+    return content, _record("mask", source, content)
+
+
+def _record(name: str, source: Path, content: bytes) -> InputRecord:
+    return InputRecord(
+        source=printable(source.resolve()),
+        file=f"{name}{_suffix(source, content)}",
+        size=len(content),
+        digest=digest_bytes(content),
+    )
 
 
 def _suffix(source: Path, picture: bytes) -> str:
@@ -106,15 +123,19 @@ def _suffix(source: Path, picture: bytes) -> str:
     return suffix if suffix in SUFFIXES else ".img"
 
 
-def _is_beginning(entry: Path, record: InputRecord) -> bool:
+def _is_beginning(entry: Path, given: Sequence[InputRecord]) -> bool:
     """Whether an entry of a directory without a usable run is one that making this run leaves there
-    when it dies: its lock, its record, a half-written file, or its picture, to the last bit."""
+    when it dies: its lock, its record, a half-written file, or what was given, to the last bit."""
     name = entry.name
-    if name in (*LOCK_FILES, MANIFEST) or is_temporary(name, r"(run\.json|input\.\w+)"):
+    if name in (*LOCK_FILES, MANIFEST) or is_temporary(name, r"(run\.json|(input|mask)\.\w+)"):
         return True
-    if entry.name != record.file or not entry.is_file() or entry.stat().st_size != record.size:
-        return False
-    return digest_file(entry) == record.digest
+    return any(
+        name == record.file
+        and entry.is_file()
+        and entry.stat().st_size == record.size
+        and digest_file(entry) == record.digest
+        for record in given
+    )
 
 
 def _open_again(prepared: Prepared, source: Path, run: RunDirectory) -> RunDirectory:
@@ -128,12 +149,20 @@ def _open_again(prepared: Prepared, source: Path, run: RunDirectory) -> RunDirec
                 "choose another --output",
             )
         write_atomic(run.input_path, picture)
+    mask, mask_record = read_mask(prepared)
+    if mask_record is not None:
+        write_atomic(run.path / mask_record.file, mask)
+    run.manifest = describe(prepared, record, run.manifest, mask_record)
     run.check_input()
-    run.manifest = describe(prepared, record, run.manifest)
     return run
 
 
-def describe(prepared: Prepared, record: InputRecord, old: Manifest | None) -> Manifest:
+def describe(
+    prepared: Prepared,
+    record: InputRecord,
+    old: Manifest | None,
+    mask: InputRecord | None = None,
+) -> Manifest:
     """The manifest's head for this request; rows of an earlier go are kept."""
     return Manifest(
         version=__version__,
@@ -142,6 +171,7 @@ def describe(prepared: Prepared, record: InputRecord, old: Manifest | None) -> M
         seed=prepared.seed,
         created=old.created if old else time.time(),
         input=record,
+        mask=mask,
         settings=prepared.settings.profile.model_dump(mode="json"),
         sources=dict(prepared.settings.sources),
         until=prepared.options.until or "",
@@ -150,6 +180,7 @@ def describe(prepared: Prepared, record: InputRecord, old: Manifest | None) -> M
         host_ram=prepared.options.host_ram,
         machine=machine.describe(prepared.monitor),
         nodes=old.nodes if old else {},
+        former=old.former if old else {},
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 class RunEvent:
     """One thing that happened.
 
-    kind    process, started, progress, done, reused, failed, gone, stopping
+    kind    process, started, progress, done, reused, warning, failed, gone, stopping
     job     the job's name, "" for what concerns a process as such, or the whole run
     """
 

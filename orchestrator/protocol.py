@@ -81,12 +81,15 @@ class Done:
 
     outputs  artifact name -> its files
     peaks    bytes: rss and vram (torch's allocator) at most, and reserved, what that holds now
+    warnings, degraded  texts for people: see stages.contract.Context.warn
     """
 
     job: str
     outputs: dict[str, list[Part]]
     timings: dict[str, float]
     peaks: dict[str, int]
+    warnings: list[str] = field(default_factory=list)
+    degraded: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -174,6 +174,7 @@ def summary(run: RunDirectory) -> dict[str, Any]:
         "stage_seconds": round(manifest.stage_seconds, 3),
         "error": manifest.error,
         "degraded": manifest.degraded,
+        "warnings": manifest.warnings,
         "result": {
             path.name: str(path)
             for path in sorted(result.glob("*"))

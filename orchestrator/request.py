@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator import config, models, vram
-from orchestrator.artifacts import RunDirectory
+from orchestrator.artifacts import MASK, RunDirectory
 from orchestrator.auto import CANDIDATES, choose_profile
 from orchestrator.budget import NO_LIMIT, Budget
 from orchestrator.config import Settings
@@ -42,6 +42,8 @@ class Options:
     caption      the user's own, for the profile's caption stage
     fast         the profile's faster settings
     allow_tf32   for all nodes that have the param
+    background   what the picture's background is, for the profile's preprocess stage
+    mask         the user's own mask of the picture
     """
 
     profile: str | None = None
@@ -56,6 +58,8 @@ class Options:
     caption: str | None = None
     fast: bool = False
     allow_tf32: bool = False
+    background: str | None = None
+    mask: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,8 @@ def prepare(options: Options, workplace: Workplace | None = None) -> Prepared:
     implied = []
     if options.caption is not None:
         implied += _sets_for_caption(settings.profile, options.caption)
+    if options.background is not None:
+        implied += _sets_for_background(settings.profile, options)
     if options.allow_tf32:
         implied += _sets_for_tf32(settings.profile)
     if implied:
@@ -134,6 +140,21 @@ def _sets_for_caption(profile: Profile, caption: str) -> list[str]:
         )
     # A JSON string is a YAML one, as long as its letters stay letters.
     return [f"{name}.text={json.dumps(text, ensure_ascii=False)}" for name in nodes]
+
+
+def _sets_for_background(profile: Profile, options: Options) -> list[str]:
+    """`--background VALUE` as the `--set`s of the nodes that cut the object out.
+
+    Raises `ConfigError` without such a node, or with `--mask`.
+    """
+    nodes = [n for n, node in profile.nodes.items() if node.enabled and node.stage == "preprocess"]
+    if options.mask is not None:
+        raise ConfigError(
+            "--mask and --background both say where the object is", "leave one of them out"
+        )
+    if not nodes:
+        raise ConfigError("--background: this profile cuts nothing out", "leave it out")
+    return [f"{name}.background={json.dumps(options.background)}" for name in nodes]
 
 
 def _sets_for_tf32(profile: Profile) -> list[str]:
@@ -193,6 +214,8 @@ def _checked(
     cards = choose_cards(options.device, monitor)
     budget = vram.budget_for(options.target_vram, options.host_ram, cards, monitor)
     whole = Graph.from_profile(settings.profile).on_device(options.device)
+    if options.mask is not None and not any(MASK in n.inputs for n in whole.nodes.values()):
+        raise ConfigError("--mask: this profile cuts nothing out", "leave it out")
     graph = whole.until(options.until) if options.until else whole
     if options.from_node:
         whole.require(options.from_node)

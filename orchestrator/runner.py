@@ -172,6 +172,7 @@ class Runner:
         source = take_over(node, job.run, self._work.cache)
         if source:
             self._work.tell("reused", job, node.name, source=source)
+            self._work.tell_warnings(job, node.name)
         return bool(source)
 
     def _handle(self, staff: Staff, session: Session, happenings: Sequence[Happening]) -> None:

@@ -29,6 +29,7 @@ from orchestrator.opening import (
     describe,
     new_run_path,
     open_or_create,
+    read_mask,
     read_picture,
 )
 from orchestrator.pictures import OUTPUTS
@@ -228,7 +229,8 @@ def _imagined_run(prepared: Prepared, source: Path, output: Path | None) -> RunD
     known = None
     if output is not None and (output / MANIFEST).is_file():
         known = RunDirectory.open(output).manifest
-    return RunDirectory(output or Path(OUTPUTS), describe(prepared, record, known))
+    manifest = describe(prepared, record, known, read_mask(prepared)[1])
+    return RunDirectory(output or Path(OUTPUTS), manifest)
 
 
 def finish_one(

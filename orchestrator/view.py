@@ -96,6 +96,8 @@ class Lines:
             return f"{event.node}: done in {fields['seconds']:.2f} s{lower}"
         if event.kind == "reused":
             return f"{event.node}: unchanged, taken from {fields['source']}"
+        if event.kind == "warning":
+            return _warning_text(event)
         if event.kind == "failed":
             return _failure_text(event)
         if event.kind == "stopping":
@@ -110,6 +112,10 @@ class Lines:
 def _is_told_at_the_end(event: RunEvent, jobs: int) -> bool:
     """A picture that cannot be used ends a run of one at once, with the same words."""
     return jobs == 1 and event.kind == "failed" and event.fields["kind"] == "bad_input"
+
+
+def _warning_text(event: RunEvent) -> str:
+    return f"{event.node}: warning: {event.fields['text']}"
 
 
 def _failure_text(event: RunEvent) -> str:
@@ -179,6 +185,9 @@ class Live:
                 row.state = "failed"
             if not _is_told_at_the_end(event, self._jobs):
                 self._console.print(visible(_failure_text(event)))
+        elif event.kind == "warning":
+            where = f"{event.job}: " if self._jobs > 1 else ""
+            self._console.print(visible(f"{where}{_warning_text(event)}"))
         elif event.kind == "process" and row.state == "waiting":
             row.state = "ready" if fields["state"] == "idle" else "starting"
 

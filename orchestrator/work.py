@@ -46,6 +46,11 @@ class Work:
     def job(self, name: str) -> Job:
         return next(job for job in self.jobs if job.name == name)
 
+    def tell_warnings(self, job: Job, node: str) -> None:
+        """Tell what a node's stage warned of, in this run or when its result was made."""
+        for text in job.run.manifest.nodes[node].warnings:
+            self.tell("warning", job, node, text=text)
+
     def tell(self, kind: str, job: Job | None, node: str, /, **fields: Any) -> None:
         """Tell the observer, and the run directory's events. None: it concerns a process as such,
         which stands in the first job's."""

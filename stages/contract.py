@@ -200,6 +200,10 @@ def _no_progress(step: int, total: int, note: str = "") -> None:
     pass
 
 
+def _no_warning(text: str, *, degraded: bool = False) -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Context:
     """What a stage may use besides its inputs.
@@ -210,6 +214,9 @@ class Context:
     threads   CPU threads that the stage should keep to
     scratch   an empty folder of its own, removed after the job
     progress  progress(step, total, note="") with 0 <= step <= total, from any thread
+    warn      warn(text, degraded=False): what a person should know of this job's result. It is
+              shown while the run goes and at its end, and stays in the record; degraded: the
+              result is worse than it should be, and is labelled so
     vram_bytes  what the process may take of the card, its CUDA context included; 0: all of it.
               The host caps torch's allocator to it before `load`
     host_bytes  host memory that the stage may fill with weights; 0: as much as it likes
@@ -223,6 +230,7 @@ class Context:
     threads: int = 2
     scratch: Path = field(default_factory=Path)
     progress: Callable[..., None] = _no_progress
+    warn: Callable[..., None] = _no_warning
     vram_bytes: int = 0
     host_bytes: int = 0
 

@@ -19,6 +19,9 @@ from stages.common import codec
 from stages.contract import ArtifactSpec, Context, ContractError, Stage, StageError
 from stages.registry import stage_class
 
+MAX_WARNING = 1000
+"""Characters of one warning that are kept."""
+
 
 @dataclass(frozen=True)
 class OutputFile:
@@ -32,10 +35,15 @@ class OutputFile:
 
 @dataclass(frozen=True)
 class JobResult:
-    """Outputs by artifact name, and the seconds that reading, computing and writing took."""
+    """Outputs by artifact name, and the seconds that reading, computing and writing took.
+
+    warnings, degraded  what the stage told through `Context.warn`, without and with its flag
+    """
 
     outputs: dict[str, list[OutputFile]]
     timings: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    degraded: list[str] = field(default_factory=list)
 
 
 class StageCore:
@@ -82,7 +90,15 @@ class StageCore:
             raise StageError("internal", "run before load")
         began = time.perf_counter()
         values = codec.as_inputs(self._class.inputs, inputs)
-        context = replace(self._context, scratch=scratch, progress=progress)
+        warnings: list[str] = []
+        costs: list[str] = []
+
+        def warn(text: str, *, degraded: bool = False) -> None:
+            told = costs if degraded else warnings
+            if text not in told:
+                told.append(text[:MAX_WARNING])
+
+        context = replace(self._context, scratch=scratch, progress=progress, warn=warn)
         read = time.perf_counter()
         outputs = self._stage.run(values, context)
         computed = time.perf_counter()
@@ -91,6 +107,8 @@ class StageCore:
         return JobResult(
             files,
             {"read": read - began, "compute": computed - read, "write": written - computed},
+            warnings,
+            costs,
         )
 
     def output_spec(self, name: str) -> ArtifactSpec:

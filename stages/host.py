@@ -224,7 +224,10 @@ class HostProcess:
         self._heart.beat()
         parts, contents = _as_parts(result)
         peaks = dict(self._heart.peaks)
-        self._end_job(protocol.Done(message.job, parts, result.timings, peaks), contents)
+        done = protocol.Done(
+            message.job, parts, result.timings, peaks, result.warnings, result.degraded
+        )
+        self._end_job(done, contents)
 
     def _fail(self, job: str, error: BaseException) -> None:
         failure: Failure = classify(error)

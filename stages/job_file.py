@@ -59,6 +59,8 @@ def run_job_file(path: Path) -> int:
             return 2 if failure.kind == "bad_input" else 1
         finally:
             core.close()
+    for text in (*result.warnings, *result.degraded):
+        print(f"warning: {text}", file=sys.stderr)
     written: list[str] = []
     for name, files in result.outputs.items():
         stored = [store_output(output, file) for file in files]

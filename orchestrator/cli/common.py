@@ -66,7 +66,7 @@ def output_option(metavar: str, text: str) -> Callable[[_F], _F]:
 
 
 def settings_options(function: _F) -> _F:
-    """--profile, --fast, --config, --seed, --caption, --allow-tf32 and --set."""
+    """--profile, --fast, --config, --seed, --caption, --background, --allow-tf32 and --set."""
     for option in (
         click.option(
             "--set",
@@ -79,6 +79,11 @@ def settings_options(function: _F) -> _F:
             "--caption",
             metavar="TEXT",
             help="What the picture shows, in your words; no caption model is needed then.",
+        ),
+        click.option(
+            "--background",
+            metavar="keep|white|black|#rrggbb",
+            help="The picture's background, where it was cut out before: its colour; keep: none.",
         ),
         click.option("--seed", type=click.IntRange(0), help="Default: the profile's (42)."),
         click.option(
@@ -98,6 +103,16 @@ def settings_options(function: _F) -> _F:
     ):
         function = option(function)
     return function
+
+
+def mask_option(function: _F) -> _F:
+    """--mask."""
+    return click.option(
+        "--mask",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Your own mask of IMAGE, of the same shape: white, or opaque, is the object.",
+    )(function)
 
 
 def device_option(function: _F) -> _F:
@@ -177,6 +192,8 @@ def options_from(
     caption: str | None = None,
     fast: bool = False,
     allow_tf32: bool = False,
+    background: str | None = None,
+    mask: Path | None = None,
 ) -> Options:
     from orchestrator.request import Options
 
@@ -193,6 +210,8 @@ def options_from(
         caption,
         fast,
         allow_tf32,
+        background,
+        mask,
     )
 
 
@@ -244,6 +263,9 @@ def print_run(run: RunDirectory, as_json: bool) -> None:
     tables.print_table(report.TABLE_HEADER, report.table_rows(run), err=True)
     for node, cost in run.manifest.degraded.items():
         say(f"degraded: {node}: {cost}", err=True)
+    for node, texts in run.manifest.warnings.items():
+        for text in texts:
+            say(f"warning: {node}: {text}", err=True)
     result = run.path / "result"
     for name, label in (("preview.png", "preview"), ("mesh.obj", "obj")):
         if (result / name).is_file():

@@ -119,7 +119,7 @@ def pull(
     repair: bool,
     as_json: bool,
 ) -> None:
-    """Download models by name, or all that a profile needs.
+    """Download models by name, or all that a profile needs or does better with.
 
     Stop it at any time: the same command goes on where it was. Sizes and hashes are verified.
     Exit code 1: something could not be downloaded.

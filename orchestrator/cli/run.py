@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 @click.argument("image", type=common.InputPath())
 @common.output_option("DIR", "Run directory. Default: outputs/<image>-<time>.")
 @common.settings_options
+@common.mask_option
 @common.range_options
 @common.device_options
 @common.budget_options
@@ -62,6 +63,7 @@ def run(
 @click.argument("image", type=common.InputPath())
 @common.output_option("DIR", "Run directory that would be used.")
 @common.settings_options
+@common.mask_option
 @common.range_options
 @common.device_option
 @common.budget_options

@@ -11,6 +11,13 @@ from stages.contract import ArtifactSpec
 INPUT_IMAGE = ArtifactSpec(
     "input_image", "file", "the picture as the user gave it, undecoded", suffix=".img"
 )
+INPUT_MASK = ArtifactSpec(
+    "input_mask",
+    "file",
+    "the user's own mask of the picture, undecoded: white (or opaque) is the object",
+    suffix=".img",
+    optional=True,
+)
 IMAGE = ArtifactSpec("image", "image", "the object on a white square, sRGB", ("S", "S", 3), "uint8")
 ALPHA = ArtifactSpec(
     "alpha", "image", "coverage of `image` by the object, 255 = object", ("S", "S", 1), "uint8"

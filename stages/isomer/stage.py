@@ -104,6 +104,7 @@ class Isomer(Stage):
         if not len(faces):
             raise BadInput("coarse_mesh: all its faces are degenerate")
         normals = vertex_normals(vertices, faces)
+        _compare(vertices, faces, rgb[0], mask[0], params, self._rasterizer, context)
 
         context.progress(refining + 2, steps, "color")
         colors = color_vertices(vertices, faces, normals, views, self._rasterizer, params)
@@ -127,6 +128,25 @@ class Isomer(Stage):
     def _params(self) -> IsomerParams:
         assert isinstance(self.params, IsomerParams)
         return self.params
+
+
+def _compare(
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    front: np.ndarray,
+    mask: np.ndarray,
+    params: IsomerParams,
+    rasterizer: Rasterizer,
+    context: Context,
+) -> None:
+    """Say so where much of the front view's silhouette is missing from the mesh."""
+    from stages.isomer.check import WORTH_A_WORD, missing_share
+
+    share = missing_share(vertices, faces, front, mask, params.radius, rasterizer)
+    if share >= WORTH_A_WORD:
+        context.warn(
+            f"{share:.0%} of the front view's silhouette is missing from the mesh", degraded=True
+        )
 
 
 def _may_smooth(params: IsomerParams) -> bool:

@@ -31,8 +31,20 @@ MAX_INTERRUPTIONS = 8
 """How often, going round the picture's edge, something else may interrupt the backdrop: objects
 that reach over the edge do it a few times, the joints of a brick wall all the time."""
 
+MIN_FLAT_SHARE = 0.3
+"""Share of the edge that a flat colour must have to be the backdrop of a cut off object."""
+
+MAX_FLAT_NOISE = 1.0
+"""Delta E along the side that has it; a sky or a wall has more."""
+
+MAX_FLAT_OBJECTS = 4
+"""How often such an object may reach over the edge."""
+
 MIN_HOLE = 0.0003
 """Smallest enclosed piece of background, of the picture's area."""
+
+STATED_RANGE = 10.0
+"""Delta E up to which a pixel of the border counts as the colour that the user has said."""
 
 GROWTH_STEPS = 8
 """Pixels by which background grows into the blur of edges that the flood stops at."""
@@ -46,22 +58,31 @@ class Backdrop:
 
     surface  (h, w, 3) float32, CIELAB (L* 0..100)
     noise    robust standard deviation of the fitted pixels around it, Delta E
+    stated   whether the user has said its colour: then it is not fitted any further
     """
 
     surface: np.ndarray
     noise: float
+    stated: bool = False
+
+    def off_edge(self, lab: np.ndarray) -> np.ndarray:
+        """Pixels of the edge of `lab`, going round, that are not this backdrop, (n,) bool."""
+        smooth = cv2.GaussianBlur(lab, (0, 0), 1.5)
+        off = np.linalg.norm(smooth - self.surface, axis=2) > max(4.0, 3.0 * self.noise)
+        return np.concatenate([off[0], off[:, -1], off[-1, ::-1], off[::-1, 0]])
 
     def is_plain(self, lab: np.ndarray) -> bool:
         """Whether the border of `lab` is this backdrop, apart from where the object reaches it."""
-        smooth = cv2.GaussianBlur(lab, (0, 0), 1.5)
-        off = np.linalg.norm(smooth - self.surface, axis=2) > max(4.0, 3.0 * self.noise)
-        edge = np.concatenate([off[0], off[:, -1], off[-1, ::-1], off[::-1, 0]])
-        interruptions = int(np.count_nonzero(edge & ~np.roll(edge, 1)))
+        edge = self.off_edge(lab)
         return (
             self.noise <= MAX_NOISE
             and float(edge.mean()) <= 1.0 - MIN_INLIERS
-            and interruptions <= MAX_INTERRUPTIONS
+            and _interruptions(edge) <= MAX_INTERRUPTIONS
         )
+
+
+def _interruptions(edge: np.ndarray) -> int:
+    return int(np.count_nonzero(edge & ~np.roll(edge, 1)))
 
 
 def to_lab(rgb: np.ndarray) -> np.ndarray:
@@ -78,11 +99,45 @@ def fit_backdrop(lab: np.ndarray) -> Backdrop:
     return _fit(lab, ring)
 
 
+def find_plain_backdrop(lab: np.ndarray) -> Backdrop | None:
+    """The plain backdrop of `lab` (h, w, 3), or None where there is none.
+
+    Where an object reaches over much of the edge, a flat colour along one whole side may still be
+    the backdrop.
+    """
+    fitted = fit_backdrop(lab)
+    if fitted.is_plain(lab):
+        return fitted
+    thickness = max(2, round(RING * max(lab.shape[:2])))
+    sides = (lab[:thickness], lab[-thickness:], lab[:, :thickness], lab[:, -thickness:])
+    best, most = None, MIN_FLAT_SHARE
+    for side in sides:
+        colour = np.median(side.reshape(-1, 3), axis=0)
+        spread = 1.4826 * float(np.median(np.linalg.norm(side - colour, axis=2)))
+        flat = Backdrop(np.broadcast_to(colour, lab.shape).astype(np.float32), spread)
+        off = flat.off_edge(lab)
+        share = 1.0 - float(off.mean())
+        if spread <= MAX_FLAT_NOISE and share > most and _interruptions(off) <= MAX_FLAT_OBJECTS:
+            best, most = flat, share
+    return best
+
+
+def stated_backdrop(lab: np.ndarray, colour: tuple[int, int, int]) -> Backdrop:
+    """A backdrop of one sRGB colour; its noise is that of the border's pixels near it."""
+    one = to_lab(np.array([[colour]], np.uint8))[0, 0]
+    surface = np.broadcast_to(one, lab.shape).astype(np.float32)
+    edge = np.concatenate([lab[0], lab[-1], lab[:, 0], lab[:, -1]])
+    off = np.linalg.norm(edge - one, axis=1)
+    near = off[off < STATED_RANGE]
+    noise = 1.4826 * float(np.median(near)) if near.size else MIN_NOISE
+    return Backdrop(surface, noise, stated=True)
+
+
 def segment_on_backdrop(lab: np.ndarray, backdrop: Backdrop) -> np.ndarray:
     """Object mask (h, w) bool of a picture in front of a plain backdrop."""
     background = _flood(lab, backdrop)
     on_surface = background & (_distance(lab, backdrop) < 2.5 * _noise(backdrop))
-    if on_surface.mean() > 0.05:
+    if on_surface.mean() > 0.05 and not backdrop.stated:
         # Once much of the backdrop is known, the middle need not be extrapolated from the border.
         background = _flood(lab, _fit(lab, on_surface))
     return ~_grow(lab, background, _noise(backdrop))

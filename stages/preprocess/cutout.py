@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import cv2
@@ -10,130 +12,217 @@ import numpy as np
 from stages.contract import BadInput
 from stages.preprocess import reference
 from stages.preprocess.box import Box, bounding_box
-from stages.preprocess.framing import centre, plan_canvas
+from stages.preprocess.doubts import doubts_about
+from stages.preprocess.framing import Canvas, centre, plan_canvas
+from stages.preprocess.holes import Holes, settle_holes
 from stages.preprocess.matting import defringe_cutout, matte, over_white
-from stages.preprocess.resample import scaled_crop, shrink
+from stages.preprocess.resample import enlarge_mask, scaled_crop, shrink
 from stages.preprocess.segment import WORK_SIDE, Segmentation, segment, significant
+from stages.preprocess.silhouette import full_alpha, silhouette_of
 
-Background = Literal["auto", "alpha", "rembg", "grabcut", "none"]
+Method = Literal["alpha", "mask", "rembg", "grabcut", "colour", "keep"]
+"""How the object is told from its background: "colour" by one that the user has said, "grabcut" by
+a plain backdrop, or where there is none by guessing."""
+_OTHERS: dict[str, Method] = {"rembg": "rembg", "grabcut": "grabcut", "keep": "keep"}
 Framed = tuple[np.ndarray, np.ndarray]
 
 MIN_SHARE = 0.005
 """Transparent and covered pixels must each make up this share for alpha to be a cutout: the
 rounded corners of a screenshot or a stray pixel are none."""
 
+MIN_OBJECT = 8
+"""Pixels along the object's longest side below which there is nothing to make a mesh of."""
+
 CROP_MARGIN = 0.04
 """Kept around the object while its rim is worked out, of its longest side."""
 
+HALF = 127
+"""In the mask of a network or of the user, more than this is object."""
 
-def choose_background(
-    rgba: np.ndarray, wanted: Background, threshold: int, has_network: bool = False
-) -> Background:
-    """Resolve "auto" for a picture (H, W, 4) uint8, and refuse what cannot work for it.
+MATTE_SCALE = 8.0
+"""Pixels that the rim is worked out in for each pixel of the mask, at most: beyond it the picture
+has no detail, and the time grows with the cube."""
+
+
+def choose_method(
+    rgba: np.ndarray, wanted: str, threshold: int, has_network: bool = False, has_mask: bool = False
+) -> Method:
+    """Resolve the param `background` for a picture (H, W, 4) uint8, and refuse what cannot work.
 
     has_network: whether the weights of rembg's network are on this machine.
+    has_mask: whether the user gave a mask, which decides alone.
     """
     alpha = rgba[..., 3]
-    if int(alpha.max()) <= threshold:
-        raise BadInput("the picture is fully transparent", "Use a picture that shows an object.")
+    highest = int(alpha.max())
+    if highest <= threshold:
+        what = f"almost fully transparent: its alpha is {highest} of 255 at most"
+        raise BadInput(
+            f"the picture is {what if highest else 'fully transparent'}",
+            "Use a picture that shows an object.",
+        )
+    if has_mask:
+        return "mask"
     covered = float((alpha > threshold).mean())
-    is_cutout = min(covered, 1.0 - covered) >= MIN_SHARE
+    is_cutout = 1.0 - covered >= MIN_SHARE and (covered >= MIN_SHARE or covered < 0.5)
     if wanted == "auto":
-        without_alpha: Background = "rembg" if has_network else "grabcut"
+        without_alpha: Method = "rembg" if has_network else "grabcut"
         return "alpha" if is_cutout else without_alpha
-    if wanted == "alpha" and not is_cutout:
+    if wanted == "alpha":
+        if is_cutout:
+            return "alpha"
         raise BadInput(
             "the picture has no transparency that tells the object from its background",
             "Use the preprocess param background=auto, or make the background transparent.",
         )
-    return wanted
+    return _OTHERS.get(wanted, "colour")
 
 
+@dataclass(frozen=True)
 class Cutout:
     """One picture, (H, W, 4) uint8, with the settings that every way of framing it shares.
 
-    background  a resolved one, see `choose_background`
-    threshold   alpha above it belongs to the object
+    method      a resolved one, see `choose_method`
+    threshold   alpha above it is covered by something
     ratio       longest side of the object, of the canvas
-    mask        (H, W) uint8, the network's, for background "rembg"
+    holes       what to make of enclosed pieces of backdrop colour
+    mask        (H, W) uint8, the network's or the user's, 255 = object
+    colour      sRGB of the backdrop, for method "colour"
+    warn        takes what is doubtful about the cutout
     """
 
-    def __init__(
-        self,
-        rgba: np.ndarray,
-        background: Background,
-        threshold: int,
-        ratio: float,
-        mask: np.ndarray | None = None,
-    ) -> None:
-        self.rgba = rgba
-        self.background = background
-        self.threshold = threshold
-        self.ratio = ratio
-        self.mask = mask
+    rgba: np.ndarray
+    method: Method
+    threshold: int
+    ratio: float
+    holes: Holes = "auto"
+    mask: np.ndarray | None = None
+    colour: tuple[int, int, int] | None = None
+    warn: Callable[[str], None] = lambda text: None
 
     def centered(self, max_side: int, defringe: bool) -> Framed:
         """Image (S, S, 3) on white and alpha (S, S, 1), uint8, the object in the middle."""
-        if self.background == "alpha":
+        if self.method == "keep":
+            return self._centered_whole(max_side)
+        if self.method == "alpha":
             return self._centered_alpha(self.rgba, max_side, defringe)
-        if self.background == "grabcut":
-            return self._centered_segment(max_side, defringe)
         if self.mask is not None:
-            rgb = reference.flatten_on_grey(self.rgba)
-            cut = np.concatenate([rgb, self.mask[..., None]], axis=-1)
-            return self._centered_alpha(cut, max_side, defringe)
-        return self._centered_whole(max_side)
+            masked = np.concatenate([self._flat(), self.mask[..., None]], axis=-1)
+            return self._centered_alpha(masked, max_side, defringe)
+        return self._centered_segment(max_side, defringe)
 
     def as_reference(self) -> Framed:
         """The same pair framed as the reference does it; the mask is the only difference."""
         rgb = reference.flatten_on_grey(self.rgba)
-        if self.background == "alpha":
+        if self.method == "alpha":
             mask = self.rgba[..., 3]
-        elif self.background == "grabcut":
-            mask = self._full_mask(rgb)
         elif self.mask is not None:
             mask = self.mask
             if int(mask.max()) <= self.threshold:
                 raise _nothing_left()
-        else:
+        elif self.method == "keep":
             mask = np.full(rgb.shape[:2], 255, np.uint8)
+        else:
+            mask = self._full_mask(rgb)
         return reference.frame(rgb, mask, self.ratio)
+
+    def _flat(self) -> np.ndarray:
+        """(H, W, 3) uint8: what the network or the user has made the mask of."""
+        if self.method == "rembg":
+            return reference.flatten_on_grey(self.rgba)
+        return _flatten_on(self.rgba, reference.WHITE)
 
     def _centered_alpha(self, rgba: np.ndarray, max_side: int, defringe: bool) -> Framed:
         alpha = rgba[..., 3]
         height, width = alpha.shape
-        seen = shrink(alpha, WORK_SIDE) > self.threshold
+        is_mask = self.method != "alpha"
+        outer = bounding_box(alpha > (HALF if is_mask else self.threshold))
+        if outer is None:
+            raise _nothing_left()
+        outer = outer.grown(max(8, round(CROP_MARGIN * outer.longest))).within(width, height)
+        small = shrink(rgba[outer.slices], WORK_SIDE)
+        cut = False
+        if is_mask:
+            seen = small[..., 3] > HALF
+        else:
+            found = silhouette_of(small, self.threshold)
+            seen = found.mask
+            cut = found.cut
+            self._tell_removed(found.shadow, found.glow)
+        if not seen.any():
+            raise _nothing_left()
         kept = significant(seen)
-        rough = Segmentation(Box(0, 0, width, height), kept).cropped(CROP_MARGIN)
-        region = rough.region.outward().within(width, height)
-        exact = bounding_box(alpha[region.slices] > self.threshold)
-        canvas = plan_canvas((exact or region).longest, self.ratio, max_side)
+        if self.holes == "fill":
+            kept = settle_holes(kept, "fill").mask
+        near = Segmentation(outer, kept).cropped(CROP_MARGIN)
+        self._tell_doubts(near)
+        region = near.region.outward().within(width, height)
+        exact = None
+        if not cut and self.holes != "fill":
+            exact = bounding_box(alpha[region.slices] > (HALF if is_mask else self.threshold))
+        canvas = self._canvas(exact or near.object_box, max_side)
         pixels = scaled_crop(rgba, region, canvas.scale)
+        step = pixels.shape[1] / near.mask.shape[1]
+        inside = enlarge_mask(near.mask, pixels.shape[:2])
         coverage = pixels[..., 3]
-        if (kept != seen).any():
-            coverage = np.where(_enlarge(rough.mask, coverage.shape), coverage, np.uint8(0))
+        if is_mask:
+            slack = cv2.dilate(inside.astype(np.uint8), np.ones((2 * round(step) + 3,) * 2))
+            coverage = np.where(slack > 0, coverage, np.uint8(0))
+        else:
+            coverage = full_alpha(coverage, inside, step, cut)
+        if self.holes == "fill":
+            coverage = np.maximum(coverage, np.where(inside, np.uint8(255), np.uint8(0)))
         rgb = pixels[..., :3]
         colours = defringe_cutout(rgb, coverage) if defringe else rgb.astype(np.float32) / 255.0
         image = over_white(colours, coverage.astype(np.float32) / 255.0)
         return self._on_canvas(image, coverage, canvas.side)
 
     def _centered_segment(self, max_side: int, defringe: bool) -> Framed:
-        rgb = _flatten_on_white(self.rgba)
-        found = segment(rgb)
-        box = found.object_box
-        if box is None:
-            raise _nothing_left()
-        canvas = plan_canvas(box.longest, self.ratio, max_side)
+        rgb = _flatten_on(self.rgba, self.colour or reference.WHITE)
+        found = self._segment(rgb)
+        canvas = self._canvas(found.object_box, max_side)
         near = found.cropped(CROP_MARGIN)
-        alpha, colours = matte(scaled_crop(rgb, near.region, canvas.scale), near.mask, defringe)
-        return self._on_canvas(over_white(colours, alpha), _to_uint8(alpha), canvas.side)
+        finest = MATTE_SCALE * near.mask.shape[1] / near.region.width
+        scale = min(canvas.scale, finest)
+        alpha, colours = matte(scaled_crop(rgb, near.region, scale), near.mask, defringe)
+        image, coverage = over_white(colours, alpha), _to_uint8(alpha)
+        if scale < canvas.scale:
+            larger = canvas.scale / scale
+            size = (round(alpha.shape[1] * larger), round(alpha.shape[0] * larger))
+            image, coverage = (
+                cv2.resize(one, size, interpolation=cv2.INTER_LINEAR) for one in (image, coverage)
+            )
+        return self._on_canvas(image, coverage, canvas.side)
+
+    def _segment(self, rgb: np.ndarray) -> Segmentation:
+        """The object by colour. Raises `BadInput` where nothing is left, or all of it."""
+        found = segment(rgb, self.holes, self.colour)
+        if found.object_box is None:
+            raise _nothing_left()
+        if self.colour is not None and found.mask.mean() > 0.995:
+            raise BadInput(
+                "no background of the stated colour reaches the picture's edge",
+                "Say its colour with --background, or leave that out.",
+            )
+        self._tell_doubts(found)
+        return found
 
     def _centered_whole(self, max_side: int) -> Framed:
         height, width = self.rgba.shape[:2]
         canvas = plan_canvas(max(height, width), self.ratio, max_side)
         pixels = scaled_crop(self.rgba, Box(0, 0, width, height), canvas.scale)
         whole = np.full(pixels.shape[:2], 255, np.uint8)
-        return self._on_canvas(_flatten_on_white(pixels), whole, canvas.side)
+        return self._on_canvas(_flatten_on(pixels, reference.WHITE), whole, canvas.side)
+
+    def _canvas(self, box: Box | None, max_side: int) -> Canvas:
+        if box is None:
+            raise _nothing_left()
+        if box.longest < MIN_OBJECT:
+            raise BadInput(
+                f"the object is only {box.width:.0f} x {box.height:.0f} pixels large, at least "
+                f"{MIN_OBJECT} are needed along its longest side",
+                "Use a picture that shows it larger; about 512 pixels across it is good.",
+            )
+        return plan_canvas(box.longest, self.ratio, max_side)
 
     def _on_canvas(self, image: np.ndarray, alpha: np.ndarray, side: int) -> Framed:
         framed = centre(image, alpha, side, self.threshold)
@@ -143,7 +232,7 @@ class Cutout:
 
     def _full_mask(self, rgb: np.ndarray) -> np.ndarray:
         """Mask (H, W) uint8 at the picture's own size, worked out at a bounded one."""
-        found = segment(rgb)
+        found = self._segment(rgb)
         region = found.region
         scale = min(1.0, 2 * WORK_SIDE / region.longest)
         alpha, _ = matte(scaled_crop(rgb, region, scale), found.mask, False)
@@ -154,28 +243,33 @@ class Cutout:
         mask[region.slices] = cv2.resize(_to_uint8(alpha), size, interpolation=cv2.INTER_LINEAR)
         return mask
 
+    def _tell_doubts(self, found: Segmentation) -> None:
+        height, width = self.rgba.shape[:2]
+        for text in doubts_about(found, width, height, trimmed=self.method == "alpha"):
+            self.warn(text)
+
+    def _tell_removed(self, shadow: float, glow: float) -> None:
+        for share, what in ((shadow, "a dark shadow"), (glow, "a glow that fades out")):
+            if share >= 0.02:
+                self.warn(
+                    f"{what} in the alpha channel, {share:.0%} of what it covers, was left out"
+                )
+
 
 def _nothing_left() -> BadInput:
     return BadInput(
         "nothing is left in the foreground",
         "The object does not stand out from its background: use a picture with more contrast, "
-        "or a PNG whose background is transparent.",
+        "a PNG whose background is transparent, or --mask FILE.",
     )
 
 
-def _flatten_on_white(rgba: np.ndarray) -> np.ndarray:
+def _flatten_on(rgba: np.ndarray, back: int | tuple[int, int, int]) -> np.ndarray:
     if int(rgba[..., 3].min()) == 255:
         return np.ascontiguousarray(rgba[..., :3])
-    return reference.blend(rgba[..., :3], reference.WHITE, rgba[..., 3:])
+    return reference.blend(rgba[..., :3], back, rgba[..., 3:])
 
 
 def _to_uint8(alpha: np.ndarray) -> np.ndarray:
     scaled: np.ndarray = np.rint(alpha * 255.0).astype(np.uint8)
     return scaled
-
-
-def _enlarge(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """`mask` with a pixel of slack, at another resolution."""
-    slack = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8))
-    large = cv2.resize(slack, (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST)
-    return large > 0

@@ -11,20 +11,32 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
+from stages.common.filetypes import HEAD, FileType, identify
 from stages.contract import BadInput
+from stages.preprocess.colours import bits_per_sample, reduced, to_srgba
+from stages.preprocess.limits import check_size, check_tiff, plan_reading
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-"""The only decoders that see a user's bytes (JPEG includes the MPO files of some cameras)."""
+DECODERS = {
+    "png": ("PNG",),
+    "jpeg": ("JPEG", "MPO"),
+    "webp": ("WEBP",),
+    "bmp": ("BMP",),
+    "tiff": ("TIFF",),
+    "gif": ("GIF",),
+    "avif": ("AVIF",),
+    "jpeg2000": ("JPEG2000",),
+    "heic": ("HEIF",),
+}
+"""The only decoders that see a user's bytes, by what the first of those say that they are."""
 
-MIN_SIDE = 16
-MAX_PROFILE_BYTES = 4 << 20
+MAX_FRAMES = 20
+"""Frames that are looked at: whether there are several, and for one that is not blank."""
 
-_ACCEPTED = "Use a PNG, JPEG, WebP, BMP, TIFF or GIF file."
+_ACCEPTED = "Use a PNG, JPEG, WebP, AVIF, HEIC, JPEG 2000, BMP, TIFF or GIF file."
 _DAMAGED = "Open it in an image viewer and save it again as PNG."
 
 
@@ -34,16 +46,32 @@ class Picture:
 
     rgba    (H, W, 4) uint8, sRGB, straight (not premultiplied) alpha, upright
     format  Pillow's name of the file format
-    frames  number of frames or pages in the file, of which `rgba` is the first
+    frames  number of frames or pages in the file, `MAX_FRAMES` for so many or more
+    frame   which of them `rgba` is, the first being 1
+    size    width and height in the file, before a large picture was scaled down
     """
 
     rgba: np.ndarray
     format: str
     frames: int
+    frame: int
+    size: tuple[int, int]
+
+    @property
+    def note(self) -> str:
+        """What was not taken as it is in the file, for people; "" for nothing."""
+        told = []
+        if self.frames > 1:
+            ordinal = "first" if self.frame == 1 else f"number {self.frame}"
+            more = " or more" if self.frames == MAX_FRAMES else ""
+            told.append(f"{ordinal} of {self.frames}{more} frames")
+        if self.rgba.shape[0] * self.rgba.shape[1] < 0.9 * self.size[0] * self.size[1]:
+            told.append("read scaled down")
+        return ", ".join(told)
 
 
 def decode(data: bytes, *, max_bytes: int, max_pixels: int) -> Picture:
-    """Decode the first frame of a picture file.
+    """Decode a picture file: its first frame, or the first one that is not blank.
 
     Raises `BadInput` when the file is empty, no picture, damaged, too large or too small.
     """
@@ -54,51 +82,110 @@ def decode(data: bytes, *, max_bytes: int, max_pixels: int) -> Picture:
             f"the input file has {len(data)} bytes, more than the limit of {max_bytes}",
             "Use a smaller file, or raise the preprocess param max_bytes.",
         )
-    with (
-        _decoder_errors_are_bad_input(),
-        Image.open(io.BytesIO(data), formats=FORMATS) as image,
-    ):
-        _check_size(image.size, max_pixels)
-        frames = int(getattr(image, "n_frames", 1))
-        image.seek(0)
-        image.load()
-        rgba = np.array(_to_srgba(_upright(image)))
-    return Picture(rgba, image.format or "", frames)
+    kind = _kind(data)
+    with _decoder_errors_are_bad_input(kind):
+        if kind.name == "tiff":
+            check_tiff(data)
+        with Image.open(io.BytesIO(data), formats=DECODERS[kind.name]) as image:
+            check_size(image.size, max_pixels)
+            size = image.size
+            reduction = plan_reading(image, kind.name)
+            rgba = _frame(image, reduction)
+            frame, frames = 1, _count_frames(image, kind.name)
+            if frames > 1 and kind.name != "tiff" and _is_blank(rgba):
+                frame, rgba = _first_drawn(image, frames, reduction, rgba)
+            return Picture(np.array(rgba), image.format or "", frames, frame, size)
 
 
-def _check_size(size: tuple[int, int], max_pixels: int) -> None:
-    width, height = size
-    if width * height > max_pixels:
+def _kind(data: bytes) -> FileType:
+    """What the file is, if it may be decoded. Raises `BadInput`."""
+    kind = identify(data[:HEAD])
+    if kind is None:
+        raise BadInput("the input file is not a picture that can be read", _ACCEPTED)
+    if not kind.picture:
+        remedy = kind.remedy[0].upper() + kind.remedy[1:]
         raise BadInput(
-            f"the picture has {width} x {height} pixels, more than the limit of {max_pixels}",
-            "Scale it down, or raise the preprocess param max_pixels.",
+            f"not a picture that can be read: the input file is {kind.title}", f"{remedy}."
         )
-    if min(width, height) < MIN_SIDE:
-        raise BadInput(
-            f"the picture has {width} x {height} pixels, at least {MIN_SIDE} a side are needed",
-            "Use a larger picture; about 512 pixels across the object is good.",
-        )
+    if kind.name == "heic":
+        try:
+            from pillow_heif import register_heif_opener
+        except ImportError as error:
+            raise BadInput(
+                "the input file is a HEIC picture, and the package pillow-heif, which reads those, "
+                "is not installed",
+                "Install it (pip install pillow-heif), or save the picture as JPEG.",
+            ) from error
+        register_heif_opener()
+    return kind
 
 
 @contextmanager
-def _decoder_errors_are_bad_input() -> Iterator[None]:
+def _decoder_errors_are_bad_input(kind: FileType) -> Iterator[None]:
+    limit = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None  # the limits of `stages.preprocess.limits` hold
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield
     except (BadInput, MemoryError):
         raise
     except UnidentifiedImageError as error:
-        raise BadInput("the input file is not a picture that can be read", _ACCEPTED) from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        # Pillow's own limit, which is the most that max_pixels can be.
         raise BadInput(
-            f"the picture has more pixels than the limit of decoding, {Image.MAX_IMAGE_PIXELS:,}",
-            "Scale it down.",
+            f"the input file begins like {kind.title}, but is damaged or of a kind that cannot be "
+            "read",
+            _DAMAGED,
         ) from error
     except Exception as error:
         raise BadInput(f"the picture is damaged or incomplete: {error}", _DAMAGED) from error
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def _frame(image: Image.Image, reduction: int) -> Image.Image:
+    """The present frame, decoded."""
+    image.load()
+    exif = image.getexif() if reduction > 1 else None
+    smaller = reduced(image, reduction)
+    if exif:
+        smaller.info["exif"] = exif.tobytes()
+    return to_srgba(_upright(smaller), bits_per_sample(image))
+
+
+def _count_frames(image: Image.Image, kind: str) -> int:
+    """Frames in the file, at most `MAX_FRAMES`.
+
+    Pillow would go through the whole of a GIF or TIFF to count them.
+    """
+    if kind not in ("gif", "tiff"):
+        return min(int(getattr(image, "n_frames", 1)), MAX_FRAMES)
+    for count in range(1, MAX_FRAMES):
+        try:
+            image.seek(count)
+        except Exception:  # noqa: BLE001 (the end, or damage behind what is needed)
+            return count
+    return MAX_FRAMES
+
+
+def _first_drawn(
+    image: Image.Image, frames: int, reduction: int, first: Image.Image
+) -> tuple[int, Image.Image]:
+    """Number and pixels of the first frame that shows something; the first of all without one."""
+    for number in range(2, frames + 1):
+        try:
+            image.seek(number - 1)
+            rgba = _frame(image, reduction)
+        except Exception:  # noqa: BLE001 (damage behind the first frame)
+            break
+        if not _is_blank(rgba):
+            return number, rgba
+    return 1, first
+
+
+def _is_blank(rgba: Image.Image) -> bool:
+    """Whether there is nothing to see: no pixel that is not transparent, or one colour alone."""
+    low, high = zip(*rgba.getextrema(), strict=True)
+    return high[3] == 0 or (low == high)
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -106,52 +193,3 @@ def _upright(image: Image.Image) -> Image.Image:
         return ImageOps.exif_transpose(image)
     except Exception:  # noqa: BLE001 (a damaged EXIF block says nothing about the pixels)
         return image
-
-
-def _to_srgba(image: Image.Image) -> Image.Image:
-    """Any mode that the accepted formats can have -> RGBA, colours in sRGB."""
-    if image.mode.startswith("I") or image.mode == "F":
-        return _from_wide_grey(image)
-    profile = image.info.get("icc_profile")
-    # Pillow knows how to apply a palette's or a key colour's transparency only on the way to RGBA.
-    rgba = image.convert("RGBA")
-    if isinstance(profile, bytes) and 0 < len(profile) <= MAX_PROFILE_BYTES:
-        source = image if image.mode in ("CMYK", "L") else rgba.convert("RGB")
-        colours = _profile_to_srgb(source, profile)
-        if colours is not None:
-            colours.putalpha(rgba.getchannel("A"))
-            return colours
-    return rgba
-
-
-def _from_wide_grey(image: Image.Image) -> Image.Image:
-    """16-bit, 32-bit and float greyscale, which Pillow's own conversion would clip at 255."""
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-    key = image.info.get("transparency")
-    opaque = values != key if isinstance(key, int) else np.ones(values.shape, bool)
-    grey = np.rint(np.clip(values / _white_level(image.mode, values), 0.0, 1.0) * 255.0)
-    alpha = np.where(opaque, 255, 0)
-    return Image.fromarray(np.stack([grey, grey, grey, alpha], axis=-1).astype(np.uint8), "RGBA")
-
-
-def _white_level(mode: str, values: np.ndarray) -> float:
-    """The number that stands for white; 32-bit files do not say, so the content has to."""
-    if mode.startswith("I;16"):
-        return 65535.0
-    peak = float(values.max())
-    levels = (1.0, 255.0, 65535.0) if mode == "F" else (255.0, 65535.0)
-    return next((level for level in levels if peak <= level), peak)
-
-
-def _profile_to_srgb(image: Image.Image, profile: bytes) -> Image.Image | None:
-    """Colours of `image` in sRGB, or None where the profile is unusable or of another space."""
-    wanted = {"RGB": "RGB ", "CMYK": "CMYK", "L": "GRAY"}[image.mode]
-    try:
-        source: Any = ImageCms.getOpenProfile(io.BytesIO(profile))
-        if source.profile.xcolor_space != wanted:
-            return None
-        return ImageCms.profileToProfile(
-            image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
-        )
-    except (ImageCms.PyCMSError, OSError, ValueError):
-        return None

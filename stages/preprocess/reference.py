@@ -46,10 +46,11 @@ def frame(rgb: np.ndarray, mask: np.ndarray, ratio: float) -> tuple[np.ndarray, 
     return image, _place(mask[..., None], cutout[..., 3], ratio, 0)
 
 
-def blend(front: np.ndarray, back: int, mask: np.ndarray) -> np.ndarray:
+def blend(front: np.ndarray, back: int | tuple[int, int, int], mask: np.ndarray) -> np.ndarray:
     """front m + back (1 - m) for m = mask / 255, rounded to the nearest; uint8 in and out."""
     share = mask.astype(np.uint16)
-    mixed = front * share + np.uint16(back) * (np.uint16(255) - share) + np.uint16(128)
+    behind = np.asarray(back, np.uint16)
+    mixed = front * share + behind * (np.uint16(255) - share) + np.uint16(128)
     # x / 255 without a division, exact for products of two bytes; fits 16 bits.
     rounded: np.ndarray = ((mixed + (mixed >> 8)) >> 8).astype(np.uint8)
     return rounded

@@ -18,6 +18,15 @@ def shrink(pixels: np.ndarray, side: int) -> np.ndarray:
     return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
 
 
+def enlarge_mask(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """`mask` (h, w) bool at another resolution (H, W), its outline rounded off."""
+    share = cv2.resize(
+        mask.astype(np.float32), (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR
+    )
+    large: np.ndarray = share > 0.5
+    return large
+
+
 def scaled_crop(pixels: np.ndarray, region: Box, scale: float) -> np.ndarray:
     """`region` of (H, W, C) uint8 pixels, resampled (bicubic, antialiased, alpha-aware)."""
     size = (max(1, round(region.width * scale)), max(1, round(region.height * scale)))

@@ -6,14 +6,20 @@ Both work on a small copy; `matting` turns the mask into an alpha at full resolu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
-from stages.preprocess.backdrop import fit_backdrop, segment_on_backdrop, to_lab
+from stages.preprocess.backdrop import (
+    find_plain_backdrop,
+    segment_on_backdrop,
+    stated_backdrop,
+    to_lab,
+)
 from stages.preprocess.box import Box, bounding_box
 from stages.preprocess.grabcut import grabcut
+from stages.preprocess.holes import Holes, settle_holes
 from stages.preprocess.resample import shrink
 
 WORK_SIDE = 512
@@ -21,6 +27,9 @@ WORK_SIDE = 512
 
 MIN_COMPONENT = 0.01
 """A component smaller than this share of the largest one is dust."""
+
+FEATURE_CONTRAST = 15.0
+"""Delta E from the backdrop that a feature has, and the noise of a JPEG beside an outline not."""
 
 FOCUS_BELOW = 0.5
 """An object smaller than this share of the frame is segmented again in a closer crop."""
@@ -30,12 +39,16 @@ FOCUS_BELOW = 0.5
 class Segmentation:
     """Mask of the object within a part of the picture; there is no object outside of it.
 
-    region  the part, in picture pixels
-    mask    (h, w) bool, covering `region` at its own, usually lower, resolution
+    region    the part, in picture pixels
+    mask      (h, w) bool, covering `region` at its own, usually lower, resolution
+    plain     whether a plain backdrop told the object; else GrabCut had to guess
+    doubtful  share of the silhouette that was left as holes without much evidence
     """
 
     region: Box
     mask: np.ndarray
+    plain: bool = True
+    doubtful: float = 0.0
 
     @property
     def object_box(self) -> Box | None:
@@ -49,8 +62,10 @@ class Segmentation:
         if inner is None:
             return self
         height, width = self.mask.shape
-        outer = inner.grown(max(6, round(margin * inner.longest))).within(width, height)
-        return Segmentation(self._in_picture(outer), self.mask[outer.slices])
+        # No more than the object's own size: around one of a few pixels, six are a lot.
+        kept = min(max(6, round(margin * inner.longest)), max(1, int(inner.longest)))
+        outer = inner.grown(kept).within(width, height)
+        return replace(self, region=self._in_picture(outer), mask=self.mask[outer.slices])
 
     def _in_picture(self, inner: Box) -> Box:
         sx = self.region.width / self.mask.shape[1]
@@ -61,13 +76,16 @@ class Segmentation:
         )
 
 
-def segment(rgb: np.ndarray) -> Segmentation:
+def segment(
+    rgb: np.ndarray, holes: Holes = "auto", colour: tuple[int, int, int] | None = None
+) -> Segmentation:
     """Find the object in an opaque picture (H, W, 3) uint8. The mask may come out empty.
 
-    OpenCV's generator is global, so it is set from `seed` here.
+    holes   what to make of enclosed pieces of a plain backdrop, see `settle_holes`
+    colour  sRGB of the backdrop, where the user has said it
     """
     height, width = rgb.shape[:2]
-    whole = Segmentation(Box(0, 0, width, height), _segment_copy(rgb))
+    whole = _segment_copy(rgb, Box(0, 0, width, height), holes, colour)
     found = whole.object_box
     if (
         found is None
@@ -76,7 +94,7 @@ def segment(rgb: np.ndarray) -> Segmentation:
     ):
         return whole
     region = found.grown(max(8.0, 0.15 * found.longest)).outward().within(width, height)
-    closer = Segmentation(region, _segment_copy(rgb[region.slices]))
+    closer = _segment_copy(rgb[region.slices], region, holes, colour)
     return closer if closer.mask.any() else whole
 
 
@@ -90,9 +108,16 @@ def significant(mask: np.ndarray) -> np.ndarray:
     return kept
 
 
-def _segment_copy(rgb: np.ndarray) -> np.ndarray:
+def _segment_copy(
+    rgb: np.ndarray, region: Box, holes: Holes, colour: tuple[int, int, int] | None
+) -> Segmentation:
     small = shrink(rgb, WORK_SIDE)
     lab = to_lab(small)
-    backdrop = fit_backdrop(lab)
-    mask = segment_on_backdrop(lab, backdrop) if backdrop.is_plain(lab) else grabcut(small)
-    return significant(mask)
+    backdrop = stated_backdrop(lab, colour) if colour else find_plain_backdrop(lab)
+    if backdrop is None:
+        guess = significant(grabcut(small))
+        filled = settle_holes(guess, "fill" if holes == "fill" else "keep")
+        return Segmentation(region, filled.mask, plain=False)
+    faint = np.linalg.norm(lab - backdrop.surface, axis=2) < FEATURE_CONTRAST
+    settled = settle_holes(segment_on_backdrop(lab, backdrop), holes, faint)
+    return Segmentation(region, significant(settled.mask), doubtful=settled.doubtful)

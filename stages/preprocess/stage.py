@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from stages import contract
-from stages.common.specs import ALPHA, IMAGE, INPUT_IMAGE
+from stages.common.specs import ALPHA, IMAGE, INPUT_IMAGE, INPUT_MASK
 from stages.weights import locate
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from stages.common.matting_onnx import OnnxMatting
+    from stages.preprocess.cutout import Cutout
 
 NETWORK = "isnet-general-use"
 """Catalogue name of rembg's network."""
+
+METHODS = ("auto", "alpha", "rembg", "grabcut", "keep")
+"""Values of `background` beside colours."""
+
+COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0)}
+"""Backdrops that have a name."""
 
 
 class PreprocessParams(contract.Params):
     """Settings of `Preprocess`."""
 
-    background: Literal["auto", "alpha", "rembg", "grabcut", "none"] = Field(
+    background: str = Field(
         "auto",
         description="how the object is told from its background: auto takes a meaningful alpha "
         "channel, else rembg where its weights are on this machine, else grabcut; alpha insists "
         "on the channel; rembg asks the network isnet-general-use; grabcut segments without one; "
-        "none takes the whole picture as the object",
+        "white, black or '#rrggbb' is the colour of a background that was painted over; "
+        "keep takes the whole picture as the object",
+    )
+    holes: Literal["auto", "keep", "fill"] = Field(
+        "auto",
+        description="enclosed pieces of a plain backdrop's colour: auto decides by what is in and "
+        "around them whether they are holes or white parts; keep: all are holes; fill: none is, "
+        "nor are holes in alpha",
     )
     framing: Literal["centered", "reference"] = Field(
         "centered",
@@ -50,14 +67,27 @@ class PreprocessParams(contract.Params):
         12, ge=0, le=254, description="alpha above this belongs to the object (0..255)"
     )
     max_pixels: int = Field(
-        8192 * 8192,
+        16384 * 16384,
         ge=256,
-        le=89_478_485,  # beyond it Pillow itself warns of a decompression bomb
-        description="largest picture, width x height; checked before decoding",
+        le=1 << 30,
+        description="largest picture, width x height; checked before decoding. Pictures of more "
+        "than 24 megapixels are read scaled down",
     )
     max_bytes: int = Field(
         256 << 20, ge=1024, le=1 << 30, description="largest input file in bytes"
     )
+
+    @field_validator("background", mode="before")
+    @classmethod
+    def _is_known(cls, value: object) -> object:
+        if value == "none":  # its name in earlier versions
+            return "keep"
+        if not isinstance(value, str) or not (
+            value in (*METHODS, *COLOURS) or re.fullmatch(r"#[0-9a-fA-F]{6}", value)
+        ):
+            listed = ", ".join((*METHODS, *COLOURS))
+            raise ValueError(f"expected one of {listed}, or a colour as '#rrggbb', in quotes")
+        return value
 
 
 class Preprocess(contract.Stage):
@@ -68,9 +98,9 @@ class Preprocess(contract.Stage):
     """
 
     name = "preprocess"
-    version = 2
+    version = 3
     summary = "cut the object out of the input picture and centre it on a white square"
-    inputs = (INPUT_IMAGE,)
+    inputs = (INPUT_IMAGE, INPUT_MASK)
     outputs = (IMAGE, ALPHA)
     Params: ClassVar[type[contract.Params]] = PreprocessParams
     preload = ("numpy", "PIL.Image", "PIL.ImageCms", "PIL.ImageOps", "cv2")
@@ -99,12 +129,11 @@ class Preprocess(contract.Stage):
             self._network(context)
 
     def run(self, inputs: Mapping[str, Any], context: contract.Context) -> Mapping[str, Any]:
-        """Input `input_image` (bytes); outputs `image` (S, S, 3) and `alpha` (S, S, 1), uint8."""
+        """Inputs `input_image` and perhaps `input_mask` (bytes); outputs `image` (S, S, 3) and
+        `alpha` (S, S, 1), uint8."""
         import cv2
 
-        from stages.preprocess.cutout import Cutout, choose_background
         from stages.preprocess.decode import decode
-        from stages.preprocess.reference import flatten_on_grey
 
         cv2.setNumThreads(context.threads)
         params = self.params
@@ -112,28 +141,44 @@ class Preprocess(contract.Stage):
         picture = decode(
             inputs[INPUT_IMAGE.name], max_bytes=params.max_bytes, max_pixels=params.max_pixels
         )
-        has_network = params.background == "auto" and locate(NETWORK) is not None
-        background = choose_background(
-            picture.rgba, params.background, params.alpha_threshold, has_network
-        )
-        frames = f", first of {picture.frames} frames" if picture.frames > 1 else ""
-        context.progress(1, 2, f"cut out ({background}{frames})")
-        mask = None
-        if background == "rembg":
-            mask = self._network(context).mask(flatten_on_grey(picture.rgba))
-        cutout = Cutout(
-            picture.rgba,
-            background,
-            params.alpha_threshold,
-            params.foreground_ratio,
-            mask,
-        )
+        cutout = self._cutout(picture.rgba, inputs.get(INPUT_MASK.name), context)
+        note = f", {picture.note}" if picture.note else ""
+        context.progress(1, 2, f"cut out ({cutout.method}{note})")
         if params.framing == "reference":
             image, alpha = cutout.as_reference()
         else:
             image, alpha = cutout.centered(params.size, params.defringe)
         context.progress(2, 2)
         return {IMAGE.name: image, ALPHA.name: alpha}
+
+    def _cutout(
+        self, rgba: np.ndarray, mask_file: bytes | None, context: contract.Context
+    ) -> Cutout:
+        """The picture with the way in which its object is told from the background."""
+        from stages.preprocess.cutout import Cutout, choose_method
+        from stages.preprocess.reference import flatten_on_grey
+        from stages.preprocess.usermask import read_mask
+
+        params = self.params
+        has_network = params.background == "auto" and locate(NETWORK) is not None
+        method = choose_method(
+            rgba, params.background, params.alpha_threshold, has_network, mask_file is not None
+        )
+        mask = None
+        if mask_file is not None:
+            mask = read_mask(mask_file, rgba.shape[:2], params.max_bytes, params.max_pixels)
+        elif method == "rembg":
+            mask = self._network(context).mask(flatten_on_grey(rgba))
+        return Cutout(
+            rgba,
+            method,
+            params.alpha_threshold,
+            params.foreground_ratio,
+            params.holes,
+            mask,
+            _colour_of(params.background) if method == "colour" else None,
+            context.warn,
+        )
 
     def _network(self, context: contract.Context) -> OnnxMatting:
         """The network, read once in a process's lifetime."""
@@ -142,3 +187,11 @@ class Preprocess(contract.Stage):
 
             self._matting = load_matting(NETWORK, context.threads)
         return self._matting
+
+
+def _colour_of(background: str) -> tuple[int, int, int]:
+    """sRGB of "white", "black" or "#rrggbb"."""
+    if background in COLOURS:
+        return COLOURS[background]
+    red, green, blue = bytes.fromhex(background[1:])
+    return red, green, blue

@@ -97,6 +97,14 @@ def test_select_by_name_and_by_profile():
         models.select_some((), None)
 
 
+def test_pulling_a_profile_brings_the_network_that_it_cuts_out_with(monkeypatch):
+    monkeypatch.setattr(config, "config_folder", SHIPPED)
+    for profile in ("full_12gb", "optimized_12gb", "multiview_only", "redux_only", "sketch"):
+        pulled = [model.name for model in models.select_some((), profile)]
+        assert pulled.count("isnet-general-use") == 1, profile
+        assert "isnet-general-use" not in models.profile_needs(profile), "a run does without it"
+
+
 def test_list_adds_up_what_a_profile_needs():
     done = CliRunner().invoke(command, ["list", "--profile", "tiny", "--json"])
     document = json.loads(done.stdout)

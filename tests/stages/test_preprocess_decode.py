@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import struct
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from pictures import file_of
 from PIL import Image
 
 from stages.contract import BadInput
+from stages.preprocess import limits
 from stages.preprocess.decode import Picture, decode
 
 LIMITS: dict[str, Any] = {"max_bytes": 1 << 24, "max_pixels": 1 << 22}
@@ -47,6 +50,8 @@ def rgb_error(data: bytes, expected: np.ndarray) -> int:
         ("WEBP", {"lossless": True}, 0),
         ("GIF", {}, 2),
         ("JPEG", {"quality": 95, "subsampling": 0}, 12),
+        ("JPEG2000", {}, 0),
+        ("AVIF", {"quality": 100, "subsampling": "4:4:4"}, 12),
     ],
 )
 def test_each_format_gives_its_colours(
@@ -94,13 +99,32 @@ def test_16_bit_colour_is_read() -> None:
     assert rgb_error(cv2.imencode(".png", wide)[1].tobytes(), QUADRANTS) == 0
 
 
-@pytest.mark.parametrize("peak", [1.0, 255.0, 4000.0])
+@pytest.mark.parametrize("peak", [1.0, 1.2, 255.0, 1000.0, 4000.0, 60_000.0])
 def test_float_grey_takes_its_white_from_the_content(peak: float) -> None:
     ramp = np.tile(np.linspace(0, peak, 64, dtype=np.float32), (32, 1))
     rgba = read(file_of(Image.fromarray(ramp), "TIFF")).rgba
-    white = 255 if peak in (1.0, 255.0) else round(255 * peak / 65535)
     assert rgba[..., 0].min() == 0
-    assert rgba[..., 0].max() == white
+    assert rgba[..., 0].max() > 225
+
+
+def test_float_grey_with_negative_numbers_spans_black_to_white() -> None:
+    ramp = np.tile(np.linspace(-400.0, 800.0, 64, dtype=np.float32), (32, 1))
+    grey = read(file_of(Image.fromarray(ramp), "TIFF")).rgba[..., 0]
+    assert (grey.min(), grey.max()) == (0, 255)
+
+
+def test_infinity_is_white_and_does_not_darken_the_rest() -> None:
+    ramp = np.tile(np.linspace(0, 1, 64, dtype=np.float32), (32, 1))
+    ramp[0, :2] = np.inf, -np.inf
+    grey = read(file_of(Image.fromarray(ramp), "TIFF")).rgba[..., 0]
+    assert (grey[0, 0], grey[0, 1], grey[5, 63]) == (255, 0, 255)
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "TIFF"])
+def test_12_bits_in_16_are_as_bright_as_they_were_meant(file_format: str) -> None:
+    ramp = np.tile(np.linspace(0, 4095, 64).astype(np.uint16), (32, 1))
+    expected = np.rint(ramp / 4095 * 255)[..., None].repeat(3, axis=2)
+    assert rgb_error(file_of(Image.fromarray(ramp), file_format), expected) <= 1
 
 
 def test_float_grey_with_nan_is_read() -> None:
@@ -126,6 +150,19 @@ def test_of_several_frames_the_first_is_taken(file_format: str) -> None:
     others = [Image.new("RGB", first.size, colour) for colour in ("black", "white")]
     picture = read(file_of(first, file_format, save_all=True, append_images=others))
     assert picture.frames == 3
+    assert np.abs(picture.rgba[4, 4, :3].astype(int) - QUADRANTS[4, 4]).max() <= 8
+
+
+@pytest.mark.parametrize("file_format", ["GIF", "WEBP", "PNG"])
+@pytest.mark.parametrize("blank", [(0, 0, 0, 0), (255, 255, 255, 255)])
+def test_an_animation_that_begins_blank_gives_the_first_frame_that_is_not(
+    file_format: str, blank: tuple[int, int, int, int]
+) -> None:
+    first = Image.new("RGBA", (48, 32), blank)
+    drawn = [Image.fromarray(QUADRANTS).convert("RGBA"), Image.new("RGBA", (48, 32), "black")]
+    options = {"lossless": True} if file_format == "WEBP" else {}
+    picture = read(file_of(first, file_format, save_all=True, append_images=drawn, **options))
+    assert picture.frame == 2
     assert np.abs(picture.rgba[4, 4, :3].astype(int) - QUADRANTS[4, 4]).max() <= 8
 
 
@@ -187,7 +224,37 @@ def test_what_is_no_picture_is_named_so(data: bytes) -> None:
     assert "not a picture" in refused(data).message
 
 
-@pytest.mark.parametrize("file_format", ["PPM", "TGA", "ICO", "PCX", "JPEG2000"])
+@pytest.mark.parametrize(
+    ("data", "named", "remedy"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS", "git lfs pull"),
+        (b"<!DOCTYPE html><html></html>", "web page", "ownload"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG", "PNG"),
+        (b"%PDF-1.7\n", "PDF", "PNG"),
+    ],
+)
+def test_what_people_take_for_a_picture_is_told_with_what_to_do(
+    data: bytes, named: str, remedy: str
+) -> None:
+    error = refused(data)
+    assert named in error.message
+    assert remedy in error.hint
+
+
+def test_a_heic_file_without_its_package_names_the_package(monkeypatch: Any) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    error = refused(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64))
+    assert "pillow-heif" in error.message
+
+
+def test_a_heic_file_is_read_where_its_package_is() -> None:
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    picture = read(file_of(Image.fromarray(QUADRANTS), "HEIF", quality=95))
+    assert np.abs(picture.rgba[4, 4, :3].astype(int) - QUADRANTS[4, 4]).max() <= 20
+
+
+@pytest.mark.parametrize("file_format", ["PPM", "TGA", "ICO", "PCX"])
 def test_other_decoders_are_never_tried(file_format: str) -> None:
     assert "not a picture" in refused(file_of(Image.fromarray(QUADRANTS), file_format)).message
 
@@ -235,10 +302,80 @@ def test_running_out_of_memory_is_not_the_pictures_fault(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(Image, "open", exhausted)
     with pytest.raises(MemoryError):
-        read(b"x")
+        read(file_of(Image.fromarray(QUADRANTS)))
 
 
 def test_no_file_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     read(file_of(Image.fromarray(QUADRANTS), "TIFF"))
     assert list(tmp_path.iterdir()) == []
+
+
+# --- what a picture may cost ----------------------------------------------------------------------
+
+
+def tiff_of_pieces(count: int, pixel_type: int = 324) -> bytes:
+    """A grey TIFF of 3000 x 3000 pixels that says it is stored in so many pieces."""
+    tags = [(256, 4, 1, 3000), (257, 4, 1, 3000), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1)]
+    tags += [(277, 3, 1, 1)]
+    tiled = pixel_type == 324
+    tags += [(322, 4, 1, 16), (323, 4, 1, 16)] if tiled else [(278, 4, 1, 1)]
+    pieces_at = 8 + 2 + 12 * (len(tags) + 2) + 4
+    tags += [(pixel_type, 4, count, pieces_at)]
+    tags += [(325 if tiled else 279, 4, count, pieces_at + 4 * count)]
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags))
+    directory = b"".join(struct.pack("<HHII", *tag) for tag in sorted(tags)) + bytes(4)
+    data_at = pieces_at + 8 * count
+    pieces = struct.pack("<I", data_at) * count + struct.pack("<I", 256) * count
+    return head + directory + pieces + bytes(256)
+
+
+@pytest.mark.parametrize("pixel_type", [273, 324])
+def test_a_tiff_in_millions_of_pieces_is_refused_before_they_are_listed(
+    pixel_type: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[object] = []
+    monkeypatch.setattr(Image, "open", lambda *a, **k: opened.append(a))
+    limits_of_a_run = {"max_bytes": 1 << 28, "max_pixels": 1 << 28}
+    with pytest.raises(BadInput, match="pieces"):
+        decode(tiff_of_pieces(1_000_000, pixel_type), **limits_of_a_run)
+    assert not opened
+
+
+@pytest.mark.parametrize(("tile_width", "tile_height"), [(1, 1), (1 << 20, 1 << 20)])
+def test_a_tiff_whose_tiles_do_not_fit_is_refused(tile_width: int, tile_height: int) -> None:
+    data = bytearray(tiff_of_pieces(4))
+    for tag, side in ((322, tile_width), (323, tile_height)):
+        at = data.index(struct.pack("<HHI", tag, 4, 1)) + 8
+        data[at : at + 4] = struct.pack("<I", side)
+    with pytest.raises(BadInput, match="tiles of"):
+        decode(bytes(data), max_bytes=1 << 28, max_pixels=1 << 28)
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "TIFF"])
+def test_a_large_picture_is_read_scaled_down(
+    file_format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "WORK_PIXELS", 10_000)
+    large = Image.fromarray(QUADRANTS.repeat(10, axis=0).repeat(10, axis=1))
+    picture = decode(file_of(large, file_format), **LIMITS)
+    height, width = picture.rgba.shape[:2]
+    assert picture.size == (480, 320)
+    assert height * width <= 10_000
+    assert width / height == pytest.approx(1.5, rel=0.03)
+    assert "scaled down" in picture.note
+    assert np.abs(picture.rgba[4, 4, :3].astype(int) - QUADRANTS[4, 4]).max() <= 12
+
+
+def test_a_picture_that_would_fill_the_memory_is_refused_by_its_header() -> None:
+    side = 30_000
+    bomb = pictures.png(side, side, 8, 2, pictures.chunk(b"IDAT", zlib.compress(b"\0" * 1000)))
+    with pytest.raises(BadInput, match="GiB"):
+        decode(bomb, max_bytes=1 << 24, max_pixels=1 << 30)
+
+
+def test_pillows_own_limit_is_left_as_it_was() -> None:
+    before = Image.MAX_IMAGE_PIXELS
+    read(file_of(Image.fromarray(QUADRANTS)))
+    refused(b"GIF89a")
+    assert before == Image.MAX_IMAGE_PIXELS

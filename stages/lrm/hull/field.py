@@ -20,6 +20,7 @@ parts survive. What no view sees keeps the hull's slope inside the object, and i
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -113,7 +114,7 @@ class Fusion:
         progress(step, total) is called before each round. Raises ValueError if the silhouettes
         have no point in common.
         """
-        low, high = self._bounds()
+        low, high = self.bounds
         total, done = sum(level.rounds for level in levels), 0
         grid = Grid.around(low, high, levels[0].nodes)
         field = self.carve(grid)
@@ -149,8 +150,9 @@ class Fusion:
         edges = np.linspace(0, count, pieces + 1).astype(int).tolist()
         list(self._pool.map(work, edges[:-1], edges[1:]))
 
-    def _bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """Corners of a box around the hull, found on a coarse grid."""
+    @functools.cached_property
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Corners of a box around the hull, from a coarse grid. Raises ValueError without one."""
         reach = np.full(3, HALF_EXTENT)
         grid = Grid.around(-reach, reach, 48)
         # A part thinner than the step may lie between nodes: half a diagonal from one of them.

@@ -24,7 +24,10 @@ class ReconstructParams(Params):
         RADIUS, ge=2.0, le=10.0, description="distance of the bundle's cameras from the origin"
     )
     resolution: int = Field(
-        104, ge=32, le=160, description="voxels along the object's longest side"
+        104,
+        ge=32,
+        le=160,
+        description="voxels along the object's longest side; more for one with thin parts",
     )
     max_faces: int = Field(60_000, ge=2_000, le=500_000, description="upper bound of faces")
     smoothing: int = Field(3, ge=0, le=50, description="rounds of Taubin smoothing")

@@ -9,13 +9,23 @@ import numpy as np
 from stages.common.bundle import split
 from stages.common.cameras import bundle_cameras
 from stages.contract import BadInput, Mesh
-from stages.lrm.hull.field import Fusion, Level
-from stages.lrm.hull.observe import observe
+from stages.lrm.hull.field import Fusion, Grid, Level
+from stages.lrm.hull.observe import Observations, observe
 from stages.lrm.hull.params import ReconstructParams
-from stages.lrm.hull.silhouettes import clean, coverage, signed_distance
+from stages.lrm.hull.silhouettes import clean, coverage, signed_distance, thinnest_part
 from stages.lrm.hull.surface import extract
 
 MIN_TILE = 64
+VOXELS_ACROSS = 3.0
+"""Voxels that a thin part should be wide."""
+CELLS = 600_000
+"""Voxels up to which they are made smaller than `resolution` says: about as many as an object that
+fills half of its box has anyway, so that no picture takes longer than those."""
+COARSEST_VOXEL = 1.5
+"""Voxel of a coarser level, of a thin part's width."""
+COARSER = (Level(32, 12), Level(64, 6))
+"""Most of the way is made where it is cheap: a round moves the surface by a few voxels."""
+ALONE_ROUNDS = 8
 
 
 def reconstruct(
@@ -49,7 +59,7 @@ def mesh_from_normals(
     seen = observe(signed_distance(cover), normals, bundle_cameras(params.radius))
     fusion = Fusion(seen, threads)
     try:
-        field, grid = fusion.run(_levels(params.resolution), progress)
+        field, grid = fusion.run(_plan_levels(fusion, seen, params), progress)
         return extract(field, grid, params.max_faces, params.smoothing, params.min_part)
     except ValueError as error:
         raise BadInput(
@@ -78,7 +88,24 @@ def rehearse(threads: int) -> None:
         fusion.close()
 
 
-def _levels(finest: int) -> tuple[Level, ...]:
-    """Most of the way is made where it is cheap: a round moves the surface by a few voxels."""
-    coarser = (Level(32, 12), Level(64, 6))
-    return (*(level for level in coarser if level.nodes < 0.8 * finest), Level(finest, 3))
+def _plan_levels(
+    fusion: Fusion, seen: Observations, params: ReconstructParams
+) -> tuple[Level, ...]:
+    """Voxels that the object's thin parts can be seen in, as far as `CELLS` go.
+
+    A sword fills little of its box, so its voxels may be small; a tree has to do with the others.
+    """
+    low, high = fusion.bounds
+    camera = bundle_cameras(params.radius)[0]
+    tile = seen.distance.shape[1]
+    pixel = 2.0 * params.radius / (camera.focal * tile)
+    thin = thinnest_part(seen.distance) * pixel
+    longest = float((high - low).max())
+    finest = params.resolution
+    wanted = min(round(VOXELS_ACROSS * longest / thin), tile)
+    while finest < wanted and np.prod(Grid.around(low, high, finest + 8).shape) <= CELLS:
+        finest += 8
+    # Where a thin part falls between the nodes nothing of it comes through to the next level.
+    coarser = [level for level in COARSER if level.nodes < 0.8 * finest]
+    kept = [level for level in coarser if longest / level.nodes < COARSEST_VOXEL * thin]
+    return (*kept, Level(finest, 3 if kept else ALONE_ROUNDS))

@@ -20,7 +20,7 @@ class HullReference(Stage):
     """
 
     name = "hull.reference"
-    version = 2
+    version = 3
     summary = "reference bundle from four views: no weights, no GPU"
     inputs = (VIEWS, VIEW_NORMALS)
     outputs = (REFERENCE_BUNDLE,)
@@ -56,7 +56,7 @@ class HullReconstruct(Stage):
     """
 
     name = "hull.reconstruct"
-    version = 2
+    version = 3
     summary = "coarse mesh from silhouettes and normal maps: no weights, no GPU, seconds"
     inputs = (BUNDLE,)
     outputs = (COARSE_MESH,)

@@ -20,7 +20,7 @@ class Inflate(Stage):
     """
 
     name = "inflate"
-    version = 2
+    version = 3
     summary = "four views by inflating the silhouette: no weights, no GPU, a second"
     inputs = (IMAGE, ALPHA)
     outputs = (VIEWS, replace(VIEW_NORMALS, optional=False))

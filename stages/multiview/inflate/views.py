@@ -29,6 +29,8 @@ ROW_STIFFNESS = 0.15
 roof should not mix with the green below it."""
 SMOOTHING = 1.0
 """Blur of the silhouette in nodes: a rough outline becomes ridges in the side views."""
+THIN_COVERAGE = 0.9
+"""Of the middle line of a part thinner than the grid."""
 MIN_PART = 5e-5
 """Parts and holes smaller than this share of the picture are dust."""
 
@@ -40,7 +42,8 @@ def clean_silhouette(alpha: np.ndarray, size: int) -> np.ndarray:
     """
     small = cv2.resize(alpha, (size, size), interpolation=cv2.INTER_AREA)
     # The 0.5 contour of a hard mask shows its pixels' stairs; this rounds them off.
-    small = cv2.GaussianBlur(small, (0, 0), SMOOTHING)
+    hard, small = small, cv2.GaussianBlur(small, (0, 0), SMOOTHING)
+    small = np.maximum(small, _thin_parts(alpha, hard, small))
     small[[0, -1]] = small[:, [0, -1]] = 0.0
     least = max(4, round(MIN_PART * size * size))
     for value, fill in ((1, 0.0), (0, 1.0)):
@@ -54,6 +57,26 @@ def clean_silhouette(alpha: np.ndarray, size: int) -> np.ndarray:
             "check the picture, or the background removal of the preprocess stage",
         )
     return small
+
+
+def _thin_parts(alpha: np.ndarray, hard: np.ndarray, smooth: np.ndarray) -> np.ndarray:
+    """Coverage of nodes on parts of (S, S) `alpha` that are thinner than two nodes, and would be
+    lost by smoothing: their middle line, one node wide.
+
+    hard, smooth  (N, N) coverage of the grid, as it is and smoothed
+    """
+    size = len(hard)
+    mask = (alpha > 0.5).astype(np.uint8)
+    depth = cv2.distanceTransform(mask, cv2.DIST_L2, 5)
+    ridge = ((mask > 0) & (depth >= cv2.dilate(depth, np.ones((3, 3), np.uint8)))).astype(np.uint8)
+    rows, columns = np.nonzero(ridge)
+    line = np.zeros(hard.shape, bool)
+    scale = size / len(alpha)
+    line[(rows * scale).astype(int), (columns * scale).astype(int)] = True
+    # Steps of the line across a corner are bridged, so that it stays one piece.
+    line = cv2.morphologyEx(line.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)) > 0
+    lost = line & (smooth <= THIN_COVERAGE) & (hard > 0.1)
+    return np.where(lost, np.float32(THIN_COVERAGE), np.float32(0.0))
 
 
 def inflate_body(picture: np.ndarray, alpha: np.ndarray, params: InflateParams) -> Body:

@@ -1,0 +1,42 @@
+"""Does the finished mesh show what the picture shows?"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from stages.common.cameras import bundle_cameras
+from stages.common.raster import Rasterizer
+from stages.common.render import look
+
+WHITE = 0.85
+"""A pixel with a channel below it is no background, whatever JPEG or a VAE has done to white."""
+
+SLACK = 4
+"""Pixels of a 512 tile by which an outline may be off: what is farther from the mesh is missing."""
+
+WORTH_A_WORD = 0.03
+"""Share of the silhouette: half of a tapering blade is 0.1 of a sword."""
+
+
+def missing_share(
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    front: np.ndarray,
+    mask: np.ndarray,
+    radius: float,
+    rasterizer: Rasterizer,
+) -> float:
+    """Share of the front view's silhouette that the mesh does not cover from there, 0 to 1.
+
+    vertices (V, 3), faces (F, 3) in frame W
+    front   (S, S, 3) the bundle's front view on white, in [0, 1]
+    mask    (S, S) bool, the silhouette of its normals, which a white object has too
+    radius  distance of the bundle's cameras from the origin
+    """
+    size = len(front)
+    drawn = mask | (front.min(axis=-1) < WHITE)
+    covered = look(vertices, faces, bundle_cameras(radius)[0], size, 1, rasterizer).covered
+    reach = max(1.0, SLACK * size / 512.0)
+    far = ndimage.distance_transform_edt(~covered) > reach if covered.any() else ~covered
+    return float((drawn & far).sum()) / max(1, int(drawn.sum()))
