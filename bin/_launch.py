@@ -9,7 +9,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Callable, Iterator, Sequence
 
-from _venv import ROOT, SetupError, Venv, describe, ensure, say
+from _venv import ROOT, SetupError, Venv, say
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -29,12 +29,6 @@ def launcher(body: Callable[[Sequence[str]], int]) -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
-
-
-def ready_environment(root: str = ROOT) -> tuple[Venv, int]:
-    """The checkout's environment, made if need be, and the lock that keeps it."""
-    venv = describe(root)
-    return venv, ensure(venv)
 
 
 def command(venv: Venv, module: str, arguments: Sequence[str]) -> list[str]:

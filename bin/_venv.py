@@ -1,10 +1,15 @@
-"""The virtual environment that the launchers in bin/ run in: made on first use, never half-made.
+"""The environments that the launchers in bin/ run in: made on first use, never half-made.
 
-    <repo>/.venv, or $KISS3D_VENV_CACHE/<key>     key = hash of the requirements and of the Python
-      kiss3d-owned       written first: this folder is ours, and may be emptied
-      install.log        what the installer said
-      kiss3d-ready       written last: the key that the environment was made for
-    <that folder>.lock   held shared by everyone who runs in it, exclusively by the one who makes it
+    run   what the program needs, requirements/run.txt     <repo>/.venv
+    dev   the tools of bin/test, requirements/dev.txt      <repo>/.venv-dev, which sees run's as well
+
+With KISS3D_VENV_CACHE they are <that folder>/run-<key> and dev-<key>. The key is a hash of the
+exact versions and of the Python. In and beside each of them:
+
+    kiss3d-owned       written first: this folder is ours, and may be emptied
+    install.log        what the installer said
+    kiss3d-ready       written last: the key that the environment was made for
+    <folder>.lock      held shared by everyone who runs in it, exclusively by the one who makes it
 
 The kernel drops a lock with its last holder, so nothing is stale after a kill. Installers inherit
 it: one that outlives a killed launcher keeps the next launcher waiting instead of racing it.
@@ -25,6 +30,9 @@ if TYPE_CHECKING:
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 OWNED, READY, LOG = "kiss3d-owned", "kiss3d-ready", "install.log"
 
+DISK_GB = {"linux": 7, "win32": 4, "darwin": 3}
+"""Free disk asked for before run's is made. Measured on Linux: 5.7, shared with uv's cache."""
+
 UNUSED_DAYS = 14
 """A cached environment that nobody started for so long is removed when another one is made."""
 
@@ -40,19 +48,44 @@ class SetupError(Exception):
 
 
 class Venv(NamedTuple):
-    """An environment as pyproject.toml asks for it, made or not."""
+    """An environment that the checkout needs, made or not."""
 
     path: str
     key: str
-    requirements: Sequence[str]
-    disk_gb: float
-    cached: bool
+    lock_file: str
+    """Its packages: exact versions with hashes."""
+    base: Venv | None
+    """The environment whose packages it sees too."""
+
+    @property
+    def scripts(self) -> str:
+        """The folder of its programs."""
+        return os.path.join(self.path, "Scripts" if sys.platform == "win32" else "bin")
 
     @property
     def python(self) -> str:
         """Its interpreter."""
-        place = ("Scripts", "python.exe") if sys.platform == "win32" else ("bin", "python")
-        return os.path.join(self.path, *place)
+        return os.path.join(self.scripts, "python.exe" if sys.platform == "win32" else "python")
+
+    @property
+    def cached(self) -> bool:
+        """Whether checkouts, and maybe users, share it."""
+        return self.key in os.path.basename(self.path)
+
+    @property
+    def cached(self) -> bool:
+        """Whether checkouts, and maybe users, share it."""
+        return self.key in os.path.basename(self.path)
+
+    @property
+    def cached(self) -> bool:
+        """Whether checkouts, and maybe users, share it."""
+        return self.key in os.path.basename(self.path)
+
+    @property
+    def cached(self) -> bool:
+        """Whether checkouts, and maybe users, share it."""
+        return self.key in os.path.basename(self.path)
 
     def file(self, name: str) -> str:
         """One of the files that the launchers keep in it."""
@@ -81,23 +114,33 @@ def say(text: str) -> None:
     print(f"kiss3d-orchestrate: {text}", file=sys.stderr, flush=True)
 
 
-def describe(root: str = ROOT, environ: Mapping[str, str] = os.environ) -> Venv:
-    """Read which environment the checkout at `root` needs under this Python, and where it lives."""
+def run_environment(root: str = ROOT, environ: Mapping[str, str] = os.environ) -> Venv:
+    """What the program of the checkout at `root` runs in under this Python."""
+    machine = "" if sys.platform == "win32" else os.uname().machine
+    tag, flags = sys.implementation.cache_tag, getattr(sys, "abiflags", "")
+    return _describe("run", root, environ, f"{tag} {flags} {sys.platform} {machine}", None)
+
+
+def dev_environment(root: str = ROOT, environ: Mapping[str, str] = os.environ) -> Venv:
+    """What the tests of the checkout at `root` run in: the program's packages and the tools."""
+    run = run_environment(root, environ)
+    return _describe("dev", root, environ, run.key, run)
+
+
+def _describe(
+    name: str, root: str, environ: Mapping[str, str], depends_on: str, base: Venv | None
+) -> Venv:
     import hashlib
 
-    import tomllib
-
-    with open(os.path.join(root, "pyproject.toml"), "rb") as file:
-        pyproject = tomllib.load(file)
-    requirements = [*pyproject["project"]["dependencies"], *pyproject["dependency-groups"]["dev"]]
-    machine = "" if sys.platform == "win32" else os.uname().machine
-    python = [str(sys.implementation.cache_tag), getattr(sys, "abiflags", ""), sys.platform]
-    key = hashlib.sha256("\n".join([*python, machine, *requirements]).encode()).hexdigest()[:16]
+    lock_file = os.path.join(root, "requirements", f"{name}.txt")
+    with open(lock_file, "rb") as file:
+        key = hashlib.sha256(depends_on.encode() + b"\n" + file.read()).hexdigest()[:16]
     cache = environ.get("KISS3D_VENV_CACHE")
-    path = os.path.join(os.path.expanduser(cache), key) if cache else os.path.join(root, ".venv")
-    disk = pyproject.get("tool", {}).get("kiss3d-orchestrate", {}).get("venv-disk-gb", {})
-    disk_gb = disk.get(sys.platform, 0)
-    return Venv(os.path.realpath(path), key, requirements, disk_gb, cached=bool(cache))
+    if cache:
+        path = os.path.join(os.path.expanduser(cache), f"{name}-{key}")
+    else:
+        path = os.path.join(root, ".venv-dev" if base else ".venv")
+    return Venv(os.path.realpath(path), key, lock_file, base)
 
 
 def ensure(venv: Venv, install: Install | None = None) -> int:
@@ -115,16 +158,16 @@ def ensure(venv: Venv, install: Install | None = None) -> int:
         lock = _lock(venv, exclusive=True)
         try:
             if not venv.is_ready():
-                _make(venv, install or _pip(), lock)
+                _make(venv, install or _installer(), lock)
                 _prune(venv)
         finally:
             os.close(lock)
 
 
-def _pip() -> Install:
+def _installer() -> Install:
     import _install
 
-    return _install.with_pip
+    return _install.install
 
 
 def _mark_used(venv: Venv) -> None:
@@ -150,7 +193,7 @@ def _make(venv: Venv, install: Install, lock: int) -> None:
     previous = signal.signal(signal.SIGTERM, _exit_on_signal)
     try:
         install(venv, lock)
-        _write_durably(venv.file(READY), f"{venv.key}\n")
+        _write(venv.file(READY), f"{venv.key}\n")
     except Exception:
         _empty(venv.path, keep=(LOG, OWNED))
         raise
@@ -188,30 +231,30 @@ def _claim(venv: Venv) -> None:
             f"{venv.path} exists and was not made by this launcher, so it is left alone.\n"
             "Move it away, or set KISS3D_VENV_CACHE to a folder for environments."
         )
-    _write_durably(venv.file(OWNED), "Made by the launchers in bin/, which may empty it.\n")
-    if os.path.exists(venv.file(READY)):
-        os.remove(venv.file(READY))
+    _write(venv.file(OWNED), "Made by the launchers in bin/, which may empty it.\n")
     _empty(venv.path, keep=(OWNED,))
 
 
 def _check_disk(venv: Venv) -> None:
     import shutil
 
+    needed = 0 if venv.base else DISK_GB.get(sys.platform, 0)
     free = shutil.disk_usage(venv.path).free / 1e9
-    if free < venv.disk_gb:
+    if free < needed:
         raise SetupError(
-            f"about {venv.disk_gb:g} GB are needed and {free:.1f} GB are free at {venv.path}.\n"
+            f"about {needed:g} GB are needed and {free:.1f} GB are free at {venv.path}.\n"
             "Free some, or set KISS3D_VENV_CACHE to a folder on a larger disk."
         )
 
 
 def _prune(made: Venv) -> None:
     """Remove other cached environments that are long unused and that nobody runs in."""
+    import shutil
+
     if not made.cached:
         return
     cache = os.path.dirname(made.path)
-    for name in sorted(os.listdir(cache)):
-        path = os.path.join(cache, name)
+    for path in (os.path.join(cache, other) for other in sorted(os.listdir(cache))):
         if path == made.path or not _is_stale(path):
             continue
         lock = _try_lock(path, exclusive=True)
@@ -220,8 +263,7 @@ def _prune(made: Venv) -> None:
         if _is_stale(path):
             say(f"removing {path}, unused for {UNUSED_DAYS} days")
             _empty(path, keep=(OWNED,))
-            _empty(path, keep=())
-            os.rmdir(path)
+            shutil.rmtree(path)
         os.close(lock)
 
 
@@ -282,12 +324,9 @@ def _try_lock(path: str, *, exclusive: bool) -> int | None:
     return descriptor
 
 
-def _write_durably(path: str, text: str) -> None:
-    with open(f"{path}.new", "w", encoding="utf-8") as file:
+def _write(path: str, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
         file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(f"{path}.new", path)
 
 
 def _empty(folder: str, keep: Sequence[str]) -> None:
