@@ -5,16 +5,14 @@ Imported only when there is something to install. Standard library only.
 
 from __future__ import annotations
 
-import ast
 import os
 import re
 import shutil
 import subprocess
 import sys
 import sysconfig
-import threading
 from contextlib import suppress
-from typing import IO, Mapping, Sequence
+from typing import Iterable, Sequence
 
 from _progress import Progress
 from _venv import LOG, SetupError, Venv, say
@@ -28,17 +26,15 @@ another one, UV_CACHE_DIR and PIP_CACHE_DIR the downloads.""",
     "ensurepip is not available|No module named ensurepip": """This Python comes without venv: \
 install your system's python3-venv package.""",
     "connection broken|[Tt]emporary failure|timed out|SSLError|ProxyError": """The package index \
-could not be reached. Check the network; pip's own settings apply (HTTPS_PROXY, PIP_INDEX_URL, \
-PIP_CERT).""",
+could not be reached. Check the network; uv's and pip's own settings apply (HTTPS_PROXY, \
+UV_DEFAULT_INDEX, PIP_INDEX_URL).""",
+    "DO NOT MATCH THE HASHES": """A package is not the one that requirements/ names: damaged on \
+its way, or another one under the same name.""",
     "No matching distribution": """A package has no prebuilt wheel for this system. Supported are \
-Linux with glibc 2.28 or later (x86_64, aarch64), Windows (x86_64) and macOS 14 or later (arm64).""",
-    "DO NOT MATCH THE HASHES": """A download is not the file that requirements/ names: it was \
-damaged on its way, or the index serves another one.""",
+Linux with glibc 2.28 or later (x86_64, aarch64), Windows (x86_64) and macOS 14 or later (arm64).\
+""",
 }
 """What a log that matches the regular expression means for the reader; the first that fits."""
-
-UV_SETTINGS = {"index-url": "UV_DEFAULT_INDEX", "cert": "SSL_CERT_FILE", "proxy": "ALL_PROXY"}
-"""pip's settings that uv does not read, and what they are called there."""
 
 WINDOW = (500, 200)
 """Lines and columns of the terminal that uv sees: room for every bar that it draws."""
@@ -46,24 +42,20 @@ WINDOW = (500, 200)
 
 def install(venv: Venv, lock: int) -> None:
     """Make the environment and install its packages into it. Raises SetupError."""
-    home = venv.base or venv
-    with open(venv.file(LOG), "w", encoding="utf-8") as log:
-        commands = Commands(venv, log, lock)
-        without_pip = ["--without-pip"] if venv.base else []
-        create = [sys.executable, "-I", "-m", "venv", *without_pip, venv.path]
-        commands.must("making the environment", create)
-        if venv.base:
-            _show_packages(venv.base, venv)
-        else:
-            uv_lock = os.path.join(os.path.dirname(venv.lock_file), "installer.txt")
-            commands.succeeds("getting uv, which installs", pip_command(venv, uv_lock))
-        uv = shutil.which("uv", path=home.scripts)
-        if uv:
-            settings = {**_settings_of_pip(home), **os.environ}
-            if commands.succeeds("installing packages", uv_command(uv, venv), settings):
-                return
-        say("uv did not work, so pip takes over, which is slower")
-        commands.must("installing packages with pip", pip_command(venv, venv.lock_file))
+    commands = Commands(venv, lock)
+    without_pip = ["--without-pip"] if venv.base else []
+    create = [sys.executable, "-I", "-m", "venv", *without_pip, venv.path]
+    commands.must("making the environment", create)
+    if venv.base:
+        _show_packages(venv.base, venv)
+    else:
+        uv_lock = os.path.join(os.path.dirname(venv.lock_file), "installer.txt")
+        commands.succeeds("getting uv, which installs", pip_command(venv, uv_lock))
+    uv = shutil.which("uv", path=(venv.base or venv).scripts)
+    if uv and commands.succeeds("installing packages", uv_command(uv, venv)):
+        return
+    say(f"uv could not, so pip does, which takes longer; {venv.file(LOG)} has the reason")
+    commands.must("installing packages with pip", pip_command(venv, venv.lock_file))
 
 
 def uv_command(uv: str, venv: Venv) -> list[str]:
@@ -95,80 +87,56 @@ def exactly(*lock_files: str) -> list[str]:
 
 def _show_packages(base: Venv, venv: Venv) -> None:
     """Put one environment's packages on the other one's path, after its own."""
-    packages, theirs = (
-        sysconfig.get_path("purelib", "venv", {"base": place.path}) for place in (venv, base)
+    theirs, ours = (
+        sysconfig.get_path("purelib", "venv", {"base": place.path}) for place in (base, venv)
     )
-    with open(os.path.join(packages, "kiss3d-run.pth"), "w", encoding="utf-8") as file:
-        file.write(os.path.relpath(theirs, packages))
-
-
-def _settings_of_pip(venv: Venv) -> dict[str, str]:
-    """The index and the way to it, from pip's settings, in uv's words."""
-    command = [venv.python, "-I", "-m", "pip", "config", "list"]
-    listed = subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8", check=False).stdout
-    found: dict[str, str] = {}
-    for line in listed.splitlines():  # `:env:.index-url='https://…'` comes before `global.…`
-        key, _, value = line.partition("=")
-        name = UV_SETTINGS.get(key.rpartition(".")[2])
-        if name:
-            found.setdefault(name, ast.literal_eval(value))
-    return found
+    with open(os.path.join(ours, "kiss3d-run.pth"), "w", encoding="utf-8") as file:
+        file.write(f"{os.path.relpath(theirs, ours)}\n")
 
 
 class Commands:
     """The commands of an installation, one after the other, with their output in its log."""
 
-    def __init__(self, venv: Venv, log: IO[str], lock: int) -> None:
-        self._venv, self._log, self._lock = venv, log, lock
+    def __init__(self, venv: Venv, lock: int) -> None:
+        self._log = venv.file(LOG)
+        self._lock = lock
 
     def must(self, what: str, command: Sequence[str]) -> None:
         """Run a command and show how it goes. Raises SetupError if it fails."""
         if not self.succeeds(what, command):
-            raise SetupError(_explain(what, self._venv.file(LOG)))
+            raise SetupError(_explain(what, self._log))
 
-    def succeeds(
-        self, what: str, command: Sequence[str], env: Mapping[str, str] = os.environ
-    ) -> bool:
+    def succeeds(self, what: str, command: Sequence[str]) -> bool:
         """The same, and tell whether it succeeded."""
         say(what)
-        self._log.write(f"$ {' '.join(command)}\n")
         reader, writer = _terminal()
-        try:
-            child = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=writer,
-                stderr=writer,
-                env={**env, "TERM": "xterm", "NO_COLOR": "1"},
-                pass_fds=() if sys.platform == "win32" else (self._lock,),
-            )
-        finally:
-            os.close(writer)
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=writer,
+            stderr=writer,
+            env={**os.environ, "TERM": "xterm", "NO_COLOR": "1"},
+            pass_fds=() if sys.platform == "win32" else (self._lock,),
+        )
+        os.close(writer)
         progress = Progress(what)
-        follower = threading.Thread(target=self._follow, args=(reader, progress), daemon=True)
-        follower.start()
         try:
-            while child.poll() is None:
-                progress.show()
-                follower.join(timeout=0.5)
-                if not follower.is_alive():
-                    child.wait()
+            with open(reader, encoding="utf-8", errors="replace") as output:
+                self._follow(output, progress, f"$ {' '.join(command)}")
+            return child.wait() == 0
         finally:
             child.terminate()
             child.wait()
-            follower.join()
             progress.close()
-        self._log.write(f"status {child.returncode}\n")
-        self._log.flush()
-        return child.returncode == 0
 
-    def _follow(self, reader: int, progress: Progress) -> None:
-        with open(reader, encoding="utf-8", errors="replace") as output, suppress(OSError):
-            for line in output:  # a terminal's end is an OSError
-                text = progress.saw(line)
-                if text:
-                    self._log.write(f"{text}\n")
-                    self._log.flush()
+    def _follow(self, output: Iterable[str], progress: Progress, first: str) -> None:
+        with open(self._log, "a", encoding="utf-8") as log:
+            print(first, file=log, flush=True)
+            with suppress(OSError):  # a terminal's end
+                for line in output:
+                    text = progress.saw(line)
+                    if text:
+                        print(text, file=log, flush=True)
 
 
 def _terminal() -> tuple[int, int]:
@@ -193,9 +161,6 @@ def _explain(what: str, log: str) -> str:
     with open(log, encoding="utf-8") as file:
         text = file.read()
     tail = "\n".join(f"    {line}" for line in text.splitlines()[-TAIL_LINES:])
-    advice = next((advice for pattern, advice in ADVICE.items() if re.search(pattern, text)), "")
-    return "\n".join(
-        [f"{what}: failed.", "", tail, ""]
-        + ([advice] if advice else [])
-        + [f"The whole log is {log}. The next start begins anew."]
-    )
+    advice = [advice for pattern, advice in ADVICE.items() if re.search(pattern, text)][:1]
+    last = f"The whole log is {log}. The next start begins anew."
+    return "\n".join([f"{what}: failed.", "", tail, "", *advice, last])
