@@ -170,7 +170,7 @@ def wheel(folder: Path, name: str, program: str = "") -> str:
         archive.writestr(f"{name}.py", "")
         if program:
             script = zipfile.ZipInfo(f"{name}-1.0.data/scripts/{name}")
-            script.external_attr = 0o755 << 16
+            script.external_attr = 0o100755 << 16
             archive.writestr(script, program)
         archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         archive.writestr(

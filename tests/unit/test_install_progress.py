@@ -16,11 +16,10 @@ def test_bars_add_up_to_bytes_percent_and_the_time_left() -> None:
     progress = Progress("installing packages")
     pad = " " * 90
     bar = "------------------------------"
-    torch, numpy = f"torch {bar} ", f"numpy {bar} "
+    torch, numpy = f"torch {bar} ", f"{pad}numpy {bar} "
     frames = [
         f"⠙ Preparing packages... (0/3){pad}{torch}    0 B/1.00 GiB{pad}",
-        f"⠙ Preparing packages... (1/3){pad}{torch}256.00 MiB/1.00 GiB{pad}"
-        + f"{numpy}512.00 KiB/1.00 MiB{pad}",
+        f"⠙ Preparing packages... (1/3){pad}{torch}256.00 MiB/1.00 GiB{numpy}512.00 KiB/1.00 MiB",
     ]
     for frame in frames:
         assert progress.saw(f"{CLEAR}{frame}\n") == "", "bars do not go into the log"
