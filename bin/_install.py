@@ -64,7 +64,7 @@ def uv_command(uv: str, venv: Venv) -> list[str]:
     bytecode = ["--compile-bytecode"] if venv.cached else []
     into = ["--directory", venv.path, "--python", venv.python, *bytecode]
     # What builds iopath is in the lock as well.
-    builds = ["--build-constraints", venv.lock_file, "--require-build-hashes"]
+    builds = ["--build-constraints", venv.lock_file]
     return [uv, "pip", "install", *into, *builds, *exactly(venv.lock_file)]
 
 
