@@ -65,7 +65,8 @@ class Progress:
         if left and size > left:
             there = size - left
             text += f", {there / 1e9:.2f} of {size / 1e9:.2f} GB ({there / size:.0%})"
-            text += f", about {(now - self._start) * left / there:.0f} s more"
+            if there > size / 20:  # before that, sizes are still coming in
+                text += f", about {(now - self._start) * left / there:.0f} s more"
         return text
 
     def _show(self, now: float) -> None:
