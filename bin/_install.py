@@ -60,9 +60,7 @@ def install(venv: Venv, lock: int) -> None:
 
 def uv_command(uv: str, venv: Venv) -> list[str]:
     """Let uv install the environment's lock file, unmoved by settings in the user's folder."""
-    # Users who cannot write into a shared environment cannot add the bytecode either.
-    bytecode = ["--compile-bytecode"] if venv.cached else []
-    into = ["--directory", venv.path, "--python", venv.python, *bytecode]
+    into = ["--directory", venv.path, "--python", venv.python]
     # What builds iopath is in the lock as well.
     builds = ["--build-constraints", venv.lock_file]
     return [uv, "pip", "install", *into, *builds, *exactly(venv.lock_file)]
