@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from diffusers import FlowMatchHeunDiscreteScheduler, FluxPriorReduxPipeline
 from diffusers.pipelines.flux.modeling_flux import ReduxImageEncoder
+from PIL import Image
 from safetensors.torch import load_file
 from tiny.flux import transformer
 from torchvision.transforms.functional import resize, to_tensor
 from transformers import (
     CLIPTextModel,
     CLIPTokenizer,
-    SiglipImageProcessor,
+    SiglipImageProcessorPil,
     SiglipVisionModel,
     T5EncoderModel,
     T5TokenizerFast,
@@ -37,16 +38,21 @@ def embeddings(
     text, redux = models / "flux1-dev-text", models / "flux1-redux"
     pipeline = FluxPriorReduxPipeline(
         SiglipVisionModel.from_pretrained(redux / "image_encoder"),
-        SiglipImageProcessor.from_pretrained(redux / "feature_extractor"),
+        SiglipImageProcessorPil.from_pretrained(redux / "feature_extractor"),
         ReduxImageEncoder.from_pretrained(redux / "image_embedder"),
         CLIPTextModel.from_pretrained(text / "text_encoder"),
         CLIPTokenizer.from_pretrained(text / "tokenizer"),
         T5EncoderModel.from_pretrained(text / "text_encoder_2"),
         T5TokenizerFast.from_pretrained(text / "tokenizer_2"),
     )
-    pipeline.feature_extractor.do_rescale = False  # the tensor is in [0, 1] already
-    picture = resize(to_tensor(image), [512, 512]).clamp(0, 1)[None]
-    output = pipeline(picture, prompt=BUNDLE_PROMPT, prompt_2=f"{BUNDLE_PROMPT} {prompt}")
+    # The processor of the reference's transformers made bytes of the tensor by truncation, and gave
+    # these to Pillow.
+    picture = (resize(to_tensor(image), [512, 512]).clamp(0, 1) * 255).byte()
+    output = pipeline(
+        Image.fromarray(picture.permute(1, 2, 0).numpy()),
+        prompt=BUNDLE_PROMPT,
+        prompt_2=f"{BUNDLE_PROMPT} {prompt}",
+    )
     tokens = output.prompt_embeds[0].numpy().copy()
     tokens[TEXT_TOKENS:] *= strength
     return tokens, output.pooled_prompt_embeds[0].numpy()

@@ -25,6 +25,7 @@ SIZES: Mapping[str, object] = {
     "flux.height": 64,
     "isomer.raster_size": 128,
     "isomer.render_size": 128,
+    "isomer.mask_erode": 1,
     "isomer.target_faces": 3000,
     # What random weights draw is noise all over, and a mesh fused from it has millions of faces.
     "isomer.start": "mesh",

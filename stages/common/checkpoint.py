@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
-import re
+import subprocess
+import sys
 import zipfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stages.contract import StageError
 
 if TYPE_CHECKING:
     import torch
+
+log = logging.getLogger(__name__)
 
 NAMES_SHOWN = 4
 """Of the keys that do not fit, so that an error stays readable."""
@@ -23,9 +27,7 @@ MISFIT_HINT = (
     "it is incomplete or of another model: get it again (kiss3d-orchestrate models pull), "
     "or correct the path that names it"
 )
-_UNSUPPORTED = re.compile(r"[Uu]nsupported (global|GLOBAL|class|operand)[^\n]*")
-"""What torch's text names besides tensors and plain containers. An unknown operand is no code: the
-file is damaged, or nothing that torch.save wrote."""
+CONVERTER = "stages.common.convert"
 
 
 def load_state_dict(path: Path, prefix: str = "") -> dict[str, torch.Tensor]:
@@ -34,10 +36,10 @@ def load_state_dict(path: Path, prefix: str = "") -> dict[str, torch.Tensor]:
     A .safetensors file beside another kind of file (`models convert` makes it) is read in its
     place, unless it was made of another file. A Lightning checkpoint is unwrapped (`state_dict`).
     prefix: keep only keys that start with it, and strip it.
-    Raises `StageError` of kind missing_weights: the file is damaged, or holds more than tensors.
+    Raises `StageError` of kind missing_weights for a file that is damaged or no checkpoint.
     """
     converted = converted_file(path)
-    tensors = _read_safetensors(converted) if converted else read_pickled(path)
+    tensors = _read_safetensors(converted) if converted else _read_once(path)
     return {key[len(prefix) :]: tensor for key, tensor in tensors.items() if key.startswith(prefix)}
 
 
@@ -145,22 +147,79 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         raise _damaged(path, error) from error
 
 
+def _read_once(path: Path) -> dict[str, torch.Tensor]:
+    """A pickled checkpoint. One that holds more than tensors and plain containers is converted
+    first, in a process of its own; where that cannot be (a folder that is not ours to write to) it
+    is read here, by the same reader.
+    """
+    tensors = _read_plain(path)
+    if tensors is not None:
+        return tensors
+    log.info("%s holds more than tensors; converting it to .safetensors", path)
+    done = subprocess.run(
+        [sys.executable, "-m", CONVERTER, str(path)], stdout=subprocess.PIPE, check=False
+    )
+    converted = converted_file(path)
+    if done.returncode == 0 and converted:
+        return _read_safetensors(converted)
+    return _read_inert(path)
+
+
 def read_pickled(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a file that torch.save wrote, unwrapped. Raises `StageError`."""
+    tensors = _read_plain(path)
+    return _read_inert(path) if tensors is None else tensors
+
+
+def _read_plain(path: Path) -> dict[str, torch.Tensor] | None:
+    """By torch's own restricted unpickler, which maps the file; None where it refuses."""
     import torch
 
+    from stages.common.inert_pickle import refuse_archives
+
     try:
+        refuse_archives(path)
         # Only the zip format can be mapped; older files are read as a whole.
-        loaded: Any = torch.load(
+        loaded = torch.load(
             path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
         )
-    except pickle.UnpicklingError as error:
-        found = _UNSUPPORTED.search(str(error))
-        if found and found[1] != "operand":
-            raise _refused(path, found[0].partition(". ")[0]) from error
-        raise _damaged(path, found[0] if found else "it is no file of torch.save") from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    except pickle.UnpicklingError:
+        return None
+    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise _damaged(path, error) from error
+    return _state_dict(loaded, path)
+
+
+def _read_inert(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a file that `_read_plain` has found to be a pickle."""
+    import torch
+
+    from stages.common.inert_pickle import InertPickle
+
+    inert = InertPickle()
+    try:
+        # weights_only would replace the unpickler, which is stricter than torch's own.
+        loaded = torch.load(
+            path,
+            map_location="cpu",
+            pickle_module=inert,
+            weights_only=False,
+            mmap=zipfile.is_zipfile(path),
+        )
+    except Exception as error:  # of a hostile file anything may come
+        raise _damaged(path, str(error) or type(error).__name__) from error
+    if inert.names:
+        log.warning(
+            "%s: read without these, of which nothing was run: %s",
+            path,
+            ", ".join(sorted(inert.names)),
+        )
+    return _state_dict(loaded, path)
+
+
+def _state_dict(loaded: object, path: Path) -> dict[str, torch.Tensor]:
+    import torch
+
     if isinstance(loaded, dict):
         loaded = loaded.get("state_dict", loaded)
     if not isinstance(loaded, dict):
@@ -171,16 +230,8 @@ def read_pickled(path: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _refused(path: Path, reason: str) -> StageError:
-    return StageError(
-        "missing_weights",
-        f"{path} is refused: besides tensors it asks for code to be run ({reason})",
-        "do not load it elsewhere either, unless you trust who made it; ask them for .safetensors",
-    )
-
-
 def _damaged(path: Path, error: object) -> StageError:
-    reason = str(error).partition("\n")[0]
+    reason = str(error).strip().partition("\n")[0]
     return StageError(
         "missing_weights",
         f"{path} cannot be read: {reason}",

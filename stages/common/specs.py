@@ -74,6 +74,14 @@ BUNDLE = ArtifactSpec(
     "float32",
     (0.0, 1.0),
 )
+BUNDLE_MASK = ArtifactSpec(
+    "bundle_mask",
+    "image",
+    "where the object is in the bundle's tiles, azimuth 0, 90, 180, 270; 255 = object",
+    (4, "S", "S", 1),
+    "uint8",
+    optional=True,
+)
 COARSE_MESH = ArtifactSpec("coarse_mesh", "mesh", "closed start mesh for ISOMER, frame W")
 MESH = ArtifactSpec("mesh", "mesh", "the final mesh with vertex colours, frame W")
 GLB = ArtifactSpec("glb", "file", "the final mesh, binary glTF", suffix=".glb", filename="mesh.glb")

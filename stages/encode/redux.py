@@ -5,7 +5,6 @@ After reference/pipeline.md 6.6: what the reference's patched FluxPriorReduxPipe
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch.nn import functional
 from transformers import SiglipVisionModel
 
 from stages.common.checkpoint import load_state_dict, readable
+from stages.common.pixels import PixelExtractor
 from stages.common.pretrained import from_folder
 from stages.encode.placement import place, visiting
 
@@ -51,12 +51,9 @@ class ReduxImage:
     """folder: of the Redux repository (image_encoder/, image_embedder/, feature_extractor/)."""
 
     def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
-        extractor = folder / "feature_extractor" / "preprocessor_config.json"
-        with readable(extractor):
-            settings = json.loads(extractor.read_text())
-            self._size = (settings["size"]["height"], settings["size"]["width"])
-            self._mean = torch.tensor(settings["image_mean"])[:, None, None]
-            self._std = torch.tensor(settings["image_std"])[:, None, None]
+        extractor = folder / "feature_extractor"
+        with readable(extractor / "preprocessor_config.json"):
+            self._extractor = PixelExtractor.load(extractor)
         self._encoder = from_folder(SiglipVisionModel, folder / "image_encoder")
         self._embedder = ReduxEmbedder.from_folder(folder / "image_embedder")
         self._device, self._dtype = device, dtype
@@ -69,21 +66,22 @@ class ReduxImage:
         """Tokens (N, D) of a picture (S, S, 3) uint8 sRGB; SigLIP so400m at 384: N = 729."""
         pixels = self._pixels(image).to(self._device, self._dtype)
         with visiting(self._encoder, self._device, self._dtype):
-            seen = self._encoder(pixels[None]).last_hidden_state[0]
+            seen = self._encoder(pixels).last_hidden_state[0]
         with visiting(self._embedder, self._device, self._dtype):
             embedded: torch.Tensor = self._embedder(seen)
         return embedded
 
     def _pixels(self, image: np.ndarray) -> torch.Tensor:
-        """What SigLIP sees, (3, H, W) float32."""
+        """What SigLIP sees, (1, 3, H, W) float32.
+
+        The reference's image processor truncates the resized picture to bytes before Pillow's
+        bicubic, which clips: at edges against white an unclipped one overshoots by up to 0.25.
+        """
         picture = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255.0
         side = (PICTURE_SIDE, PICTURE_SIDE)
         square = functional.interpolate(picture, side, mode="bilinear", antialias=True)
-        seen = functional.interpolate(
-            square.clamp(0.0, 1.0), self._size, mode="bicubic", antialias=True
-        )
-        normal: torch.Tensor = (seen[0] - self._mean) / self._std
-        return normal
+        truncated = (square[0].permute(1, 2, 0) * 255.0).clamp(0.0, 255.0).byte()
+        return self._extractor(truncated.numpy())
 
 
 def join(text: torch.Tensor, image: torch.Tensor | None, strength: float) -> torch.Tensor:

@@ -58,6 +58,7 @@ class Encode(contract.Stage):
     """
 
     name = "encode"
+    version: ClassVar[int] = 2
     summary = "prompt and picture to FLUX's embeddings (CLIP, T5, Redux)"
     inputs = (PROMPT, replace(IMAGE, optional=True))
     outputs = (PROMPT_EMBEDS, POOLED_EMBEDS)

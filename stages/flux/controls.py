@@ -47,8 +47,11 @@ def control_image(bundle: np.ndarray, control: ControlParams) -> np.ndarray:
         return _degraded(bundle, control.down_scale or DOWN_SCALE[control.mode])
     image = _quantized(bundle)
     if control.mode == "blur":
+        # In floats, rounded once at the end, as torchvision blurs bytes.
         size = (control.kernel_size, control.kernel_size)
-        return cv2.GaussianBlur(image, size, control.sigma, borderType=cv2.BORDER_REFLECT_101)
+        exact = image.astype(np.float32)
+        blurred = cv2.GaussianBlur(exact, size, control.sigma, borderType=cv2.BORDER_REFLECT_101)
+        return np.rint(blurred).astype(np.uint8)
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     if control.mode == "canny":
         gray = cv2.Canny(gray, control.low, control.high)

@@ -39,6 +39,7 @@ class Flux(Stage):
     """
 
     name = "flux"
+    version = 2
     summary = "denoise the bundle with FLUX.1-dev, ControlNet-Union and the bundle LoRA"
     inputs = (
         replace(REFERENCE_BUNDLE, optional=True),

@@ -128,8 +128,9 @@ def subdivide(
     """Loop-subdivide long edges.
 
     min_edge      edges up to this share of the bounding-box diagonal (measured once) stay whole
-    target_faces  split only as many edges, the longest first, as this number of faces allows;
-                  None for no limit
+    target_faces  split only as many edges, the longest first, as this number of faces allows, and
+                  end where it allows none; None for no limit, and vertices move in every round,
+                  as MeshLab's do even if no edge is long
     keep_shape    see `loop_subdivide`
     """
     diagonal = float(np.linalg.norm(np.ptp(vertices, axis=0)))
@@ -143,7 +144,7 @@ def subdivide(
             longest = np.argsort(-length, kind="stable")
             growth = np.cumsum(edges.face_count[longest])
             split[longest[growth > target_faces - len(faces)]] = False
-        if not split.any():
+        if not split.any() and (target_faces is not None or keep_shape):
             break
         vertices, faces = loop_subdivide(vertices, faces, split, edges, keep_shape)
     return vertices, faces

@@ -68,7 +68,8 @@ class IsomerParams(Params):
         300_000,
         ge=1000,
         le=5_000_000,
-        description="Edges are kept long enough for the mesh to stay below this.",
+        description="The mesh never has more. Objective improved keeps edges long enough for that; "
+        "reference, at the limit, stops splitting them (reference: 1000000).",
     )
 
     # Cleaning.
@@ -97,6 +98,11 @@ class IsomerParams(Params):
     )
 
     # Masks.
+    silhouettes: Literal["white", "given"] = Field(
+        "white",
+        description="where the object is in the tiles: what is not white in the normal tiles, or "
+        "the bundle_mask that the stage before it used (reference).",
+    )
     background_tolerance: float = Field(
         0.1,
         ge=0.0,

@@ -27,11 +27,15 @@ class Isomer(Stage):
     """
 
     name: ClassVar[str] = "isomer"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     summary: ClassVar[str] = (
         "refines the mesh with the bundle, colours it and writes GLB, OBJ and previews"
     )
-    inputs: ClassVar[tuple[ArtifactSpec, ...]] = (specs.BUNDLE, specs.COARSE_MESH)
+    inputs: ClassVar[tuple[ArtifactSpec, ...]] = (
+        specs.BUNDLE,
+        specs.COARSE_MESH,
+        specs.BUNDLE_MASK,
+    )
     outputs: ClassVar[tuple[ArtifactSpec, ...]] = (
         specs.MESH,
         specs.GLB,
@@ -72,7 +76,9 @@ class Isomer(Stage):
 
         params = self._params
         coarse: Mesh = inputs[specs.COARSE_MESH.name]
-        rgb, normal_tiles, mask = _tiles(inputs[specs.BUNDLE.name], params)
+        rgb, normal_tiles = _tiles(inputs[specs.BUNDLE.name])
+        given = _given_mask(inputs, rgb.shape) if params.silhouettes == "given" else None
+        mask = _outline(normal_tiles, params) if given is None else given
         views = color_views(rgb, mask, params)
         refining = params.stage1_steps + params.stage2_steps
         steps = refining + STEPS
@@ -82,7 +88,7 @@ class Isomer(Stage):
             def report(step: int, note: str) -> None:
                 context.progress(step, steps, f"refine: {note}")
 
-            coarse = refine(coarse, normal_tiles, params, self._rasterizer, context, report)
+            coarse = refine(coarse, normal_tiles, params, self._rasterizer, context, report, given)
 
         context.progress(refining + 1, steps, "clean")
         smooth = _may_smooth(params)
@@ -130,21 +136,38 @@ def _may_smooth(params: IsomerParams) -> bool:
     return not (refined and params.objective == "improved")
 
 
-def _tiles(
-    bundle_image: np.ndarray, params: IsomerParams
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """RGB tiles and normal tiles (4, S, S, 3) and their silhouettes (4, S, S) bool."""
+def _tiles(bundle_image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """RGB tiles and normal tiles, (4, S, S, 3) each."""
     from stages.common.bundle import split
-    from stages.isomer.masks import foreground
 
     try:
-        rgb, normal_tiles = split(bundle_image)
+        return split(bundle_image)
     except ValueError as error:
         raise BadInput(f"bundle: {error}") from error
+
+
+def _given_mask(inputs: Mapping[str, Any], tiles: tuple[int, ...]) -> np.ndarray:
+    """The silhouettes (4, S, S) bool that came with the coarse mesh."""
+    given = inputs.get(specs.BUNDLE_MASK.name)
+    if given is None:
+        raise BadInput(
+            "silhouettes is `given`, and no stage gave a bundle_mask",
+            "set it to `white`, or use a node of stage prm.reconstruct",
+        )
+    if given.shape[:3] != tiles[:3]:
+        raise BadInput(f"bundle_mask has shape {given.shape}, the bundle's tiles {tiles}")
+    mask: np.ndarray = given[..., 0] > 127
+    return mask
+
+
+def _outline(normal_tiles: np.ndarray, params: IsomerParams) -> np.ndarray:
+    """The silhouettes (4, S, S) bool of normal tiles (4, S, S, 3) on white."""
+    from stages.isomer.masks import foreground
+
     mask = foreground(normal_tiles, params.background_tolerance, MIN_FOREGROUND)
     if not mask.any():
         raise BadInput(
             "bundle: its normal tiles are blank, so the object's outline is unknown",
             "look at bundle.png; lower background_tolerance if the object is faintly visible",
         )
-    return rgb, normal_tiles, mask
+    return mask

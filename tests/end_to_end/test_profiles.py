@@ -57,7 +57,12 @@ ORIGINAL: dict[str, dict[str, Any]] = {
     "encode": {"redux": True, "redux_strength": 0.5, "max_sequence_length": 512},
     "flux": {"strength": 0.95, "guidance_scale": 3.5, "lora_scale": 1.0, "noise": "device"},
     "reconstruct": {"mask": "u2net", "empty_shape": "reference", "closed": False},
-    "isomer": {"radius": 4.15, "objective": "reference", "mask_erode": 10, "axes": "reference"},
+    "isomer": {
+        "radius": 4.15,
+        "objective": "reference",
+        "silhouettes": "given",
+        "outline": "white",
+    },
 }
 """What the reference sets (reference/pipeline.md 2 to 8), less what the tests make small."""
 OPTIMIZED: dict[str, dict[str, Any]] = {

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import functools
+import importlib
 import os
 import pickle
+import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
+from collections import OrderedDict, defaultdict
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from fakes.tools import cli_environment, leftovers
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from stages.common.checkpoint import load_state_dict
+from stages.common.checkpoint import load_state_dict, read_pickled
 from stages.common.convert import convert
+from stages.common.inert_pickle import _CALLABLE, _Inert, _Sealed, _StorageKind
 from stages.contract import StageError
-
-
-class Evil:
-    """A pickle that would make a file."""
-
-    def __init__(self, proof: Path) -> None:
-        self._proof = proof
-
-    def __reduce__(self):
-        return (os.mkdir, (str(self._proof),))
 
 
 def tensors() -> dict[str, torch.Tensor]:
@@ -73,36 +71,196 @@ def test_safetensors_are_read_as_they_are(tmp_path):
     assert equal(load_state_dict(tmp_path / "a.safetensors"), tensors())
 
 
-def evil_files(folder: Path, proof: Path) -> dict[str, Path]:
-    """Files that would make the folder `proof` if a pickle's code ran."""
-    torch.save({"state_dict": {**tensors(), "x": Evil(proof)}}, folder / "zip.ckpt")
-    torch.save(Evil(proof), folder / "old.bin", _use_new_zipfile_serialization=False)
-    (folder / "bare.pth").write_bytes(pickle.dumps(Evil(proof), protocol=2))
-    (folder / "modern.pt").write_bytes(pickle.dumps(Evil(proof), protocol=4))
-    return {path.suffix: path for path in folder.iterdir()}
+class Options:
+    """Stands for what is not installed where the file is read (omegaconf, a trainer's classes)."""
+
+    def __init__(self) -> None:
+        self.content = {"lr": 1e-4, "nested": [Path("/data"), functools.partial(max, 1)]}
+
+
+class Marked(torch.Tensor):
+    """A tensor subclass, as trainers and quantisers save them."""
+
+
+def odd_contents() -> dict[str, Any]:
+    counts: defaultdict[str, list[int]] = defaultdict(list, {"a": [1]})
+    attributed = torch.ones(2)
+    attributed.note = "mine"  # type: ignore[attr-defined]
+    return {
+        "object": Options(),
+        "class": Options,
+        "numpy scalar": np.float64(0.5),
+        "numpy array": np.arange(3),
+        "path": Path("/data/train"),
+        "partial": functools.partial(print, 1),
+        "default dict": counts,
+        "set": {1, 2},
+        "namespace": argparse.Namespace(batch=4),
+        "function": shutil.rmtree,
+        "attributed tensor": attributed,
+    }
+
+
+def save_as(form: str, content: object, path: Path) -> Path:
+    """In each of the forms that torch.save has or had."""
+    options: dict[str, Any] = {
+        "zip": {},
+        "protocol 4": {"pickle_protocol": 4},
+        "protocol 5": {"pickle_protocol": 5},
+        "legacy": {"_use_new_zipfile_serialization": False},
+    }[form]
+    torch.save(content, path, **options)
+    return path
+
+
+FORMS = ("zip", "protocol 4", "protocol 5", "legacy")
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-@pytest.mark.parametrize("suffix", [".ckpt", ".bin", ".pth", ".pt"])
-def test_a_malicious_pickle_is_refused_and_runs_nothing(suffix, tmp_path):
-    proof, folder = tmp_path / "proof", tmp_path / "evil"
-    folder.mkdir()
-    path = evil_files(folder, proof)[suffix]
-    # torch knows no operand of the newer protocol, and stops before it comes to the code.
-    says = "cannot be read" if suffix == ".pt" else "is refused.*mkdir"
-    for work in (load_state_dict, convert):
-        with pytest.raises(StageError, match=says) as caught:
-            work(path)
-        assert caught.value.kind == "missing_weights"
-        assert "weights_only" not in caught.value.message, "no advice to open the door"
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("odd", odd_contents())
+def test_all_tensors_are_read_whatever_else_a_checkpoint_holds(odd, form, tmp_path, caplog):
+    content = {"state_dict": tensors(), "hyper_parameters": odd_contents()[odd], "epoch": 3}
+    path = save_as(form, content, tmp_path / "a.ckpt")
+    assert equal(read_pickled(path), tensors())
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_parameters_subclasses_and_new_dtypes_arrive_as_plain_tensors(form, tmp_path):
+    plain = tensors()["net.a"]
+    wanted = {
+        "parameter": plain,
+        "subclass": plain * 2,
+        "small": plain.to(torch.float8_e4m3fn),
+        "unsigned": torch.arange(4).to(torch.uint16),
+        "strided": plain.T[1:],
+    }
+    content = OrderedDict(wanted, parameter=torch.nn.Parameter(plain))
+    content["subclass"] = (plain * 2).as_subclass(Marked)
+    content._metadata = {"version": 1}  # type: ignore[attr-defined]
+    found = read_pickled(save_as(form, {"state_dict": content, "x": Options()}, tmp_path / "a.pt"))
+    assert found.keys() == wanted.keys()
+    for name, tensor in found.items():
+        assert type(tensor) is torch.Tensor
+        assert tensor.dtype == wanted[name].dtype
+        assert torch.equal(tensor.float(), wanted[name].float())
+
+
+def test_what_was_not_read_is_told_by_name_in_one_line(tmp_path, caplog):
+    content = {"state_dict": tensors(), "options": argparse.Namespace(at=Path("/x")), "f": eval}
+    read_pickled(save_as("zip", content, tmp_path / "a.ckpt"))
+    [line] = [record.getMessage() for record in caplog.records]
+    assert "argparse.Namespace" in line
+    assert "eval" in line
+    assert "nothing was run" in line
+
+
+class Calls:
+    """A pickle that calls `function` with `arguments`, then sets `state` on what it returned."""
+
+    def __init__(self, function: Any, *arguments: Any, state: Any = None) -> None:
+        self._parts = (function, arguments, state)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._parts if self._parts[2] is not None else self._parts[:2]
+
+
+def writes_on(name: str, state: object) -> bytes:
+    """A bare pickle that sets `state` on the global `name`, as attributes or through setstate."""
+    module, _, attribute = name.rpartition(".")
+    head = pickle.PROTO + b"\x02" + pickle.GLOBAL + f"{module}\n{attribute}\n".encode()
+    body = pickle.dumps(state, 2)[2:-1]
+    return head + body + pickle.BUILD + pickle.STOP
+
+
+def zip_of(pickled: bytes, folder: Path) -> Path:
+    """A file as torch.save makes them, with this pickle in the place of its own."""
+    whole, path = folder / "whole.pt", folder / "changed.pt"
+    torch.save(tensors(), whole)
+    with zipfile.ZipFile(whole) as old, zipfile.ZipFile(path, "w") as new:
+        for entry in old.namelist():
+            new.writestr(entry, pickled if entry.endswith("/data.pkl") else old.read(entry))
+    return path
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", ["mkdir", "system", "eval", "exec", "import", "state"])
+def test_code_that_a_checkpoint_asks_for_is_not_run_and_its_tensors_are_read(kind, form, tmp_path):
+    proof = tmp_path / "proof"
+    code = f"__import__('os').mkdir({str(proof)!r})"
+    evil = {
+        "mkdir": Calls(os.mkdir, str(proof)),
+        "system": Calls(os.system, f"mkdir {proof}"),
+        "eval": Calls(eval, code),
+        "exec": Calls(exec, code),
+        "import": Calls(importlib.import_module, "this"),
+        "state": Calls(Options, state={"__class__": Calls(os.mkdir, str(proof))}),
+    }[kind]
+    sys.modules.pop("this", None)
+    path = save_as(form, {"state_dict": {**tensors(), "x": evil}}, tmp_path / "evil.ckpt")
+    assert equal(read_pickled(path), tensors())
+    target, count = convert(path)
+    assert (target.name, count) == ("evil.safetensors", 3)
     assert not proof.exists()
-    assert not path.with_suffix(".safetensors").exists()
+    assert "this" not in sys.modules
 
 
-def test_a_class_that_is_harmless_but_unknown_is_named(tmp_path):
-    torch.save({"state_dict": tensors(), "options": argparse.Namespace()}, tmp_path / "a.ckpt")
-    with pytest.raises(StageError, match=r"is refused.*argparse\.Namespace"):
-        load_state_dict(tmp_path / "a.ckpt")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "torch._utils._rebuild_tensor_v2",
+        "torch._utils._rebuild_parameter",
+        "torch._tensor._rebuild_from_type_v2",
+        "torch.Size",
+        "torch.UntypedStorage",
+        "torch.storage.UntypedStorage",
+        "torch.FloatStorage",
+        "torch.float32",
+        "torch.nn.Parameter",
+        "torch.Tensor",
+        "collections.OrderedDict",
+        "stages.common.checkpoint.StageError",
+    ],
+)
+@pytest.mark.parametrize("state", [{"left": 1}, (None, {"left": 1}), ({"left": 1}, {"left": 1})])
+def test_nothing_can_be_written_onto_what_a_pickle_names(name, state, tmp_path):
+    with pytest.raises(StageError, match="cannot be read"):
+        read_pickled(zip_of(writes_on(name, state), tmp_path))
+    module, _, attribute = name.rpartition(".")
+    assert not hasattr(getattr(importlib.import_module(module), attribute), "left")
+    for sealed in [*_CALLABLE.values(), _Inert, _Sealed, _StorageKind]:
+        assert not hasattr(sealed, "left")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_torchscript_program_is_not_loaded(tmp_path):
+    path = tmp_path / "program.pt"
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), path)
+    with pytest.raises(StageError, match="TorchScript"):
+        read_pickled(path)
+
+
+def test_a_tar_file_is_not_unpacked(tmp_path):
+    with tarfile.open(tmp_path / "old.pt", "w") as archive:
+        archive.add(__file__, "storages")
+    with pytest.raises(StageError, match=r"PyTorch 0\.1"):
+        read_pickled(tmp_path / "old.pt")
+
+
+def test_a_stage_reads_such_a_file_through_its_conversion(tmp_path):
+    path = save_as("zip", {"state_dict": tensors(), "x": Options()}, tmp_path / "a.ckpt")
+    assert equal(load_state_dict(path), tensors())
+    assert equal(load_file(tmp_path / "a.safetensors"), tensors())
+    assert leftovers(tmp_path) == []
+
+
+def test_a_stage_reads_such_a_file_also_where_it_cannot_be_converted(tmp_path, monkeypatch):
+    path = save_as("zip", {"state_dict": tensors(), "x": Options()}, tmp_path / "a.ckpt")
+    monkeypatch.setattr("stages.common.checkpoint.CONVERTER", "stages.common.no_such_module")
+    assert equal(load_state_dict(path), tensors())
+    assert not (tmp_path / "a.safetensors").exists()
 
 
 @pytest.mark.parametrize(

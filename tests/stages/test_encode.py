@@ -13,6 +13,7 @@ import torch
 from plain_diffusers import embeddings
 from safetensors.torch import load_file, save_file
 from tiny.encoders import IMAGE_TOKENS, POOLED_DIM, TEXT_DIM, build_flux_text, build_redux
+from transformers import SiglipVisionModel
 
 from stages.common import codec
 from stages.contract import BadInput, Context, StageError
@@ -72,6 +73,24 @@ def test_embeddings_are_those_of_plain_diffusers(models: Path, side: int, streng
     assert pooled.shape == (POOLED_DIM,)
     assert np.abs(tokens - expected).max() <= 1e-5
     assert np.abs(pooled - expected_pooled).max() <= 1e-5
+
+
+def test_edges_against_white_do_not_leave_the_range_that_siglip_was_trained_on(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Tensor] = []
+    forward = SiglipVisionModel.forward
+
+    def watched(self: SiglipVisionModel, pixels: torch.Tensor, **options: Any) -> Any:
+        seen.append(pixels)
+        return forward(self, pixels, **options)
+
+    monkeypatch.setattr(SiglipVisionModel, "forward", watched)
+    edge = np.full((512, 512, 3), 255, np.uint8)
+    edge[:, :256] = 0
+    loaded().run({"prompt": PROMPT, "image": edge}, Context(threads=1))
+    assert seen[0].min() == -1.0
+    assert seen[0].max() == 1.0
 
 
 def test_embedder_strength_and_order_match_the_reference() -> None:

@@ -42,6 +42,13 @@ def test_control_images_are_the_references(
     assert np.abs(found.astype(int) - golden[name].astype(int)).max() <= tolerance
 
 
+def test_blurred_bytes_are_the_references_but_for_rounding_of_halves(
+    golden: Mapping[str, np.ndarray],
+) -> None:
+    found = control_image(golden["image"].transpose(1, 2, 0), ControlParams(mode="blur"))
+    assert (found == golden["blur_default"]).mean() > 0.99
+
+
 def test_gray_keeps_the_luminance_in_three_equal_channels() -> None:
     image = np.zeros((8, 16, 3), np.float32)
     image[:, 8:] = (1.0, 0.5, 0.0)

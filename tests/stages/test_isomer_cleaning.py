@@ -73,6 +73,17 @@ def test_every_pattern_of_split_sides_keeps_the_surface_closed_and_its_winding()
     assert volume(found, triangles) == pytest.approx(volume(vertices, faces), rel=0.03)
 
 
+def test_vertices_move_by_loops_mask_where_no_edge_is_long_enough_to_be_split() -> None:
+    vertices, faces = np.asarray(TETRAHEDRON[0], np.float64), TETRAHEDRON[1]
+    found, triangles = subdivide(vertices, faces, 1, 1.0, None)
+    np.testing.assert_array_equal(triangles, faces)
+    # Three neighbours: b = (5/8 - (3/8 - 1/8)^2) / 3 = 3/16, so P' = 7/16 P + 3/16 of each.
+    others = vertices.sum(axis=0) - vertices
+    np.testing.assert_allclose(found, 7 / 16 * vertices + 3 / 16 * others)
+    kept, _ = subdivide(vertices, faces, 1, 1.0, None, keep_shape=True)
+    np.testing.assert_array_equal(kept, vertices)
+
+
 def test_an_open_border_stays_where_it_is_and_gets_midpoints() -> None:
     steps = np.arange(4.0)
     x, y = np.meshgrid(steps, steps)

@@ -162,6 +162,38 @@ def test_the_references_rules_can_be_asked_for(bundle: np.ndarray, egg: Mesh) ->
     assert np.median(error) <= 4
 
 
+def given(bundle: np.ndarray, egg: Mesh, mask: np.ndarray | None, **params: Any) -> dict[str, Any]:
+    stage = Isomer(IsomerParams(raster_size=512, render_size=96, silhouettes="given", **params))
+    stage.load(Context())
+    inputs = {"bundle": bundle, "coarse_mesh": egg}
+    return dict(stage.run(inputs if mask is None else {**inputs, "bundle_mask": mask}, Context()))
+
+
+def test_colours_come_only_from_where_a_given_mask_says_that_the_object_is(
+    bundle: np.ndarray, egg: Mesh
+) -> None:
+    lower = np.zeros((4, SIZE, SIZE, 1), np.uint8)
+    lower[:, SIZE // 2 :] = 255
+
+    def green_at_the_top(mesh: Mesh) -> float:
+        assert mesh.colors is not None
+        return float(mesh.colors[mesh.vertices[:, 1] > 0.6, 1].mean())
+
+    assert green_at_the_top(run(bundle, egg)["mesh"]) > 130
+    assert green_at_the_top(given(bundle, egg, lower, stage2_steps=0)["mesh"]) < 110
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [(None, "no stage gave a bundle_mask"), (np.zeros((4, 8, 8, 1), np.uint8), "has shape")],
+)
+def test_a_given_mask_that_cannot_be_used_is_bad_input(
+    bundle: np.ndarray, egg: Mesh, mask: np.ndarray | None, message: str
+) -> None:
+    with pytest.raises(BadInput, match=message):
+        given(bundle, egg, mask)
+
+
 def test_renders_are_white_around_a_shaded_object(outputs: dict[str, Any]) -> None:
     renders = outputs["renders"].astype(int)
     assert renders.shape == (4, 96, 96, 3)

@@ -184,9 +184,10 @@ def test_reconstruction_shows_the_columns_as_they_stand_and_masked_by_the_normal
     dirty = np.where(rgb == 1.0, np.float32(0.9), rgb)
     seen = Seen(monkeypatch)
     params = ReconstructParams(resolution=R)
-    reconstruct(join(dirty, normals), model, None, params, silent)
+    _, told, _ = reconstruct(join(dirty, normals), model, None, params, silent)
     mask = silhouettes(normals, None, params.background_tolerance)
     assert 0.02 < mask.mean() < 0.5
+    np.testing.assert_array_equal(told, mask)
     np.testing.assert_array_equal(seen.images[mask], dirty[mask])
     assert (seen.images[~mask] == 1.0).all()
     np.testing.assert_array_equal(seen.cameras, condition_vectors((0, 90, 180, 270)))

@@ -16,7 +16,14 @@ from stages.common.render import look, normal_tile, vertex_normals
 from stages.contract import BadInput, Context, Mesh, StageError
 from stages.isomer.params import IsomerParams
 from stages.isomer.refine import bounds, loop
-from stages.isomer.refine.refine import MOST_THREADS, few_threads, make_targets, refine
+from stages.isomer.refine.bounds import bound
+from stages.isomer.refine.refine import (
+    MOST_THREADS,
+    few_threads,
+    make_targets,
+    refine,
+    stage_plans,
+)
 from stages.isomer.refine.start import disagreement
 
 SIZE = 128
@@ -77,6 +84,23 @@ class Case:
 @pytest.fixture(scope="module")
 def case() -> Case:
     return Case()
+
+
+def test_a_given_mask_is_what_the_pictures_are_cut_out_with(case: Case) -> None:
+    half = case.mask.copy()
+    half[:, :, : half.shape[2] // 2] = False
+    targets = make_targets(case.tiles, IsomerParams(), half)
+    assert np.array_equal(targets.mask, half)
+    assert np.array_equal(targets.coverage, half.astype(np.float64))
+
+
+def test_the_reference_does_not_lengthen_edges_to_keep_a_mesh_small(case: Case) -> None:
+    mesh = case.start
+    plans = stage_plans(IsomerParams(stage2_edges=(0.02, 0.005)))
+    kept, _ = bound(mesh.vertices, mesh.faces, plans, 3000, 1, rescale=False)
+    raised, _ = bound(mesh.vertices, mesh.faces, plans, 3000, 1)
+    assert kept == plans
+    assert raised[1].schedule.shortest > 0.02
 
 
 def test_it_covers_the_silhouettes_that_the_start_left_uncovered(case: Case) -> None:

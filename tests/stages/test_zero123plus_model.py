@@ -21,12 +21,12 @@ from tiny.zero123plus import (
 )
 from torch import nn
 
+from stages.common.pixels import PixelExtractor
 from stages.contract import StageError
 from stages.multiview.zero123plus import latents, sampler
 from stages.multiview.zero123plus.conditioning import Condition, condition_latents, text_tokens
 from stages.multiview.zero123plus.grid import views_of
 from stages.multiview.zero123plus.noise import Noise, normal
-from stages.multiview.zero123plus.pixels import PixelExtractor
 from stages.multiview.zero123plus.reference_attention import (
     ReferenceAttention,
     ReferenceTokens,
@@ -218,6 +218,28 @@ def test_an_extractor_that_would_crop_is_refused(tmp_path):
     config = {"size": {"shortest_edge": 256}, "crop_size": 224}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="resizes to 256 and crops to 224"):
+        PixelExtractor.load(tmp_path)
+
+
+@pytest.mark.parametrize("side", [48, {"shortest_edge": 48}, {"height": 48, "width": 48}])
+@pytest.mark.parametrize("crop", [None, 48, {"height": 48, "width": 48}])
+@pytest.mark.parametrize("mean", [0.25, [0.25, 0.25, 0.25]])
+def test_an_extractors_numbers_are_read_in_every_form(tmp_path, side, crop, mean):
+    config = {"size": side, "image_mean": mean, "image_std": 0.5, "resample": 2}
+    config |= {} if crop is None else {"crop_size": crop}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(config))
+    white = PixelExtractor.load(tmp_path)(np.full((70, 70, 3), 255, np.uint8))
+    torch.testing.assert_close(white, torch.full((1, 3, 48, 48), 1.5))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"image_mean": [0.5]}, {"image_std": [1.0, 1.0]}, {"size": {"height": 8, "width": 9}}],
+)
+def test_an_extractor_that_does_not_fit_pictures_is_refused(tmp_path, change):
+    config = {"size": 8, "image_mean": 0.5, "image_std": 0.5, "resample": 2, **change}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"preprocessor_config.json: expected"):
         PixelExtractor.load(tmp_path)
 
 

@@ -243,26 +243,26 @@ def _write_tokenizer(folder: Path, size: int) -> None:
 
 
 def _vae_extractor(sizes: Architecture) -> dict[str, Any]:
-    side = sizes.vae_side
-    return {
-        "crop_size": {"height": side, "width": side},
-        "size": {"shortest_edge": side},
-        "image_mean": [0.5, 0.5, 0.5],
-        "image_std": [0.8, 0.8, 0.8],
-        "resample": 2,
-        "image_processor_type": "CLIPImageProcessor",
-    }
+    """As published: one number for all channels, unlike `_clip_extractor`'s lists."""
+    return {**_extractor(sizes.vae_side), "image_mean": 0.5, "image_std": 0.8, "resample": 2}
 
 
 def _clip_extractor(sizes: Architecture) -> dict[str, Any]:
-    side = sizes.vision["image_size"]
     return {
-        "crop_size": {"height": side, "width": side},
-        "size": {"shortest_edge": side},
+        **_extractor(sizes.vision["image_size"]),
         "image_mean": [0.48145466, 0.4578275, 0.40821073],
         "image_std": [0.26862954, 0.26130258, 0.27577711],
         "resample": 3,
+    }
+
+
+def _extractor(side: int) -> dict[str, Any]:
+    steps = ("center_crop", "convert_rgb", "normalize", "rescale", "resize")
+    return {
+        "crop_size": {"height": side, "width": side},
+        "size": {"shortest_edge": side},
         "image_processor_type": "CLIPImageProcessor",
+        **{f"do_{step}": True for step in steps},
     }
 
 

@@ -53,8 +53,10 @@ def bound(
     plans: tuple[Plan, ...],
     max_vertices: int,
     pixels: int,
+    rescale: bool = True,
 ) -> tuple[tuple[Plan, ...], Bounds]:
-    """Raise the shortest edge of each plan to what `max_vertices` allows on this surface.
+    """What the refinement may take, and with `rescale` plans that cannot reach `max_vertices`: the
+    shortest edge of each is raised to what so many vertices allow on this surface.
 
     pixels of all views together. Raises BadInput for a mesh that is too large from the start.
     """
@@ -66,7 +68,7 @@ def bound(
     corners = vertices.astype(np.float64)[faces]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     area = float(np.linalg.norm(normal, axis=1).sum()) / 2.0
-    least = float(np.sqrt(area / (AREA_PER_VERTEX * max_vertices)))
+    least = float(np.sqrt(area / (AREA_PER_VERTEX * max_vertices))) if rescale else 0.0
     bounded = tuple(
         replace(
             plan,

@@ -36,14 +36,17 @@ def refine(
     rasterizer: Rasterizer,
     context: Context,
     progress: Progress,
+    mask: np.ndarray | None = None,
 ) -> Mesh:
-    """Fit a mesh to normal tiles (4, S, S, 3) in [0, 1] and to the silhouettes in them.
+    """Fit a mesh to normal tiles (4, S, S, 3) in [0, 1] and to their silhouettes.
+
+    mask  (4, S, S) bool; None: what is not white in the tiles
 
     Raises BadInput for tiles or a mesh that cannot be used, StageError for a mesh that explodes in
     the first step (internal) or that may need more memory than there is (out_of_memory).
     """
     plans = stage_plans(params)
-    targets = make_targets(normal_tiles, params)
+    targets = make_targets(normal_tiles, params, mask)
     vertices, faces = compact(mesh.vertices, mesh.faces)
     if not len(faces):
         raise BadInput("coarse_mesh: all its faces are degenerate")
@@ -62,7 +65,8 @@ def refine(
         vertices, faces = chosen.vertices, chosen.faces
         progress(0, chosen.note)
     most = vertex_limit(params, len(vertices))
-    plans, limits = bound(vertices, faces, plans, most, targets.mask.size)
+    rescale = params.objective == "improved"
+    plans, limits = bound(vertices, faces, plans, most, targets.mask.size, rescale)
     limits.require(context.device)
     progress(0, str(limits))
     with repeatable(context.device), few_threads(context.threads):
@@ -119,16 +123,18 @@ def stage_plans(params: IsomerParams) -> tuple[Plan, ...]:
     )
 
 
-def make_targets(normal_tiles: np.ndarray, params: IsomerParams) -> Targets:
-    """Targets whose silhouettes are the pixels that the object covers by half or more.
+def make_targets(
+    normal_tiles: np.ndarray, params: IsomerParams, mask: np.ndarray | None = None
+) -> Targets:
+    """Targets whose silhouettes are `mask`, or the pixels that the object covers by half or more.
 
-    A mask that takes in every pixel with a trace of the object is half a pixel too large all
-    round: 8 % of Chamfer and 1.2 dB of the vase, 10 + 50 steps of objective reference.
+    Half, because silhouettes of every pixel with a trace of the object are half a pixel too large
+    all round: 8 % of Chamfer and 1.2 dB of the vase, 10 + 50 steps of objective reference.
     Raises BadInput if a tile shows no object.
     """
     from stages.lrm.hull.silhouettes import clean, coverage
 
-    cover = clean(coverage(normal_tiles))
+    cover = clean(coverage(normal_tiles)) if mask is None else mask.astype(np.float64)
     return Targets.from_tiles(
         normal_tiles, cover > 0.5, cover, bundle_cameras(params.radius), params.geometry_weights
     )

@@ -13,6 +13,11 @@ MIN_ISLAND = 64
 """Pixels of a 512 tile; smaller specks of a silhouette on white are noise."""
 
 
+def to_image(mask: np.ndarray) -> np.ndarray:
+    """(K, S, S) bool -> (K, S, S, 1) uint8, 255 = object, as `bundle_mask` is."""
+    return np.where(mask, np.uint8(255), np.uint8(0))[..., None]
+
+
 def silhouettes(normal_tiles: np.ndarray, matting: Matting | None, tolerance: float) -> np.ndarray:
     """(K, S, S, 3) float normal tiles in [0, 1] on white -> (K, S, S) bool.
 

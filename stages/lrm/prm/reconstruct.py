@@ -24,10 +24,11 @@ def reconstruct(
     matting: Matting | None,
     params: ReconstructParams,
     progress: Callable[[int, int, str], None],
-) -> tuple[Mesh, TriplaneField]:
+) -> tuple[Mesh, np.ndarray, TriplaneField]:
     """(2 S, 4 S, 3) float32 in [0, 1] -> the model's mesh with vertex colours, frame W.
 
-    Also returns the field, whose colours can be asked for anywhere.
+    Also returns the silhouettes that the colours were cut out with, (4, S, S) bool, and the field,
+    whose colours can be asked for anywhere.
     Raises BadInput if the layout is another or the normal tiles are blank, and as `mesh_of`.
     """
     try:
@@ -47,4 +48,4 @@ def reconstruct(
     on_white = np.where(mask[..., None], rgb, np.float32(1.0))
     field = read_views(model, on_white, params.chunk_points)
     progress(2, STEPS, "extract mesh")
-    return mesh_of(field, params), field
+    return mesh_of(field, params), mask, field

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from stages.common.backends import backends
-from stages.common.specs import BUNDLE, COARSE_MESH, REFERENCE_BUNDLE, VIEWS
+from stages.common.specs import BUNDLE, BUNDLE_MASK, COARSE_MESH, REFERENCE_BUNDLE, VIEWS
 from stages.contract import ArtifactSpec, Context, Stage
 from stages.lrm.prm.params import ModelParams, ReconstructParams, ReferenceParams
 from stages.weights import find_file, locate
@@ -89,7 +89,7 @@ class PrmReference(PrmStage):
 
 
 class PrmReconstruct(PrmStage):
-    """Turns the RGB row of a bundle into a coloured coarse mesh.
+    """Turns the RGB row of a bundle into a coloured coarse mesh, and says what it took as object.
 
     Raises StageError: bad_input if the bundle shows no object, internal if the model finds none.
     """
@@ -97,7 +97,7 @@ class PrmReconstruct(PrmStage):
     name = "prm.reconstruct"
     summary = "coarse mesh from a bundle with the PRM model"
     inputs = (BUNDLE,)
-    outputs = (COARSE_MESH, TEXTURED)
+    outputs = (COARSE_MESH, BUNDLE_MASK, TEXTURED)
     Params = ReconstructParams
     params: ReconstructParams
 
@@ -125,13 +125,14 @@ class PrmReconstruct(PrmStage):
             self._matting = load_matting(MATTING_WEIGHTS, context.threads).mask
 
     def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
+        from stages.lrm.prm.masks import to_image
         from stages.lrm.prm.reconstruct import STEPS, reconstruct
 
         with backends(self.params):
-            mesh, field = reconstruct(
+            mesh, mask, field = reconstruct(
                 inputs[BUNDLE.name], self._model, self._matting, self.params, context.progress
             )
-        outputs: dict[str, Any] = {COARSE_MESH.name: mesh}
+        outputs: dict[str, Any] = {COARSE_MESH.name: mesh, BUNDLE_MASK.name: to_image(mask)}
         if size := self.params.texture_size:
             from stages.common.raster import open_rasterizer
             from stages.lrm.prm.texture import textured_glb

@@ -15,6 +15,7 @@ from diffusers.schedulers.scheduling_euler_ancestral_discrete import (
 from transformers.models.clip.modeling_clip import CLIPVisionModelWithProjection
 
 from stages.common.checkpoint import readable
+from stages.common.pixels import PixelExtractor
 from stages.multiview.zero123plus import latents
 from stages.multiview.zero123plus.conditioning import (
     Condition,
@@ -26,7 +27,6 @@ from stages.multiview.zero123plus.conditioning import (
 from stages.multiview.zero123plus.grid import views_of
 from stages.multiview.zero123plus.noise import Noise
 from stages.multiview.zero123plus.params import Zero123PlusParams
-from stages.multiview.zero123plus.pixels import PixelExtractor
 from stages.multiview.zero123plus.reference_attention import ReferenceUNet
 from stages.multiview.zero123plus.residency import resident
 from stages.multiview.zero123plus.sampler import denoise, require_finite
