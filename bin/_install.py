@@ -1,171 +1,164 @@
-"""Fill a virtual environment with the packages that pyproject.toml asks for, and show how it goes.
+"""Fill a virtual environment with the packages of its lock file: with uv, else with pip.
 
 Imported only when there is something to install. Standard library only.
 """
 
 from __future__ import annotations
 
-import glob
+import os
 import re
+import shutil
 import subprocess
 import sys
-import threading
-import time
-from typing import IO, Callable, Iterator, NamedTuple, Sequence
+import sysconfig
+from contextlib import suppress
+from typing import Iterable, Sequence
 
+from _progress import Progress
 from _venv import LOG, SetupError, Venv, say
-
-SHOW_EVERY_S = 10.0
-"""Between two progress lines where stderr is no terminal."""
 
 TAIL_LINES = 12
 """How much of the log a failure shows."""
 
 ADVICE = {
     "No space left on device": """The disk is full. KISS3D_VENV_CACHE moves the environment to \
-another one, TMPDIR pip's scratch files, PIP_CACHE_DIR its downloads.""",
+another one, UV_CACHE_DIR and PIP_CACHE_DIR the downloads.""",
     "ensurepip is not available|No module named ensurepip": """This Python comes without venv: \
 install your system's python3-venv package.""",
     "connection broken|[Tt]emporary failure|timed out|SSLError|ProxyError": """The package index \
-could not be reached. Check the network; pip's own settings apply (HTTPS_PROXY, PIP_INDEX_URL, \
-PIP_CERT).""",
+could not be reached. Check the network; uv's and pip's own settings apply (HTTPS_PROXY, \
+UV_DEFAULT_INDEX, PIP_INDEX_URL).""",
+    "DO NOT MATCH THE HASHES": """A package is not the one that requirements/ names: damaged on \
+its way, or another one under the same name.""",
     "No matching distribution": """A package has no prebuilt wheel for this system. Supported are \
-Linux with glibc 2.28 or later (x86_64, aarch64), Windows (x86_64) and macOS (arm64).""",
+Linux with glibc 2.28 or later (x86_64, aarch64), Windows (x86_64) and macOS 14 or later (arm64).\
+""",
 }
 """What a log that matches the regular expression means for the reader; the first that fits."""
 
-
-class Step(NamedTuple):
-    """One command of an installation."""
-
-    what: str
-    command: Sequence[str]
+WINDOW = (500, 200)
+"""Lines and columns of the terminal that uv sees: room for every bar that it draws."""
 
 
-Steps = Callable[[Venv], Iterator[Step]]
+def install(venv: Venv, lock: int) -> None:
+    """Make the environment and install its packages into it. Raises SetupError."""
+    commands = Commands(venv, lock)
+    without_pip = ["--without-pip"] if venv.base else []
+    create = [sys.executable, "-I", "-m", "venv", *without_pip, venv.path]
+    commands.must("making the environment", create)
+    if venv.base:
+        _show_packages(venv.base, venv)
+    else:
+        uv_lock = os.path.join(os.path.dirname(venv.lock_file), "installer.txt")
+        commands.succeeds("getting uv, which installs", pip_command(venv, uv_lock))
+    uv = shutil.which("uv", path=(venv.base or venv).scripts)
+    if uv and commands.succeeds("installing packages", uv_command(uv, venv)):
+        return
+    say(f"uv could not, so pip does, which takes longer; {venv.file(LOG)} has the reason")
+    commands.must("installing packages with pip", pip_command(venv, venv.lock_file))
 
 
-def with_pip(venv: Venv, lock: int) -> None:
-    """Make the environment and let pip install the requirements into it. Raises SetupError."""
-    run_steps(pip_steps, venv, lock)
+def uv_command(uv: str, venv: Venv) -> list[str]:
+    """Let uv install the environment's lock file, unmoved by settings in the user's folder."""
+    into = ["--directory", venv.path, "--python", venv.python]
+    # What builds iopath is in the lock as well.
+    builds = ["--build-constraints", venv.lock_file]
+    return [uv, "pip", "install", *into, *builds, *exactly(venv.lock_file)]
 
 
-def pip_steps(venv: Venv) -> Iterator[Step]:
-    """Wheels only, so nothing compiles.
+def pip_command(venv: Venv, lock_file: str) -> list[str]:
+    """Let pip do it. An environment without a pip of its own sees its base's."""
+    quietly = ["--no-input", "--disable-pip-version-check", "--progress-bar=off"]
+    return [venv.python, "-I", "-m", "pip", "install", *quietly, *exactly(lock_file)]
 
-    The exception is iopath, which pytorch3d needs: it is published as source alone, and is pure
-    Python.
+
+def exactly(*lock_files: str) -> list[str]:
+    """The packages that the files name by their hashes, and no others.
+
+    Wheels only, so nothing compiles. The exception is iopath, which pytorch3d needs: it is
+    published as source alone, and is pure Python.
     """
-    yield Step("making the environment", (sys.executable, "-I", "-m", "venv", venv.path))
-    listed = venv.file("requirements.txt")
-    with open(listed, "w", encoding="utf-8") as file:
-        file.writelines(f"{requirement}\n" for requirement in venv.requirements)
-    options = ("--no-input", "--disable-pip-version-check", "--progress-bar=off")
-    wheels = ("--only-binary=:all:", "--no-binary=iopath")
-    pip = (venv.python, "-I", "-m", "pip", "install", *options, *wheels, "-r", listed)
-    yield Step(f"installing {len(venv.requirements)} packages and what they need", pip)
+    wheels = ["--only-binary", ":all:", "--no-binary", "iopath"]
+    files = [f"--requirement={file}" for file in lock_files]
+    return ["--no-deps", "--require-hashes", *wheels, *files]
 
 
-def run_steps(steps: Steps, venv: Venv, lock: int) -> None:
-    """Run the commands one after the other, their output in the environment's log."""
-    with open(venv.file(LOG), "w", encoding="utf-8") as log:
-        for step in steps(venv):
-            say(step.what)
-            status = _run(step, log, _Progress(step.what, venv), lock)
-            if status != 0:
-                raise SetupError(_explain(step, status, venv))
-
-
-def _run(step: Step, log: IO[str], progress: _Progress, lock: int) -> int:
-    log.write(f"$ {' '.join(step.command)}\n")
-    child = subprocess.Popen(
-        step.command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
-        pass_fds=() if sys.platform == "win32" else (lock,),
+def _show_packages(base: Venv, venv: Venv) -> None:
+    """Put one environment's packages on the other one's path, after its own."""
+    theirs, ours = (
+        sysconfig.get_path("purelib", "venv", {"base": place.path}) for place in (base, venv)
     )
-    reader = threading.Thread(target=_copy, args=(child.stdout, log, progress), daemon=True)
-    reader.start()
+    with open(os.path.join(ours, "kiss3d-run.pth"), "w", encoding="utf-8") as file:
+        file.write(f"{os.path.relpath(theirs, ours)}\n")
+
+
+class Commands:
+    """The commands of an installation, one after the other, with their output in its log."""
+
+    def __init__(self, venv: Venv, lock: int) -> None:
+        self._log = venv.file(LOG)
+        self._lock = lock
+
+    def must(self, what: str, command: Sequence[str]) -> None:
+        """Run a command and show how it goes. Raises SetupError if it fails."""
+        if not self.succeeds(what, command):
+            raise SetupError(_explain(what, self._log))
+
+    def succeeds(self, what: str, command: Sequence[str]) -> bool:
+        """The same, and tell whether it succeeded."""
+        say(what)
+        reader, writer = _terminal()
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=writer,
+            stderr=writer,
+            env={**os.environ, "TERM": "xterm", "NO_COLOR": "1"},
+            pass_fds=() if sys.platform == "win32" else (self._lock,),
+        )
+        os.close(writer)
+        progress = Progress(what)
+        try:
+            with open(reader, encoding="utf-8", errors="replace") as output:
+                self._follow(output, progress, f"$ {' '.join(command)}")
+            return child.wait() == 0
+        finally:
+            child.terminate()
+            child.wait()
+            progress.close()
+
+    def _follow(self, output: Iterable[str], progress: Progress, first: str) -> None:
+        with open(self._log, "a", encoding="utf-8") as log:
+            print(first, file=log, flush=True)
+            with suppress(OSError):  # a terminal's end
+                for line in output:
+                    text = progress.saw(line)
+                    if text:
+                        print(text, file=log, flush=True)
+
+
+def _terminal() -> tuple[int, int]:
+    """A terminal's two ends, to read from and to write to; a pipe's where there is none.
+
+    uv tells only a terminal how many bytes have arrived.
+    """
     try:
-        while child.poll() is None:
-            progress.show()
-            reader.join(timeout=0.5)
-            if not reader.is_alive():
-                child.wait()
-    finally:
-        child.terminate()
-        child.wait()
-        reader.join()
-        progress.close()
-    return child.returncode
+        import fcntl
+        import pty
+        import struct
+        import termios
+
+        reader, writer = pty.openpty()
+    except (ImportError, OSError):
+        return os.pipe()
+    fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", *WINDOW, 0, 0))
+    return reader, writer
 
 
-def _copy(output: IO[str], log: IO[str], progress: _Progress) -> None:
-    with output:
-        for line in output:
-            log.write(line)
-            log.flush()
-            progress.saw(line)
-
-
-class _Progress:
-    """What the installer is doing: one changing line on a terminal, else a line now and then."""
-
-    def __init__(self, what: str, venv: Venv) -> None:
-        self._venv = venv
-        self._unpacking = self._before = 0
-        self._start = time.monotonic()
-        self._next = self._start + SHOW_EVERY_S
-        self._live = sys.stderr.isatty()
-        self._now = what
-
-    def saw(self, line: str) -> None:
-        """Take note of a line of pip's."""
-        verb, _, rest = line.strip().partition(" ")
-        if verb == "Collecting":
-            self._now = f"looking up {rest}"
-        elif verb == "Downloading":
-            self._now = f"downloading {rest.rsplit('/', 1)[-1]}"
-        elif line.startswith("Installing collected packages:"):
-            self._before = self._installed()
-            self._unpacking = rest.count(",") + 1
-
-    def show(self) -> None:
-        """Say it, if it is time to."""
-        now = time.monotonic()
-        if self._unpacking:
-            # pip says nothing for a minute or more here, so count what is there.
-            there = self._installed() - self._before
-            self._now = f"unpacked {there} of {self._unpacking} packages"
-        text = f"{now - self._start:4.0f} s  {self._now}"
-        if self._live:
-            sys.stderr.write(f"\r{text[:78]}\x1b[K")
-            sys.stderr.flush()
-        elif now >= self._next:
-            self._next = now + SHOW_EVERY_S
-            say(text)
-
-    def _installed(self) -> int:
-        folder = "Lib" if sys.platform == "win32" else "lib/python*"
-        return len(glob.glob(self._venv.file(f"{folder}/site-packages/*.dist-info")))
-
-    def close(self) -> None:
-        """Leave a clean line behind."""
-        if self._live:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
-
-
-def _explain(step: Step, status: int, venv: Venv) -> str:
-    with open(venv.file(LOG), encoding="utf-8") as file:
+def _explain(what: str, log: str) -> str:
+    with open(log, encoding="utf-8") as file:
         text = file.read()
     tail = "\n".join(f"    {line}" for line in text.splitlines()[-TAIL_LINES:])
-    advice = next((advice for pattern, advice in ADVICE.items() if re.search(pattern, text)), "")
-    return "\n".join(
-        [f"{step.what}: failed with status {status}.", "", tail, ""]
-        + ([advice] if advice else [])
-        + [f"The whole log is {venv.file(LOG)}. The next start begins anew."]
-    )
+    advice = [advice for pattern, advice in ADVICE.items() if re.search(pattern, text)][:1]
+    last = f"The whole log is {log}. The next start begins anew."
+    return "\n".join([f"{what}: failed.", "", tail, "", *advice, last])

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Callable, Sequence
 
-from _venv import ROOT, SetupError, Venv, describe, ensure, say
+from _venv import ROOT, SetupError, Venv, say
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -29,12 +29,6 @@ def launcher(body: Callable[[Sequence[str]], int]) -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
-
-
-def ready_environment(root: str = ROOT) -> tuple[Venv, int]:
-    """The checkout's environment, made if need be, and the lock that keeps it."""
-    venv = describe(root)
-    return venv, ensure(venv)
 
 
 def command(venv: Venv, module: str, arguments: Sequence[str]) -> list[str]:
@@ -65,29 +59,20 @@ def replace_process(arguments: Sequence[str], env: dict[str, str] | None = None)
 
 def _supported_python() -> list[str]:
     """How to start the newest supported Python of this machine. Raises SetupError."""
+    import shutil
     import subprocess
 
     check = f"import sys; sys.exit(not {OLDEST} <= sys.version_info[:2] <= {NEWEST})"
-    for candidate in _candidates():
-        # A name on PATH may be a shim for a Python that is not there.
-        probe = subprocess.Popen(
-            [*candidate, "-c", check], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        if probe.wait() == 0:
-            return candidate
+    unseen = subprocess.DEVNULL
+    for minor in range(NEWEST[1], OLDEST[1] - 1, -1):
+        for name, *option in ([f"python3.{minor}"], ["py", f"-3.{minor}"]):
+            found = [shutil.which(name) or "", *option]
+            # A name on PATH may be a shim for a Python that is not there.
+            if found[0] and not subprocess.call(
+                [*found, "-c", check], stdout=unseen, stderr=unseen
+            ):
+                return found
     raise SetupError(
         f"Python 3.{OLDEST[1]} to 3.{NEWEST[1]} is needed; this is {sys.version.split()[0]} "
         f"({sys.executable}), and none of those is on PATH. Install one and start again."
     )
-
-
-def _candidates() -> Iterator[list[str]]:
-    import shutil
-
-    for minor in range(NEWEST[1], OLDEST[1] - 1, -1):
-        found = shutil.which(f"python3.{minor}")
-        if found:
-            yield [found]
-        windows = shutil.which("py") if sys.platform == "win32" else None
-        if windows:
-            yield [windows, f"-3.{minor}"]

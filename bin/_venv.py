@@ -1,10 +1,14 @@
-"""The virtual environment that the launchers in bin/ run in: made on first use, never half-made.
+"""The environments that the launchers in bin/ run in: made on first use, never half-made.
 
-    <repo>/.venv, or $KISS3D_VENV_CACHE/<key>     key = hash of the requirements and of the Python
-      kiss3d-owned       written first: this folder is ours, and may be emptied
-      install.log        what the installer said
-      kiss3d-ready       written last: the key that the environment was made for
-    <that folder>.lock   held shared by everyone who runs in it, exclusively by the one who makes it
+    run   the packages of requirements/run.txt             <repo>/.venv
+    dev   the tools of requirements/dev.txt, over run's    <repo>/.venv-dev
+
+With KISS3D_VENV_CACHE they are <that folder>/run-<key> and dev-<key>. The key is a hash of the
+lock file and of what the Python is. In and beside each of them:
+
+    kiss3d-owned    this folder is ours, and may be emptied; holds the key once all is installed
+    install.log     what the installer said
+    <folder>.lock   held shared by everyone who runs in it, exclusively by the one who makes it
 
 The kernel drops a lock with its last holder, so nothing is stale after a kill. Installers inherit
 it: one that outlives a killed launcher keeps the next launcher waiting instead of racing it.
@@ -18,13 +22,13 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from typing import TYPE_CHECKING, Callable, Mapping, NamedTuple, Sequence
-
-if TYPE_CHECKING:
-    from types import FrameType
+from typing import Callable, NamedTuple, Sequence
 
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
-OWNED, READY, LOG = "kiss3d-owned", "kiss3d-ready", "install.log"
+STAMP, LOG = "kiss3d-owned", "install.log"
+
+DISK_GB = {"linux": 7, "win32": 4, "darwin": 3}
+"""Free disk asked for before run's is made. Measured on Linux: 5.7, shared with uv's cache."""
 
 UNUSED_DAYS = 14
 """A cached environment that nobody started for so long is removed when another one is made."""
@@ -43,29 +47,36 @@ class SetupError(Exception):
 
 
 class Venv(NamedTuple):
-    """An environment as pyproject.toml asks for it, made or not."""
+    """An environment that the checkout needs, made or not."""
 
     path: str
     key: str
-    requirements: Sequence[str]
-    disk_gb: float
+    lock_file: str
+    """Its packages: exact versions with hashes."""
+    base: Venv | None
+    """The environment whose packages it sees too."""
     cached: bool
+    """Whether it is shared by checkouts, and maybe by users."""
+
+    @property
+    def scripts(self) -> str:
+        """The folder of its programs."""
+        return self.file("Scripts" if sys.platform == "win32" else "bin")
 
     @property
     def python(self) -> str:
         """Its interpreter."""
-        place = ("Scripts", "python.exe") if sys.platform == "win32" else ("bin", "python")
-        return os.path.join(self.path, *place)
+        return os.path.join(self.scripts, "python.exe" if sys.platform == "win32" else "python")
 
     def file(self, name: str) -> str:
-        """One of the files that the launchers keep in it."""
+        """One of the files in it."""
         return os.path.join(self.path, name)
 
     def made_for(self) -> str | None:
-        """The key that it was completed for; None while it is not complete."""
+        """The key that it was completed for; "" while it is not complete, None if not begun."""
         try:
-            with open(self.file(READY), encoding="utf-8") as stamp:
-                return stamp.readline().strip()
+            with open(self.file(STAMP), encoding="utf-8") as stamp:
+                return stamp.read()
         except OSError:
             return None
 
@@ -84,23 +95,31 @@ def say(text: str) -> None:
     print(f"kiss3d-orchestrate: {text}", file=sys.stderr, flush=True)
 
 
-def describe(root: str = ROOT, environ: Mapping[str, str] = os.environ) -> Venv:
-    """Read which environment the checkout at `root` needs under this Python, and where it lives."""
+def run_environment(root: str = ROOT) -> Venv:
+    """What the program of the checkout at `root` runs in under this Python."""
+    machine = "" if sys.platform == "win32" else os.uname().machine
+    tag, flags = sys.implementation.cache_tag, getattr(sys, "abiflags", "")
+    return _describe("run", root, f"{tag} {flags} {sys.platform} {machine}", None)
+
+
+def dev_environment(root: str = ROOT) -> Venv:
+    """What its tests run in: the tools, and the program's packages."""
+    run = run_environment(root)
+    return _describe("dev", root, run.key, run)
+
+
+def _describe(name: str, root: str, given: str, base: Venv | None) -> Venv:
     import hashlib
 
-    import tomllib
-
-    with open(os.path.join(root, "pyproject.toml"), "rb") as file:
-        pyproject = tomllib.load(file)
-    requirements = [*pyproject["project"]["dependencies"], *pyproject["dependency-groups"]["dev"]]
-    machine = "" if sys.platform == "win32" else os.uname().machine
-    python = [str(sys.implementation.cache_tag), getattr(sys, "abiflags", ""), sys.platform]
-    key = hashlib.sha256("\n".join([*python, machine, *requirements]).encode()).hexdigest()[:16]
-    cache = environ.get("KISS3D_VENV_CACHE")
-    path = os.path.join(os.path.expanduser(cache), key) if cache else os.path.join(root, ".venv")
-    disk = pyproject.get("tool", {}).get("kiss3d-orchestrate", {}).get("venv-disk-gb", {})
-    disk_gb = disk.get(sys.platform, 0)
-    return Venv(os.path.realpath(path), key, requirements, disk_gb, cached=bool(cache))
+    lock_file = os.path.join(root, "requirements", f"{name}.txt")
+    with open(lock_file, "rb") as file:
+        key = hashlib.sha256(given.encode() + b"\n" + file.read()).hexdigest()[:16]
+    cache = os.environ.get("KISS3D_VENV_CACHE")
+    if cache:
+        path = os.path.join(os.path.expanduser(cache), f"{name}-{key}")
+    else:
+        path = os.path.join(root, ".venv-dev" if base else ".venv")
+    return Venv(os.path.realpath(path), key, lock_file, base, cached=bool(cache))
 
 
 def ensure(venv: Venv, install: Install | None = None) -> int:
@@ -110,35 +129,33 @@ def ensure(venv: Venv, install: Install | None = None) -> int:
     """
     os.makedirs(os.path.dirname(venv.path), exist_ok=True)
     while True:
-        lock = _lock(venv, exclusive=False)
+        lock = _lock(venv.path, exclusive=False)
         if venv.is_ready():
             _mark_used(venv)
             return lock
         os.close(lock)
-        lock = _lock(venv, exclusive=True)
+        lock = _lock(venv.path, exclusive=True)
         try:
             if not venv.is_ready():
-                _make(venv, install or _pip(), lock)
-                _prune(venv)
+                _make(venv, install or _installer(), lock)
+                if venv.cached:
+                    _prune(os.path.dirname(venv.path))
         finally:
             os.close(lock)
 
 
-def _pip() -> Install:
+def _installer() -> Install:
     import _install
 
-    return _install.with_pip
+    return _install.install
 
 
 def _mark_used(venv: Venv) -> None:
     """Date the stamp, for `_prune`. Not our file to date in somebody else's installation."""
     try:
-        os.utime(venv.file(READY))
+        os.utime(venv.file(STAMP))
     except PermissionError:
         return
-
-
-# Making
 
 
 def _make(venv: Venv, install: Install, lock: int) -> None:
@@ -147,121 +164,109 @@ def _make(venv: Venv, install: Install, lock: int) -> None:
     import time
 
     start = time.monotonic()
-    say(f"{_reason(venv)}: setting up {venv.path}")
+    reasons = {None: "first start", "": "the last set-up did not finish"}
+    reason = reasons.get(venv.made_for(), "the requirements or the Python have changed")
+    say(f"{reason}: setting up {venv.path}")
     _claim(venv)
     _check_disk(venv)
-    previous = signal.signal(signal.SIGTERM, _exit_on_signal)
+    # Unwind, so that the installer is ended too.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         install(venv, lock)
-        _write_durably(venv.file(READY), f"{venv.key}\n")
     except Exception:
-        _empty(venv.path, keep=(LOG, OWNED))
+        _empty(venv.path, keep=(STAMP, LOG))
         raise
     except BaseException:
         # Gigabytes take a while to remove: whoever interrupts is not kept waiting for that.
         say("set-up was interrupted; the next start begins anew")
         raise
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+    _stamp(venv, venv.key)
     say(f"ready after {time.monotonic() - start:.0f} s")
-
-
-def _exit_on_signal(number: int, _frame: FrameType | None) -> None:
-    """Unwind, so that the installer is ended too."""
-    raise SystemExit(128 + number)
-
-
-def _reason(venv: Venv) -> str:
-    if venv.made_for() is not None:
-        return "the requirements or the Python have changed"
-    if os.path.exists(venv.file(OWNED)):
-        return "the last set-up did not finish"
-    return "first start"
 
 
 def _claim(venv: Venv) -> None:
     """Take the folder over and empty it, or refuse if somebody else made it.
 
-    The stamp goes first and the mark of ownership stays throughout, so that a kill at any point
-    leaves a folder that is neither taken for ready nor for somebody else's.
+    The stamp loses its key first and stays throughout, so that a kill at any point leaves a folder
+    that is neither taken for ready nor for somebody else's.
     """
     os.makedirs(venv.path, exist_ok=True)
-    if os.listdir(venv.path) and not os.path.exists(venv.file(OWNED)):
+    if os.listdir(venv.path) and venv.made_for() is None:
         raise SetupError(
             f"{venv.path} exists and was not made by this launcher, so it is left alone.\n"
             "Move it away, or set KISS3D_VENV_CACHE to a folder for environments."
         )
-    _write_durably(venv.file(OWNED), "Made by the launchers in bin/, which may empty it.\n")
-    if os.path.exists(venv.file(READY)):
-        os.remove(venv.file(READY))
-    _empty(venv.path, keep=(OWNED,))
+    _stamp(venv, "")
+    _empty(venv.path, keep=(STAMP,))
+
+
+def _stamp(venv: Venv, key: str) -> None:
+    with open(venv.file(STAMP), "w", encoding="utf-8") as file:
+        file.write(key)
 
 
 def _check_disk(venv: Venv) -> None:
     import shutil
 
+    needed = 0 if venv.base else DISK_GB.get(sys.platform, 0)
     free = shutil.disk_usage(venv.path).free / 1e9
-    if free < venv.disk_gb:
+    if free < needed:
         raise SetupError(
-            f"about {venv.disk_gb:g} GB are needed and {free:.1f} GB are free at {venv.path}.\n"
+            f"about {needed} GB are needed and {free:.1f} GB are free at {venv.path}.\n"
             "Free some, or set KISS3D_VENV_CACHE to a folder on a larger disk."
         )
 
 
-def _prune(made: Venv) -> None:
-    """Remove other cached environments that are long unused and that nobody runs in."""
-    if not made.cached:
-        return
-    cache = os.path.dirname(made.path)
-    for name in sorted(os.listdir(cache)):
-        path = os.path.join(cache, name)
-        if path == made.path or not _is_stale(path):
+def _prune(cache: str) -> None:
+    """Remove the environments that are long unused and that nobody runs in."""
+    import glob
+    import shutil
+    import time
+
+    oldest = time.time() - UNUSED_DAYS * 86400
+    for stamp in sorted(glob.glob(os.path.join(glob.escape(cache), "*", STAMP))):
+        path = os.path.dirname(stamp)
+        if not _is_ours(path, stamp):
             continue
         lock = _try_lock(path, exclusive=True)
         if lock is None:
             continue
-        if _is_stale(path):
+        if os.path.exists(stamp) and os.path.getmtime(stamp) < oldest:
             say(f"removing {path}, unused for {UNUSED_DAYS} days")
-            _empty(path, keep=(OWNED,))
-            _empty(path, keep=())
-            os.rmdir(path)
+            open(stamp, "w").close()
+            _empty(path, keep=(STAMP,))
+            shutil.rmtree(path)
         os.close(lock)
 
 
-def _is_stale(path: str) -> bool:
-    """An environment of ours whose last start, or half-made one whose making, is long ago.
-
-    Ours: a folder itself, no link to one, that holds our mark, both of this user.
-    """
-    import time
-
-    owned = os.path.join(path, OWNED)
-    if os.path.islink(path) or not os.path.isfile(owned):
+def _is_ours(path: str, stamp: str) -> bool:
+    """A folder itself, no link to one, that holds our stamp, both of this user."""
+    if os.path.islink(path) or not os.path.isfile(stamp):
         return False
-    if sys.platform != "win32" and {os.stat(p).st_uid for p in (path, owned)} != {os.getuid()}:
-        return False
-    marks = [os.path.join(path, name) for name in (READY, OWNED)]
-    dates = [os.path.getmtime(mark) for mark in marks if os.path.exists(mark)]
-    return bool(dates) and max(dates) < time.time() - UNUSED_DAYS * 86400
+    return sys.platform == "win32" or {os.stat(p).st_uid for p in (path, stamp)} == {os.getuid()}
 
 
-# Locks and files
+def _empty(folder: str, keep: Sequence[str]) -> None:
+    import shutil
+
+    for name in set(os.listdir(folder)) - set(keep):
+        path = os.path.join(folder, name)
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            os.remove(path)
 
 
-def _lock(venv: Venv, *, exclusive: bool) -> int:
+def _lock(path: str, *, exclusive: bool) -> int:
     """Hold the environment's lock, waiting for whoever has it."""
     import time
 
     polls = 0
-    while (lock := _try_lock(venv.path, exclusive=exclusive, needed=False)) is None:
+    while (lock := _try_lock(path, exclusive=exclusive, needed=False)) is None:
         polls += 1
         if polls == QUIET_POLLS:
-            in_use = exclusive and venv.made_for() is not None
-            say(
-                f"{venv.path} must be set up again and is in use; waiting for its users to end"
-                if in_use
-                else f"another start is setting up {venv.path}; waiting for it ({LOG} is there)"
-            )
+            whom = "runs in it" if exclusive else f"sets it up ({LOG} is there)"
+            say(f"{path}: waiting for another process that {whom}")
         time.sleep(POLL_S)
     return lock
 
@@ -298,25 +303,3 @@ def _try_lock(path: str, *, exclusive: bool, needed: bool = True) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
-
-
-def _write_durably(path: str, text: str) -> None:
-    with open(f"{path}.new", "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(f"{path}.new", path)
-
-
-def _empty(folder: str, keep: Sequence[str]) -> None:
-    """Remove what is in `folder`; the stamp first, for no unfinished removal may look ready."""
-    import shutil
-
-    for name in sorted(os.listdir(folder), key=lambda name: name != READY):
-        path = os.path.join(folder, name)
-        if name in keep:
-            continue
-        if os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(path)
-        else:
-            os.remove(path)

@@ -102,7 +102,8 @@ def _packages() -> Check:
     needed = ("torch", "msgpack", "numpy", "scipy", "numba", "pydantic", "trimesh")
     missing = [name for name in needed if not machine.package_version(name)]
     if missing:
-        return Check("packages", "fail", f"missing: {', '.join(missing)}", "pip install . again")
+        remedy = "with bin/: delete .venv and start again; else: pip install . again"
+        return Check("packages", "fail", f"missing: {', '.join(missing)}", remedy)
     return Check("packages", "ok", f"torch {machine.package_version('torch')}, all needed present")
 
 

@@ -1,12 +1,12 @@
 """A checkout with the real launchers and a toy program, for tests of the launchers.
 
-Its environments are real ones without pip, filled by a stand-in for it, so that a test needs no
+Its environments are real ones without pip, filled by a stand-in for uv, so that a test needs no
 network and a fraction of a second.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
 import shutil
 import subprocess
@@ -14,7 +14,7 @@ import sys
 import textwrap
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,38 +72,39 @@ class FakeCheckout:
         (root / "orchestrator" / "__init__.py").touch()
         (root / "orchestrator" / "cli.py").write_text(PROGRAM)
         checkout = cls(str(root))
-        checkout.require("toy")
+        for file in ("run", "dev", "installer"):
+            checkout.require(file=file)
         return checkout
 
     @property
     def root(self) -> Path:
         return Path(self.path)
 
-    def require(self, *requirements: str, more: str = "") -> None:
-        """Write pyproject.toml."""
-        (self.root / "pyproject.toml").write_text(
-            f"[project]\ndependencies = {json.dumps(requirements)}\n"
-            f"[dependency-groups]\ndev = []\n{more}\n"
-        )
+    def require(self, *requirements: str, file: str = "run") -> None:
+        """Write one of the lock files."""
+        folder = self.root / "requirements"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{file}.txt").write_text("".join(f"{line}\n" for line in requirements))
 
     def venv(self) -> _venv.Venv:
-        """The environment that it needs now."""
-        return _venv.describe(self.path)
+        """The environment that its program needs now."""
+        return _venv.run_environment(self.path)
 
     def installer(self, how: str = "works") -> _venv.Install:
-        """A stand-in for pip, which works, "waits" for `release`, or says "fail: WHY"."""
+        """A stand-in for uv, which works, "waits" for `release`, or says "fail: WHY"."""
 
-        def steps(venv: _venv.Venv) -> Iterator[_install.Step]:
+        def install(venv: _venv.Venv, lock: int) -> None:
+            commands = _install.Commands(venv, lock)
             bare = (sys.executable, "-I", "-m", "venv", "--without-pip", venv.path)
-            yield _install.Step("making", bare)
+            commands.must("making", bare)
             fill = (venv.python, "-c", INSTALLER, self.path, venv.path, how)
-            yield _install.Step("installing toys", fill)
+            commands.must("installing toys", fill)
 
-        return lambda venv, lock: _install.run_steps(steps, venv, lock)
+        return install
 
-    def set_up(self, how: str = "works") -> _venv.Venv:
+    def set_up(self, how: str = "works", venv: _venv.Venv | None = None) -> _venv.Venv:
         """Make the environment here and now, and let go of it."""
-        venv = self.venv()
+        venv = venv or self.venv()
         os.close(_venv.ensure(venv, self.installer(how)))
         return venv
 
@@ -160,18 +161,23 @@ def is_alive(pid: int) -> bool:
     return state not in "ZX"
 
 
-def wheel(folder: Path, name: str) -> str:
-    """Build a wheel with one empty module, and return its requirement."""
+def wheel(folder: Path, name: str, program: str = "") -> str:
+    """Build a wheel with one empty module, and maybe a program; return its line in a lock file."""
     info = f"{name}-1.0.dist-info"
+    folder.mkdir(exist_ok=True)
     file = folder / f"{name}-1.0-py3-none-any.whl"
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr(f"{name}.py", "")
+        if program:
+            script = zipfile.ZipInfo(f"{name}-1.0.data/scripts/{name}")
+            script.external_attr = 0o100755 << 16
+            archive.writestr(script, program)
         archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         archive.writestr(
             f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
         )
         archive.writestr(f"{info}/RECORD", "")
-    return f"{name} @ {file.as_uri()}"
+    return f"{name}==1.0 --hash=sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
 
 
 def script(path: Path, text: str) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import _venv
 import pytest
 from fakes.checkout import FakeCheckout
 
@@ -29,7 +30,8 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCheckout:
     checkout = FakeCheckout.make(tmp_path)
     for name in ("ruff", "mypy", "pytest"):
         (tmp_path / f"{name}.py").write_text(TOOL)
-    checkout.set_up()
+    for venv in (checkout.venv(), _venv.dev_environment(checkout.path)):
+        checkout.set_up(venv=venv)
     return checkout
 
 
