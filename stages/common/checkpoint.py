@@ -117,7 +117,7 @@ def converted_file(path: Path) -> Path | None:
     if twin == path or not path.is_file():
         return twin
     source = path.stat()
-    size = _metadata(twin).get(SOURCE_SIZE)
+    size = metadata(twin).get(SOURCE_SIZE)
     made_by_us = size is not None
     stale = made_by_us and (int(size or 0) != source.st_size or _older(twin, source.st_mtime_ns))
     return None if stale else twin
@@ -127,7 +127,13 @@ def _older(path: Path, than_ns: int) -> bool:
     return path.stat().st_mtime_ns < than_ns
 
 
-def _metadata(path: Path) -> dict[str, str]:
+def metadata(path: Path) -> dict[str, str]:
+    """The text that a .safetensors file holds beside its tensors; of another kind of file, none.
+
+    Raises `StageError` (missing_weights) if it is damaged.
+    """
+    if path.suffix != ".safetensors":
+        return {}
     from safetensors import SafetensorError, safe_open
 
     try:
