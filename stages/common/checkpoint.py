@@ -117,21 +117,27 @@ def converted_file(path: Path) -> Path | None:
     if twin == path or not path.is_file():
         return twin
     source = path.stat()
-    size = _metadata(twin).get(SOURCE_SIZE)
+    size = metadata(twin).get(SOURCE_SIZE)
     stale = size is not None and (int(size) != source.st_size or _older(twin, source.st_mtime_ns))
     return None if stale else twin
 
 
 def made_by_us(path: Path) -> bool:
     """Whether `models convert` wrote this .safetensors file. Raises `StageError`: damaged."""
-    return SOURCE_SIZE in _metadata(path)
+    return SOURCE_SIZE in metadata(path)
 
 
 def _older(path: Path, than_ns: int) -> bool:
     return path.stat().st_mtime_ns < than_ns
 
 
-def _metadata(path: Path) -> dict[str, str]:
+def metadata(path: Path) -> dict[str, str]:
+    """The text that a .safetensors file holds beside its tensors; of another kind of file, none.
+
+    Raises `StageError` (missing_weights) if it is damaged.
+    """
+    if path.suffix != ".safetensors":
+        return {}
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from stages import contract
 from stages.common.backends import BackendParams, backends
+from stages.common.lora_params import LoraParams
 from stages.common.specs import IMAGE, POOLED_EMBEDS, PROMPT, PROMPT_EMBEDS
 from stages.contract import BadInput, Context, StageError
 from stages.weights import find
@@ -25,7 +26,7 @@ BUNDLE_PROMPT = "A grid of 2x4 multi-view image, elevation 5. White background."
 """What the LoRA was trained to answer with a bundle (reference/pipeline.md 6.1)."""
 
 
-class EncodeParams(BackendParams):
+class EncodeParams(BackendParams, LoraParams):
     """Settings of `Encode`."""
 
     clip_prompt: str = Field(
@@ -76,7 +77,8 @@ class Encode(contract.Stage):
     @classmethod
     def weights(cls, params: EncodeParams) -> tuple[str, ...]:
         redux = (params.redux_weights,) if params.redux else ()
-        return (params.text_weights, *redux)
+        loras = (choice.weights for choice in params.used_loras)
+        return (params.text_weights, *redux, *loras)
 
     @classmethod
     def uses_seed(cls, params: EncodeParams) -> bool:
@@ -100,7 +102,7 @@ class Encode(contract.Stage):
         params = self.params
         device, dtype = torch.device(context.device), compute_dtype(context)
         text = find(params.text_weights)
-        self._clip = ClipText(text, device, dtype)
+        self._clip = ClipText(text, device, dtype, params.used_loras)
         self._t5 = T5Text(text, device, dtype)
         self._redux = None
         if params.redux:

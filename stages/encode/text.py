@@ -4,29 +4,41 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerFast, T5EncoderModel
 
+from stages.common.lora_params import LoraChoice
 from stages.common.pretrained import from_folder, tokenizer_from_folder
 from stages.common.streaming.models import StreamedModels, stream
 from stages.common.streaming.net import Net
 from stages.common.streaming.source import open_tensors
+from stages.encode.clip_lora import merge_loras
 from stages.encode.placement import place, release, visit_in_turn, visiting
 
 log = logging.getLogger(__name__)
 
 
 class ClipText:
-    """folder: of FLUX.1's repository, with text_encoder/ and tokenizer/."""
+    """folder: of FLUX.1's repository, with text_encoder/ and tokenizer/.
 
-    def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
+    loras  are merged into it, as far as they change CLIP
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        device: torch.device,
+        dtype: torch.dtype,
+        loras: Sequence[LoraChoice] = (),
+    ) -> None:
         self._tokenizer = tokenizer_from_folder(CLIPTokenizer, folder / "tokenizer")
         self._model = from_folder(CLIPTextModel, folder / "text_encoder")
         self._device, self._dtype = device, dtype
+        merge_loras(self._model, loras, dtype)
 
     def keep_on_device(self) -> None:
         place(self._model, self._device, self._dtype)

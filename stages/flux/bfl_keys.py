@@ -1,14 +1,15 @@
 """Names of FLUX's layers in Black Forest Labs' layout -> diffusers' names.
 
-Single-file checkpoints (Comfy's too), GGUF files and kohya's LoRAs use BFL's layout, which stacks
-the rows of q, k and v (and of the MLP in single blocks) in one layer. One table serves all three:
-it maps a layer to diffusers' layers and the rows that each gets.
+Single-file checkpoints (Comfy's too), GGUF files and many LoRAs use BFL's layout, which stacks the
+rows of q, k and v (and of the MLP in single blocks) in one layer. One table serves all: it maps a
+layer to diffusers' layers and the rows that each gets. `processor...` are the names that XLabs'
+LoRAs have for some of the same layers.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 import torch
@@ -29,8 +30,8 @@ _GLOBAL: Mapping[str, str] = MappingProxyType(
         "final_layer.linear": "proj_out",
     }
 )
-SWAPPED = "final_layer.adaLN_modulation.1"
-"""BFL: rows of the shift above those of the scale; diffusers (`norm_out.linear`): below."""
+SWAPPED, SWAPPED_TARGET = "final_layer.adaLN_modulation.1", "norm_out.linear"
+"""BFL: rows of the shift above those of the scale; diffusers: below."""
 
 _DOUBLE: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -46,6 +47,10 @@ _DOUBLE: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "txt_attn.proj": ("attn.to_add_out",),
         "img_mlp.0": ("ff.net.0.proj",),
         "img_mlp.2": ("ff.net.2",),
+        "processor.qkv_lora1": ("attn.to_q", "attn.to_k", "attn.to_v"),
+        "processor.qkv_lora2": ("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"),
+        "processor.proj_lora1": ("attn.to_out.0",),
+        "processor.proj_lora2": ("attn.to_add_out",),
         "txt_mlp.0": ("ff_context.net.0.proj",),
         "txt_mlp.2": ("ff_context.net.2",),
     }
@@ -54,6 +59,8 @@ _SINGLE: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "modulation.lin": ("norm.linear",),
         "linear1": ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"),
+        "processor.qkv_lora": ("attn.to_q", "attn.to_k", "attn.to_v"),
+        "processor.proj_lora": ("proj_out",),
         "linear2": ("proj_out",),
         "norm.query_norm": ("attn.norm_q",),
         "norm.key_norm": ("attn.norm_k",),
@@ -94,7 +101,7 @@ def split_rows(layer: str, tensor: torch.Tensor) -> Iterator[tuple[str, torch.Te
     """
     if layer == SWAPPED:
         shift, scale = tensor.chunk(2)
-        yield "norm_out.linear", torch.cat([scale, shift])
+        yield SWAPPED_TARGET, torch.cat([scale, shift])
         return
     for name, rows in layer_rows(layer, tensor.shape[0]):
         yield name, tensor[rows]
@@ -121,14 +128,31 @@ def to_diffusers(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]
     return converted
 
 
-def kohya_layers(tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
-    """Kohya's flat layer names ("double_blocks_0_img_attn_qkv") -> BFL's, for the blocks that
-    `tensors` speaks of."""
-    layers = [*_GLOBAL, SWAPPED]
+def flat_layers(flat: Iterable[str]) -> dict[str, str]:
+    """Layer names with "_" for "." -> layers of BFL's layout or of diffusers', in their own form.
+
+    Of the blocks that the names in `flat` speak of, and the layers around the blocks.
+    """
+    layers = [*_GLOBAL, *_GLOBAL.values(), SWAPPED, SWAPPED_TARGET]
     for stack, number in {
         (found[1], found[2])
-        for key in tensors
-        if (found := re.search(r"(double_blocks|single_blocks)_(\d+)_", key))
+        for name in flat
+        if (found := re.match(r"(double_blocks|single_blocks)_(\d+)_", name))
     }:
         layers += [f"{stack}.{number}.{name}" for name in _STACKS[stack][1]]
+    ours = dict(_STACKS.values())
+    for stack, number in {
+        (found[1], found[2])
+        for name in flat
+        if (found := re.match(r"((?:single_)?transformer_blocks)_(\d+)_", name))
+    }:
+        names = {name for targets in ours[stack].values() for name in targets}
+        layers += [f"{stack}.{number}.{name}" for name in names]
     return {layer.replace(".", "_"): layer for layer in layers}
+
+
+def targets(layer: str, tensor: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+    """As `split_rows`; a layer with diffusers' name already gets all rows."""
+    if layer in _GLOBAL or layer == SWAPPED or layer.startswith(tuple(_STACKS)):
+        return split_rows(layer, tensor)
+    return iter([(layer, tensor)])

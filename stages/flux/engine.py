@@ -17,7 +17,7 @@ from stages.flux.checkpoints import open_folder
 from stages.flux.controls import MODE_NUMBER
 from stages.flux.denoise import Control, Denoiser, Text
 from stages.flux.latents import Noise, image_ids, pack, unpack
-from stages.flux.lora import read_lora
+from stages.flux.lora import read_loras
 from stages.flux.nets import Nets, WholeNets
 from stages.flux.params import FluxParams
 from stages.flux.placement import home_of, place
@@ -57,7 +57,7 @@ class Engine:
         budget.require_room_to_decode(params, context, self._dtype)
         if self._device.type == "cpu":
             torch.set_num_threads(context.threads)
-        lora = read_lora(params.lora, params.lora_scale) if params.uses_lora else None
+        lora = read_loras(params.used_loras)
         home = home_of(params.placement, self._device)
         plain = Form(vae_dtype(self._dtype), "full", self._device, home)
         vae = build(AutoencoderKL, open_folder(params.vae, "vae"), plain)
@@ -68,8 +68,8 @@ class Engine:
             self._nets = StreamedNets(params, context, self._dtype, lora)
         else:
             self._nets = WholeNets(params, self._device, self._dtype, lora)
-        skipped = lora.text_encoder_keys if lora is not None else 0
-        self._note = f", {skipped} text encoder tensors of the LoRA left out" if skipped else ""
+        left_out = lora.t5_layers if lora is not None else 0
+        self._note = f", {left_out} T5 layers of the LoRA left out" if left_out else ""
         self._note += f", {self._nets.note}" if self._nets.note else ""
 
     def close(self) -> None:

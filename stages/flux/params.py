@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from stages import contract
 from stages.common.backends import BackendParams
+from stages.common.lora_params import LoraParams
 
 Mode = Literal["canny", "tile", "depth", "blur", "pose", "gray", "lq"]
 
@@ -43,7 +44,7 @@ class ControlParams(contract.Params):
         return self
 
 
-class FluxParams(BackendParams):
+class FluxParams(BackendParams, LoraParams):
     """Settings of `Flux`."""
 
     width: int = Field(2048, ge=2 * PATCH, le=8192, description="pixels: twice the height")
@@ -65,10 +66,9 @@ class FluxParams(BackendParams):
     controlnet: tuple[ControlParams, ...] = Field(
         (ControlParams(),), description="control images, added up; empty: plain img2img"
     )
-    lora_scale: float = Field(1.0, ge=-4, le=4, description="factor of the LoRA; 0 leaves it out")
     lora_merge: bool = Field(
         False,
-        description="add the LoRA to the weights while loading: no cost a step, rounded to the "
+        description="add LoRAs to the weights while loading: no cost a step, rounded to the "
         "storage; not with GGUF weights; placement streamed always does",
     )
     noise: Literal["cpu", "device"] = Field(
@@ -98,7 +98,6 @@ class FluxParams(BackendParams):
     controlnet_weights: str = Field(
         "flux1-controlnet-union", description="weights of the ControlNet"
     )
-    lora: str = Field("kiss3dgen-lora", description="weights of the LoRA; empty: none")
 
     @field_validator("vae_tiling", mode="before")
     @classmethod
@@ -125,7 +124,7 @@ class FluxParams(BackendParams):
                 f"GGUF weights ({self.transformer}) cannot be streamed: give flux attempts with "
                 "placement model or resident"
             )
-        if self.uses_lora and self.lora_merge:
+        if self.used_loras and self.lora_merge:
             raise ValueError(
                 f"a LoRA cannot be merged into GGUF weights ({self.transformer}): set lora_merge "
                 "to false"
@@ -135,7 +134,3 @@ class FluxParams(BackendParams):
     def active_controls(self) -> tuple[ControlParams, ...]:
         """Those that change anything."""
         return tuple(control for control in self.controlnet if control.scale > 0)
-
-    @property
-    def uses_lora(self) -> bool:
-        return bool(self.lora) and self.lora_scale != 0

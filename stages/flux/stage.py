@@ -68,9 +68,7 @@ class Flux(Stage):
         names = [params.transformer, params.vae]
         if params.active_controls:
             names.append(params.controlnet_weights)
-        if params.uses_lora:
-            names.append(params.lora)
-        return tuple(names)
+        return (*names, *(choice.weights for choice in params.used_loras))
 
     def load(self, context: Context) -> None:
         from stages.flux.engine import Engine

@@ -10,17 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, inject_adapter_in_model
 from plain_diffusers import embeddings
 from safetensors.torch import load_file, save_file
 from tiny.encoders import IMAGE_TOKENS, POOLED_DIM, TEXT_DIM, build_flux_text, build_redux
-from transformers import SiglipVisionModel
+from tiny.flux import ALPHA, build_lora, clip_lora_tensors
+from transformers import CLIPTextModel, CLIPTokenizer, SiglipVisionModel
 
 from stages.common import codec
 from stages.contract import BadInput, Context, StageError
 from stages.core import StageCore
 from stages.encode.placement import ACTIVATION_BYTES, streaming_budget, visit_in_turn
 from stages.encode.redux import ReduxEmbedder, join
-from stages.encode.stage import Encode, EncodeParams
+from stages.encode.stage import BUNDLE_PROMPT, Encode, EncodeParams
 from stages.encode.text import T5Text
 from stages.memory import CONTEXT_BYTES
 from stages.weights import find
@@ -34,6 +36,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     build_flux_text(folder)
     build_redux(folder)
+    build_lora(folder)
     return folder
 
 
@@ -47,7 +50,7 @@ def picture(side: int, seed: int = 0) -> np.ndarray:
 
 
 def loaded(dtype: str = "float32", **params: Any) -> Encode:
-    stage = Encode(EncodeParams(**params))
+    stage = Encode(EncodeParams(**{"lora": "", **params}))
     stage.load(Context(dtype=dtype, threads=1))
     return stage
 
@@ -126,8 +129,9 @@ def test_without_redux_no_picture_is_needed_and_only_text_tokens_come() -> None:
     tokens, _ = run(stage, side=None)
     with_redux, _ = run(loaded())
     assert np.array_equal(tokens, with_redux[:512])
-    assert Encode.weights(EncodeParams(redux=False)) == ("flux1-dev-text",)
-    assert Encode.weights(EncodeParams()) == ("flux1-dev-text", "flux1-redux")
+    assert Encode.weights(EncodeParams(redux=False, lora="")) == ("flux1-dev-text",)
+    wanted = ("flux1-dev-text", "flux1-redux", "kiss3dgen-lora")
+    assert Encode.weights(EncodeParams()) == wanted
 
 
 def test_a_long_prompt_is_cut_and_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
@@ -136,6 +140,75 @@ def test_a_long_prompt_is_cut_and_the_log_says_so(caplog: pytest.LogCaptureFixtu
         tokens, _ = run(stage, prompt="x" * 100, side=None)
     assert tokens.shape == (40, TEXT_DIM)
     assert "cut at 40" in caplog.text
+
+
+# --- CLIP's part of a LoRA ------------------------------------------------------------------------
+
+
+def pooled_with_adapter(models: Path, scale: float) -> np.ndarray:
+    """The pooled embedding with `clip_lora_tensors` beside CLIP's layers, by peft."""
+    clip = CLIPTextModel.from_pretrained(models / "flux1-dev-text" / "text_encoder")
+    names = [name for name, layer in clip.named_modules() if isinstance(layer, torch.nn.Linear)]
+    config = LoraConfig(r=4, lora_alpha=scale * ALPHA, target_modules=names)
+    clip = inject_adapter_in_model(config, clip)
+    tensors = clip_lora_tensors()
+    for name in names:
+        key = f"lora_te1_text_model_{name.removeprefix('text_model.').replace('.', '_')}"
+        layer = clip.get_submodule(name)
+        layer.lora_A["default"].weight.data = tensors[f"{key}.lora_down.weight"]
+        layer.lora_B["default"].weight.data = tensors[f"{key}.lora_up.weight"]
+    tokenizer = CLIPTokenizer.from_pretrained(models / "flux1-dev-text" / "tokenizer")
+    ids = tokenizer(BUNDLE_PROMPT, padding="max_length", truncation=True, return_tensors="pt")
+    with torch.inference_mode():
+        pooled: np.ndarray = clip(ids.input_ids).pooler_output[0].numpy()
+    return pooled
+
+
+@pytest.mark.parametrize("scale", [1.0, -0.5])
+def test_clips_part_of_a_lora_is_applied_as_peft_applies_it(models: Path, scale: float) -> None:
+    _, plain = run(loaded(redux=False), side=None)
+    _, found = run(loaded(redux=False, lora="kiss3dgen-lora", lora_scale=scale), side=None)
+    wanted = pooled_with_adapter(models, scale)
+    assert np.abs(found - wanted).max() <= 1e-4 * np.abs(wanted).max()
+    assert np.abs(found - plain).max() > 0.01 * np.abs(plain).max()
+
+
+def test_clips_parts_of_several_loras_add_up(models: Path, tmp_path: Path) -> None:
+    halves = {
+        key: tensor * (0.5 if "lora_up" in key else 1.0)
+        for key, tensor in clip_lora_tensors().items()
+    }
+    save_file(halves, tmp_path / "half.safetensors")
+    more = ({"weights": str(tmp_path / "half.safetensors")},) * 2
+    _, twice = run(loaded(redux=False, loras=more), side=None)
+    _, once = run(loaded(redux=False, lora="kiss3dgen-lora"), side=None)
+    np.testing.assert_allclose(twice, once, atol=1e-5)
+
+
+def test_a_part_for_clip_that_was_never_trained_changes_nothing(
+    models: Path, tmp_path: Path
+) -> None:
+    zeros = {
+        key: torch.zeros_like(tensor) if "lora_up" in key else tensor
+        for key, tensor in clip_lora_tensors().items()
+    }
+    save_file(zeros, tmp_path / "zero.safetensors")
+    _, plain = run(loaded(redux=False), side=None)
+    _, found = run(loaded(redux=False, lora=str(tmp_path / "zero.safetensors")), side=None)
+    assert np.array_equal(found, plain)
+
+
+def test_a_lora_for_another_clip_is_refused(models: Path, tmp_path: Path) -> None:
+    for name, words in (
+        ("lora_te1_text_model_encoder_layers_7_mlp_fc1", "no layer encoder_layers_7_mlp_fc1"),
+        ("lora_te1_text_model_encoder_layers_0_mlp_fc1", r"\(3072, 768\)"),
+    ):
+        pair = {"lora_down": torch.ones(4, 768), "lora_up": torch.ones(3072, 4)}
+        tensors = {f"{name}.{half}.weight": tensor for half, tensor in pair.items()}
+        save_file(tensors, tmp_path / "other.safetensors")
+        with pytest.raises(StageError, match=words) as caught:
+            loaded(redux=False, lora=str(tmp_path / "other.safetensors"))
+        assert caught.value.kind == "missing_weights"
 
 
 # --- where the weights are ------------------------------------------------------------------------

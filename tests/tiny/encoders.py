@@ -29,6 +29,20 @@ IMAGE_TOKENS = 9
 """SigLIP's tokens (FLUX.1-Redux-dev: 729)."""
 
 
+CLIP_LAYERS, CLIP_INNER = 2, 48
+
+
+def clip_linear_layers() -> dict[str, tuple[int, int]]:
+    """(out, in) of the linear layers of the tiny CLIP, by module name."""
+    sizes = {f"self_attn.{part}_proj": (POOLED_DIM, POOLED_DIM) for part in ("q", "k", "v", "out")}
+    sizes |= {"mlp.fc1": (CLIP_INNER, POOLED_DIM), "mlp.fc2": (POOLED_DIM, CLIP_INNER)}
+    return {
+        f"encoder.layers.{i}.{name}": size
+        for i in range(CLIP_LAYERS)
+        for name, size in sizes.items()
+    }
+
+
 def prefix_keys(folder: Path, prefix: str) -> None:
     """Name the weights as the published files do; newer transformers save them without."""
     file = folder / "model.safetensors"
@@ -51,8 +65,8 @@ def build_flux_text(folder: Path, seed: int = 3) -> Path:
     clip = CLIPTextConfig(
         vocab_size=len(tokens),
         hidden_size=POOLED_DIM,
-        intermediate_size=32,
-        num_hidden_layers=2,
+        intermediate_size=CLIP_INNER,
+        num_hidden_layers=CLIP_LAYERS,
         num_attention_heads=2,
         bos_token_id=tokens.index(ends[0]),
         eos_token_id=tokens.index(ends[1]),

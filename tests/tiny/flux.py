@@ -14,6 +14,8 @@ import torch
 from diffusers import AutoencoderKL, FluxControlNetModel, FluxTransformer2DModel
 from safetensors.torch import save_file
 
+from tiny.encoders import clip_linear_layers
+
 HEADS, HEAD = 2, 32
 WIDTH = HEADS * HEAD
 """Rows of 64 numbers, two blocks of Q8_0."""
@@ -98,18 +100,73 @@ def lora_layers(rank: int = 4, seed: int = 4) -> dict[str, tuple[torch.Tensor, t
 ALPHA = 2.0
 
 
-def build_lora(folder: Path, keys: Literal["kohya", "diffusers"] = "kohya") -> None:
-    """kiss3dgen-lora, scaled by alpha / rank as kohya's files are."""
+LoraLayout = Literal[
+    "kohya",
+    "diffusers",
+    "diffusers, older",
+    "ai-toolkit",
+    "comfy with alpha",
+    "peft",
+    "peft, BFL's names",
+    "no prefix",
+    "no prefix, BFL's names",
+    "OneTrainer",
+    "OneTrainer, newer",
+    "SimpleTuner",
+]
+
+
+def lora_tensors(layout: LoraLayout) -> dict[str, torch.Tensor]:
+    """`lora_layers`, scaled by ALPHA / rank, as different trainers write it."""
+    own = layout in ("kohya", "ai-toolkit", "comfy with alpha") or "BFL" in layout
     tensors: dict[str, torch.Tensor] = {}
     for layer, (down, up) in lora_layers().items():
-        if keys == "kohya":
-            name = "lora_unet_" + layer.replace(".", "_")
-            tensors |= {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up}
-            tensors[f"{name}.alpha"] = torch.tensor(ALPHA)
-            continue
-        for target, rows in bfl_targets(layer, len(up)):
-            tensors[f"transformer.{target}.lora_A.weight"] = down.clone()
-            tensors[f"transformer.{target}.lora_B.weight"] = (up * ALPHA / len(down))[rows].clone()
+        parts = [(layer, slice(None))] if own else bfl_targets(layer, len(up))
+        for name, rows in parts:
+            tensors |= _pair(layout, name, down.clone(), up[rows].clone())
+    return tensors
+
+
+def _pair(
+    layout: LoraLayout, layer: str, down: torch.Tensor, up: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    flat = layer.replace(".", "_")
+    prefix, halves, alpha = {
+        "kohya": (f"lora_unet_{flat}", ("lora_down", "lora_up"), True),
+        "diffusers": (f"transformer.{layer}", ("lora_A", "lora_B"), False),
+        "diffusers, older": (f"transformer.{layer}", ("lora.down", "lora.up"), False),
+        "ai-toolkit": (f"diffusion_model.{layer}", ("lora_A", "lora_B"), False),
+        "comfy with alpha": (f"diffusion_model.{layer}", ("lora_down", "lora_up"), True),
+        "peft": (f"base_model.model.{layer}", ("lora_A.default", "lora_B.default"), False),
+        "peft, BFL's names": (f"base_model.model.{layer}", ("lora_A", "lora_B"), False),
+        "no prefix": (layer, ("lora_A", "lora_B"), False),
+        "no prefix, BFL's names": (layer, ("lora_down", "lora_up"), True),
+        "OneTrainer": (f"lora_transformer_{flat}", ("lora_down", "lora_up"), True),
+        "OneTrainer, newer": (f"transformer.{layer}", ("lora_down", "lora_up"), True),
+        "SimpleTuner": (f"lycoris_{flat}", ("lora_down", "lora_up"), True),
+    }[layout]
+    factor = 1.0 if alpha else ALPHA / len(down)
+    tensors = {f"{prefix}.{halves[0]}.weight": down, f"{prefix}.{halves[1]}.weight": up * factor}
+    return {**tensors, f"{prefix}.alpha": torch.tensor(ALPHA)} if alpha else tensors
+
+
+def clip_lora_tensors(seed: int = 6) -> dict[str, torch.Tensor]:
+    """What FluxGym adds for CLIP-L, in kohya's layout: every linear layer of the tiny one."""
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {}
+    for layer, (rows, columns) in clip_linear_layers().items():
+        name = f"lora_te1_text_model_{layer.replace('.', '_')}"
+        tensors[f"{name}.lora_down.weight"] = torch.randn(4, columns, generator=generator) * 0.1
+        tensors[f"{name}.lora_up.weight"] = torch.randn(rows, 4, generator=generator) * 0.1
+        tensors[f"{name}.alpha"] = torch.tensor(ALPHA)
+    return tensors
+
+
+def build_lora(folder: Path, keys: Literal["kohya", "diffusers"] = "kohya") -> None:
+    """kiss3dgen-lora: the transformer's part and CLIP's, as FluxGym writes them."""
+    tensors = lora_tensors(keys)
+    if keys == "kohya":
+        tensors |= clip_lora_tensors()
     target_folder = folder / "kiss3dgen-lora"
     target_folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, target_folder / "rgb_normal.safetensors")

@@ -302,7 +302,7 @@ def test_making_an_environment_removes_those_long_unused_but_none_that_is_in_use
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links and owners are POSIX")
-@pytest.mark.parametrize("what", ["link", "only the stamp", "another user's"])
+@pytest.mark.parametrize("what", ["link", "no stamp", "another user's"])
 def test_what_the_launchers_did_not_make_is_not_removed_from_the_cache(
     what: str, checkout: FakeCheckout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -312,16 +312,15 @@ def test_what_the_launchers_did_not_make_is_not_removed_from_the_cache(
     if what == "link":
         old.rename(tmp_path / "mine")
         old.symlink_to(tmp_path / "mine")
-    elif what == "only the stamp":
-        (old / _venv.OWNED).unlink()
+    elif what == "no stamp":
+        (old / _venv.STAMP).unlink()
     else:
         owner = old.stat().st_uid
         monkeypatch.setattr(os, "getuid", lambda: owner + 1)
     (old / "notes.txt").touch()
     long_ago = time.time() - (_venv.UNUSED_DAYS + 1) * 86400
-    for mark in (_venv.OWNED, _venv.READY):
-        if (old / mark).exists():
-            os.utime(old / mark, (long_ago, long_ago))
+    if (old / _venv.STAMP).exists():
+        os.utime(old / _venv.STAMP, (long_ago, long_ago))
     checkout.require("new")
     checkout.set_up()
     assert (old / "notes.txt").exists()
