@@ -64,7 +64,7 @@ Word = Born | Exited | TemplateGone | GuardGone
 class Guard:
     """A running guard. Whatever it starts ends with it, and it ends with this process.
 
-    folder    this process's private folder, which the guard removes if nobody else can
+    folder    this process's private folder, which the guard removes at its end
     warm      bring a template along
     stdout    of the guard, and of processes that are started without a log; None: this one's
     heard     `clock.now()` when it last said something
@@ -213,19 +213,20 @@ class Guard:
 
     def restart(self) -> None:
         """Behind `GuardGone`, or when it hangs: another guard, without a template."""
-        self.close(patience=0.0)
+        self.close(patience=0.0, keep_folder=True)
         self._open(warm=False)
         lifeline.adopt_orphans()
 
-    def begin_close(self) -> None:
-        """Have it end everything, without waiting."""
+    def begin_close(self, keep_folder: bool = False) -> None:
+        """Have it end everything, and remove the private folder, without waiting."""
+        word = {"end": True, "keep": keep_folder}
         with contextlib.suppress(OSError):
-            self._channel.sendall(json.dumps({"end": True}).encode() + b"\n")
+            self._channel.sendall(json.dumps(word).encode() + b"\n")
             self._channel.shutdown(socket.SHUT_WR)
 
-    def close(self, patience: float = _END_SECONDS) -> None:
+    def close(self, patience: float = _END_SECONDS, keep_folder: bool = False) -> None:
         """End the guard and all that it has started; after `patience` seconds without its help."""
-        self.begin_close()
+        self.begin_close(keep_folder)
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             self._channel.settimeout(max(patience, 0.001))
             while self._channel.recv(65536):

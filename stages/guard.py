@@ -8,13 +8,13 @@ Started by the parent as `python -P -m stages.guard CHANNEL TEMPLATE FOLDER`: on
 pair for the guard, one for the template (-1: none), and the parent's private folder. Every stage
 process, warm or cold, is the guard's child, and so is every helper whose stage has ended, whatever
 session it has made: the kernel gives orphans to the guard. It ends such helpers at once, and
-everything when it is told to or the parent dies, however that may be. The folder of a dead parent
-it removes.
+everything when it is told to or the parent dies, however that may be. The folder it removes then,
+since a parent may die behind its last word, unless another guard is to use it.
 
 The channel carries JSON lines; what the template says is passed on as it is:
 
     parent -> guard      {"start": name, "command": [...], "log": path or "", "env": {...}}
-                         {"end": true}
+                         {"end": true, "keep": whether the folder stays}
     guard -> parent      {"template": pid}
                          {"born": name, "pid": n} or with "error"
                          {"exited": pid, "code": n}         a stage process, or the template
@@ -53,6 +53,7 @@ class Guard:
         self._beats = 0
         self._next_beat = 0.0
         self.dismissed = False
+        self.keeps_folder = False
 
     def run(self) -> None:
         """Serve until dismissed, or until the parent's end of the channel is closed."""
@@ -114,6 +115,7 @@ class Guard:
             self._start(request)
         else:
             self.dismissed = True
+            self.keeps_folder = request["keep"]
 
     def _start(self, request: dict[str, Any]) -> None:
         """Start a process of the parent's choice, as a group of its own."""
@@ -246,7 +248,7 @@ def main() -> None:
         guard.run()
     finally:
         end_all_below()
-        if not guard.dismissed:
+        if not guard.keeps_folder:
             import shutil
 
             shutil.rmtree(folder, ignore_errors=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -23,26 +22,13 @@ _json = click.option("--json", "as_json", is_flag=True, help="One JSON document 
 @common.settings_options
 @_json
 @click.option("--all/--set-only", "everything", default=True, help="Defaults too, or not.")
-def show(
-    profile: str | None,
-    config_file: Path | None,
-    sets: tuple[str, ...],
-    seed: int | None,
-    caption: str | None,
-    fast: bool,
-    allow_tf32: bool,
-    as_json: bool,
-    everything: bool,
-) -> None:
+def show(as_json: bool, everything: bool, **request: Any) -> None:
     """The effective configuration, and which layer set what."""
     from orchestrator.config import DEFAULT
     from orchestrator.request import prepare
 
     with common.errors_as_json(as_json):
-        options = common.options_from(
-            profile, config_file, sets, seed, caption=caption, fast=fast, allow_tf32=allow_tf32
-        )
-        prepared = prepare(options)
+        prepared = prepare(common.options_from(**request))
     rows = [row for row in prepared.settings.rows() if everything or row[2] != DEFAULT]
     if as_json:
         common.print_json(

@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from fakes.tools import cli_environment
 
@@ -187,19 +187,23 @@ class Disk:
                     stream.write(self._contents.get(child, b""))
 
 
-def _serve() -> None:
+def import_all() -> None:
+    """What the commands need, so that a fork is one at once."""
     import numpy  # noqa: F401
     import PIL.Image  # noqa: F401
 
     from orchestrator import batch_run, cli, runs, view, workplace  # noqa: F401
     from orchestrator.cli import batch, run  # noqa: F401
 
+
+def _serve() -> None:
+    import_all()
     answers = os.fdopen(os.dup(1), "w")
     for command in _commands():
         with io.open(f"{command.root}.text", "w+b") as text:  # noqa: UP020 (not the counted one)
             pid = os.fork()
             if pid == 0:
-                _be(command, text.fileno())
+                become(command, text.fileno())
             code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
             text.seek(0)
             told = text.read().decode(errors="replace")
@@ -211,8 +215,8 @@ def _commands() -> Iterator[Command]:
         yield Command(**json.loads(line))
 
 
-def _be(command: Command, text: int) -> None:
-    """The fork: become the command, and end."""
+def become(command: Command, text: int) -> NoReturn:
+    """In a fork: be the command, with its stdout and stderr in the file `text`, and end."""
     from orchestrator.cli import main
 
     code = 70

@@ -10,6 +10,7 @@ import pytest
 from fakes.running import alive, attempts, below, finish, guard_of, seen, start, wait_for
 from fakes.stages import HELPERS
 
+from orchestrator.guard import Guard
 from orchestrator.private_folders import sweep_private_folders
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="no guard elsewhere")
@@ -75,6 +76,32 @@ def test_a_killed_parent_leaves_no_private_folder(picture, config_file, tmp_path
     process.kill()
     finish(process)
     wait_for(lambda: list(folder.iterdir()) == [], seconds=20.0)
+
+
+def test_a_parent_that_is_killed_in_its_last_moments_leaves_no_private_folder(tmp_path):
+    """It has told the guard to end, and has yet to write the record."""
+    folder = tmp_path / "private"
+    folder.mkdir()
+    (folder / "socket").touch()
+    with open(os.devnull, "ab") as null:
+        guard = Guard(folder, warm=False, stdout=null, stderr=null)
+        try:
+            guard.begin_close()
+            wait_for(lambda: not folder.exists(), seconds=20.0)
+        finally:
+            guard.close()
+
+
+def test_a_guard_that_is_replaced_leaves_the_private_folder(tmp_path):
+    with open(os.devnull, "ab") as null:
+        guard = Guard(tmp_path, warm=False, stdout=null, stderr=null)
+        try:
+            guard.begin_close(keep_folder=True)
+            wait_for(lambda: alive([guard.pid]) == [], seconds=20.0)
+            guard.restart()
+            assert tmp_path.is_dir()
+        finally:
+            guard.close()
 
 
 def test_a_killed_guard_costs_an_attempt_and_leaves_nothing(picture, config_file, tmp_path, pids):

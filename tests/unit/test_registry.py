@@ -128,3 +128,14 @@ def test_reading_the_shipped_contracts_imports_nothing_heavy():
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == []
+
+
+def test_the_metadata_of_installed_packages_is_read_once(package, monkeypatch):
+    """It takes 10 ms, and a plan asks for the class of each of its stages again and again."""
+    package(GOOD)
+    asked = []
+    real = registry.entry_points
+    monkeypatch.setattr(registry, "entry_points", lambda **group: asked.append(1) or real(**group))
+    for _ in range(5):
+        stage_class("mine")
+    assert len(asked) == 1
