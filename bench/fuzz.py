@@ -14,6 +14,7 @@ command that repeats them.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
@@ -125,7 +126,10 @@ def main() -> None:
     until = time.monotonic() + asked.minutes * 60
     done: dict[str, list[Seen]] = defaultdict(list)
     wrong = 0
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
+    with (
+        contextlib.suppress(KeyboardInterrupt),  # what is done is told all the same
+        tempfile.TemporaryDirectory(prefix="fuzz-") as name,
+    ):
         base = Path(name)
         install_fakes(base / "site")
         for kind in asked.only:

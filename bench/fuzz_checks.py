@@ -94,7 +94,7 @@ def _folder(event: str, arguments: Sequence[Any]) -> str:
 def _look(event: str, place: str, folder: str, root: str) -> None:
     path = os.path.join(folder, place)
     parent = os.path.realpath(os.path.dirname(path))
-    if not f"{parent}/".startswith((f"{root}/", "/dev/", "/proc/self/")):
+    if path not in (os.devnull, "/dev/tty") and not f"{parent}/".startswith(f"{root}/"):
         _tell_and_end(f"{event} of {path}")
 
 

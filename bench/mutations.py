@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import random
 import re
@@ -158,8 +159,9 @@ def _png(rng: random.Random, data: bytes) -> bytes:
                 ),
             )
         elif act == 3 and name == b"IDAT":
-            raw = bytearray(zlib.decompressobj().decompress(body, 1 << 22))
-            chunks[index] = (name, zlib.compress(content(rng, bytes(raw))))
+            with contextlib.suppress(zlib.error):  # damaged already
+                raw = zlib.decompressobj().decompress(body, 1 << 22)
+                chunks[index] = (name, zlib.compress(content(rng, raw)))
         else:
             chunks[index] = (name, content(rng, body))
     return data[:8] + b"".join(

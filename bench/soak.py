@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import contextlib
 import itertools
 import json
 import multiprocessing
@@ -116,8 +117,11 @@ def main() -> None:
         for kind in asked.only
         for number in range(COUNTS[kind] if asked.count is None else asked.count)
     ]
-    done = []
-    with tempfile.TemporaryDirectory(prefix="soak-") as name:
+    done: list[Try] = []
+    with (
+        contextlib.suppress(KeyboardInterrupt),  # what is done is told all the same
+        tempfile.TemporaryDirectory(prefix="soak-") as name,
+    ):
         install_fakes(Path(name) / "site")
         for kind, one in tries(Path(name), tasks, asked):
             done.append(one)
@@ -131,7 +135,7 @@ def main() -> None:
                     stream.write(json.dumps(row) + "\n")
     print(table(done))
     if len(done) < len(tasks):
-        print(f"time was up: {len(done)} of {len(tasks)} tries")
+        print(f"{len(done)} of {len(tasks)} tries")
     if wrong := sum(bool(one.wrong) for one in done):
         print(f"{wrong} findings in {asked.findings}")
         sys.exit(1)

@@ -216,6 +216,7 @@ class Soak:
             name: {
                 "stage": f"fake.{name}",
                 "attempts": [{"tries": 10}],
+                "load_timeout": 20.0,  # a stage that stops before its first word is given up then
                 "params": {**params.get(name, {}), **pauses.get(name, {})},
             }
             for name in NODES
