@@ -1,0 +1,118 @@
+"""Surfaces that no view shows well keep the shape that they had at the start.
+
+A flat top that four views at one height see at 5 degrees or less fills a few rows of pixels, most
+of them mixed with what lies beyond its rim, and an Adam makes full steps of however small a
+gradient: such surfaces arch and are eaten through while every silhouette stays right. So a vertex
+moves on its own only as far as the pictures show it. Of the rest of its way from home, where it was
+at the start, it takes the mean of its neighbours': displacements spread from what is seen over what
+is not as heat does, the surface goes along with its rim, and keeps its shape.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.sparse import diags_array
+from scipy.sparse.linalg import cg
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from stages.common.diffrender.views import Views, Visible
+from stages.common.halfedges import neighbour_means, vertex_normals
+from stages.isomer.topology import adjacency
+
+BLIND, CLEAR = 0.1, 0.25
+"""Cosines between normal and line of sight up to which a view shows nothing of a surface, and from
+which it shows all. At 0.1 a pixel of a 512 tile is 0.04 of an object of size 2 deep."""
+FREE = 0.99
+"""Evidence below which a vertex is not quite fixed when the others settle."""
+ROUNDS = 200
+"""Of the solver: a flat top is up to a hundred vertices across."""
+LITTLE = 0.03
+"""Change that may be anywhere (scene units): an edge of a coarse mesh."""
+BIAS = 0.01
+"""Depth by which a vertex may lie behind what its pixel shows (scene units), as for colours."""
+
+
+@torch.no_grad()
+def evidence(vertices: Tensor, normals: Tensor, views: Views, visible: Visible) -> Tensor:
+    """(V, 1) in [0, 1]: how well the best view shows each vertex.
+
+    vertices, normals (V, 3); visible of the same mesh.
+    """
+    clip = views.to_clip(vertices)
+    depth = clip[..., 2]
+    back = views.centers[:, None] - vertices
+    cosine = (back * normals).sum(dim=2) / back.norm(dim=2)
+    last = visible.size - 1
+    at = ((clip[..., :2] / depth[..., None] + 1.0) * (visible.size / 2.0)).to(torch.int64)
+    column, row = at[..., 0].clamp(0, last), last - at[..., 1].clamp(0, last)
+    view = torch.arange(len(depth), device=depth.device)[:, None]
+    nearest = visible.depth[view, row, column]
+    # A surface that is seen at a small cosine rises by more within a pixel.
+    rise = BIAS / cosine.clamp(min=BLIND)
+    share = ((cosine - BLIND) / (CLEAR - BLIND)).clamp(0.0, 1.0)
+    return torch.where(nearest > depth - rise, share, 0.0).amax(dim=0)[:, None]
+
+
+@torch.no_grad()
+def hold(positions: Tensor, homes: Tensor, share: Tensor, ends: Tensor) -> Tensor:
+    """(V, 3) positions after what no view shows has followed its neighbours.
+
+    positions (V, 3) after a step, homes (V, 3) of the same vertices, share (V, 1) of `evidence`,
+    ends (E, 2) of the edges.
+    """
+    moved = positions - homes
+    return homes + torch.lerp(neighbour_means(moved, ends), moved, share)
+
+
+@torch.no_grad()
+def settle(positions: Tensor, homes: Tensor, share: Tensor, ends: Tensor) -> Tensor:
+    """(V, 3) where `hold` would lead in the end: a step of it reaches one ring of vertices.
+
+    With d the displacements from home, found ones d', s the shares and k valences, the least of
+    the sum of |d_i - d_j|^2 over edges and of k_i s_i / (1 - s_i) |d_i - d'_i|^2 over vertices.
+    """
+    moved = (positions - homes).double().cpu().numpy()
+    known = share[:, 0].double().cpu().numpy()
+    free = np.flatnonzero(known < FREE)
+    if not len(free):
+        return positions
+    near = adjacency(ends.cpu().numpy(), len(moved))
+    valence = near.sum(axis=1)
+    pull = valence * known / np.maximum(1.0 - known, 1.0 - FREE) + 1e-9
+    rows = near[free]
+    matrix = diags_array(valence[free] + pull[free]) - rows[:, free]
+    fixed = np.where((known < FREE)[:, None], 0.0, moved)
+    right = pull[free, None] * moved[free] + rows @ fixed
+    scale = diags_array(1.0 / (valence[free] + pull[free]))
+    for column in range(3):
+        moved[free, column] = cg(
+            matrix, right[:, column], moved[free, column], rtol=1e-3, maxiter=ROUNDS, M=scale
+        )[0]
+    return homes + torch.from_numpy(moved).to(homes)
+
+
+def shown(vertices: np.ndarray, faces: np.ndarray, views: Views) -> np.ndarray:
+    """(V,) float32 in [0, 1]: the `evidence` of a mesh, vertices (V, 3) and faces (F, 3)."""
+    points = torch.tensor(vertices, dtype=torch.float32, device=views.centers.device)
+    triangles = torch.tensor(faces, dtype=torch.int64, device=views.centers.device)
+    normals = vertex_normals(points, triangles)
+    found = evidence(points, normals, views, views.look(points, triangles))
+    return np.asarray(found[:, 0].cpu().numpy())
+
+
+def eaten(start: np.ndarray, share: np.ndarray, found: np.ndarray) -> float:
+    """How far half of what no view shows is at least from where it was, in scene units; 0 where
+    that is no further than twice what the views show, or little.
+
+    start (V, 3), share (V,) of it as `shown` says, found (W, 3) vertices of what is made of it.
+    What follows its neighbours goes about as far as they do, and half of what is shown stays in
+    place also where a surface is eaten up to its rim.
+    """
+    unseen = share <= 0.0
+    if not unseen.any() or unseen.all():
+        return 0.0
+    distance = cKDTree(found).query(start)[0]
+    gone, moved = (float(np.median(distance[rows])) for rows in (unseen, ~unseen))
+    return gone if gone > max(LITTLE, 2.0 * moved) else 0.0
