@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from stages.common.diffrender.views import Visible
-from stages.common.halfedges import edge_table, vertex_normals
+from stages.common.halfedges import vertex_normals
 from stages.common.raster import Rasterizer
 from stages.contract import StageError
 from stages.isomer.refine.losses import (
@@ -25,7 +25,7 @@ from stages.isomer.refine.normal_render import render_vectors
 from stages.isomer.refine.optimizer import POSITION, MeshOptimizer, Schedule
 from stages.isomer.refine.outline import outline_loss
 from stages.isomer.refine.targets import Targets, explicit_normals
-from stages.isomer.refine.unseen import evidence, hold, settle
+from stages.isomer.refine.unseen import evidence, hold
 from stages.lrm.hull.silhouettes import signed_distance
 
 log = logging.getLogger(__name__)
@@ -119,14 +119,7 @@ class Refiner:
                 points, triangles = optimizer.vertices, optimizer.faces
                 homes = optimizer.carried
                 progress(done, f"{len(points)} vertices")
-            if self._objective == "improved" and plan.steps:
-                points = self._settled(points, triangles, homes)
         return _arrays(points, triangles)
-
-    def _settled(self, points: Tensor, triangles: Tensor, homes: Tensor) -> Tensor:
-        normals = vertex_normals(points, triangles)
-        share = evidence(points, normals, self._views, self._views.look(points, triangles))
-        return settle(points, homes, share, edge_table(triangles, len(points)).ends)
 
     def _gradient(self, optimizer: MeshOptimizer, kind: str, step: int) -> Tensor:
         """(V, 3) gradient of the objective at the optimiser's mesh."""

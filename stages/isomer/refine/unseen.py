@@ -3,31 +3,26 @@
 A flat top that four views at one height see at 5 degrees or less fills a few rows of pixels, most
 of them mixed with what lies beyond its rim, and an Adam makes full steps of however small a
 gradient: such surfaces arch and are eaten through while every silhouette stays right. So a vertex
-moves on its own only as far as the pictures show it. Of the rest of its way from home, where it was
-at the start, it takes the mean of its neighbours': displacements spread from what is seen over what
-is not as heat does, the surface goes along with its rim, and keeps its shape.
+moves on its own only as far as the pictures show it. For the rest it goes home, to where it was at
+the start, less the mean displacement of its neighbours: what moves at a rim fades out behind it.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.sparse import diags_array
-from scipy.sparse.linalg import cg
 from scipy.spatial import cKDTree
 from torch import Tensor
 
 from stages.common.diffrender.views import Views, Visible
 from stages.common.halfedges import neighbour_means, vertex_normals
-from stages.isomer.topology import adjacency
 
 BLIND, CLEAR = 0.1, 0.25
 """Cosines between normal and line of sight up to which a view shows nothing of a surface, and from
 which it shows all. At 0.1 a pixel of a 512 tile is 0.04 of an object of size 2 deep."""
-FREE = 0.99
-"""Evidence below which a vertex is not quite fixed when the others settle."""
-ROUNDS = 200
-"""Of the solver: a flat top is up to a hundred vertices across."""
+FADE = 0.95
+"""Of a displacement, from one ring of vertices to the next that nothing shows: where a
+round rim is drawn into a sharp one, the top behind it must not rise by as much."""
 LITTLE = 0.03
 """Change that may be anywhere (scene units): an edge of a coarse mesh."""
 BIAS = 0.01
@@ -57,40 +52,13 @@ def evidence(vertices: Tensor, normals: Tensor, views: Views, visible: Visible) 
 
 @torch.no_grad()
 def hold(positions: Tensor, homes: Tensor, share: Tensor, ends: Tensor) -> Tensor:
-    """(V, 3) positions after what no view shows has followed its neighbours.
+    """(V, 3) positions after what no view shows has gone home, as near as its neighbours let it.
 
     positions (V, 3) after a step, homes (V, 3) of the same vertices, share (V, 1) of `evidence`,
     ends (E, 2) of the edges.
     """
     moved = positions - homes
-    return homes + torch.lerp(neighbour_means(moved, ends), moved, share)
-
-
-@torch.no_grad()
-def settle(positions: Tensor, homes: Tensor, share: Tensor, ends: Tensor) -> Tensor:
-    """(V, 3) where `hold` would lead in the end: a step of it reaches one ring of vertices.
-
-    With d the displacements from home, found ones d', s the shares and k valences, the least of
-    the sum of |d_i - d_j|^2 over edges and of k_i s_i / (1 - s_i) |d_i - d'_i|^2 over vertices.
-    """
-    moved = (positions - homes).double().cpu().numpy()
-    known = share[:, 0].double().cpu().numpy()
-    free = np.flatnonzero(known < FREE)
-    if not len(free):
-        return positions
-    near = adjacency(ends.cpu().numpy(), len(moved))
-    valence = near.sum(axis=1)
-    pull = valence * known / np.maximum(1.0 - known, 1.0 - FREE) + 1e-9
-    rows = near[free]
-    matrix = diags_array(valence[free] + pull[free]) - rows[:, free]
-    fixed = np.where((known < FREE)[:, None], 0.0, moved)
-    right = pull[free, None] * moved[free] + rows @ fixed
-    scale = diags_array(1.0 / (valence[free] + pull[free]))
-    for column in range(3):
-        moved[free, column] = cg(
-            matrix, right[:, column], moved[free, column], rtol=1e-3, maxiter=ROUNDS, M=scale
-        )[0]
-    return homes + torch.from_numpy(moved).to(homes)
+    return homes + torch.lerp(FADE * neighbour_means(moved, ends), moved, share)
 
 
 def shown(vertices: np.ndarray, faces: np.ndarray, views: Views) -> np.ndarray:
