@@ -37,8 +37,10 @@ def evidence(vertices: Tensor, normals: Tensor, views: Views, visible: Visible) 
     """
     clip = views.to_clip(vertices)
     depth = clip[..., 2]
-    back = views.centers[:, None] - vertices
-    cosine = (back * normals).sum(dim=2) / back.norm(dim=2)
+    centers = views.centers
+    along = centers @ normals.T - (vertices * normals).sum(dim=1)
+    squared = centers.square().sum(dim=1)[:, None] - 2.0 * centers @ vertices.T
+    cosine = along / (squared + vertices.square().sum(dim=1)).sqrt()
     last = visible.size - 1
     at = ((clip[..., :2] / depth[..., None] + 1.0) * (visible.size / 2.0)).to(torch.int64)
     column, row = at[..., 0].clamp(0, last), last - at[..., 1].clamp(0, last)
@@ -58,6 +60,8 @@ def hold(positions: Tensor, homes: Tensor, share: Tensor, ends: Tensor) -> Tenso
     ends (E, 2) of the edges.
     """
     moved = positions - homes
+    # The others need no mean of their neighbours, and are most.
+    ends = ends[(share < 1.0)[:, 0][ends].any(dim=1)]
     return homes + torch.lerp(FADE * neighbour_means(moved, ends), moved, share)
 
 
