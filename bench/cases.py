@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.baselines import carved
-from bench.shapes import SHAPES
+from bench.blurred import blurred
+from bench.shapes import FLAT, SHAPES
 from stages.common.bundle import join
 from stages.common.cameras import bundle_cameras
 from stages.common.metrics import Views, view_mesh
@@ -40,13 +41,16 @@ class Case:
 
 def shape_case(name: str) -> Case:
     """A shape of bench/shapes.py."""
-    truth = SHAPES[name]()
+    truth = (SHAPES | FLAT)[name]()
     views = view_mesh(truth, bundle_cameras(), SIZE, open_rasterizer("cpu"))
     return Case(name, truth, views, RADIUS)
 
 
 def start_mesh(case: Case, kind: str) -> Mesh:
-    """carved: the hull of the four silhouettes; reconstruct: hull.reconstruct's."""
+    """carved: the hull of the four silhouettes; reconstruct: hull.reconstruct's; blurred: the truth
+    as voxels, blurred."""
+    if kind == "blurred":
+        return blurred(case.truth)
     if kind == "carved":
         return carved(case.views.mask, case.views.cameras)
     return reconstruct(case.bundle, ReconstructParams(), 2, lambda step, total: None)

@@ -1,15 +1,16 @@
 """Meshes of ours against true ones: sketch from one picture, isomer from four perfect views.
 
     python bench/quality.py [--quick] [--only NAME ...] [--tables sketch isomer]
-        [--start carved|reconstruct] [--param KEY=VALUE ...]
+        [--start carved|reconstruct|blurred] [--param KEY=VALUE ...]
 
 sketch   Each shape of bench/shapes.py is rendered from the front with alpha, the pictures go
          through `kiss3d-orchestrate batch`, and the meshes are scored beside two baselines made
          from the same silhouette: its flat extrusion and the ellipsoid of its moments. Boxes are
          normalised, because a picture tells no scale.
 isomer   Given the true bundle of each shape and a start mesh (`--start carved`: the hull of the
-         four silhouettes; `--start reconstruct`: hull.reconstruct's), scores before and after the
-         stage, in frame W as they lie. `--param` sets a param of the stage.
+         four silhouettes; `--start reconstruct`: hull.reconstruct's; `--start blurred`: the truth,
+         blurred, also of shapes with large flat parts that no view sees), scores before and after
+         the stage, in frame W as they lie. `--param` sets a param of the stage.
 
 Chamfer L1 and F-score as in docs/evaluate.md, tau 0.05, 30,000 points, true points that cannot be
 seen from outside left out.
@@ -34,8 +35,8 @@ from PIL import Image
 
 from bench.baselines import ellipsoid, extrusion
 from bench.cases import shape_case, start_mesh
-from bench.scores import HEADER, mean, parse_params, refine, score
-from bench.shapes import SHAPES
+from bench.scores import HEADER, mean, parse_params, refine, score, worse_than_start
+from bench.shapes import FLAT, SHAPES
 from orchestrator.report import format_table
 from orchestrator.warm import child_environment
 from stages.common.cameras import bundle_cameras
@@ -50,6 +51,7 @@ from stages.common.render import coverage, look, resolve
 from stages.common.specs import MESH
 from stages.contract import Mesh
 
+STARTS = ("carved", "reconstruct", "blurred")
 QUICK = ("box", "teapot", "animal")
 PICTURE_SAMPLES = 3
 
@@ -91,7 +93,7 @@ def sketches(pictures: dict[str, Image.Image], folder: Path) -> dict[str, Mesh]:
 
 
 def sketch_table(names: Iterable[str]) -> str:
-    truths = {name: SHAPES[name]() for name in names}
+    truths = {name: (FLAT | SHAPES)[name]() for name in names}
     with tempfile.TemporaryDirectory() as folder:
         pictures = {name: front_picture(truth) for name, truth in truths.items()}
         made = sketches(pictures, Path(folder))
@@ -135,6 +137,8 @@ def isomer_table(names: Iterable[str], start: str, params: dict[str, Any]) -> st
         found.append((before, after))
         rows += [before.row(name, before), after.row("  isomer", before)]
         print("  ".join(rows[-1]), f" ({name})", file=sys.stderr, flush=True)
+        if start == "blurred" and (lost := worse_than_start(name, before, after)):
+            print(lost, file=sys.stderr, flush=True)
     before, after = (mean(list(column)) for column in zip(*found, strict=True))
     rows += [before.row("mean", before), after.row("  isomer", before)]
     return format_table(HEADER, rows)
@@ -148,14 +152,15 @@ def _mean(scores: list[SurfaceScores]) -> SurfaceScores:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help=f"only {', '.join(QUICK)}")
-    parser.add_argument("--only", nargs="+", metavar="NAME", choices=tuple(SHAPES))
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=tuple(FLAT | SHAPES))
     parser.add_argument(
         "--tables", nargs="+", choices=("sketch", "isomer"), default=("sketch", "isomer")
     )
-    parser.add_argument("--start", choices=("carved", "reconstruct"), default="carved")
+    parser.add_argument("--start", choices=STARTS, default="carved")
     parser.add_argument("--param", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
-    names = arguments.only or (QUICK if arguments.quick else tuple(SHAPES))
+    every = tuple(FLAT | SHAPES) if arguments.start == "blurred" else tuple(SHAPES)
+    names = arguments.only or (QUICK if arguments.quick else every)
     if "sketch" in arguments.tables:
         print(sketch_table(names), end="\n\n", flush=True)
     if "isomer" in arguments.tables:

@@ -22,6 +22,9 @@ HEADER = (
 )  # fmt: skip
 """Of a table of `Scores.row`."""
 
+WORSE = 1.1
+"""Of the start's Chamfer distance: more is worse than nothing done."""
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -76,6 +79,16 @@ def score(case: Case, mesh: Mesh, seconds: float = float("nan")) -> Scores:
         faces=len(mesh.faces),
         seconds=seconds,
     )
+
+
+def worse_than_start(name: str, start: Scores, made: Scores) -> str:
+    """What a mesh made from a good start has lost of it; "" if nothing."""
+    lost = []
+    if made.chamfer > WORSE * start.chamfer:
+        lost.append(f"Chamfer {start.chamfer:.4f} -> {made.chamfer:.4f}")
+    if made.normal_psnr < start.normal_psnr:
+        lost.append(f"normal PSNR {start.normal_psnr:.2f} -> {made.normal_psnr:.2f}")
+    return f"{name} is worse than its start: {', '.join(lost)}" if lost else ""
 
 
 def mean(scores: list[Scores]) -> Scores:

@@ -112,9 +112,70 @@ def figure() -> Mesh:
     return _together([(_capsule(a, b, r), color) for a, b, r, color in limbs])
 
 
+def table() -> Mesh:
+    top = _block((1.4, 0.09, 0.9), (0, 0, 0))
+    legs = [_block((0.1, 0.75, 0.1), (x, -0.4, z)) for x in (-0.6, 0.6) for z in (-0.35, 0.35)]
+    return _turned([top, *legs], CLAY, 20.0)
+
+
+def house() -> Mesh:
+    """A low pitched roof that stands out over the walls."""
+    gable = [(-0.85, 0.3), (0.85, 0.3), (0.85, 0.36), (0.0, 0.58), (-0.85, 0.36)]
+    corners = [(x, y, z) for x, y in gable for z in (-0.65, 0.65)]
+    return _turned([_block((1.5, 0.8, 1.1), (0, 0, 0)), _hull(corners)], CREAM, 30.0)
+
+
+def bed() -> Mesh:
+    parts = [_block((1.0, 0.3, 1.5), (0, 0, 0)), _block((1.0, 0.7, 0.1), (0, 0.1, -0.75))]
+    parts += [_block((0.1, 0.3, 0.1), (x, -0.25, z)) for x in (-0.4, 0.4) for z in (-0.7, 0.7)]
+    return _turned(parts, BLUE, 35.0)
+
+
+def book() -> Mesh:
+    """Open, lying on its back: two blocks of pages that fall away from the spine by 6 degrees."""
+    pages = []
+    for side in (-1.0, 1.0):
+        block = _block((0.7, 0.14, 0.9), (0.35 * side, 0, 0))
+        block.apply_transform(_turn(-6.0 * side, (0, 0, 1)))
+        pages.append(block)
+    return _turned(pages, CREAM, 15.0)
+
+
+def bench() -> Mesh:
+    parts = [_block((1.6, 0.12, 0.45), (0, 0, 0))]
+    parts += [_block((0.12, 0.5, 0.4), (x, -0.25, 0)) for x in (-0.6, 0.6)]
+    return _turned(parts, GREEN, 25.0)
+
+
+def crate() -> Mesh:
+    """A box that faces the front camera: its lid and its bottom are seen at 5 degrees or less."""
+    return _turned([_block((1.3, 0.7, 1.0), (0, 0, 0))], CLAY, 0.0)
+
+
+def hat() -> Mesh:
+    """A crown with a flat top on a flat brim."""
+    profile = ((0, 0), (0.8, 0), (0.8, 0.07), (0.42, 0.07), (0.38, 0.55), (0, 0.55))
+    return _together([(_revolved(*profile), RED)], flat=True)
+
+
 SHAPES: dict[str, Callable[[], Mesh]] = {
     make.__name__: make for make in (sphere, box, chair, torus_knot, teapot, urn, animal, figure)
 }
+FLAT: dict[str, Callable[[], Mesh]] = {
+    make.__name__: make for make in (table, house, bed, book, bench, crate, hat)
+}
+"""Shapes with large parts that face up or down, which four views at one height hardly see."""
+
+
+def _turned(parts: Sequence[trimesh.Trimesh], color: Color, degrees: float) -> Mesh:
+    """Parts of one colour with sharp edges, turned about y."""
+    for part in parts:
+        part.apply_transform(_turn(degrees, (0, 1, 0)))
+    return _together([(part, color) for part in parts], flat=True)
+
+
+def _hull(corners: Sequence[tuple[float, float, float]]) -> trimesh.Trimesh:
+    return trimesh.Trimesh(np.array(corners, np.float64)).convex_hull
 
 
 def _together(parts: Sequence[Part], flat: bool = False) -> Mesh:

@@ -22,7 +22,7 @@ from stages import lifeline
 
 COMMON_MODULES = ("stages.host", "msgpack", "psutil", "numpy")
 """What every child needs, whatever its stage."""
-_END_SECONDS = 2.0
+END_SECONDS = 2.0
 _STRAYS_SECONDS = 1.0
 
 
@@ -224,7 +224,7 @@ class Guard:
             self._channel.sendall(json.dumps(word).encode() + b"\n")
             self._channel.shutdown(socket.SHUT_WR)
 
-    def close(self, patience: float = _END_SECONDS, keep_folder: bool = False) -> None:
+    def close(self, patience: float = END_SECONDS, keep_folder: bool = False) -> None:
         """End the guard and all that it has started; after `patience` seconds without its help."""
         self.begin_close(keep_folder)
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):

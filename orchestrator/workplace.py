@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from orchestrator import warm
-from orchestrator.guard import Guard, works_here
+from orchestrator.guard import END_SECONDS, Guard, works_here
 from orchestrator.limits import require_room
 from orchestrator.private_folders import claimed, sweep_private_folders, unclaimed_folder
 from orchestrator.signals import STOP
@@ -64,5 +64,5 @@ def guarded(
     try:
         yield guard
     finally:
-        guard.close(*([_HURRY_SECONDS] if STOP.count > 1 else []))
+        guard.close(_HURRY_SECONDS if STOP.count > 1 else END_SECONDS)
         STOP.last_acts.remove(end_by_force)

@@ -1,4 +1,4 @@
-"""Mesh cleaning: Laplacian smoothing, then adaptive Loop subdivision.
+"""Mesh cleaning: Laplacian smoothing, repair, then adaptive Loop subdivision.
 
 The same steps as the reference's MeshLab filters, in closed form (reference ISOMER, mesh cleaning),
 with a limit on the number of faces that the reference lacks.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from stages.isomer.decimate import decimate
+from stages.isomer.repair import Repair, repair
 from stages.isomer.topology import Edges, adjacency, compact, find_edges
 
 
@@ -158,8 +159,11 @@ def clean(
     min_edge: float,
     target_faces: int | None,
     keep_shape: bool = False,
+    non_manifold: Repair = "split",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The whole of mesh cleaning; see `laplacian_smooth`, `decimate` and `subdivide`.
+    """The whole of mesh cleaning; see `laplacian_smooth`, `repair`, `decimate` and `subdivide`.
+
+    With `keep_shape` there is no need for a repair: sheets that touch stay where they are.
 
     Returns vertices (V', 3) float32 and faces (F', 3) int32; both are empty if every face of the
     input is degenerate.
@@ -169,6 +173,8 @@ def clean(
         return points.astype(np.float32), triangles
     for _ in range(smooth_iterations):
         points = laplacian_smooth(points, triangles)
+    if not keep_shape:
+        points, triangles = compact(*repair(points, triangles, non_manifold))
     if target_faces is not None:
         points, triangles = decimate(points, triangles, target_faces)
     points, triangles = subdivide(points, triangles, rounds, min_edge, target_faces, keep_shape)

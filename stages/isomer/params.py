@@ -81,6 +81,11 @@ class IsomerParams(Params):
     smooth_iterations: int = Field(
         1, ge=0, le=50, description="Rounds of Laplacian smoothing, if any."
     )
+    non_manifold: Literal["split", "remove"] = Field(
+        "split",
+        description="where more than two faces meet at an edge and vertices may move: cut the "
+        "sheets apart, or remove the smallest faces (reference), which leaves holes.",
+    )
     subdivisions: int = Field(2, ge=0, le=4, description="Rounds of Loop subdivision.")
     min_edge: float = Field(
         0.0025,

@@ -27,7 +27,7 @@ class Isomer(Stage):
     """
 
     name: ClassVar[str] = "isomer"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     summary: ClassVar[str] = (
         "refines the mesh with the bundle, colours it and writes GLB, OBJ and previews"
     )
@@ -96,6 +96,7 @@ class Isomer(Stage):
             params.min_edge,
             params.target_faces,
             keep_shape=not smooth,
+            non_manifold=params.non_manifold,
         )
         if not len(faces):
             raise BadInput("coarse_mesh: all its faces are degenerate")

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import trimesh
 from scipy.spatial import KDTree
 
 from stages.isomer.cleaning import clean, laplacian_smooth, subdivide
+from stages.isomer.repair import Repair, repair
 from stages.isomer.topology import compact, find_edges
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "meshlab_clean.npz"
@@ -116,3 +118,72 @@ def test_degenerate_and_repeated_faces_and_unused_vertices_are_dropped() -> None
     found, triangles = compact(np.concatenate([vertices, [[9, 9, 9]]]), spoiled)
     np.testing.assert_array_equal(found, vertices)
     assert face_set(triangles) == face_set(faces)
+
+
+def two_boxes(shift: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Unit cubes, the second moved by `shift`; corners at one place are one vertex."""
+    shape = trimesh.util.concatenate([trimesh.creation.box((1, 1, 1)), _moved_box(shift)])
+    shape.merge_vertices()
+    return np.asarray(shape.vertices, np.float64), np.asarray(shape.faces, np.int32)
+
+
+def _moved_box(shift: tuple[float, float, float]) -> trimesh.Trimesh:
+    box = trimesh.creation.box((1, 1, 1))
+    box.apply_translation(shift)
+    return box
+
+
+FIN = (
+    np.array([(0, 0, 0), (1, 0, 0), (0.5, 1, 0), (0.5, -1, 0), (0.5, 0, 0.5)], np.float64),
+    np.array([(0, 1, 2), (1, 0, 3), (0, 1, 4)], np.int32),
+)
+"""Two large faces, and a small one that stands on the edge between them."""
+
+
+@pytest.mark.parametrize("how", ["split", "remove"])
+def test_two_sheets_that_touch_at_a_vertex_are_parted_before_they_are_subdivided(
+    how: Repair,
+) -> None:
+    vertices, faces = two_boxes((1, 1, 1))
+    assert len(vertices) == 15
+    found, triangles = repair(vertices, faces, how)
+    assert len(found) == 16
+    np.testing.assert_array_equal(found[:15], vertices)
+    np.testing.assert_array_equal(found[triangles], vertices[faces])
+    shape = trimesh.Trimesh(*clean(vertices, faces, 0, 1, 0.0, None, non_manifold=how))
+    assert [part.is_watertight for part in shape.split()] == [True, True]
+
+
+def test_boxes_that_share_an_edge_become_two_closed_ones_without_a_hole() -> None:
+    vertices, faces = two_boxes((1, 1, 0))
+    assert (find_edges(faces, len(vertices)).face_count == 4).any()
+    found, triangles = repair(vertices, faces, "split")
+    np.testing.assert_array_equal(found[triangles], vertices[faces])
+    assert (find_edges(triangles, len(found)).face_count == 2).all()
+    shape = trimesh.Trimesh(*clean(vertices, faces, 1, 2, 0.0, None))
+    assert [part.is_watertight for part in shape.split()] == [True, True]
+
+
+def test_remove_takes_the_smallest_faces_at_an_edge_until_two_are_left() -> None:
+    found, triangles = repair(*FIN, "remove")
+    np.testing.assert_array_equal(triangles, FIN[1][:2])
+    np.testing.assert_array_equal(found, FIN[0])
+    vertices, faces = two_boxes((1, 1, 0))
+    found, triangles = repair(vertices, faces, "remove")
+    assert len(triangles) == len(faces) - 2
+    assert find_edges(triangles, len(found)).face_count.max() == 2
+
+
+def test_a_fin_is_left_on_the_surface_that_it_stands_on() -> None:
+    found, triangles = repair(*FIN, "split")
+    np.testing.assert_array_equal(triangles, FIN[1])
+    np.testing.assert_array_equal(found, FIN[0])
+
+
+@pytest.mark.parametrize("how", ["split", "remove"])
+def test_a_sound_mesh_needs_no_repair(how: Repair) -> None:
+    golden = np.load(GOLDEN)
+    vertices, faces = golden["verts"].astype(np.float64), golden["faces"].astype(np.int32)
+    found, triangles = repair(vertices, faces, how)
+    np.testing.assert_array_equal(found, vertices)
+    np.testing.assert_array_equal(triangles, faces)

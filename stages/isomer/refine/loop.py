@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages.common.diffrender.views import Views, Visible
+from stages.common.diffrender.views import Visible
 from stages.common.halfedges import vertex_normals
 from stages.common.raster import Rasterizer
 from stages.contract import StageError
@@ -23,9 +23,10 @@ from stages.isomer.refine.losses import (
     picture_loss,
 )
 from stages.isomer.refine.normal_render import render_vectors
-from stages.isomer.refine.optimizer import MeshOptimizer, Schedule
+from stages.isomer.refine.optimizer import POSITION, MeshOptimizer, Schedule
 from stages.isomer.refine.outline import outline_loss
 from stages.isomer.refine.targets import Targets, explicit_normals
+from stages.isomer.refine.unseen import evidence, hold
 from stages.lrm.hull.silhouettes import signed_distance
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ class Refiner:
         self._objective = objective
         self._max_vertices = max_vertices
         self._generator = torch.Generator().manual_seed(seed)
-        self._views = Views(targets.cameras, targets.mask.shape[1], rasterizer, device)
+        self._views = targets.views(rasterizer, device)
         self._coverage = torch.from_numpy(targets.coverage.astype(np.float32)).to(device)
         distance = signed_distance(targets.coverage.astype(np.float32))
         self._distance = torch.from_numpy(distance).to(device)
@@ -95,11 +96,16 @@ class Refiner:
         """
         points = torch.tensor(vertices, dtype=torch.float32, device=self._device)
         triangles = torch.tensor(faces, dtype=torch.int64, device=self._device)
+        homes = points
         total, done = sum(plan.steps for plan in plans), 0
         for plan in plans:
-            optimizer = MeshOptimizer(points, triangles, plan.schedule)
+            optimizer = MeshOptimizer(points, triangles, plan.schedule, homes)
             for step in range(plan.steps):
                 optimizer.step(self._gradient(optimizer, plan.kind, step))
+                if self._objective == "improved":
+                    optimizer.state[:, POSITION] = hold(
+                        optimizer.vertices, optimizer.carried, self._shown, optimizer.edges.ends
+                    )
                 done += 1
                 # Looked for before remeshing too, which has no answer to coordinates that are none.
                 trouble = find_trouble(optimizer)
@@ -111,6 +117,7 @@ class Refiner:
                     progress(total, f"stopped at step {done}: {trouble}")
                     return _arrays(points, triangles)
                 points, triangles = optimizer.vertices, optimizer.faces
+                homes = optimizer.carried
                 progress(done, f"{len(points)} vertices")
         return _arrays(points, triangles)
 
@@ -139,6 +146,7 @@ class Refiner:
             loss = loss + coverage_loss(image, visible.region, self._coverage)
             pull = outline_loss(vertices, faces, self._views, visible, self._distance)
             loss = loss + OUTLINE / self._coverage.numel() * pull
+            self._shown = evidence(vertices, normals, self._views, visible)
         return torch.autograd.grad(loss, vertices)[0]
 
     def _refresh(self, vertices: Tensor, faces: Tensor, across: Tensor, visible: Visible) -> None:

@@ -47,13 +47,18 @@ class Schedule:
 class MeshOptimizer:
     """Positions move by lr * l * m1 / sqrt(m2), with l the target edge length.
 
-    vertices (V, 3) float32, faces (F, 3) int64, on any device.
+    vertices (V, 3) float32, faces (F, 3) int64, on any device; carried (V, C) values that only
+    travel with the vertices.
     """
 
-    def __init__(self, vertices: Tensor, faces: Tensor, schedule: Schedule) -> None:
+    def __init__(
+        self, vertices: Tensor, faces: Tensor, schedule: Schedule, carried: Tensor | None = None
+    ) -> None:
         self.schedule = schedule
         self.faces = faces
         self.state = torch.zeros(len(vertices), COLUMNS, device=vertices.device)
+        if carried is not None:
+            self.state = torch.cat([self.state, carried], dim=1)
         self.state[:, POSITION] = vertices
         self.state[:, LENGTH] = schedule.longest
         self._rate = schedule.rate
@@ -64,6 +69,11 @@ class MeshOptimizer:
     def vertices(self) -> Tensor:
         """(V, 3) current positions, detached."""
         return self.state[:, POSITION]
+
+    @property
+    def carried(self) -> Tensor:
+        """(V, C) values given at the start, as remeshing has interpolated them."""
+        return self.state[:, COLUMNS:]
 
     @torch.no_grad()
     def step(self, gradient: Tensor) -> None:
@@ -94,6 +104,7 @@ class MeshOptimizer:
                 nu,
                 m1,
                 grown.clamp(plan.shortest, plan.longest),
+                self.carried,
             ],
             dim=1,
         )

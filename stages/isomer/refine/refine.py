@@ -16,6 +16,7 @@ from stages.isomer.refine.loop import Plan, Progress, Refiner
 from stages.isomer.refine.optimizer import Schedule
 from stages.isomer.refine.start import choose_start
 from stages.isomer.refine.targets import Targets
+from stages.isomer.refine.unseen import eaten, shown
 from stages.isomer.topology import compact
 
 if TYPE_CHECKING:
@@ -71,7 +72,18 @@ def refine(
     progress(0, str(limits))
     with repeatable(context.device), few_threads(context.threads):
         refiner = Refiner(targets, rasterizer, context.device, context.seed, params.objective, most)
-        return Mesh(*refiner.run(vertices, faces, plans, progress))
+        found = Mesh(*refiner.run(vertices, faces, plans, progress))
+        if params.objective == "improved":
+            share = shown(vertices, faces, targets.views(rasterizer))
+            lost = eaten(vertices, share, found.vertices)
+            if lost:
+                context.warn(
+                    f"refinement moved what no view shows by {lost:.2f}, more than what the views "
+                    "show: the mesh that it started from is kept",
+                    degraded=True,
+                )
+                return Mesh(vertices, faces)
+        return found
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from stages.common.raster import Rasterizer, interpolate
 from stages.common.render import look, vertex_normals
 from stages.contract import BadInput
 from stages.isomer.refine.targets import Targets
+from stages.isomer.refine.unseen import eaten, shown
 
 StartFrom = Literal["auto", "mesh", "fused"]
 
@@ -48,6 +49,9 @@ def choose_start(
 ) -> Start:
     """The coarse mesh unless `source` is "fused", or "auto" and the mesh is far off.
 
+    With "auto" also where the fused mesh lacks what no view shows: a flat top has no normal that
+    the views agree about, and the pictures are as well explained without it.
+
     normal_tiles (K, S, S, 3) in the bundle's encoding. largest: vertices that a fused mesh may have
     with "auto"; from normal maps of noise it has millions, and is none.
 
@@ -70,6 +74,10 @@ def choose_start(
     fused_angle = disagreement(fused.vertices, fused.faces, targets, rasterizer)
     if source == "auto" and fused_angle >= angle:
         return given
+    if source == "auto":
+        share = shown(vertices, faces, targets.views(rasterizer))
+        if eaten(vertices, share, fused.vertices):
+            return Start(vertices, faces, "from the coarse mesh: only it has what no view shows")
     return fused
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stages.common.cameras import Camera, decode_normals
+from stages.common.diffrender.views import Views
 from stages.common.raster import Rasterizer, visible_faces
 from stages.common.render import vertex_normals
 from stages.isomer.projection import View, gather
@@ -56,6 +57,10 @@ class Targets:
         on_white = np.where(mask[..., None], world, 1.0)
         cut = np.floor(np.clip(on_white, 0.0, 1.0) * 255.0) / 255.0
         return cls(tuple(cameras), cut, mask, coverage, tuple(weights))
+
+    def views(self, rasterizer: Rasterizer, device: str = "cpu") -> Views:
+        """What sees a mesh as the pictures' cameras do."""
+        return Views(self.cameras, self.mask.shape[1], rasterizer, device)
 
     def on_black(self) -> np.ndarray:
         """(K, S, S, 4) float32, for comparison with rendered pictures; see `init_target`."""
