@@ -28,9 +28,13 @@ SCHEDULER = {
     "beta_start": 0.00085,
     "beta_end": 0.012,
     "beta_schedule": "linear",
+    "clip_sample": False,
     "prediction_type": "v_prediction",
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
     "steps_offset": 1,
     "timestep_spacing": "linspace",
+    "trained_betas": None,
 }
 VOCABULARY = ("!", '"', "#", "a", "b", "ab", "<|startoftext|>", "<|endoftext|>")
 SPECIAL_TOKENS = {
@@ -262,6 +266,7 @@ def _extractor(side: int) -> dict[str, Any]:
         "crop_size": {"height": side, "width": side},
         "size": {"shortest_edge": side},
         "image_processor_type": "CLIPImageProcessor",
+        "rescale_factor": 1 / 255,
         **{f"do_{step}": True for step in steps},
     }
 
