@@ -14,7 +14,7 @@ _MEMORY = 512 << 20
 
 def require_room() -> None:
     """Raise the limit of open files where that is allowed. Raises `KissError` for what is too low:
-    ZeroMQ aborts where it gets no socket, thread or memory."""
+    Libraries abort where they get no socket, thread or memory."""
     if memory := memory_limit():
         raise KissError(
             f"at most {memory >> 20} MiB of memory may be used here, and a run needs more than "

@@ -43,15 +43,15 @@ def picture() -> np.ndarray:
 @pytest.mark.parametrize("placement", ["streamed", "resident"])
 def test_embeddings_on_the_card_are_those_of_the_cpu(placement: str) -> None:
     inputs = {"prompt": "a red vase", "image": picture()}
-    params = EncodeParams.model_validate({"placement": placement})
+    params = EncodeParams.model_validate({"placement": placement, "lora": ""})
     on_card = outputs(Encode(params), inputs, CARD)
-    on_cpu = outputs(Encode(EncodeParams()), inputs, "cpu")
+    on_cpu = outputs(Encode(EncodeParams(lora="")), inputs, "cpu")
     for name, expected in on_cpu.items():
         assert np.abs(on_card[name] - expected).max() < 1e-3
 
 
 def test_streamed_weights_leave_the_card_again() -> None:
-    stage = Encode(EncodeParams())
+    stage = Encode(EncodeParams(lora=""))
     inputs = {"prompt": "a red vase", "image": picture()}
     outputs(stage, inputs, CARD, "bfloat16")
     torch.cuda.synchronize()
