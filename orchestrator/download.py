@@ -218,6 +218,7 @@ def _request(file: RemoteFile, start: int, meter: Meter, stop: threading.Event) 
             file.drop_part()
             raise _CutError(f"{file.label}: nothing is left behind byte {start}")
         hf_raise_for_status(response)
+        total: int | None
         if response.status_code == 206:
             total = _total_of_range(file, start, response.headers.get("Content-Range", ""))
         else:

@@ -49,9 +49,7 @@ def flux_vae() -> Tensors:
 
 
 def zero123plus_text() -> Tensors:
-    position_ids = {"text_model.embeddings.position_ids": ((1, 77), "I64")}
-    text = meta_networks(PUBLISHED)[2]
-    return {**tensors_of(text, "F16", prefixed("text_model.")), **position_ids}
+    return tensors_of(meta_networks(PUBLISHED)[2], "F16", prefixed("text_model."))
 
 
 def zero123plus_vae() -> Tensors:

@@ -225,12 +225,9 @@ def random_state(model: torch.nn.Module, dtype: torch.dtype, seed: int) -> dict[
 
 
 def _published_text_keys(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The prefix and the old buffer of the published file; this transformers may have neither."""
+    """The prefix of the published file, which this transformers may not have."""
     prefix = "text_model."
-    published = {prefix + name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    length = len(published[f"{prefix}embeddings.position_embedding.weight"])
-    published[f"{prefix}embeddings.position_ids"] = torch.arange(length)[None]
-    return published
+    return {prefix + name.removeprefix(prefix): tensor for name, tensor in state.items()}
 
 
 def _write_tokenizer(folder: Path, size: int) -> None:
