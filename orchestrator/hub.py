@@ -8,9 +8,6 @@ huggingface_hub keeps its cache and its API; only the large files are fetched by
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
-import urllib.parse
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +15,7 @@ from pathlib import Path
 from orchestrator.download import RemoteFile, transport_errors
 from orchestrator.errors import DownloadError, KissError, UsageError
 from orchestrator.files import is_disk_full, write_json
+from orchestrator.network import require_client
 from stages import weights
 from stages.weights import Model
 
@@ -40,47 +38,6 @@ class Listing:
     size: int
     hashes: dict[str, str]
     note: str = ""
-
-
-def require_client() -> None:
-    """Make the HTTP client that all requests share: it reads the network's settings once.
-
-    Raises `UsageError` that names the setting which it cannot work with.
-    """
-    from huggingface_hub import get_session
-
-    try:
-        get_session()
-    except OSError as error:  # of files with certificates
-        names = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # the first is read before the other
-        found = (f"{name}={os.environ[name]}" for name in names if os.environ.get(name))
-        raise UsageError(
-            f"{next(found, 'this machine')} has no certificates that can be read: "
-            f"{error.strerror or error}",
-            "name a file in PEM format, or unset it",
-        ) from error
-    except Exception as error:  # the client has an exception of its own for each fault
-        proxies = _proxies()
-        socks = [proxy for proxy in proxies if "=socks" in proxy]
-        if isinstance(error, ImportError) and socks:
-            raise UsageError(
-                f"{', '.join(socks)}: the package socksio, which SOCKS proxies need, is missing",
-                f"{sys.executable} -m pip install socksio, or name an HTTP proxy",
-            ) from error
-        raise UsageError(
-            f"the proxy cannot be used ({', '.join(proxies) or 'none is set'}): {error}",
-            "HTTPS_PROXY=http://host:port",
-        ) from error
-
-
-def _proxies() -> list[str]:
-    """The proxies that are set, without the passwords in them."""
-    found = []
-    for name, value in os.environ.items():
-        if name.upper() in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY") and value:
-            address = urllib.parse.urlsplit(value)
-            found.append(f"{name}={address.scheme}://{address.netloc.rpartition('@')[2]}")
-    return sorted(found)
 
 
 def list_files(model: Model) -> Listing:

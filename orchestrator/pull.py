@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from orchestrator import hub, places, verify
+from orchestrator import hub, network, places, verify
 from orchestrator.download import Meter, RemoteFile, download
 from orchestrator.errors import DownloadError, KissError, OutputError, UsageError
 from orchestrator.hub import Listing
@@ -93,7 +93,7 @@ def pull(models: Sequence[Model], view: View, workers: int, repair: bool = False
         _refuse_offline(absent)
         if any(model.repo for model in absent):
             places.require_cache()
-        hub.require_client()
+        network.require_client()
         _silence_hub()
         orders = _look_up(absent, results, view, workers)
         _require_space(orders)
