@@ -21,6 +21,7 @@ OLDEST, NEWEST = (3, 11), (3, 14)
 def launcher(body: Callable[[Sequence[str]], int]) -> None:
     """Run a launcher's body under a Python that will do, and exit with what it returns."""
     try:
+        _hold_signals(False)
         if not OLDEST <= sys.version_info[:2] <= NEWEST:
             replace_process([*_supported_python(), *sys.argv])
         sys.exit(body(sys.argv[1:]))
@@ -54,7 +55,21 @@ def replace_process(arguments: Sequence[str], env: dict[str, str] | None = None)
 
         signal.signal(signal.SIGINT, lambda *_: None)
         sys.exit(subprocess.call(list(arguments), env=env))
-    os.execve(arguments[0], list(arguments), env)
+    _hold_signals(True)
+    try:
+        os.execve(arguments[0], list(arguments), env)
+    finally:
+        _hold_signals(False)
+
+
+def _hold_signals(hold: bool) -> None:
+    """Keep Ctrl-C and the like waiting until the next program can answer them (`STOP.take_over`, or
+    `launcher`): while Python starts it would show a traceback."""
+    if sys.platform != "win32":
+        import signal
+
+        how = signal.SIG_BLOCK if hold else signal.SIG_UNBLOCK
+        signal.pthread_sigmask(how, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
 
 
 def _supported_python() -> list[str]:

@@ -134,7 +134,13 @@ def ensure(venv: Venv, install: Install | None = None) -> int:
             _mark_used(venv)
             return lock
         os.close(lock)
-        lock = _lock(venv.path, exclusive=True)
+        try:
+            lock = _lock(venv.path, exclusive=True)
+        except PermissionError:
+            raise SetupError(
+                f"{venv.path} is another user's, and not ready for the Python that you start.\n"
+                "Set KISS3D_VENV_CACHE to a folder of your own; an environment is made there."
+            ) from None
         try:
             if not venv.is_ready():
                 _make(venv, install or _installer(), lock)

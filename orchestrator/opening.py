@@ -35,14 +35,14 @@ def read_picture(path: Path, limit_mib: int) -> bytes:
             raise InputFileError(f"{path} is a directory", "`kiss3d-orchestrate batch` takes those")
         size = path.stat().st_size
         if not path.is_file():
-            raise InputFileError(f"{path} is no regular file", "give a PNG, JPEG or WebP file")
+            raise InputFileError(f"{path} is no regular file", "give a picture's file")
         if size > limit_mib << 20:
             raise InputFileError(
                 f"{path} has {size / 2**20:.0f} MiB, more than {limit_mib} MiB",
                 "--set runtime.max_input_mib=N raises the limit",
             )
         if size == 0:
-            raise InputFileError(f"{path} is empty", "give a PNG, JPEG, WebP, BMP, TIFF or GIF")
+            raise InputFileError(f"{path} is empty", "give a picture's file that holds something")
         content = path.read_bytes()
     except FileNotFoundError:
         raise InputFileError(f"{path} does not exist", "check the path") from None

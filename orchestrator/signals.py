@@ -57,6 +57,9 @@ class StopSignals:
             # nohup had SIGHUP ignored: that is its point
             if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._on_signal)
+        if hasattr(signal, "pthread_sigmask"):
+            # The launcher held them back until there was somebody to handle them.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
 
     def interrupt(self) -> None:
         """From now on the first one raises KeyboardInterrupt: there will be something to clean."""

@@ -29,6 +29,7 @@ def show(
     sets: tuple[str, ...],
     seed: int | None,
     caption: str | None,
+    background: str | None,
     fast: bool,
     allow_tf32: bool,
     as_json: bool,
@@ -40,7 +41,14 @@ def show(
 
     with common.errors_as_json(as_json):
         options = common.options_from(
-            profile, config_file, sets, seed, caption=caption, fast=fast, allow_tf32=allow_tf32
+            profile,
+            config_file,
+            sets,
+            seed,
+            caption=caption,
+            background=background,
+            fast=fast,
+            allow_tf32=allow_tf32,
         )
         prepared = prepare(options)
     rows = [row for row in prepared.settings.rows() if everything or row[2] != DEFAULT]

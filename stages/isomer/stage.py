@@ -45,7 +45,7 @@ class Isomer(Stage):
     Params: ClassVar[type[Params]] = IsomerParams
     preload: ClassVar[tuple[str, ...]] = (
         "numpy",
-        "numba",
+        "stages.common.jit_ready",
         "scipy.ndimage",
         "scipy.sparse",
         "scipy.sparse.csgraph",
@@ -55,16 +55,12 @@ class Isomer(Stage):
 
     def load(self, context: Context) -> None:
         """Open the rasteriser. Raises StageError if the chosen one cannot run here."""
-        import numpy as np
+        from stages.common.raster import open_rasterizer, rehearse
 
-        from stages.common.raster import open_rasterizer
-
-        params = self._params
-        rasterizer = open_rasterizer(params.rasterizer, context.device, context.threads)
-        # One face, so that compiling, and a backend that does not work, show here.
-        clip = np.array([(-1, -1, 0, 1), (1, -1, 0, 1), (0, 1, 0, 1)], np.float64)
-        rasterizer.rasterize(clip, np.array([[0, 1, 2]], np.int32), (8, 8))
-        self._rasterizer: Rasterizer = rasterizer
+        self._rasterizer: Rasterizer = open_rasterizer(
+            self._params.rasterizer, context.device, context.threads
+        )
+        rehearse(self._rasterizer)
 
     def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
         """See the class. Raises BadInput for a bundle or mesh that cannot be used."""

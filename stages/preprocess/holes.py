@@ -24,7 +24,8 @@ from typing import Literal
 
 import cv2
 import numpy as np
-from scipy import ndimage
+
+from stages.preprocess.regions import label_regions
 
 Holes = Literal["auto", "keep", "fill"]
 
@@ -96,7 +97,7 @@ def settle_holes(mask: np.ndarray, holes: Holes, plain: np.ndarray | None = None
         return Settled(whole, _share(whole & ~mask, whole), 0.0)
     drawn = mask if plain is None else mask & ~plain
     closed = _fill_loose_outlines(mask, drawn)
-    pieces, count = ndimage.label(_fill(closed) & ~closed)
+    pieces, count = label_regions(_fill(closed) & ~closed)
     parts = closed.copy()
     featured: list[int] = []
     for label in range(1, count + 1):
@@ -151,12 +152,12 @@ def _fill_loose_outlines(mask: np.ndarray, drawn: np.ndarray) -> np.ndarray:
     side = _side(mask)
     before = _fill(mask)
     for gap in GAPS:
-        if ndimage.label(_fill(mask), _SMALL)[1] == 1:  # nothing is loose
+        if label_regions(_fill(mask), diagonal=True)[1] == 1:  # nothing is loose
             break
         radius = max(1, round(gap * side / 2)) + 1
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
         thick = cv2.dilate(mask.astype(np.uint8), kernel) > 0
-        pieces, count = ndimage.label(_fill(thick) & ~thick)
+        pieces, count = label_regions(_fill(thick) & ~thick)
         for label in range(1, count + 1):
             piece = pieces == label
             if not (before & piece).any() and _has_features(piece, drawn):
@@ -222,8 +223,8 @@ def _drawn_hole(piece: np.ndarray, mask: np.ndarray) -> np.ndarray:
     all that is in there, or both are round and have the same middle (a doughnut with sprinkles).
     """
     inside = _fill(piece)
-    drawn, count = ndimage.label(inside & ~piece & ~mask)
-    alone = ndimage.label(inside & ~piece, _SMALL)[1] == 1
+    drawn, count = label_regions(inside & ~piece & ~mask)
+    alone = label_regions(inside & ~piece, diagonal=True)[1] == 1
     result = np.zeros_like(piece)
     for label in range(1, count + 1):
         hole = drawn == label

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from scipy import ndimage
+
+from stages.preprocess.regions import boxes_of_regions, label_regions
 
 SOLID = 0.9
 """Share of the object's level above which a pixel is solid."""
@@ -108,10 +109,11 @@ def _shadow(
     dark = rest & (high <= DARK) & (high - low <= NEUTRAL)
     found = _open_regions(dark, outside)
     # The blend along a black outline is as dark, and thin.
-    labels, count = ndimage.label(found, _SMALL)
+    labels, count = label_regions(found, diagonal=True)
     away = cv2.distanceTransform((~solid).astype(np.uint8), cv2.DIST_L2, 3)
-    farthest = ndimage.maximum(away, labels, np.arange(count + 1))
-    found &= np.asarray(farthest)[labels] > 2 * RIM
+    farthest = np.zeros(count + 1, np.float32)
+    np.maximum.at(farthest, labels, away)
+    found &= farthest[labels] > 2 * RIM
     # An object that is itself dark has dark translucent parts of its own.
     own = np.median(high[solid]) if solid.any() else 0
     return found if own > DARK else np.zeros_like(found)
@@ -125,8 +127,8 @@ def _fading(
     to_outside = cv2.distanceTransform((~outside).astype(np.uint8), cv2.DIST_L2, 3)
     away = cv2.distanceTransform((~solid).astype(np.uint8), cv2.DIST_L2, 3)
     narrow = SOFT_OUTLINE * float(np.sqrt(solid.sum()))
-    labels, _ = ndimage.label(rest, _SMALL)
-    for label, box in enumerate(ndimage.find_objects(labels), 1):
+    labels, boxes = boxes_of_regions(rest)
+    for label, box in enumerate(boxes, 1):
         region = labels[box] == label
         levels = alpha[box][region]
         beside = region & (to_outside[box] > 1.5) & (to_outside[box] <= RIM + 1.5)
@@ -145,7 +147,7 @@ def _fading(
 def _open_regions(region: np.ndarray, outside: np.ndarray) -> np.ndarray:
     """The components of `region` (h, w) bool that touch the outside over a good part of their
     outline; a dark pane within a frame does not."""
-    labels, count = ndimage.label(region, _SMALL)
+    labels, count = label_regions(region, diagonal=True)
     if not count:
         return region
     beside = region & (cv2.dilate(outside.astype(np.uint8), _SMALL, iterations=2) > 0)

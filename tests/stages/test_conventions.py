@@ -230,7 +230,9 @@ def test_an_inflated_picture_keeps_its_sides() -> None:
         "image": np.rint(255.0 * image).astype(np.uint8),
         "alpha": np.rint(255.0 * picture.hit[..., None]).astype(np.uint8),
     }
-    outputs = Inflate(InflateParams(grid=128, relief=0.0)).run(inputs, Context())
+    stage = Inflate(InflateParams(grid=128, relief=0.0))
+    stage.load(Context())
+    outputs = stage.run(inputs, Context())
     views, normals = outputs["views"] / 255.0, outputs["view_normals"] / 255.0
     covered = (normals < 0.95).any(axis=-1)
     # Below the knob, which is blue from everywhere.

@@ -35,6 +35,7 @@ def picture(alpha: np.ndarray, color: Any) -> dict[str, np.ndarray]:
 
 def run(inputs: dict[str, np.ndarray], **params: Any) -> tuple[np.ndarray, np.ndarray]:
     stage = Inflate(InflateParams(**{"grid": 192, **params}))
+    stage.load(Context())
     outputs = stage.run(inputs, Context())
     for spec in stage.outputs:
         spec.check(outputs[spec.name])

@@ -12,6 +12,7 @@ from fakes.tools import ROOT
 from pictures import compose, disc, file_of, grid, shaded
 from solids import animal, bundle_of
 from tiny.encoders import build_flux_text, build_redux
+from tiny.flux import build_lora
 from tiny.prm import build_prm
 from tiny.text import build_florence
 
@@ -63,7 +64,7 @@ def test_seedless_stages_of_sketch_give_the_same_bytes(picture: str, tmp_path: P
 def test_seedless_stages_with_models_give_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for build in (build_florence, build_flux_text, build_redux, build_prm):
+    for build in (build_florence, build_flux_text, build_redux, build_lora, build_prm):
         build(tmp_path)
     monkeypatch.setenv("KISS3D_MODELS", str(tmp_path))
     bundle = bundle_of(animal())

@@ -11,6 +11,7 @@ from stages.common.raster.interface import (
     RasterizerName,
     interpolate,
     open_rasterizer,
+    rehearse,
     visible_faces,
 )
 
@@ -21,5 +22,6 @@ __all__ = [
     "RasterizerName",
     "interpolate",
     "open_rasterizer",
+    "rehearse",
     "visible_faces",
 ]

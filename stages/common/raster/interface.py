@@ -81,6 +81,13 @@ def open_rasterizer(name: RasterizerName, device: str = "cpu", threads: int = 2)
     raise ValueError(f"unknown rasterizer {name!r}: choose auto, cpu, pytorch3d or torch")
 
 
+def rehearse(rasterizer: Rasterizer) -> None:
+    """Draw one face, so that compiling, and a backend that does not work, show when a stage loads:
+    most do that while their input is still being computed. Raises StageError as `rasterize`."""
+    clip = np.array([(-1, -1, 0, 1), (1, -1, 0, 1), (0, 1, 0, 1)], np.float64)
+    rasterizer.rasterize(clip, np.array([[0, 1, 2]], np.int32), (8, 8))
+
+
 def visible_faces(fragments: Fragments) -> np.ndarray:
     """(n,) int32 sorted ids of the faces that own at least one pixel centre."""
     ids = fragments.pix_to_face

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -78,11 +79,10 @@ class Refiner:
         self._max_vertices = max_vertices
         self._generator = torch.Generator().manual_seed(seed)
         self._views = Views(targets.cameras, targets.mask.shape[1], rasterizer, device)
-        self._picture = torch.from_numpy(targets.on_black()).to(device)
         self._coverage = torch.from_numpy(targets.coverage.astype(np.float32)).to(device)
         distance = signed_distance(targets.coverage.astype(np.float32))
         self._distance = torch.from_numpy(distance).to(device)
-        self._wanted = self._picture
+        self._wanted = torch.empty(0)
 
     def run(
         self, vertices: np.ndarray, faces: np.ndarray, plans: tuple[Plan, ...], progress: Progress
@@ -113,6 +113,11 @@ class Refiner:
                 points, triangles = optimizer.vertices, optimizer.faces
                 progress(done, f"{len(points)} vertices")
         return _arrays(points, triangles)
+
+    @cached_property
+    def _picture(self) -> Tensor:
+        """(K, S, S, 4) of the targets on black: only kind "shape" and objective reference look."""
+        return torch.from_numpy(self._targets.on_black()).to(self._device)
 
     def _gradient(self, optimizer: MeshOptimizer, kind: str, step: int) -> Tensor:
         """(V, 3) gradient of the objective at the optimiser's mesh."""

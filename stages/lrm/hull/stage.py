@@ -9,7 +9,14 @@ from stages.common.specs import BUNDLE, COARSE_MESH, REFERENCE_BUNDLE, VIEW_NORM
 from stages.contract import Context, Stage
 from stages.lrm.hull.params import ReconstructParams, ReferenceParams
 
-HEAVY = ("numpy", "cv2", "scipy.ndimage", "scipy.sparse.linalg", "skimage.measure", "numba")
+HEAVY = (
+    "numpy",
+    "cv2",
+    "scipy.ndimage",
+    "scipy.sparse.linalg",
+    "skimage.measure",
+    "stages.common.jit_ready",
+)
 
 
 class HullReference(Stage):

@@ -35,7 +35,7 @@ class PrmStage(Stage):
     """
 
     params: ModelParams
-    preload = ("numpy", "torch", "numba")
+    preload = ("numpy", "torch", "stages.common.jit_ready")
 
     @classmethod
     def weights(cls, params: Any) -> tuple[str, ...]:

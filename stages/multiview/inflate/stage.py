@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages.common.specs import ALPHA, IMAGE, VIEW_NORMALS, VIEWS
 from stages.contract import Context, Stage
 from stages.multiview.inflate.params import InflateParams
+
+if TYPE_CHECKING:
+    from stages.common.raster import Rasterizer
 
 
 class Inflate(Stage):
@@ -25,15 +28,21 @@ class Inflate(Stage):
     inputs = (IMAGE, ALPHA)
     outputs = (VIEWS, replace(VIEW_NORMALS, optional=False))
     Params = InflateParams
-    preload = ("numpy", "cv2", "scipy.sparse.linalg", "numba")
+    preload = ("numpy", "cv2", "scipy.sparse.linalg", "stages.common.jit_ready")
     params: InflateParams
 
     @classmethod
     def uses_seed(cls, params: InflateParams) -> bool:
         return False
 
+    def load(self, context: Context) -> None:
+        """Open the rasteriser, which a machine's first start compiles."""
+        from stages.common.raster import open_rasterizer, rehearse
+
+        self._rasterizer: Rasterizer = open_rasterizer("cpu", threads=context.threads)
+        rehearse(self._rasterizer)
+
     def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
-        from stages.common.raster import open_rasterizer
         from stages.multiview.inflate.views import make_views
 
         context.progress(0, 1, "inflating the silhouette")
@@ -41,7 +50,7 @@ class Inflate(Stage):
             inputs[IMAGE.name],
             inputs[ALPHA.name],
             self.params,
-            open_rasterizer("cpu", threads=context.threads),
+            self._rasterizer,
         )
         context.progress(1, 1)
         return {VIEWS.name: views, VIEW_NORMALS.name: normals}

@@ -1,0 +1,33 @@
+"""Connected regions of a mask.
+
+By OpenCV, which this stage has loaded anyway: importing SciPy's took six times as long as cutting
+out a picture does.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+
+def label_regions(mask: np.ndarray, diagonal: bool = False) -> tuple[np.ndarray, int]:
+    """(h, w) bool -> (h, w) int32, 0 outside and 1..count in its regions, and their count.
+
+    diagonal: whether pixels that touch at a corner belong together.
+    """
+    found, labels = cv2.connectedComponents(
+        mask.astype(np.uint8), connectivity=8 if diagonal else 4
+    )
+    return labels, found - 1
+
+
+def boxes_of_regions(mask: np.ndarray) -> tuple[np.ndarray, list[tuple[slice, slice]]]:
+    """The labels of the regions, diagonal neighbours together, and the box of each, 1 first."""
+    found, labels, stats, _ = cv2.connectedComponentsWithStats(
+        mask.astype(np.uint8), connectivity=8
+    )
+    boxes = [
+        (slice(top, top + height), slice(left, left + width))
+        for left, top, width, height, _ in stats[1:found].tolist()
+    ]
+    return labels, boxes
