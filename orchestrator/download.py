@@ -1,6 +1,7 @@
 """One file over HTTP, resumed after any cut, also by a later process, and held to its hash.
 
     <target>.part    what has come so far; a second process waits for the lock on <target>.lock
+    <target>.etag    which version of the file that is a part of, as the server names it
     <target>         the whole file, whose size and hash are right
 
 It goes through the hub's HTTP client, so proxies, certificates and HF_HUB_OFFLINE hold for plain
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -28,6 +30,8 @@ PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds before each try that follows one which brought nothing; then it is given up."""
 _TIMEOUT = 30.0
 _PASSING = frozenset({408, 429, 500, 502, 503, 504})
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
+_STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]{1,200}"')
 
 
 @dataclass(frozen=True)
@@ -52,12 +56,17 @@ class RemoteFile:
         return self.target.with_name(f"{self.target.name}.part")
 
     @property
+    def validator(self) -> Path:
+        return self.target.with_name(f"{self.target.name}.etag")
+
+    @property
     def inside(self) -> Inside:
         """Its folder. A cache may be shared: what somebody has linked there is not written to."""
         return Inside(self.target.parent)
 
     def drop_part(self) -> None:
         self.inside.remove(self.part.name)
+        self.inside.remove(self.validator.name)
 
     def present(self) -> int:
         """Bytes that need not be downloaded again."""
@@ -101,6 +110,7 @@ def download(file: RemoteFile, meter: Meter, stop: threading.Event) -> None:
             file.drop_part()
             raise _wrong(file)
         file.inside.rename(file.part.name, file.target.name)
+        file.inside.remove(file.validator.name)
 
 
 @contextlib.contextmanager
@@ -161,8 +171,11 @@ def _pause(seconds: float, stop: threading.Event) -> None:
         stop.wait(min(0.2, seconds))
 
 
-class _CutError(Exception):
-    """The server ended the answer before the file was whole."""
+class _CutError(DownloadError):
+    """An answer that ended before the file was whole, or was not of the part that was asked for."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "the same command goes on where it was")
 
 
 def _is_passing(error: Exception) -> bool:
@@ -196,6 +209,8 @@ def _request(file: RemoteFile, start: int, meter: Meter, stop: threading.Event) 
     headers = {**file.headers, "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
+        if etag := _etag_of_part(file):
+            headers["If-Range"] = etag  # of another version, the server sends all
     with get_session().stream(
         "GET", file.url, headers=headers, timeout=_TIMEOUT, follow_redirects=True
     ) as response:
@@ -203,9 +218,12 @@ def _request(file: RemoteFile, start: int, meter: Meter, stop: threading.Event) 
             file.drop_part()
             raise _CutError(f"{file.label}: nothing is left behind byte {start}")
         hf_raise_for_status(response)
-        if start and response.status_code != 206:
-            start = 0
-        total = _total(file, response.headers, start)
+        total: int | None
+        if response.status_code == 206:
+            total = _total_of_range(file, start, response.headers.get("Content-Range", ""))
+        else:
+            start, total = 0, _total(file, response.headers)
+            _keep_etag(file, response.headers.get("ETag", ""))
         meter.at(start, total)
         with file.inside.partial(file.part.name, start) as stream:
             for chunk in response.iter_raw():  # as it comes: a larger chunk is lost in a cut
@@ -224,8 +242,41 @@ def _request(file: RemoteFile, start: int, meter: Meter, stop: threading.Event) 
         )
 
 
-def _total(file: RemoteFile, headers: Mapping[str, str], start: int) -> int | None:
+def _etag_of_part(file: RemoteFile) -> str:
+    try:
+        with file.inside.read(file.validator.name) as stream:
+            etag = stream.read(1024).decode("latin-1")
+    except OSError:
+        return ""
+    return etag if _STRONG_ETAG.fullmatch(etag) else ""
+
+
+def _keep_etag(file: RemoteFile, etag: str) -> None:
+    """A weak one promises the same meaning, not the same bytes."""
+    if _STRONG_ETAG.fullmatch(etag):
+        file.inside.write(file.validator.name, etag.encode("latin-1"), durable=False)
+    else:
+        file.inside.remove(file.validator.name)
+
+
+def _total_of_range(file: RemoteFile, start: int, content_range: str) -> int:
+    """Bytes of the whole file, of an answer that holds what was asked for: from `start` on.
+
+    Otherwise nothing of it is written behind the rest, which is dropped: the next try, without a
+    range, gets all. Raises `_CutError`.
+    """
+    found = _CONTENT_RANGE.fullmatch(content_range)
+    if found and int(found[1]) == start and file.size in (None, int(found[2])):
+        return int(found[2])
+    file.drop_part()
+    raise _CutError(
+        f"{file.label}: asked for the bytes behind {start}, the server sent "
+        f'"{content_range or "no Content-Range"}"'
+    )
+
+
+def _total(file: RemoteFile, headers: Mapping[str, str]) -> int | None:
     if file.size is not None:
         return file.size
     length = headers.get("Content-Length", "")
-    return start + int(length) if length.isdigit() else None
+    return int(length) if length.isdigit() else None

@@ -8,13 +8,14 @@ huggingface_hub keeps its cache and its API; only the large files are fetched by
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from orchestrator.download import RemoteFile, transport_errors
 from orchestrator.errors import DownloadError, KissError, UsageError
-from orchestrator.files import is_disk_full
+from orchestrator.files import is_disk_full, write_json
+from orchestrator.network import require_client
 from stages import weights
 from stages.weights import Model
 
@@ -27,20 +28,30 @@ class Listing:
     large    files in LFS, which have a sha256
     small    paths of the others, kept in git
     size     bytes of all of them
+    hashes   file -> sha256:... of the large ones
+    note     a warning, "": none
     """
 
     commit: str
     large: tuple[RemoteFile, ...]
     small: tuple[str, ...]
     size: int
+    hashes: dict[str, str]
+    note: str = ""
 
 
 def list_files(model: Model) -> Listing:
-    """What the hub has of a model. Raises `DownloadError`."""
+    """What the hub has of a model, at the commit that an earlier pull recorded, if one did.
+
+    Raises `DownloadError`.
+    """
     from huggingface_hub import HfApi, hf_hub_url
     from huggingface_hub.hf_api import RepoFile
     from huggingface_hub.utils import build_hf_headers
 
+    record = weights.pull_record(model)
+    if record:
+        model = model.model_copy(update={"revision": record.commit})
     with explained(model):
         api = HfApi()
         revision = api.resolve_revision(model.repo, revision=model.revision)
@@ -51,20 +62,22 @@ def list_files(model: Model) -> Listing:
         blobs = weights.hub_storage(model) / "blobs"
         headers = build_hf_headers()
         large = []
+        hashes: dict[str, str] = {}
         for path in chosen:
             lfs = files[path].lfs
             if lfs is not None:
                 url = hf_hub_url(model.repo, path, revision=revision.resolved)
-                digest = f"sha256:{lfs.sha256}"
-                _agree(model, path, digest)
+                hashes[path] = f"sha256:{lfs.sha256}"
                 target = blobs / lfs.sha256
                 large.append(
-                    RemoteFile(f"{model.name}/{path}", url, target, lfs.size, digest, headers)
+                    RemoteFile(f"{model.name}/{path}", url, target, lfs.size, hashes[path], headers)
                 )
+        note = "" if record else _compared(model, hashes)
+        if record and not record.hashes.items() <= hashes.items():
+            raise _replaced(model, record.hashes, hashes, str(weights.record_file(model)))
         small = tuple(path for path in chosen if files[path].lfs is None)
-        return Listing(
-            revision.resolved, tuple(large), small, sum(files[path].size for path in chosen)
-        )
+        size = sum(files[path].size for path in chosen)
+        return Listing(revision.resolved, tuple(large), small, size, hashes, note)
 
 
 def _require_all(model: Model, paths: list[str]) -> None:
@@ -80,14 +93,44 @@ def _names(model: Model, pattern: str, paths: list[str]) -> list[str]:
     return weights.wanted(model.model_copy(update={"files": (pattern,)}), paths)
 
 
-def _agree(model: Model, path: str, digest: str) -> None:
-    known = model.hashes.get(path, digest)
-    if known.startswith("sha256:") and known != digest:
-        raise DownloadError(
-            f"{model.name}: the hub states another hash for {path} ({digest}) than "
-            f"configs/models.yaml ({known})",
-            "the file was replaced, or a mirror serves another one (HF_ENDPOINT)",
-        )
+def _compared(model: Model, stated: Mapping[str, str]) -> str:
+    """A warning where the hub states another hash than the catalogue, for a model whose files may
+    rightly have changed. Raises `DownloadError` for one that is pinned.
+    """
+    known = {path: value for path, value in model.hashes.items() if path in stated}
+    other = {path: value for path, value in known.items() if stated[path] != value}
+    if not other:
+        return ""
+    if model.pinned:
+        raise _replaced(model, other, stated, "configs/models.yaml")
+    told = [f"{path} is {stated[path]}, not {value}" for path, value in other.items()]
+    return (
+        f"{model.name}: another file than configs/models.yaml expects: {'; '.join(told)}. "
+        f"{model.repo} may have a newer one; it is held to this one from now on"
+    )
+
+
+def _replaced(
+    model: Model, known: Mapping[str, str], stated: Mapping[str, str], where: str
+) -> DownloadError:
+    told = [
+        f"{path} ({stated.get(path, 'none')}) than {where} ({value})"
+        for path, value in known.items()
+        if stated.get(path) != value
+    ]
+    return DownloadError(
+        f"{model.name}: the hub states another hash for {'; '.join(told)}",
+        "the file was replaced, or a mirror serves another one (HF_ENDPOINT)",
+    )
+
+
+def record(model: Model, listing: Listing) -> None:
+    """Hold this machine to what a pull has brought of a model that is not pinned."""
+    if not model.pinned and weights.pull_record(model) is None:
+        file = weights.record_file(model)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        brought = weights.PullRecord(model.repo, listing.commit, listing.hashes)
+        write_json(file, asdict(brought))
 
 
 def check_access(model: Model, listing: Listing) -> None:
@@ -133,7 +176,10 @@ def explained(model: Model) -> Iterator[None]:
     except errors.RevisionNotFoundError as error:
         raise DownloadError(
             f"{model.name}: {model.repo} has no revision {model.revision} (404)",
-            f"{model.page}/commits shows what it has",
+            f"{weights.record_file(model)} holds this machine to it: without that file the newest "
+            "one is taken"
+            if weights.record_file(model).is_file()
+            else f"{model.page}/commits shows what it has",
         ) from error
     except errors.HfHubHTTPError as error:
         raise _status(model, error) from error
@@ -152,8 +198,9 @@ def explained(model: Model) -> Iterator[None]:
         raise _unreachable(model, error) from error
     except OSError as error:
         full = "free space, or put the cache elsewhere: HF_HOME=<folder>; then the same command"
+        where = f"{error.filename}: " if error.filename else ""
         raise DownloadError(
-            f"{model.name}: {error.strerror or error}", full if is_disk_full(error) else ""
+            f"{model.name}: {where}{error.strerror or error}", full if is_disk_full(error) else ""
         ) from error
 
 
@@ -165,6 +212,7 @@ def keep_token(token: str) -> str:
     from huggingface_hub import errors, login, whoami
     from huggingface_hub.constants import ENDPOINT
 
+    require_client()
     page = "https://huggingface.co/settings/tokens"
     if not token.isascii() or not token.isprintable() or not token:
         what = "that is no token" if token else "no token was given"
@@ -231,5 +279,7 @@ def _unreachable(model: Model, error: BaseException) -> DownloadError:
     reason = str(error).strip().partition("\n")[0] or type(error).__name__
     return DownloadError(
         f"{model.name}: {server} cannot be reached, or broke off ({reason})",
-        "the same command goes on where it was; a mirror: HF_ENDPOINT=<url>",
+        "if a proxy here has certificates of its own: SSL_CERT_FILE=<file>"
+        if "CERTIFICATE_VERIFY_FAILED" in str(error)
+        else "the same command goes on where it was; a mirror: HF_ENDPOINT=<url>",
     )

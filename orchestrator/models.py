@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from orchestrator import config
+from orchestrator import config, places
 from orchestrator.errors import ConfigError, MissingWeightsError, UnknownNameError, UsageError
 from orchestrator.files import printable
 from orchestrator.graph import Graph, Node
@@ -176,26 +174,14 @@ def missing_error(missing: Sequence[Missing], notes: Iterable[str] = ()) -> Miss
 
 
 def what_is_there(missing: Sequence[Missing]) -> list[str]:
-    """Lines on a folder of one's own that does not exist, and on models that are here in part."""
-    lines = []
-    own = os.environ.get(weights.FOLDER_VARIABLE)
-    if own and not Path(own).expanduser().is_dir():
-        lines.append(f"  {weights.FOLDER_VARIABLE}={own} is no folder")
+    """Lines on settings that lead nowhere, and on models that are here in part."""
+    lines = [f"  {fault}" for fault in places.faults()]
     for item in missing:
         folder = weights.locate_part(item.model) if item.model else None
         if item.model and folder:
             lacks = weights.missing_files(item.model, folder)
             lines.append(f"  {folder} holds a part of {item.name}, but not {', '.join(lacks)}")
     return lines
-
-
-def places() -> list[str]:
-    """Where weights are looked for on this machine, for people."""
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    own = os.environ.get(weights.FOLDER_VARIABLE)
-    mine = f"${weights.FOLDER_VARIABLE}: {own}" if own else f"${weights.FOLDER_VARIABLE}: not set"
-    return [mine, f"the Hugging Face cache: {HF_HUB_CACHE}", str(weights.own_folders())]
 
 
 def _line(item: Missing) -> str:

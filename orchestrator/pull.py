@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from orchestrator import hub, verify
+from orchestrator import hub, network, places, verify
 from orchestrator.download import Meter, RemoteFile, download
 from orchestrator.errors import DownloadError, KissError, OutputError, UsageError
 from orchestrator.hub import Listing
@@ -43,13 +43,14 @@ class View(Protocol):
 
 @dataclass(frozen=True)
 class Result:
-    """How it went with one model. folder: where it is; error, hint: why not."""
+    """How it went with one model. folder: where it is; error, hint: why not; note: a warning."""
 
     name: str
     state: State
     folder: Path | None = None
     error: str = ""
     hint: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,9 @@ def pull(models: Sequence[Model], view: View, workers: int, repair: bool = False
             _end(results, view, Result(model.name, "here", folder))
     if absent:
         _refuse_offline(absent)
+        if any(model.repo for model in absent):
+            places.require_cache()
+        network.require_client()
         _silence_hub()
         orders = _look_up(absent, results, view, workers)
         _require_space(orders)
@@ -139,7 +143,8 @@ def _order(model: Model) -> _Order:
     if model.url:
         name = model.files[0]
         target = weights.own_folder(model) / name
-        file = RemoteFile(model.name, model.url, target, None, model.hashes.get(name, ""))
+        size, digest = model.sizes.get(name), model.hashes.get(name, "")
+        file = RemoteFile(model.name, model.url, target, size, digest)
         return _Order(model, (file,), 0, None)
     listing = hub.list_files(model)
     if model.gated:
@@ -209,15 +214,18 @@ def _fetch(model: Model, file: RemoteFile, view: View, stop: threading.Event) ->
 
 def _finish(order: _Order, workers: int) -> Result:
     """Link the files into a snapshot, and see that all is there as stated."""
-    model = order.model
+    model, note = order.model, ""
     try:
         folder = weights.own_folder(model)
         if order.listing is not None:
+            note = order.listing.note
             folder = hub.finish(model, order.listing, workers)
             verify.require_small(model, folder, order.listing.small)
         missing = weights.missing_files(model, folder)
         if missing:
             raise DownloadError(f"{model.name}: {folder} still lacks {', '.join(missing)}")
+        if order.listing is not None:
+            hub.record(model, order.listing)
     except KissError as error:
         return _failed(model.name, error)
-    return Result(model.name, "pulled", folder)
+    return Result(model.name, "pulled", folder, note=note)

@@ -58,6 +58,8 @@ class PullView:
         else:
             word = "already here" if result.state == "here" else "done"
             self._say(f"{result.name}: {word}, {result.folder}")
+        if result.note:
+            self._say(f"warning: {result.note}")
 
     def _say(self, text: str) -> None:
         if self._quiet:

@@ -1,7 +1,8 @@
 """Hash the files that are here, and hold them to what their publisher states.
 
 That comes from configs/models.yaml, from the listing that huggingface_hub keeps of a commit, or
-from the name of the blob that a snapshot links to, which is its hash. No network is used.
+from the name of the blob that a snapshot links to, which is its hash. A model that is not pinned to
+a commit is held to what its first pull here recorded. No network is used.
 """
 
 from __future__ import annotations
@@ -95,7 +96,10 @@ def stated_hash(model: Model, folder: Path, path: str, listing: dict[str, dict[s
     """sha256:..., md5:... or git-sha1:... of a file as its publisher states it, or ""."""
     if _is_own(model, folder):
         return ""
-    if path in model.hashes:
+    record = weights.pull_record(model)
+    if record and folder.name == record.commit and path in record.hashes:
+        return record.hashes[path]
+    if model.pinned and path in model.hashes:
         return model.hashes[path]
     entry = listing.get(path, {})
     if entry.get("lfs_sha256"):
@@ -108,7 +112,7 @@ def stated_hash(model: Model, folder: Path, path: str, listing: dict[str, dict[s
             return f"sha256:{real.name}"
         if _GIT_SHA1.fullmatch(real.name):
             return f"git-sha1:{real.name}"
-    return ""
+    return model.hashes.get(path, "")
 
 
 def _check(file: Path, path: str, expected: str) -> FileCheck:

@@ -16,6 +16,7 @@ import json
 import os
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -28,7 +29,20 @@ FOLDER_VARIABLE = "KISS3D_MODELS"
 PICKLED = (".ckpt", ".bin", ".pth", ".pt")
 """Suffixes of checkpoints that `models convert` makes a .safetensors file of, beside them."""
 _HASH = re.compile(r"sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.\w+)")
+
+
+@dataclass(frozen=True)
+class PullRecord:
+    """What the first pull of a model that is not pinned brought; this machine is held to it.
+
+    hashes  file -> sha256:..., of the large ones, as the hub stated them
+    """
+
+    repo: str
+    commit: str
+    hashes: dict[str, str]
 
 
 class CatalogueError(ValueError):
@@ -50,6 +64,12 @@ class Model(BaseModel):
     licence: str = Field(min_length=1)
     gated: bool = False
     hashes: dict[str, str] = Field(default_factory=dict)
+    sizes: dict[str, int] = Field(default_factory=dict)
+
+    @property
+    def pinned(self) -> bool:
+        """Whether its files can never change: a plain file, or a commit of a repository."""
+        return not self.repo or _COMMIT.fullmatch(self.revision) is not None
 
     @property
     def page(self) -> str:
@@ -164,7 +184,7 @@ def locate(name: str) -> Path | None:
     """As `find`, but None where the files are missing or incomplete."""
     model = catalogue().get(name)
     if model is None:
-        own = Path(name).expanduser()
+        own = _own_path(name)
         return own if own.exists() else None
     return next((f for f in candidates(model) if not missing_files(model, f)), None)
 
@@ -180,10 +200,20 @@ def locate_part(model: Model) -> Path | None:
 def candidates(model: Model) -> list[Path]:
     """The folders that are looked at for a model, in this order; none of them need exist."""
     folders = []
-    if chosen := os.environ.get(FOLDER_VARIABLE):
-        folders.append(Path(chosen).expanduser() / model.name)
+    if chosen := chosen_folder():
+        folders.append(chosen / model.name)
     folders.append(own_folder(model) if model.url else hub_snapshot(model))
     return folders
+
+
+def chosen_folder() -> Path | None:
+    """What the user set KISS3D_MODELS to; it need not exist."""
+    chosen = os.environ.get(FOLDER_VARIABLE)
+    return _own_path(chosen) if chosen else None
+
+
+def _own_path(given: str) -> Path:
+    return Path(os.path.expanduser(given))  # pathlib's own raises for a home that nobody has
 
 
 def own_folder(model: Model) -> Path:
@@ -206,11 +236,34 @@ def hub_storage(model: Model) -> Path:
 
 
 def hub_snapshot(model: Model) -> Path:
-    """Folder of the model's revision in the hub's cache; it need not exist."""
+    """Folder of the model's revision in the hub's cache; it need not exist.
+
+    Of the commit that was recorded, if that is here.
+    """
     storage = hub_storage(model)
+    record = pull_record(model)
+    if record and (held := storage / "snapshots" / record.commit).is_dir():
+        return held
     reference = storage / "refs" / model.revision
     commit = reference.read_text().strip() if reference.is_file() else model.revision
     return storage / "snapshots" / commit
+
+
+def record_file(model: Model) -> Path:
+    """Where its `PullRecord` is kept."""
+    return own_folder(model) / "pulled.json"
+
+
+def pull_record(model: Model) -> PullRecord | None:
+    """None for a model that is pinned, or was not pulled here yet."""
+    if model.pinned:
+        return None
+    try:
+        record = PullRecord(**json.loads(record_file(model).read_text(encoding="utf-8")))
+        usable = record.repo == model.repo and _COMMIT.fullmatch(record.commit)
+        return record if usable and isinstance(record.hashes, dict) else None
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def hub_listing(snapshot: Path) -> dict[str, dict[str, Any]]:

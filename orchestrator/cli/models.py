@@ -70,6 +70,7 @@ def list_models(profile: str | None, fallbacks: bool, as_json: bool) -> None:
     tables.print_table(("model", "here", "GB", "needed by", "licence", "what it is"), table)
     for name, size in totals.items():
         say(f"profile {name}: {size:.2f} GB" if size else f"profile {name}: needs none")
+    _warn_of_places()
 
 
 def _profiles(only: str | None) -> list[str]:
@@ -127,11 +128,14 @@ def pull(
     from dataclasses import asdict
 
     from orchestrator import models as weights_of
+    from orchestrator import places
     from orchestrator.pull import pull as bring
     from orchestrator.pull_view import PullView
 
     with common.errors_as_json(as_json):
         chosen = weights_of.select_some(names, profile, fallbacks)
+        if not as_json and (fault := places.chosen_fault()):
+            say(f"warning: {fault}", err=True)
         with PullView(quiet=as_json) as view:
             results = bring(chosen, view, workers, repair)
     if as_json:
@@ -158,6 +162,7 @@ def verify(names: tuple[str, ...], profile: str | None, as_json: bool) -> None:
     from dataclasses import asdict
 
     from orchestrator import models as weights_of
+    from orchestrator import places
     from orchestrator.verify import verify as check
 
     with common.errors_as_json(as_json):
@@ -176,11 +181,20 @@ def verify(names: tuple[str, ...], profile: str | None, as_json: bool) -> None:
         say(f"nothing to verify: profile {profile} needs no weights")
     else:
         say("nothing to verify: no weights are on this machine")
-        for place in weights_of.places():
+        for place in places.places():
             say(f"  looked in {place}", err=True)
         say("  -> kiss3d-orchestrate models pull --profile NAME", err=True)
+    if not as_json:
+        _warn_of_places()
     if any(one.verdict in _BAD for one in checked):
         raise SystemExit(1)
+
+
+def _warn_of_places() -> None:
+    from orchestrator import places
+
+    for fault in places.faults():
+        say(f"warning: {fault}", err=True)
 
 
 _BAD = ("damaged", "missing")
@@ -230,7 +244,8 @@ def path(name: str, as_json: bool) -> None:
         [model] = weights_of.select([name])
         folder = weights.locate(name)
         if folder is None:
-            raise weights_of.missing_error([weights_of.Missing(name, (), model)])
+            missing = [weights_of.Missing(name, (), model)]
+            raise weights_of.missing_error(missing, weights_of.what_is_there(missing))
     if as_json:
         common.print_json(
             {"name": name, "folder": str(folder), "files": weights.files(model, folder)}

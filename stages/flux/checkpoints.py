@@ -21,6 +21,10 @@ from stages.contract import StageError
 ONE_FILE = "diffusion_pytorch_model.safetensors"
 IN_ALL_IN_ONE = "model.diffusion_model."
 """Prefix of the transformer in files that hold the encoders and the VAE as well."""
+_SCALES = frozenset(
+    {"scaled_fp8", "scale_weight", "scale_input", "weight_scale", "input_scale", "comfy_quant"}
+)
+"""Last parts of names in "scaled" float8 files, as ComfyUI's older and newer ones have them."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ def open_transformer(name: str) -> Checkpoint:
             for key, tensor in tensors.items()
             if key.startswith(IN_ALL_IN_ONE)
         }
+    refuse_scaled(name, tensors)
     if is_bfl(tensors):
         tensors = _renamed(name, tensors)
     try:
@@ -86,6 +91,21 @@ def open_folder(name: str, subfolder: str = "") -> Checkpoint:
 def is_bfl(keys: Iterable[str]) -> bool:
     """Whether a transformer's tensors have Black Forest Labs' names."""
     return any(key.startswith("double_blocks.") for key in keys)
+
+
+def refuse_scaled(name: str, keys: Iterable[str]) -> None:
+    """Raise StageError (missing_weights) for float8 weights that have factors beside them.
+
+    Without the factors they are other weights; with them they are no longer the file's bytes.
+    """
+    for key in keys:
+        if key.rpartition(".")[2] in _SCALES:
+            raise misfit(
+                name,
+                f'it is "scaled" float8: {key} belongs to a factor of its weights, which is not '
+                "applied here",
+                "name a file in plain float8 (flux1-dev-fp8), or a GGUF file (flux1-dev-gguf-q8)",
+            )
 
 
 def transformer_config(tensors: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from stages.flux.checkpoints import (
     locate,
     not_flux,
     open_transformer,
+    refuse_scaled,
     transformer_config,
 )
 
@@ -66,6 +67,7 @@ def transformer_ranges(name: str) -> RangedCheckpoint:
             for key, tensor in tensors.items()
             if key.startswith(IN_ALL_IN_ONE)
         }
+    refuse_scaled(name, tensors)
     given = {}
     if is_bfl(tensors):
         tensors = _renamed(name, tensors)

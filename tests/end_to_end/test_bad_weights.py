@@ -25,7 +25,7 @@ def cut(weights: Path, models: Path) -> None:
 
 
 def foreign(weights: Path, models: Path) -> None:
-    shutil.copy(models / "qwen2-7b" / "model.safetensors", weights)
+    shutil.copy(models / "flux1-redux" / "image_encoder" / "model.safetensors", weights)
 
 
 @pytest.mark.slow

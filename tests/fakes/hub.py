@@ -32,11 +32,12 @@ class Repository:
 
 @dataclass(frozen=True)
 class Request:
-    """What a client asked: method, path without query, its Range and Authorization."""
+    """What a client asked: method, path without query, and some of its headers."""
 
     method: str
     path: str
     range: str
+    if_range: str
     authorization: str
 
 
@@ -50,6 +51,8 @@ class FakeHub:
     forged      path -> what is sent instead of the content
     statuses    path -> a status that is answered instead of the file
     no_ranges   answer 200 with the whole file when a part was asked for
+    shifted     path -> by how many bytes an answer to a range begins too early; None: it is of the
+                right bytes, and does not say of which
     """
 
     repositories: dict[str, Repository] = field(default_factory=dict)
@@ -59,6 +62,7 @@ class FakeHub:
     forged: dict[str, bytes] = field(default_factory=dict)
     statuses: dict[str, list[int]] = field(default_factory=dict)
     no_ranges: bool = False
+    shifted: dict[str, int | None] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     stalled: threading.Event = field(default_factory=threading.Event)
     resume: threading.Event = field(default_factory=threading.Event)
@@ -120,9 +124,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _answer(self) -> None:
         path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
         headers = self.headers
-        self.server_hub.requests.append(
-            Request(self.command, path, headers.get("Range", ""), headers.get("Authorization", ""))
-        )
+        told = (headers.get(name, "") for name in ("Range", "If-Range", "Authorization"))
+        self.server_hub.requests.append(Request(self.command, path, *told))
         if path.startswith("/api/models/"):
             self._api(path.removeprefix("/api/models/"))
         elif "/resolve/" in path:
@@ -130,7 +133,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         elif path.startswith("/cdn/"):
             self._cdn(path.rpartition("/")[2])
         elif path in self.server_hub.plain:
-            self._send_file(path, self.server_hub.plain[path], {})
+            content = self.server_hub.plain[path]
+            self._send_file(path, content, {"ETag": f'"{sha256(content)}"'})
         else:
             self._error(404, "EntryNotFound")
 
@@ -207,13 +211,17 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         content = hub.forged.get(path, content)
         start, total = 0, len(content)
         wanted = self.headers.get("Range", "")
-        if wanted and not hub.no_ranges:
+        same = self.headers.get("If-Range", headers.get("ETag")) == headers.get("ETag")
+        if wanted and same and not hub.no_ranges:
             start = int(wanted.removeprefix("bytes=").split("-")[0])
             if start >= total:
                 self._error(416, "")
                 return
+            shift = hub.shifted.get(path, 0)
+            start -= shift or 0
             self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
+            if shift is not None:
+                self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
         else:
             self.send_response(200)
         for key, value in headers.items():

@@ -95,6 +95,31 @@ def test_a_part_that_is_too_long_begins_again(server, tmp_path):
     assert (tmp_path / "net.onnx").read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize("shift", [100, None])
+def test_an_answer_of_other_bytes_than_asked_for_is_not_joined(shift, server, tmp_path):
+    """Nobody states a hash here, so it would stay unnoticed."""
+    server.cuts[PATH] = [300_000]
+    server.shifted[PATH] = shift
+    file = RemoteFile("net", server.url + PATH, tmp_path / "net.onnx", None, "")
+    fetch(file)
+    assert (tmp_path / "net.onnx").read_bytes() == CONTENT
+    assert [request.range for request in server.asked(PATH)] == ["", "bytes=300000-", ""]
+
+
+def test_a_file_that_was_replaced_meanwhile_is_not_joined_to_its_older_version(server, tmp_path):
+    """Also by a later process: the first one keeps what the server called the version."""
+    server.cuts[PATH] = [300_000, 0, 0, 0]
+    file = RemoteFile("net", server.url + PATH, tmp_path / "net.onnx", None, "")
+    with pytest.raises(DownloadError, match="broke off"):
+        fetch(file)
+    server.cuts.clear()
+    server.plain[PATH] = newer = CONTENT[::-1]
+    fetch(file)
+    assert (tmp_path / "net.onnx").read_bytes() == newer
+    assert server.asked(PATH)[-1].if_range == f'"{hashlib.sha256(CONTENT).hexdigest()}"'
+    assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="symbolic links need a right there")
 @pytest.mark.parametrize("hard", [False, True])
 def test_a_part_that_is_a_link_is_not_written_through(hard, server, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -148,12 +149,49 @@ def test_a_wrong_hash_is_refused_and_nothing_of_it_stays(kiss3d, hub, tmp_path):
     assert kiss3d("models", "pull", "flexgen").returncode == 0
 
 
-def test_a_hub_that_states_another_hash_than_the_catalogue_is_not_trusted(kiss3d, hub):
-    hub.repositories["LTT/PRM"] = Repository({"final_ckpt.ckpt": b"something else"})
+FLORENCE = "florence-community/Florence-2-large"
+
+
+def test_a_hub_that_states_another_hash_for_a_pinned_revision_is_not_trusted(kiss3d, hub):
+    revision = "4271c66b88cdbc05735372ec13b2360108de5317"
+    files = {"model.safetensors": b"something else", "config.json": b"{}", "merges.txt": b""}
+    hub.repositories[FLORENCE] = Repository(files, refs=(revision,))
+    done = kiss3d("models", "pull", "florence-2-large")
+    assert done.returncode == 1
+    assert "the hub states another hash for model.safetensors" in done.stderr
+    assert hub.asked("model.safetensors") == []
+
+
+def test_what_is_not_pinned_is_held_to_what_the_first_pull_brought(kiss3d, hub, tmp_path):
+    """An unexpected file may be right: it is a warning. From then on nothing else will do."""
+    first, second = b"first", b"second"
+    hub.repositories["LTT/PRM"] = Repository({"final_ckpt.ckpt": first})
+    done = kiss3d("models", "pull", "prm")
+    assert done.returncode == 0, done.stderr
+    assert "warning: prm: another file than configs/models.yaml expects" in done.stderr
+    assert f"sha256:{sha256(first)}, not sha256:b33b7f84" in done.stderr
+    record = json.loads((tmp_path / "cache/kiss3d-orchestrate/models/prm/pulled.json").read_text())
+    assert record["commit"] == COMMIT
+    assert record["hashes"] == {"final_ckpt.ckpt": f"sha256:{sha256(first)}"}
+    assert kiss3d("models", "verify", "prm").returncode == 0
+    # The same commit with other content: the hub, or a mirror, does not tell the truth.
+    shutil.rmtree(tmp_path / "hf")
+    hub.repositories["LTT/PRM"] = Repository({"final_ckpt.ckpt": second})
     done = kiss3d("models", "pull", "prm")
     assert done.returncode == 1
-    assert "the hub states another hash for final_ckpt.ckpt" in done.stderr
-    assert hub.asked("final_ckpt.ckpt") == []
+    assert "another hash for final_ckpt.ckpt" in done.stderr
+    assert "pulled.json" in done.stderr
+
+
+def test_a_repository_that_moved_on_is_asked_for_the_commit_that_was_recorded(
+    kiss3d, hub, tmp_path
+):
+    assert kiss3d("models", "pull", "flexgen").returncode == 0
+    shutil.rmtree(tmp_path / "hf")
+    hub.requests.clear()
+    hub.repositories["LTT/Kiss3DGen"].refs = ()  # `main` is another commit now
+    assert kiss3d("models", "pull", "flexgen").returncode == 0
+    assert snapshot(tmp_path, "LTT/Kiss3DGen").is_dir()
 
 
 def test_a_small_file_with_a_wrong_hash_is_refused_too(kiss3d, hub, tmp_path, monkeypatch):
@@ -276,6 +314,63 @@ def test_a_disk_without_room_is_refused_before_anything_is_fetched(hub, tmp_path
     assert done.exception.exit_code == 2
     assert "0.0 GB free" in done.exception.message
     assert hub.asked(sha256(FLEXGEN)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("HTTPS_PROXY", "socks5://me:secret@127.0.0.1:9", "socks5://127.0.0.1:9"),
+        ("https_proxy", "ftp://127.0.0.1", "ftp://127.0.0.1"),
+        ("SSL_CERT_FILE", "/no/such/ca.pem", "/no/such/ca.pem"),
+        ("SSL_CERT_FILE", __file__, __file__),
+    ],
+    ids=["socks", "no proxy's scheme", "no file", "no certificate"],
+)
+def test_a_setting_of_the_network_that_cannot_work_is_named(
+    name, value, told, kiss3d, hub, tmp_path, monkeypatch
+):
+    """In an environment without the package that SOCKS needs, as ours is."""
+    monkeypatch.setenv("PYTHONPATH", f"{without('socksio', tmp_path)}:{os.environ['PYTHONPATH']}")
+    monkeypatch.setenv(name, value)
+    for command_line in (("pull", "flexgen"), ("login",)):
+        done = kiss3d("models", *command_line, input=TOKEN)
+        assert done.returncode == 2
+        assert f"error: {name}={told}" in done.stderr or f"({name}={told})" in done.stderr
+        assert "secret" not in done.stderr
+        assert ("pip install socksio" in done.stderr) == value.startswith("socks")
+    assert hub.requests == []
+
+
+def without(package: str, folder: Path) -> Path:
+    """A folder for PYTHONPATH that hides a package, should somebody have it."""
+    (folder / "hide").mkdir()
+    (folder / "hide" / f"{package}.py").write_text("raise ImportError")
+    return folder / "hide"
+
+
+def test_a_cache_that_can_be_no_folder_is_named(kiss3d, hub, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "file"))
+    done = kiss3d("models", "pull", "flexgen")
+    assert done.returncode == 2
+    assert f"{tmp_path / 'file'} is no folder" in done.stderr
+    assert "HF_HOME" in done.stderr
+    assert hub.requests == []
+    for listing in ("list", "verify"):
+        assert f"warning: the Hugging Face cache {tmp_path}" in kiss3d("models", listing).stderr
+
+
+@pytest.mark.parametrize("given", ["/no/such/folder", "~/no-such-folder", "~nobody-is-called-so/m"])
+def test_a_folder_of_ones_own_that_is_not_there_is_named_with_its_path(
+    given, kiss3d, hub, monkeypatch
+):
+    monkeypatch.setenv("KISS3D_MODELS", given)
+    where = Path(os.path.expanduser(given))
+    for arguments in (("list",), ("verify",), ("path", "flexgen"), ("pull", "flexgen")):
+        said = kiss3d("models", *arguments).stderr
+        assert f"KISS3D_MODELS={given}" in said, arguments
+        assert str(where) in said
+        assert "is no folder" in said
 
 
 def test_names_that_do_not_exist(kiss3d, hub):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from stages.flux.bfl_keys import to_diffusers
 from stages.flux.build import Form, build
 from stages.flux.checkpoints import Checkpoint, open_folder, open_transformer, transformer_config
 from stages.flux.lora import read_loras
+from stages.flux.ranges import transformer_ranges
 from stages.flux.storage import FP8, stored_small
 
 
@@ -70,6 +72,14 @@ def test_a_gguf_file_stays_quantised_and_computes_nearly_the_same(models: Path) 
     model = loaded("flux1-dev-gguf-q8")
     assert model.transformer_blocks[0].attn.to_q.weight.dtype is torch.uint8
     assert relative(call(model), call(tiny.transformer())) < 0.02
+
+
+def test_a_gguf_file_of_todays_tool_keeps_bfloat16_and_float32_beside_the_quantised(
+    tmp_path: Path,
+) -> None:
+    tiny.build_gguf(tmp_path, "today")
+    path = tmp_path / "flux1-dev-gguf-q8" / "flux1-dev-Q8_0.gguf"
+    assert relative(call(loaded(str(path))), call(tiny.transformer())) < 0.02
 
 
 def test_a_path_works_in_the_place_of_a_name(models: Path) -> None:
@@ -229,3 +239,20 @@ def test_the_controlnet_folder_gives_the_model_that_was_saved(models: Path) -> N
     saved = FluxControlNetModel.from_pretrained(models / "flux1-controlnet-union")
     for name, tensor in saved.state_dict().items():
         np.testing.assert_array_equal(model.state_dict()[name], tensor)
+
+
+@pytest.mark.parametrize(
+    "beside", ["scaled_fp8", "img_in.scale_weight", "img_in.weight_scale", "img_in.comfy_quant"]
+)
+@pytest.mark.parametrize("read", [open_transformer, transformer_ranges])
+def test_float8_with_factors_beside_it_is_named_as_what_it_is(
+    read: Callable[[str], object], beside: str, tmp_path: Path
+) -> None:
+    weights = {"img_in.weight": torch.zeros(4, 4).to(torch.float8_e4m3fn)}
+    tensors = {**weights, beside: torch.ones(1)}
+    path = tmp_path / "flux_dev_fp8_scaled.safetensors"
+    save_file({f"model.diffusion_model.{key}": value for key, value in tensors.items()}, path)
+    with pytest.raises(StageError, match='"scaled" float8') as caught:
+        read(str(path))
+    assert beside in caught.value.message
+    assert "flux1-dev-fp8" in caught.value.hint

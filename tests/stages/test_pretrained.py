@@ -33,8 +33,13 @@ def test_this_cpu_answers_whether_it_has_bfloat16() -> None:
     assert pretrained.has_native_bfloat16() in (True, False)
 
 
+def build_one_file(folder: Path) -> Path:
+    """The larger one comes in several files."""
+    return build_qwen(folder, "qwen2-1.5b", tied=True)
+
+
 def test_a_folder_with_pickled_weights_only_is_refused(tmp_path: Path) -> None:
-    folder = build_qwen(tmp_path)
+    folder = build_one_file(tmp_path)
     weights = folder / "model.safetensors"
     state = {
         name: tensor.clone()
@@ -48,7 +53,7 @@ def test_a_folder_with_pickled_weights_only_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_cut_file_is_said_to_be_damaged(tmp_path: Path) -> None:
-    folder = build_qwen(tmp_path)
+    folder = build_one_file(tmp_path)
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(StageError, match="cannot be read") as caught:
@@ -58,7 +63,7 @@ def test_a_cut_file_is_said_to_be_damaged(tmp_path: Path) -> None:
 
 
 def test_weights_of_another_model_are_refused_and_not_made_up_for(tmp_path: Path) -> None:
-    folder = build_qwen(tmp_path)
+    folder = build_one_file(tmp_path)
     weights = folder / "model.safetensors"
     save_file({"some.other.weight": torch.zeros(2)}, weights, {"format": "pt"})
     with pytest.raises(StageError, match=r"does not fit the model: weights \d+ missing") as caught:
@@ -67,7 +72,7 @@ def test_weights_of_another_model_are_refused_and_not_made_up_for(tmp_path: Path
 
 
 def test_weights_of_another_size_are_named(tmp_path: Path) -> None:
-    folder = build_qwen(tmp_path)
+    folder = build_one_file(tmp_path)
     weights = folder / "model.safetensors"
     state = load_file(weights)
     state["model.norm.weight"] = torch.ones(7)
@@ -97,10 +102,10 @@ def test_reading_a_contract_imports_nothing_heavy(stage: str) -> None:
 
 def test_weights_keep_the_dtype_of_their_file_whatever_the_config_says(tmp_path: Path) -> None:
     """In float32, as this config asks, T5-XXL would take 18 GiB of memory of its own."""
-    folder = build_qwen(tmp_path)
+    folder = build_one_file(tmp_path)
     stored = load_file(folder / "model.safetensors")
     halves = {name: tensor.to(torch.bfloat16) for name, tensor in stored.items()}
     save_file(halves, folder / "model.safetensors", metadata={"format": "pt"})
-    assert '"dtype": "float32"' in (folder / "config.json").read_text()
+    assert '"torch_dtype": "float32"' in (folder / "config.json").read_text()
     model = pretrained.from_folder(Qwen2ForCausalLM, folder)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}

@@ -19,7 +19,7 @@ from transformers import (
     T5TokenizerFast,
 )
 
-from tiny.text import BYTES, save_tokenizer, seeded
+from tiny.text import BYTES, older_config, older_tokenizer, rewrite, save_tokenizer, seeded
 
 TEXT_DIM = 32
 """Width of T5's tokens (FLUX.1-dev: 4096)."""
@@ -62,23 +62,56 @@ def build_flux_text(folder: Path, seed: int = 3) -> Path:
     )
     save_tokenizer(clip_tokenizer, path / "tokenizer")
     (path / "tokenizer" / "tokenizer.json").unlink()  # FLUX.1-dev has none either
+    older_tokenizer(
+        clip_tokenizer,
+        path / "tokenizer",
+        ends,
+        add_prefix_space=False,
+        clean_up_tokenization_spaces=True,
+        do_lower_case=True,
+        errors="replace",
+        tokenizer_class="CLIPTokenizer",
+    )
+    (path / "tokenizer" / "special_tokens_map.json").write_text(
+        json.dumps({"bos_token": ends[0], **dict.fromkeys(("eos_token", "pad_token"), ends[1])})
+    )
     clip = CLIPTextConfig(
         vocab_size=len(tokens),
         hidden_size=POOLED_DIM,
         intermediate_size=CLIP_INNER,
         num_hidden_layers=CLIP_LAYERS,
         num_attention_heads=2,
-        bos_token_id=tokens.index(ends[0]),
-        eos_token_id=tokens.index(ends[1]),
+        projection_dim=POOLED_DIM,
+        # As published, although the tokenizer says otherwise: the pooled token is then the one of
+        # the highest id.
+        bos_token_id=0,
+        eos_token_id=2,
+        pad_token_id=1,
     )
     seeded(CLIPTextModel, clip, seed).save_pretrained(path / "text_encoder")
     prefix_keys(path / "text_encoder", "text_model.")
+    older_config(path / "text_encoder")
 
     letters = [chr(code) for code in range(ord("!"), ord("~") + 1)]
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
     pieces += [(letter, -3.0) for letter in letters]
     t5_tokenizer = T5TokenizerFast(vocab=pieces, extra_ids=0, model_max_length=512)
     t5_tokenizer.save_pretrained(path / "tokenizer_2")
+    t5_special = ["<pad>", "</s>", "<unk>"]
+    older_tokenizer(
+        t5_tokenizer,
+        path / "tokenizer_2",
+        t5_special,
+        additional_special_tokens=[],
+        clean_up_tokenization_spaces=True,
+        legacy=True,
+        tokenizer_class="T5Tokenizer",
+    )
+    names = ("pad_token", "eos_token", "unk_token")
+    (path / "tokenizer_2" / "special_tokens_map.json").write_text(
+        json.dumps(dict(zip(names, t5_special, strict=True)))
+    )
+    (path / "tokenizer_2" / "spiece.model").write_bytes(b"is there, and is not read")
     t5 = T5Config(
         vocab_size=len(pieces) + 4,
         d_model=TEXT_DIM,
@@ -91,6 +124,14 @@ def build_flux_text(folder: Path, seed: int = 3) -> Path:
     # Several files with an index, as T5-XXL comes.
     seeded(T5EncoderModel, t5, seed + 1).save_pretrained(
         path / "text_encoder_2", max_shard_size="60KB"
+    )
+    older_config(
+        path / "text_encoder_2",
+        decoder_start_token_id=0,
+        is_encoder_decoder=True,
+        num_decoder_layers=3,
+        output_past=True,
+        tie_word_embeddings=False,  # the table of tokens is there once all the same
     )
     return path
 
@@ -108,10 +149,16 @@ def build_redux(folder: Path, seed: int = 5) -> Path:
     )
     seeded(SiglipVisionModel, siglip, seed).save_pretrained(path / "image_encoder")
     prefix_keys(path / "image_encoder", "vision_model.")
+    older_config(path / "image_encoder", ("vision_use_head",))
     extractor = SiglipImageProcessor(
         size={"height": 24, "width": 24}, image_mean=[0.5] * 3, image_std=[0.5] * 3
     )
     extractor.save_pretrained(path / "feature_extractor")
+    rewrite(
+        path / "feature_extractor" / "preprocessor_config.json",
+        do_convert_rgb=None,
+        processor_class="SiglipProcessor",
+    )
     build_embedder(path / "image_embedder", siglip.hidden_size, seed + 1)
     return path
 

@@ -5,6 +5,7 @@ Each builder writes `<folder>/<catalogue name>/...`, so that KISS3D_MODELS=<fold
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from diffusers import AutoencoderKL, FluxControlNetModel, FluxTransformer2DModel
 from safetensors.torch import save_file
 
 from tiny.encoders import clip_linear_layers
+from tiny.text import rewrite
 
 HEADS, HEAD = 2, 32
 WIDTH = HEADS * HEAD
@@ -33,6 +35,20 @@ _NET: dict[str, Any] = {
 }
 
 
+SCHEDULER = {
+    "_class_name": "FlowMatchEulerDiscreteScheduler",
+    "base_image_seq_len": 256,
+    "base_shift": 0.5,
+    "max_image_seq_len": 4096,
+    "max_shift": 1.15,
+    "num_train_timesteps": 1000,
+    "shift": 3.0,
+    "use_dynamic_shifting": True,
+}
+KEPT_IN_GGUF = ("img_in.", "txt_in.", "time_in.", "vector_in.", "guidance_in.", "final_layer.")
+"""Layers that the tool which made the GGUF files does not quantise."""
+
+
 def transformer(seed: int = 1) -> FluxTransformer2DModel:
     torch.manual_seed(seed)
     return FluxTransformer2DModel(num_layers=3, num_single_layers=2, **_NET).eval()
@@ -43,6 +59,7 @@ def build_flux_transformer(folder: Path, sharded: bool = False) -> FluxTransform
     model = transformer()
     target = folder / "flux1-dev-transformer" / "transformer"
     model.save_pretrained(target, max_shard_size="200KB" if sharded else "10GB")
+    rewrite(target / "config.json", ("out_channels",))
     return model
 
 
@@ -66,7 +83,7 @@ def build_flux_vae(folder: Path) -> AutoencoderKL:
     model.save_pretrained(folder / "flux1-dev-vae" / "vae")
     scheduler = folder / "flux1-dev-vae" / "scheduler"
     scheduler.mkdir(parents=True, exist_ok=True)
-    (scheduler / "scheduler_config.json").write_text('{"shift": 3.0}')
+    (scheduler / "scheduler_config.json").write_text(json.dumps(SCHEDULER))
     return model
 
 
@@ -76,7 +93,9 @@ def build_controlnet_union(folder: Path) -> FluxControlNetModel:
     for parameter in model.parameters():  # what starts at zero would never be seen
         if not bool(parameter.any()):
             torch.nn.init.normal_(parameter, std=0.2)
-    model.save_pretrained(folder / "flux1-controlnet-union")
+    target = folder / "flux1-controlnet-union"
+    model.save_pretrained(target)
+    rewrite(target / "config.json", ("conditioning_embedding_channels",), _name_or_path="/mnt/x")
     return model
 
 
@@ -250,18 +269,24 @@ def build_single_file(folder: Path, dtype: torch.dtype = torch.float8_e4m3fn) ->
     save_file(tensors, target / "flux1-dev-fp8.safetensors")
 
 
-def build_gguf(folder: Path) -> None:
-    """flux1-dev-gguf-q8: BFL's names, matrices in Q8_0, vectors in float32."""
+def build_gguf(folder: Path, tool: Literal["2024", "today"] = "2024") -> None:
+    """flux1-dev-gguf-q8: BFL's names, the blocks' matrices in Q8_0.
+
+    tool: what the rest is in. float16, as the published file's size tells; today's tool writes
+    bfloat16 matrices and float32 vectors.
+    """
     target = folder / "flux1-dev-gguf-q8"
     target.mkdir(parents=True, exist_ok=True)
     writer = gguf.GGUFWriter(target / "flux1-dev-Q8_0.gguf", "flux")
+    kinds = gguf.GGMLQuantizationType
     for key, tensor in bfl_state_dict(transformer()).items():
         data = tensor.numpy().astype(np.float32)
-        kind = gguf.GGMLQuantizationType.Q8_0
-        if data.ndim == 1 or data.shape[1] % 32:
-            writer.add_tensor(key, data)
+        if data.ndim == 1 or key.startswith(KEPT_IN_GGUF):
+            newer = kinds.F32 if data.ndim == 1 else kinds.BF16
+            kind = newer if tool == "today" else kinds.F16
         else:
-            writer.add_tensor(key, gguf.quants.quantize(data, kind), raw_dtype=kind)
+            kind = kinds.Q8_0
+        writer.add_tensor(key, gguf.quants.quantize(data, kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

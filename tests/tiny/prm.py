@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -114,8 +115,27 @@ def build_prm(folder: Path, config: PrmConfig = TINY, seed: int = 0, suffix: str
     if suffix == ".safetensors":
         save_file(tensors, path)
     else:
-        torch.save({"state_dict": tensors, "epoch": 3}, path)
+        torch.save(_training_file(tensors), path)
     return path
+
+
+def _training_file(tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """What Lightning saves while it trains with AdamW: three times the model, and its progress."""
+    moments = {
+        number: {"step": torch.tensor(9.0), "exp_avg": value * 0, "exp_avg_sq": value * 0}
+        for number, value in enumerate(tensors.values())
+    }
+    best = {"monitor": "val/loss", "best_model_score": torch.tensor(0.5), "dirpath": "/train"}
+    return {
+        "epoch": 3,
+        "global_step": 9,
+        "pytorch-lightning_version": "2.1.2",
+        "state_dict": tensors,
+        "loops": {"fit_loop": {"state_dict": {}, "epoch_progress": {"total": {"ready": 3}}}},
+        "callbacks": {"ModelCheckpoint{'monitor': 'val/loss'}": best},
+        "optimizer_states": [{"state": moments, "param_groups": [{"lr": 4e-4, "betas": (0.9, 1)}]}],
+        "lr_schedulers": [],
+    }
 
 
 def _random(key: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

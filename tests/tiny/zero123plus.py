@@ -28,9 +28,13 @@ SCHEDULER = {
     "beta_start": 0.00085,
     "beta_end": 0.012,
     "beta_schedule": "linear",
+    "clip_sample": False,
     "prediction_type": "v_prediction",
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
     "steps_offset": 1,
     "timestep_spacing": "linspace",
+    "trained_betas": None,
 }
 VOCABULARY = ("!", '"', "#", "a", "b", "ab", "<|startoftext|>", "<|endoftext|>")
 SPECIAL_TOKENS = {
@@ -221,12 +225,9 @@ def random_state(model: torch.nn.Module, dtype: torch.dtype, seed: int) -> dict[
 
 
 def _published_text_keys(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The prefix and the old buffer of the published file; this transformers may have neither."""
+    """The prefix of the published file, which this transformers may not have."""
     prefix = "text_model."
-    published = {prefix + name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    length = len(published[f"{prefix}embeddings.position_embedding.weight"])
-    published[f"{prefix}embeddings.position_ids"] = torch.arange(length)[None]
-    return published
+    return {prefix + name.removeprefix(prefix): tensor for name, tensor in state.items()}
 
 
 def _write_tokenizer(folder: Path, size: int) -> None:
@@ -262,6 +263,7 @@ def _extractor(side: int) -> dict[str, Any]:
         "crop_size": {"height": side, "width": side},
         "size": {"shortest_edge": side},
         "image_processor_type": "CLIPImageProcessor",
+        "rescale_factor": 1 / 255,
         **{f"do_{step}": True for step in steps},
     }
 
