@@ -37,6 +37,7 @@ from orchestrator.plan import PlanRow, predict
 from orchestrator.progress import Observer
 from orchestrator.request import Prepared, require_card
 from orchestrator.runner import Runner
+from orchestrator.signals import STOP
 from orchestrator.work import Work
 
 
@@ -159,7 +160,7 @@ def resumable(path: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise InterruptedRunError("interrupted", command("resume", path)) from None
+        raise InterruptedRunError("interrupted", command("resume", path), STOP.exit_code) from None
 
 
 def run_one(

@@ -120,7 +120,7 @@ def pull(
     repair: bool,
     as_json: bool,
 ) -> None:
-    """Download models by name, or all that a profile needs or does better with.
+    """Download models by name, or all of a profile.
 
     Stop it at any time: the same command goes on where it was. Sizes and hashes are verified.
     Exit code 1: something could not be downloaded.

@@ -151,7 +151,7 @@ def test_what_dies_at_any_change_to_the_disk_is_finished_later(workshop, argumen
 def test_what_is_told_to_stop_while_it_is_being_made_is_finished_later(workshop, arguments):
     workshop.furnish()
     command = replace(workshop.command(arguments), at=1, of="input.", how=signal.SIGTERM)
-    assert workshop.parent.run(command).code == -signal.SIGTERM
+    assert workshop.parent.run(command).code == 128 + signal.SIGTERM
     workshop.finish(arguments)
 
 

@@ -129,7 +129,7 @@ def test_clean_goes_on_behind_a_run_that_it_cannot_remove(kiss3d, picture, confi
     assert done.returncode == 1
     assert "left outputs/a: cannot write to" in done.stderr
     assert "left outputs/b: another process is working" in done.stderr
-    assert sorted(path.name for path in outputs.iterdir()) == ["a", "b"]
+    assert sorted(path.name for path in outputs.iterdir()) == [".cache", "a", "b"]
     assert (outputs / "a" / "run.json").exists()
 
 

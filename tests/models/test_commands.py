@@ -122,6 +122,7 @@ def test_files_of_a_cache_that_lost_the_listing_cannot_be_verified(kiss3d, hub, 
     assert kiss3d("models", "pull", "flexgen").returncode == 0
     storage = tmp_path / "hf/hub/models--LTT--Kiss3DGen"
     shutil.rmtree(storage / "trees")
+    (tmp_path / "cache/kiss3d-orchestrate/models/flexgen/pulled.json").unlink()
     [file] = storage.glob("snapshots/*/flexgen.ckpt")
     content = file.read_bytes()
     file.unlink()

@@ -378,7 +378,6 @@ def test_names_that_do_not_exist(kiss3d, hub):
     assert done.returncode == 2
     assert 'did you mean "flexgen"?' in done.stderr
     assert kiss3d("models", "pull").returncode == 2
-    assert kiss3d("models", "pull", "--profile", "sketch").returncode == 0
 
 
 def set_hub(monkeypatch: pytest.MonkeyPatch, hub: FakeHub, home: Path) -> None:
