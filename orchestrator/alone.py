@@ -243,7 +243,8 @@ def _run_logged(file: Path, visible: str, log: Path, quiet: bool) -> int:
     environment = {"CUDA_VISIBLE_DEVICES": visible}
     with log.open("wb", buffering=0) as stream, contextlib.ExitStack() as behind:
         if guard.works_here():
-            with guarded(file.parent, False, subprocess.PIPE, subprocess.PIPE) as keeper:
+            pipes = subprocess.PIPE, subprocess.PIPE
+            with guarded(file.parent, False, *pipes, keep_folder=True) as keeper:
                 for copier in _start_copying(keeper.stdout, keeper.stderr, stream, quiet):
                     behind.callback(copier.join, timeout=2.0)
                 return keeper.run(_host(file), environment)

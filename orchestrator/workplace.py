@@ -51,9 +51,16 @@ def open_workplace(use_warm: bool = True) -> Iterator[Workplace]:
 
 @contextlib.contextmanager
 def guarded(
-    folder: Path, warm: bool, stdout: IO[Any] | int, stderr: IO[Any] | int
+    folder: Path,
+    warm: bool,
+    stdout: IO[Any] | int,
+    stderr: IO[Any] | int,
+    keep_folder: bool = False,
 ) -> Iterator[Guard]:
-    """A guard that is gone, with all that it started, when the context or the program ends."""
+    """A guard that is gone, with all that it started, when the context or the program ends.
+
+    keep_folder: what is in the folder is still wanted behind the context.
+    """
     guard = Guard(folder, warm, stdout, stderr)
 
     def end_by_force() -> None:
@@ -64,5 +71,5 @@ def guarded(
     try:
         yield guard
     finally:
-        guard.close(_HURRY_SECONDS if STOP.count > 1 else END_SECONDS)
+        guard.close(_HURRY_SECONDS if STOP.count > 1 else END_SECONDS, keep_folder)
         STOP.last_acts.remove(end_by_force)

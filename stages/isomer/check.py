@@ -13,7 +13,9 @@ WHITE = 0.85
 """A pixel with a channel below it is no background, whatever JPEG or a VAE has done to white."""
 
 SLACK = 4
-"""Pixels of a 512 tile by which an outline may be off: what is farther from the mesh is missing."""
+"""Pixels of a 512 tile by which an outline may be off: what is farther from the mesh is missing. Of
+a small tile at least `LEAST_SLACK`, as half covered pixels count as drawn and not as covered."""
+LEAST_SLACK = 2.0
 
 WORTH_A_WORD = 0.03
 """Share of the silhouette: half of a tapering blade is 0.1 of a sword."""
@@ -37,6 +39,6 @@ def missing_share(
     size = len(front)
     drawn = mask | (front.min(axis=-1) < WHITE)
     covered = look(vertices, faces, bundle_cameras(radius)[0], size, 1, rasterizer).covered
-    reach = max(1.0, SLACK * size / 512.0)
+    reach = max(LEAST_SLACK, SLACK * size / 512.0)
     far = ndimage.distance_transform_edt(~covered) > reach if covered.any() else ~covered
     return float((drawn & far).sum()) / max(1, int(drawn.sum()))

@@ -6,10 +6,11 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from stages import identity, weights
+from stages import weights
 from stages.identity import Identity, identify
 
 REPO = "models--some--small"
@@ -126,13 +127,16 @@ def test_a_converted_checkpoint_of_the_hub_counts(tmp_path: Path) -> None:
     assert identify("old").digest != before.digest
 
 
-def test_nothing_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_weights_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "own" / "small" / "net" / "a.safetensors")
     weights.catalogue()
 
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("opened a file")
+    plain = Path.open
+
+    def refuse(path: Path, *words: Any, **options: Any) -> Any:
+        assert path.suffix == ".json", f"opened {path}"  # what a pull has recorded
+        return plain(path, *words, **options)
 
     monkeypatch.setattr(Path, "open", refuse)
-    monkeypatch.setattr(identity.Path, "read_bytes", refuse)
+    monkeypatch.setattr(Path, "read_bytes", refuse)
     assert identify("small").digest
