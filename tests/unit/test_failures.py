@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 import pytest
 
@@ -78,6 +79,7 @@ def test_an_exception_has_the_kind_of_its_type(error, kind):
 
 
 def test_a_result_that_cannot_be_written_is_told_by_the_same_rule():
-    assert storage_failure(OSError(errno.ENOSPC, "full")).kind == "disk_full"
-    assert storage_failure(OSError(errno.ENOMEM, "no memory")).kind == "out_of_memory"
-    assert storage_failure(OSError(errno.EACCES, "forbidden")).kind == "internal"
+    folder = Path("run/node")
+    assert storage_failure(OSError(errno.ENOSPC, "full"), folder).kind == "disk_full"
+    assert storage_failure(OSError(errno.ENOMEM, "no memory"), folder).kind == "out_of_memory"
+    assert storage_failure(OSError(errno.EACCES, "forbidden"), folder).kind == "internal"

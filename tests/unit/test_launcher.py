@@ -387,7 +387,8 @@ def test_signals_reach_the_program(checkout: FakeCheckout) -> None:
     checkout.set_up()
     ready = checkout.root / "ready"
     (checkout.root / "orchestrator" / "cli.py").write_text(
-        "import pathlib, time\ntry:\n"
+        "import pathlib, signal, time\ntry:\n"
+        "    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})\n"
         f"    pathlib.Path({str(ready)!r}).touch()\n"  # the signal may come before it returns
         "    time.sleep(60)\nexcept KeyboardInterrupt:\n    raise SystemExit(42)\n"
     )
@@ -395,6 +396,23 @@ def test_signals_reach_the_program(checkout: FakeCheckout) -> None:
     eventually(ready.exists)
     start.send_signal(signal.SIGINT)
     assert start.wait(timeout=20) == 42
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+def test_a_signal_before_the_program_can_answer_waits_until_it_can(checkout: FakeCheckout) -> None:
+    checkout.set_up()
+    ready = checkout.root / "ready"
+    (checkout.root / "orchestrator" / "cli.py").write_text(
+        "import os, pathlib, signal, sys\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"  # while it imports, say
+        "signal.signal(signal.SIGINT, lambda *_: sys.exit(43))\n"
+        f"pathlib.Path({str(ready)!r}).touch()\n"
+        "signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})\n"
+    )
+    done = checkout.run()
+    assert ready.exists()
+    assert done.returncode == 43
+    assert "Traceback" not in done.stderr
 
 
 def test_a_running_program_keeps_its_environment(checkout: FakeCheckout) -> None:
