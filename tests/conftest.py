@@ -4,6 +4,7 @@ check after every test that nothing is left behind."""
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -54,6 +55,17 @@ def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("tmp")
     os.environ["TMPDIR"] = str(folder)
     tempfile.tempdir = None  # forget the folder that was looked up before
+
+
+@pytest.fixture(autouse=True)
+def own_signals() -> Iterator[None]:
+    """The program, run in this process, ignores signals when it is over: not for other tests."""
+    numbers = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in before.items():
+        if handler is not None and signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)
