@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from fields import box
 from scipy.ndimage import gaussian_filter
 from skimage.measure import marching_cubes
+from solids import solid, tiles
 
 from stages.common.raster import open_rasterizer
 from stages.common.render import vertex_normals
@@ -21,8 +23,6 @@ from stages.isomer.refine.refine import refine
 from stages.isomer.refine.start import Start
 from stages.isomer.refine.unseen import eaten, hold
 from stages.isomer.topology import compact
-from tests.fields import box
-from tests.solids import solid, tiles
 
 SIZE = 128
 STEP = 0.05

@@ -39,7 +39,8 @@ def imported(file: Path) -> Iterator[str]:
 def third_party_imports(*folders: str) -> dict[str, str]:
     """Name of every module that is neither ours nor Python's, and one file that imports it."""
     files = sorted(file for folder in folders for file in (ROOT / folder).rglob("*.py"))
-    helpers = {entry.stem for place in ("tests", "bin") for entry in (ROOT / place).iterdir()}
+    places = ("tests", "bin", "bench")
+    helpers = {entry.stem for place in places for entry in (ROOT / place).iterdir()}
     known = {*sys.stdlib_module_names, *OURS, "bench", *helpers}
     return {
         name: str(file.relative_to(ROOT))
