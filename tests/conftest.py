@@ -3,6 +3,7 @@ check after every test that nothing is left behind."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -76,8 +77,18 @@ def nothing_left() -> Iterator[None]:
     deadline = time.monotonic() + 60.0
     while (left := psutil.Process().children(recursive=True)) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert not left, f"processes left behind: {left}"
+    said = f"processes left behind: {left}"
+    end(left)  # the tests that follow start from nothing, and do not wait for these again
+    assert not left, said
     assert private_folders() <= before
+
+
+def end(processes: list[psutil.Process]) -> None:
+    """Kill processes, and collect those of them that are this process's own children."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, timeout=10)
 
 
 def private_folders() -> set[Path]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fakes.tools import ROOT, cli_environment, command
+from patience import PATIENCE
 
 from orchestrator import config
 from stages.weights import FOLDER_VARIABLE
@@ -56,7 +57,7 @@ def orchestrate(models: Path, folder: Path, *arguments: object) -> subprocess.Co
         env=environment(models),
         capture_output=True,
         text=True,
-        timeout=1200,
+        timeout=2 * PATIENCE,
         check=False,
     )
 

@@ -12,6 +12,7 @@ import time
 import pytest
 from fakes.running import alive, below, finish, seen, start, wait_for
 from fakes.tools import cli_environment, command, leftovers
+from patience import PATIENCE
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
@@ -20,7 +21,7 @@ EACH = pytest.mark.parametrize("number", list(CODES), ids=lambda number: number.
 STALLED = """
 import pathlib, time
 pathlib.Path({flag!r}).touch()
-time.sleep(60)
+time.sleep(3600)
 """
 
 
@@ -118,7 +119,7 @@ def test_a_terminal_that_is_closed_ends_the_run(picture, config_file, tmp_path):
     family = [child.pid for child in below(process.pid)]
     os.close(theirs)
     os.close(ours)
-    assert process.wait(timeout=60) == CODES[signal.SIGHUP]
+    assert process.wait(timeout=PATIENCE) == CODES[signal.SIGHUP]
     wait_for(lambda: alive(family) == [])
     wait_for(lambda: list(folder.iterdir()) == [])
 

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from patience import PATIENCE
+
 COMMIT = "c0ffee" + "0" * 34
 TOKEN = "hf_good"
 
@@ -243,7 +245,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self.wfile.write(body[:count])
                 self.wfile.flush()
                 hub.stalled.set()
-                hub.resume.wait(20)
+                hub.resume.wait(PATIENCE)
                 body = body[count:]
             self.wfile.write(body)
         except OSError:  # the client has gone, as some tests want it to

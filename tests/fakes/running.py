@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import psutil
+from patience import PATIENCE
 
 from fakes.tools import cli_environment, command
 
@@ -25,7 +26,7 @@ def start(folder: Path, *arguments: object, **environment: str) -> subprocess.Po
     )
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "the awaited thing did not happen"
@@ -71,6 +72,6 @@ def alive(pids: Iterable[int]) -> list[int]:
     return found
 
 
-def finish(process: subprocess.Popen[bytes], seconds: float = 60.0) -> str:
+def finish(process: subprocess.Popen[bytes], seconds: float = PATIENCE) -> str:
     """Its stderr, when it has ended."""
     return process.communicate(timeout=seconds)[1].decode()

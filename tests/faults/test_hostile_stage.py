@@ -12,6 +12,7 @@ import pytest
 import yaml
 from fakes.hostile import ATTACKS
 from fakes.tools import cli_environment, leftovers
+from patience import PATIENCE
 
 MIB = 1 << 20
 LIMIT = 64 * MIB
@@ -64,7 +65,7 @@ def run(folder: Path, attempts: list[dict], **runtime: object) -> tuple[dict, in
         env=cli_environment(),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from fakes.hub import FakeHub, serve
+from patience import PATIENCE
 
 from orchestrator import download, hub
 from orchestrator.download import RemoteFile
@@ -156,11 +157,11 @@ def test_two_at_once_download_once(server, tmp_path):
     first = threading.Thread(target=fetch, args=(remote(server, tmp_path),))
     second = threading.Thread(target=fetch, args=(remote(server, tmp_path),))
     first.start()
-    assert server.stalled.wait(10)
+    assert server.stalled.wait(PATIENCE)
     second.start()
     server.resume.set()
-    first.join(20)
-    second.join(20)
+    first.join(PATIENCE)
+    second.join(PATIENCE)
     assert (tmp_path / "net.onnx").read_bytes() == CONTENT
     assert len(server.asked(PATH)) == 1
 
@@ -177,10 +178,10 @@ def test_a_stop_ends_it_and_keeps_the_rest(server, tmp_path):
 
     thread = threading.Thread(target=work)
     thread.start()
-    assert server.stalled.wait(10)
+    assert server.stalled.wait(PATIENCE)
     stop.set()
     server.resume.set()
-    thread.join(20)
+    thread.join(PATIENCE)
     assert ended == ["stopped"]
     assert not (tmp_path / "net.onnx").exists()
 

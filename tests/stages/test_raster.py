@@ -234,7 +234,7 @@ def test_a_rasterizer_that_was_used_before_a_fork_works_after_it() -> None:
     try:
         assert queue.get(timeout=PATIENCE) == expected
     finally:
-        child.join(10)
+        child.join(PATIENCE)
         child.kill()
 
 

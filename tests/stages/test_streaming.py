@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from patience import PATIENCE
 from streamed_nets import (
     BUDGETS,
     PLENTY,
@@ -295,7 +296,7 @@ def test_after_a_failed_read_no_thread_writes_to_the_memory_that_is_given_back(
 
     def slow_or_broken(self: _Files, path: Path, offset: int, target: memoryview) -> None:
         if next(calls) == 0:
-            reading.wait(5)
+            reading.wait(PATIENCE)
             raise StageError("missing_weights", "broken on purpose", "")
         reading.set()
         given_back.wait(0.5)

@@ -19,6 +19,7 @@ import _launch
 import _venv
 import pytest
 from fakes.checkout import REPOSITORY, FakeCheckout, eventually, is_alive, script, wheel
+from patience import PATIENCE
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="uses POSIX signals and locks")
 
@@ -154,7 +155,7 @@ def test_after_a_kill_in_the_middle_the_next_start_begins_anew(checkout: FakeChe
     Path(venv.file("left-over")).touch()
 
     retry = checkout.start_set_up()
-    _, said = retry.communicate(timeout=30)
+    _, said = retry.communicate(timeout=PATIENCE)
     assert retry.returncode == 0, said
     assert "the last set-up did not finish" in said
     assert venv.is_ready()
@@ -176,7 +177,7 @@ def test_an_installer_that_outlives_its_launcher_keeps_the_next_start_waiting(
     time.sleep(1)
     assert retry.poll() is None
     checkout.release()
-    _, said = retry.communicate(timeout=30)
+    _, said = retry.communicate(timeout=PATIENCE)
     assert retry.returncode == 0, said
     assert "waiting for another process that sets it up" in said
     assert not is_alive(installer)
@@ -189,7 +190,7 @@ def test_an_interruption_ends_the_installer_too(
     start = checkout.start_set_up("waits")
     installer = checkout.installer_pid()
     start.send_signal(number)
-    _, said = start.communicate(timeout=30)
+    _, said = start.communicate(timeout=PATIENCE)
     assert start.returncode == status
     assert "the next start begins anew" in said
     assert not is_alive(installer)
@@ -201,7 +202,7 @@ def test_two_starts_at_once_install_once(checkout: FakeCheckout) -> None:
     checkout.installer_pid()
     time.sleep(1)
     checkout.release()
-    said = [start.communicate(timeout=30)[1] for start in starts]
+    said = [start.communicate(timeout=PATIENCE)[1] for start in starts]
     assert [start.returncode for start in starts] == [0, 0], said
     assert checkout.installs() == 1
     assert sum("waiting for another process" in text for text in said) == 1
@@ -229,7 +230,7 @@ def test_an_environment_in_use_is_replaced_only_when_its_user_has_ended(
     assert start.poll() is None
     assert checkout.installs() == 1
     os.close(lock)
-    _, said = start.communicate(timeout=30)
+    _, said = start.communicate(timeout=PATIENCE)
     assert start.returncode == 0, said
     assert "waiting for another process that runs in it" in said
     assert checkout.installs() == 2
@@ -390,12 +391,12 @@ def test_signals_reach_the_program(checkout: FakeCheckout) -> None:
         "import pathlib, signal, time\ntry:\n"
         "    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})\n"
         f"    pathlib.Path({str(ready)!r}).touch()\n"  # the signal may come before it returns
-        "    time.sleep(60)\nexcept KeyboardInterrupt:\n    raise SystemExit(42)\n"
+        "    time.sleep(3600)\nexcept KeyboardInterrupt:\n    raise SystemExit(42)\n"
     )
     start = subprocess.Popen([sys.executable, checkout.root / "bin" / "kiss3d-orchestrate"])
     eventually(ready.exists)
     start.send_signal(signal.SIGINT)
-    assert start.wait(timeout=20) == 42
+    assert start.wait(timeout=PATIENCE) == 42
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
@@ -419,7 +420,7 @@ def test_a_running_program_keeps_its_environment(checkout: FakeCheckout) -> None
     venv = checkout.set_up()
     ready = checkout.root / "ready"
     (checkout.root / "orchestrator" / "cli.py").write_text(
-        f"import pathlib, time\npathlib.Path({str(ready)!r}).touch()\ntime.sleep(60)\n"
+        f"import pathlib, time\npathlib.Path({str(ready)!r}).touch()\ntime.sleep(3600)\n"
     )
     start = subprocess.Popen([sys.executable, checkout.root / "bin" / "kiss3d-orchestrate"])
     eventually(ready.exists)
