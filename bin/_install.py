@@ -12,10 +12,11 @@ import subprocess
 import sys
 import sysconfig
 from contextlib import suppress
-from typing import Iterable, Sequence
+from typing import Iterable, Mapping, Sequence
 
+from _launch import command, environment
 from _progress import Progress
-from _venv import LOG, SetupError, Venv, say
+from _venv import LOG, ROOT, SetupError, Venv, say
 
 TAIL_LINES = 12
 """How much of the log a failure shows."""
@@ -52,10 +53,23 @@ def install(venv: Venv, lock: int) -> None:
         uv_lock = os.path.join(os.path.dirname(venv.lock_file), "installer.txt")
         commands.succeeds("getting uv, which installs", pip_command(venv, uv_lock))
     uv = shutil.which("uv", path=(venv.base or venv).scripts)
-    if uv and commands.succeeds("installing packages", uv_command(uv, venv)):
-        return
-    say(f"uv could not, so pip does, which takes longer; {venv.file(LOG)} has the reason")
-    commands.must("installing packages with pip", pip_command(venv, venv.lock_file))
+    if not uv or not commands.succeeds("installing packages", uv_command(uv, venv)):
+        say(f"uv could not, so pip does, which takes longer; {venv.file(LOG)} has the reason")
+        commands.must("installing packages with pip", pip_command(venv, venv.lock_file))
+    if not venv.base:
+        compile_once(venv, commands)
+
+
+def compile_once(venv: Venv, commands: Commands) -> None:
+    """Run the example once: numba's kernels and Python's bytecode of this checkout are there then,
+    and the user's first picture waits for neither. A failure here is no reason not to start."""
+    folder = venv.file("first-run")
+    words = ("run", os.path.join(ROOT, "examples", "robot.png"), "--profile", "sketch")
+    faster = ("--device", "cpu", "--set", "isomer.stage2_steps=1")
+    run = command(venv, "orchestrator.cli", (*words, *faster, "--output", f"{folder}/run"))
+    if not commands.succeeds("compiling, once, what runs on the CPU", run, environment()):
+        say(f"that failed, so the first run compiles; {venv.file(LOG)} has the reason")
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def uv_command(uv: str, venv: Venv) -> list[str]:
@@ -104,16 +118,21 @@ class Commands:
         if not self.succeeds(what, command):
             raise SetupError(_explain(what, self._log))
 
-    def succeeds(self, what: str, command: Sequence[str]) -> bool:
-        """The same, and tell whether it succeeded."""
+    def succeeds(
+        self, what: str, command: Sequence[str], program: Mapping[str, str] | None = None
+    ) -> bool:
+        """The same, and tell whether it succeeded.
+
+        program: the environment of a command that is no installer; it writes into a pipe.
+        """
         say(what)
-        reader, writer = _terminal()
+        reader, writer = os.pipe() if program else _terminal()
         child = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=writer,
             stderr=writer,
-            env={**os.environ, "TERM": "xterm", "NO_COLOR": "1"},
+            env={**(program or os.environ), "TERM": "xterm", "NO_COLOR": "1"},
             pass_fds=() if sys.platform == "win32" else (self._lock,),
         )
         os.close(writer)

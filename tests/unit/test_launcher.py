@@ -498,6 +498,28 @@ def test_wheels_only_so_that_nothing_compiles_and_only_those_of_the_lock() -> No
         assert command[-1] == "--requirement=/repo/run.txt"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the stand-in is a shell script")
+@pytest.mark.parametrize("status", [0, 3])
+def test_the_example_is_run_once_so_that_the_first_picture_waits_for_no_compiler(
+    status: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    venv = _venv.Venv(str(tmp_path), "key", "/repo/run.txt", base=None, cached=False)
+    python = Path(venv.python)
+    python.parent.mkdir()
+    python.write_text(
+        f'#!/bin/sh\necho "$PYTHONPATH $@"\nmkdir "$0/../../first-run"\nexit {status}\n'
+    )
+    python.chmod(0o755)
+    _install.compile_once(venv, _install.Commands(venv, os.open(os.devnull, os.O_RDONLY)))
+    log = Path(venv.file(_venv.LOG)).read_text()
+    assert (
+        f"{REPOSITORY} -P -m orchestrator.cli run {REPOSITORY}/examples/robot.png"
+        in log.splitlines()[1]
+    )
+    assert not Path(venv.file("first-run")).exists()
+    assert ("so the first run compiles" in capsys.readouterr().err) == (status != 0)
+
+
 def _must_lock(venv: _venv.Venv) -> None:
     """Take and release the exclusive lock, or raise."""
     lock = _venv._try_lock(venv.path, exclusive=True)
