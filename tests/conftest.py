@@ -71,16 +71,21 @@ def own_signals() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
-    """After every test: no child process and no private folder."""
-    before = private_folders()
+    """After every test: no child process and no private folder that was not there before it."""
+    folders, known = private_folders(), children()
     yield
     deadline = time.monotonic() + 60.0
-    while (left := psutil.Process().children(recursive=True)) and time.monotonic() < deadline:
+    while (left := list(children() - known)) and time.monotonic() < deadline:
         time.sleep(0.02)
     said = f"processes left behind: {left}"
     end(left)  # the tests that follow start from nothing, and do not wait for these again
     assert not left, said
-    assert private_folders() <= before
+    assert private_folders() <= folders
+
+
+def children() -> set[psutil.Process]:
+    """All below this process, also those that have ended and were not waited for."""
+    return set(psutil.Process().children(recursive=True))
 
 
 def end(processes: list[psutil.Process]) -> None:
