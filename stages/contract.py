@@ -71,7 +71,7 @@ class ContractError(ValueError):
 
 @dataclass(frozen=True)
 class Mesh:
-    """A triangle mesh in frame W (y up, front towards +z; reference/pipeline.md 1.2).
+    """A triangle mesh in frame W (y up, front towards +z).
 
     vertices  (V, 3) float32
     faces     (F, 3) int32, counter-clockwise seen from outside

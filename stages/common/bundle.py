@@ -1,4 +1,4 @@
-"""The 3D bundle image: 2 rows x 4 columns of square tiles (reference/pipeline.md 1.1).
+"""The 3D bundle image: 2 rows x 4 columns of square tiles (docs/reference.md).
 
 Row 0 is RGB, row 1 normal maps, columns are azimuth 0, 90, 180, 270; white background.
 """

@@ -1,7 +1,7 @@
 """The bundle's cameras and their projection, in frame W (y up, azimuth 0 on +z, 90 on +x).
 
-Conventions after reference/pipeline.md 1.2-1.5 and reference/isomer.md 2. OpenGL camera axes: x
-right, y up, z from the target towards the camera. Angles in degrees, float64 inside.
+Conventions: docs/reference.md, "Frames and cameras". OpenGL camera axes: x right, y up, z from the
+target towards the camera. Angles in degrees, float64 inside.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def bundle_cameras(radius: float = RADIUS) -> tuple[Camera, ...]:
 
 
 def encode_normals(normals: np.ndarray, camera: Camera) -> np.ndarray:
-    """(..., 3) unit normals of frame W -> the bundle's colours in [0, 1] (pipeline.md 1.3).
+    """(..., 3) unit normals of frame W -> the bundle's colours in [0, 1].
 
     v = (n' + 1) / 2 with n' = (-n_x, n_y, n_z) and n in camera axes: red is high on surfaces that
     face image-left, green high = up, blue high = towards the camera.

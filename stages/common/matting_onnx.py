@@ -1,7 +1,7 @@
 """Foreground masks from the networks that rembg uses, run with onnxruntime on the CPU.
 
-The arithmetic is rembg 2.0.57's (reference/pipeline.md 2 and 7), so that the same network gives the
-same mask; the package itself is not needed.
+The arithmetic is rembg 2.0.57's (docs/reference.md, "The input picture"), so that the same network
+gives the same mask; the package itself is not needed.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def resolve_normals(
     """(S * samples, S * samples, 3) sample normals in frame W -> (S, S, 3) encoded, in [0, 1].
 
     Samples are averaged as vectors before encoding; the white background is blended in by
-    coverage, as the reference does (pipeline.md 4). Samples without a face must be 0.
+    coverage, as the reference does. Samples without a face must be 0.
     """
     mean = _box(normals, samples)
     length = np.linalg.norm(mean, axis=-1, keepdims=True)

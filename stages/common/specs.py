@@ -1,7 +1,6 @@
 """The named values that stages exchange, promised once and used by every stage.
 
-Shapes and ranges after reference/pipeline.md 1 and the table of the design. Bundles are float32
-because Flux's output is; views are uint8 because Zero123++'s are.
+Bundles are float32 because Flux's output is; views are uint8 because Zero123++'s are.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The picture as tokens: SigLIP and the Redux embedder, and how they join the text.
 
-After reference/pipeline.md 6.6: what the reference's patched FluxPriorReduxPipeline computes.
+What the reference's changed FluxPriorReduxPipeline computes (docs/reference.md, "Flux").
 """
 
 from __future__ import annotations

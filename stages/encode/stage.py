@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from stages.encode.text import ClipText, T5Text
 
 BUNDLE_PROMPT = "A grid of 2x4 multi-view image, elevation 5. White background."
-"""What the LoRA was trained to answer with a bundle (reference/pipeline.md 6.1)."""
+"""What the LoRA was trained to answer with a bundle."""
 
 
 class EncodeParams(BackendParams, LoraParams):

@@ -1,7 +1,4 @@
-"""The pictures that ControlNet-Union is given, one recipe a mode.
-
-After reference/pipeline.md 6.4 and 6.5.
-"""
+"""The pictures that ControlNet-Union is given, one recipe a mode (docs/reference.md, "Flux")."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ MODE_NUMBER: Mapping[Mode, int] = {
 """What FLUX.1-dev-Controlnet-Union was trained with."""
 
 DOWN_SCALE: Mapping[Mode, int] = {"tile": 1, "lq": 4}
-"""The reference's default is 4, but it always passes 1 for tile, which makes it a no-op (T7)."""
+"""The reference's default is 4, but it always passes 1 for tile, which changes nothing."""
 
 
 def resize_bundle(bundle: np.ndarray, height: int) -> np.ndarray:

@@ -41,7 +41,7 @@ class Control:
     tokens      (1, L, 64) its packed latents, in the nets' dtype
     mode        number of the mode that ControlNet-Union embeds
     scale       factor of the residuals
-    start, end  acts in evaluation i of n if i/n >= start and (i+1)/n <= end (pipeline.md 6.4)
+    start, end  acts in evaluation i of n if i/n >= start and (i+1)/n <= end
     """
 
     tokens: torch.Tensor
@@ -129,7 +129,7 @@ class Denoiser:
             "img_ids": self.ids,
             "return_dict": False,
         }
-        # Never evaluated just to be multiplied by zero (trap T21).
+        # Never evaluated just to be multiplied by zero, as the reference does.
         blocks, single_blocks = self._residuals(shared, controls) if controls else (None, None)
         (velocity,) = self.transformer(
             guidance=self._guidance(self.transformer),

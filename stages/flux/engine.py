@@ -79,8 +79,8 @@ class Engine:
     def run(self, job: Job, note: str, progress: Callable[..., None]) -> np.ndarray:
         """The bundle, (H, W, 3) float32 in [0, 1]. Raises StageError: bad_input, internal.
 
-        Random numbers are drawn in the reference's order (pipeline.md 6.3): for each control image,
-        for the reference bundle, then the noise; also for pictures that turn out not to matter, so
+        Random numbers are drawn in the reference's order: for each control image, for the
+        reference bundle, then the noise; also for pictures that turn out not to matter, so
         that changing a scale or the strength leaves the noise alone.
         """
         params = self._params

@@ -1,4 +1,4 @@
-"""Settings of the flux stage. Defaults are the reference's (reference/pipeline.md 6 and 8)."""
+"""Settings of the flux stage. Defaults are the reference's (docs/reference.md, "Flux")."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Heun's method on FLUX's flow-matching ODE, with the reference's noise levels.
 
-dx/dsigma = v(x, sigma), x(1) = noise, x(0) = latents (reference/pipeline.md 6.3). The reference
+dx/dsigma = v(x, sigma), x(1) = noise, x(0) = latents (docs/reference.md, "Flux"). The reference
 replaces FLUX's own scheduler and thereby drops its resolution-dependent shift; the constant shift
 acts twice at the low end. Both are kept: the LoRA's results are judged on this schedule.
 

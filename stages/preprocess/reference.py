@@ -1,6 +1,6 @@
 """Framing exactly as the reference does it, quirks included.
 
-After reference/pipeline.md 2 and its traps T2, T12 and T15: the object is NOT re-centred (the
+After docs/reference.md, "The input picture": the object is NOT re-centred (the
 colour behind the cutout makes every pixel's alpha at least 191), the last row and column are lost,
 and the rim is darkened because the mask is applied twice and then pasted on grey. All arithmetic
 is 8 bit with rounding, as in Pillow.
@@ -30,7 +30,7 @@ def cut_out_on_white(rgb: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def resize_foreground(rgba: np.ndarray, ratio: float, pad_value: int) -> np.ndarray:
     """Crop to alpha > 0, pad to a square, pad to 1 / `ratio` of its side.
 
-    `rgba` (H, W, 4) uint8 -> (S, S, 4) uint8. The crop leaves out the last row and column (T12).
+    `rgba` (H, W, 4) uint8 -> (S, S, 4) uint8. The crop leaves out the last row and column.
     """
     return _place(rgba, rgba[..., 3], ratio, pad_value)
 

@@ -1,4 +1,4 @@
-"""What the language model is told: the task of reference/pipeline.md 5, in words of our own."""
+"""What the language model is told: the reference's task, in words of our own."""
 
 from __future__ import annotations
 

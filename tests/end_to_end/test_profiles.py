@@ -62,7 +62,7 @@ ORIGINAL: dict[str, dict[str, Any]] = {
         "outline": "white",
     },
 }
-"""What the reference sets (reference/pipeline.md 2 to 8), less what the tests make small."""
+"""What the reference sets (docs/reference.md), less what the tests make small."""
 OPTIMIZED: dict[str, dict[str, Any]] = {
     "preprocess": {"background": "auto", "framing": "centered"},
     "multiview": {"steps": 24, "guidance": 4.0},

@@ -38,9 +38,9 @@ KNOB_SIDES = ("right", "left", "left", "right")
 GRID_TO_BUNDLE = (3, 0, 1, 2)
 LRM_AZIMUTHS = (270.0, 0.0, 90.0, 180.0)
 """Zero123++'s tiles in bundle order, and the bundle's columns in the frame of the mesh made of that
-grid (reference/pipeline.md 1.4)."""
+grid."""
 W_FROM_T = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
-"""(x, y, z) of the LRM's z-up frame T -> (y, z, x) of frame W (reference/pipeline.md 1.2)."""
+"""(x, y, z) of the LRM's z-up frame T -> (y, z, x) of frame W."""
 
 
 def eye(azimuth: float, elevation: float, radius: float) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""framing=reference: exactly the reference's bytes, traps T2, T12 and T15 included.
+"""framing=reference: exactly the reference's bytes, quirks included.
 
 golden/preprocess.npz was recorded from the reference code with a fixed network mask.
 """

@@ -258,7 +258,7 @@ def test_normals_face_the_camera_and_are_tilted_on_request_only(
     )[1]
     wall = encode_normals(np.array([-1.0, 0.0, 0.0]), Camera(270.0))
     np.testing.assert_allclose(straight[0, 256, 256], wall, atol=1e-3)
-    # reference/pipeline.md, trap T1: a wall that faces the camera.
+    # docs/reference.md, "Quirks": a wall that faces the camera.
     np.testing.assert_allclose(straight[:, 256, 256], 4 * [(0.5, 0.456, 0.998)], atol=2e-3)
     assert AZIMUTHS[1] == 0.0  # where the tilt, about x, shows in full
     np.testing.assert_allclose(tilted[1, 256, 256], (0.5, 0.24, 0.93), atol=5e-3)

@@ -1,6 +1,6 @@
 """Checkpoints of the PRM model with random weights, from the table of published keys and shapes.
 
-The table is written from the published checkpoint's (reference/lrm.md 10), not from our modules.
+The table is written from the published checkpoint's, not from our modules.
 The weights are random but for one path through the net, set so that the signed distance is a blob:
 a random net's field may well be outside everywhere. What the images show bends the blob and sets
 its colours a little; it does not become the object.

@@ -2,7 +2,7 @@
 
 Shen et al., "Flexible Isosurface Extraction for Gradient-Based Mesh Optimization", ACM Trans.
 Graph. 42 (2023), at inference: dual marching cubes, whose vertices the weights alpha and beta move
-inside their cubes, and whose quads gamma cuts into triangles. Formulas: reference/lrm.md 7.
+inside their cubes, and whose quads gamma cuts into triangles. Formulas: docs/stages/flexicubes.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The grid of R^3 cubes and (R + 1)^3 vertices that FlexiCubes works on (reference/lrm.md 7.1).
+"""The grid of R^3 cubes and (R + 1)^3 vertices that FlexiCubes works on.
 
 Vertex (i, j, k) has index (i (R + 1) + j) (R + 1) + k and lies at ((i, j, k) / R - 1/2) scale; cube
 (i, j, k) has index (i R + j) R + k and corner c = dx + 2 dy + 4 dz at (i + dx, j + dy, k + dz).

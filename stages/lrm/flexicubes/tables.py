@@ -3,7 +3,7 @@
 A case is the 8-bit number of a cube's inside corners. Its active edges have one end inside; they
 fall into groups, one for every sheet of the surface that crosses the cube, and every group becomes
 one dual vertex (Nielson, "Dual Marching Cubes", VIS 2004). The numbering of corners and edges is
-the published checkpoint's (reference/lrm.md 7.1), because its weights refer to it.
+the published checkpoint's, because its weights refer to it.
 """
 
 from __future__ import annotations

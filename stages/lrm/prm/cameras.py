@@ -1,7 +1,8 @@
 """The model's own frame, and the cameras as it is told them.
 
 Frame T (triplane): z up, azimuth 0 on +x, 90 on +y. Frame W (all meshes between stages): y up,
-azimuth 0 on +z, 90 on +x. An azimuth is the same camera in both (reference/pipeline.md 1.2).
+azimuth 0 on +z, 90 on +x. An azimuth is the same camera in both (docs/reference.md, "Frames
+and cameras").
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from stages.common.cameras import Camera
 from stages.common.rig import BUNDLE_ELEVATION, FOVY
 
 CONDITION_RADIUS = 3.5
-"""Camera distance that the model is told for every input view, whatever it really was (T18)."""
+"""Camera distance that the model is told for every input view, whatever it really was."""
 INPUT_AZIMUTHS = (0.0, 90.0, 180.0, 270.0)
 FROM_ZERO123 = (1, 2, 3, 0)
 """Which of `views` (front, left, back, right) the model is given for each of INPUT_AZIMUTHS when
 the views come from Zero123++. The model takes the tiles of that model's grid in grid order, and the
-front is the grid's last tile (reference/pipeline.md 1.4): it stands at azimuth 270."""
+front is the grid's last tile: it stands at azimuth 270."""
 ZERO123_FRONT = 270.0
 """Azimuth at which the front stands in the mesh that is made of `views`."""
 

@@ -17,9 +17,8 @@ def repaired(sdf: Tensor, resolution: int, mode: Literal["repair", "reference"])
     """A copy of an all-outside or all-inside field, ((R + 1)^3,), that has a surface.
 
     The centre vertex and the outermost two layers get new values. "repair" makes the centre inside
-    and the border outside. "reference" reproduces trap T14 (reference/pipeline.md): its values suit
-    fields that are positive inside, so the mesh is inside out, or hollow; its centre is one vertex
-    past the middle.
+    and the border outside. "reference" does as the reference: its values suit fields that are
+    positive inside, so the mesh is inside out, or hollow; its centre is one vertex past the middle.
     """
     values = _cube(sdf.clone(), resolution)
     if mode == "repair":

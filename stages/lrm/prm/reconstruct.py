@@ -37,7 +37,7 @@ def reconstruct(
         raise BadInput(str(error), "two rows of four square tiles, RGB above normals") from None
     progress(0, STEPS, f"find the object ({'u2net' if matting else 'on white'})")
     # The silhouettes of the normal tiles, as in the reference: where those of the RGB tiles differ,
-    # background gets in or object is lost (reference/pipeline.md, trap T20).
+    # background gets in or object is lost.
     mask = silhouettes(normals, matting, params.background_tolerance)
     if not mask.any():
         raise BadInput(

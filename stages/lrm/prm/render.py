@@ -1,8 +1,8 @@
 """Pictures of the LRM's mesh for the reference bundle: normal maps, and unlit vertex colours.
 
 The reference shades with nvdiffrec's renderer (Munkberg et al., "Extracting Triangular 3D Models,
-Materials, and Lighting From Images", CVPR 2022); of that, what reaches the bundle's normals is here
-(reference/lrm.md 8): two-sided shading normals, one sample a pixel, analytic antialiasing.
+Materials, and Lighting From Images", CVPR 2022); of that, what reaches the bundle's normals is
+here: two-sided shading normals, one sample a pixel, analytic antialiasing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TILT = np.array(
     [[1, 0, 0], [0, np.sin(90.0), -np.cos(90.0)], [0, np.cos(90.0), np.sin(90.0)]], np.float64
 )
 """The reference's "identity" camera, whose elevation of 90 degrees was taken for radians: a turn of
-26.6 degrees about x (reference/pipeline.md, trap T1)."""
+26.6 degrees about x."""
 
 
 def render_bundle_normals(
@@ -51,7 +51,7 @@ def render_bundle_normals(
 
     mesh        in frame W
     azimuths    V of them; with elevation and fovy in degrees, radius in scene units
-    tilted      as the reference: normals turned by T1, and mixed at outlines with a white that is
+    tilted      as the reference: normals turned by TILT, and mixed at outlines with a white that is
                 turned with them. Otherwise neither: turning mesh and cameras changes no picture
     rasterizer  default: ours on the CPU
     device      of the tensors, "cpu" or "cuda:N"

@@ -8,7 +8,7 @@ from PIL import Image
 from stages.multiview.zero123plus.params import VIEW_SIDE
 
 FRONT_LEFT_BACK_RIGHT = (3, 0, 1, 2)
-"""Which tile of the grid, counted by rows, is which view (reference/pipeline.md 1.4)."""
+"""Which tile of the grid, counted by rows, is which view (docs/reference.md)."""
 
 
 def views_of(grid: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ device and in every dtype. Order of the draws:
                   guidance), then one (B, 4, h, w) a step for the write pass, B as denoised
 
 The original seeds the first stream only, and takes the second from PyTorch's global generator: its
-pictures change from run to run (trap T8 of the reference).
+pictures change from run to run.
 """
 
 from __future__ import annotations
