@@ -5,8 +5,9 @@ weights and the contents of its inputs, so equal keys mean equal outputs. An ind
 (<outputs>/.cache/<key>.json) names the run that holds them; the files themselves stay in their run
 directory.
 
-Where weights are missing nothing can be computed, nor told of those that made an earlier result:
-then a result counts whatever its weights were, and its record answers to that question too.
+A machine without a node's weights cannot compute the node, and does not know their digests either.
+It takes an earlier result whatever weights made it: each result is found under a second key, in
+which the weights are left out.
 """
 
 from __future__ import annotations
@@ -62,16 +63,16 @@ def _weights_part(node: Node) -> dict[str, str] | None:
 
 
 def keys_of(record: NodeRecord) -> set[str]:
-    """The keys that a finished node answers to: its own, and that of whoever lacks its weights."""
+    """The keys that a finished node is found under: its own, and the one without its weights."""
     if not record.key_parts.get("weights"):
         return {record.key}
     return {record.key, key_of({**record.key_parts, "weights": None})}
 
 
 def answers_to_its_key(record: NodeRecord) -> bool:
-    """Whether the key tells what was made: it knows the first rung, not one that was fallen to.
+    """Whether a finished node is what its key promises, which is the result of the first rung.
 
-    A lower rung counts only if it says that it makes the same.
+    A lower rung's result counts only if that rung is declared to make the same.
     """
     first = bool(record.attempts) and record.attempts[-1].rung == 0
     return first or not record.degraded

@@ -118,8 +118,8 @@ class Graph:
         return Graph(node for node in self.nodes.values() if node.name in wanted)
 
     def on_device(self, device: str) -> Graph:
-        """Keep the rungs that may be tried: with "cpu" those of the CPU, else those that are meant
-        to be fallen to.
+        """Keep the rungs that may be tried: with "cpu" those of the CPU, else all that a run may
+        reach from the first one.
 
         A node whose ladder has only GPU rungs keeps it, and fails there with a clear error.
         """

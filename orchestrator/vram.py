@@ -38,13 +38,13 @@ class Row(BaseModel):
     at_most         params that must not be larger
     peak_gib        the most of the card that the process took, its CUDA context included; 0 on
                     the CPU, where host_gib is all that it took
-    least_gib       below peak_gib: the least that it can do with, when it is given less
-    unused_gib      when it is given less: what it leaves of that on average, as it fills in blocks
-    host_gib        host memory beyond the page cache; least_host_gib as above
-    host_per_gib    of which each GiB of the card beyond least_gib saves so much
+    least_gib       the least that it can work with; between this and peak_gib it adapts
+    unused_gib      what it leaves free of a smaller budget on average, as it fills it in blocks
+    host_gib        host memory beyond the page cache; least_host_gib: the least it can work with
+    host_per_gib    GiB of host memory saved by each GiB of the card beyond least_gib
     load_seconds    from the start to the first job
     step_seconds    a step, `steps` times (the name of a param); job_seconds: all the rest of a job
-    step_factor     param -> its value -> what a step takes of that
+    step_factor     param -> its value -> the factor on step_seconds
     measured        on what, and when
     """
 
