@@ -2,6 +2,22 @@
 
 Exit codes: 2 the request cannot be done as given (bad input, unknown name, taken directory),
 1 the work was begun and failed, 130 interrupted (129 and 143: by SIGHUP and SIGTERM).
+
+    KissError                    1
+      UsageError                 2   nothing was started
+        ConfigError                  a profile, a config file, --set
+        UnknownNameError             a name that nothing has; the nearest is named
+        InputFileError               the picture, or another file that was named
+        OutputError                  where results should go
+        RunLockedError               another process works in this run directory
+        RunRecordError               a run directory cannot be read
+          NewerRecordError           a newer version has written it
+        MissingWeightsError          weights that are needed and not here
+      DownloadError                  weights that could not be brought here
+      ProtocolError                  a process said what is no message
+      RunFailedError                 a run or batch in which something failed
+        StageFailedError             a single stage
+      InterruptedRunError      130   Ctrl-C and its like; it can be resumed
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def claimed(folder: Path) -> Iterator[None]:
     nobody's any more.
     """
     with locks.held(folder / _ALIVE):
-        (folder / _CLAIMED).touch()  # the marker: made after the lock is held, so a sweep never finds a free one
+        (folder / _CLAIMED).touch()  # after the lock is held: no sweep finds the marker alone
         yield
 
 
