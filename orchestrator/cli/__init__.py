@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import gc
+import os
+import sys
 
+import stages
 from orchestrator.signals import STOP
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Carry out a command line (default: this program's own) and exit."""
     STOP.take_over()
+    _require_own_packages()
     gc.set_threshold(50_000)  # imports make objects that stay: looking at them again takes 15 ms
     try:
         from orchestrator.cli.commands import run_command
@@ -18,3 +22,19 @@ def main(arguments: list[str] | None = None) -> None:
     finally:
         STOP.let_go()
         gc.freeze()  # the interpreter's last look at each of them takes 40 ms
+
+
+def _require_own_packages() -> None:
+    """End with exit code 2 where `stages` is somebody else's: both packages have common names."""
+    ours = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+    found = os.path.realpath(stages.__file__ or next(iter(stages.__path__)))
+    beside = os.path.dirname(os.path.dirname(found)) == ours
+    if beside and getattr(stages, "PROJECT", "") == "kiss3d-orchestrate":
+        return
+    print(
+        f"error: {found!a} is found as this program's package stages, and is another one\n"
+        "  -> install this program in an environment of its own (pipx and uv tool install do), and "
+        "look at PYTHONPATH",
+        file=sys.stderr,
+    )
+    sys.exit(2)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
 
 import pytest
 from fakes.tools import cli_environment, command, leftovers, made_run
+from patience import PATIENCE
 
 from orchestrator import report
 from orchestrator.cli import tables
@@ -176,3 +178,25 @@ def test_json_of_a_failed_run_is_the_run_once(kiss3d, picture, config_file):
     done = kiss3d("run", picture, "--config", config_file(mode="raise"), "--json")
     assert done.returncode == 1
     assert json.loads(done.stdout)["nodes"]["trouble"]["state"] == "failed"
+
+
+@pytest.mark.parametrize("file", ["stages/__init__.py", "stages/other.py", "stages.py"])
+def test_a_package_of_the_same_name_in_front_of_ours_is_named(file, tmp_path):
+    other = tmp_path / "theirs" / file
+    other.parent.mkdir(parents=True)
+    other.write_text("")
+    environment = cli_environment()
+    paths = [str(tmp_path / "theirs"), environment["PYTHONPATH"]]
+    done = subprocess.run(
+        command("doctor"),
+        cwd=tmp_path,
+        env={**environment, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    taken = file == "stages/other.py"  # a folder without __init__.py gives way to a package
+    assert done.returncode == (0 if taken else 2), done.stderr
+    assert ("and is another one" in done.stderr) != taken
+    assert "Traceback" not in done.stderr
