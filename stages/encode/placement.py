@@ -1,22 +1,21 @@
-"""Bringing modules to where they compute, for good or for the time of one forward pass.
+"""T5-XXL's weights where they compute: block by block, each for its own forward pass.
 
-A module's weights stay where they are, usually mapped from their file in the dtype that is stored
-there. For its turn it gets copies in the wanted dtype on the wanted device, and the mapped ones
-back afterwards. So memory holds the module that is computing and nothing else: on a CPU that
-computes in float32, one block of T5-XXL (0.72 GiB) in place of all of it (17.7 GiB). Results are
-the same to the bit as with all of it in memory. To a card, T5's blocks are streamed instead
-(`T5Text.stream`): they arrive while others compute, and in the budgets that are told here.
+Memory holds the block that is computing and nothing else: on a CPU that computes in float32,
+0.72 GiB in place of 17.7. Results are the same to the bit as with all of it in memory. To a card,
+T5's blocks are streamed instead (`T5Text.stream`): they arrive while others compute, and in the
+budgets that are told here.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
 
+from stages.common.visit import visiting
 from stages.contract import Context
 from stages.memory import CONTEXT_BYTES
 
@@ -37,37 +36,6 @@ def streaming_budget(context: Context, dtype: torch.dtype) -> tuple[int, int]:
     if context.host_bytes:
         host = min(host, context.host_bytes)
     return weights, host
-
-
-def release(device: torch.device) -> None:
-    """Give what torch keeps for later back to the card: the next encoder's tensors differ."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-
-
-def place(module: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
-    """Put parameters on `device` in `dtype`, and buffers (indices, tables) on `device`.
-
-    What is there already is not copied.
-    """
-    for parameter in module.parameters():
-        parameter.data = parameter.data.to(device, dtype)
-    for buffer in module.buffers():
-        buffer.data = buffer.data.to(device)
-
-
-@contextlib.contextmanager
-def visiting(module: nn.Module, device: torch.device, dtype: torch.dtype) -> Iterator[None]:
-    """`module` is placed inside the block, and back where it was after it."""
-    tensors = [*module.parameters(), *module.buffers()]
-    home = [tensor.data for tensor in tensors]
-    try:
-        place(module, device, dtype)
-        yield
-    finally:
-        for tensor, data in zip(tensors, home, strict=True):
-            tensor.data = data
-        release(device)
 
 
 def visit_in_turn(modules: Iterable[nn.Module], device: torch.device, dtype: torch.dtype) -> None:

@@ -16,7 +16,7 @@ from transformers import SiglipVisionModel
 from stages.common.checkpoint import load_state_dict, readable
 from stages.common.pixels import PixelExtractor
 from stages.common.pretrained import from_folder
-from stages.encode.placement import place, visiting
+from stages.common.visit import place, visiting
 
 PICTURE_SIDE = 512
 """The reference resizes its picture to this first, then to what SigLIP takes."""

@@ -16,8 +16,9 @@ from stages.common.pretrained import from_folder, tokenizer_from_folder
 from stages.common.streaming.models import StreamedModels, stream
 from stages.common.streaming.net import Net
 from stages.common.streaming.source import open_tensors
+from stages.common.visit import place, release, visiting
 from stages.encode.clip_lora import merge_loras
-from stages.encode.placement import place, release, visit_in_turn, visiting
+from stages.encode.placement import visit_in_turn
 
 log = logging.getLogger(__name__)
 

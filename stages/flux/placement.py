@@ -9,11 +9,13 @@ Who computes knows nothing of it: modules are called inside `with ....on_device(
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Literal, Protocol
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal, Protocol
 
 import torch
+from torch import nn
+
+from stages.common.visit import visiting
 
 Name = Literal["resident", "model", "streamed"]
 
@@ -33,28 +35,13 @@ class Resident:
 
 
 class Parked:
-    """A module that lives on the CPU and visits the device.
+    """A module that lives on the CPU and visits the device."""
 
-    Leaving costs nothing: the weights did not change, so the device's copies are dropped and the
-    host's (often mapped files) take their place again.
-    """
+    def __init__(self, module: nn.Module, device: torch.device) -> None:
+        self._module, self._device = module, device
 
-    def __init__(self, module: Any, device: torch.device) -> None:
-        self._device = device
-        self._tensors = [*module.parameters(), *module.buffers()]
-
-    @contextmanager
-    def on_device(self) -> Iterator[None]:
-        kept = [tensor.data for tensor in self._tensors]
-        try:
-            for tensor in self._tensors:
-                tensor.data = tensor.data.to(self._device)
-            yield
-        finally:
-            for tensor, host in zip(self._tensors, kept, strict=True):
-                tensor.data = host
-            if self._device.type == "cuda":
-                torch.cuda.empty_cache()
+    def on_device(self) -> AbstractContextManager[None]:
+        return visiting(self._module, self._device)
 
 
 def home_of(name: Name, device: torch.device) -> torch.device:
@@ -62,6 +49,6 @@ def home_of(name: Name, device: torch.device) -> torch.device:
     return device if name == "resident" else torch.device("cpu")
 
 
-def place(module: Any, name: Name, device: torch.device) -> Placed:
+def place(module: nn.Module, name: Name, device: torch.device) -> Placed:
     """Take charge of a module whose weights are at home."""
     return Resident() if name == "resident" else Parked(module, device)

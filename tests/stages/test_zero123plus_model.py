@@ -19,7 +19,6 @@ from tiny.zero123plus import (
     meta_networks,
     random_state,
 )
-from torch import nn
 
 from stages.common.pixels import PixelExtractor
 from stages.contract import StageError
@@ -32,7 +31,6 @@ from stages.multiview.zero123plus.reference_attention import (
     ReferenceTokens,
     ReferenceUNet,
 )
-from stages.multiview.zero123plus.residency import resident
 from stages.multiview.zero123plus.sampler import denoise, require_finite
 from stages.multiview.zero123plus.text import empty_prompt_ids
 
@@ -370,21 +368,3 @@ def test_numbers_that_are_not_finite_end_the_loop_with_advice():
     with pytest.raises(StageError) as caught:
         require_finite(torch.tensor([float("inf")]), "in the VAE", torch.float16)
     assert "bfloat16" in caught.value.hint
-
-
-# --- turns on the card ----------------------------------------------------------------------------
-
-
-def test_a_module_is_on_the_device_for_its_turn_only():
-    module = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    before = {name: tensor.data_ptr() for name, tensor in module.state_dict().items()}
-    meta = torch.device("meta")  # a device that is not the CPU and exists everywhere
-    with resident(module, meta):
-        assert all(tensor.is_meta for tensor in module.state_dict().values())
-    assert {name: t.data_ptr() for name, t in module.state_dict().items()} == before
-    with pytest.raises(RuntimeError, match="boom"), resident(module, meta):
-        raise RuntimeError("boom")
-    assert {name: t.data_ptr() for name, t in module.state_dict().items()} == before
-    with resident(module, meta, keep=True):
-        pass
-    assert all(tensor.is_meta for tensor in module.state_dict().values())

@@ -18,9 +18,9 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from transformers.models.clip.modeling_clip import CLIPVisionModelWithProjection
 
 from stages.common.checkpoint import readable
+from stages.common.visit import visiting
 from stages.multiview.zero123plus import latents
 from stages.multiview.zero123plus.noise import Noise, normal
-from stages.multiview.zero123plus.residency import resident
 from stages.multiview.zero123plus.text import empty_prompt_ids
 from stages.multiview.zero123plus.weights import load_text_encoder
 
@@ -43,7 +43,7 @@ def encode_empty_prompt(base: Path, device: torch.device, dtype: torch.dtype) ->
     encoder = load_text_encoder(base / "text_encoder", dtype)
     with readable(base / "tokenizer"):
         ids = empty_prompt_ids(base / "tokenizer", encoder.config.max_position_embeddings)
-    with resident(encoder, device):
+    with visiting(encoder, device):
         states = encoder(torch.tensor([ids], device=device)).last_hidden_state
         return states.float().cpu()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +13,12 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.schedulers.scheduling_euler_ancestral_discrete import (
     EulerAncestralDiscreteScheduler,
 )
+from torch import nn
 from transformers.models.clip.modeling_clip import CLIPVisionModelWithProjection
 
 from stages.common.checkpoint import readable
 from stages.common.pixels import PixelExtractor
+from stages.common.visit import place, visiting
 from stages.multiview.zero123plus import latents
 from stages.multiview.zero123plus.conditioning import (
     Condition,
@@ -28,7 +31,6 @@ from stages.multiview.zero123plus.grid import views_of
 from stages.multiview.zero123plus.noise import Noise
 from stages.multiview.zero123plus.params import Zero123PlusParams
 from stages.multiview.zero123plus.reference_attention import ReferenceUNet
-from stages.multiview.zero123plus.residency import resident
 from stages.multiview.zero123plus.sampler import denoise, require_finite
 from stages.multiview.zero123plus.weights import (
     load_ramp,
@@ -100,7 +102,7 @@ class Zero123Plus:
         progress(0, total, "encoding the picture")
         condition = self._condition(image, noise)
         progress(1, total, "denoising")
-        with resident(self.unet.unet, self.device, self.params.keep_on_device):
+        with self._on_device(self.unet.unet):
             self.scheduler.set_timesteps(self.params.steps)
             denoised = denoise(
                 self.unet,
@@ -112,17 +114,24 @@ class Zero123Plus:
                 lambda step: progress(1 + step, total, "denoising"),
             )
         progress(total - 1, total, "decoding")
-        with resident(self.vae, self.device, self.params.keep_on_device):
+        with self._on_device(self.vae):
             pixels = latents.decode(self.vae, denoised, self.params.vae_tiling)
         require_finite(pixels, "in the VAE", self.vae.dtype)
         progress(total, total, "")
         return views_of(latents.to_uint8(pixels))
 
+    def _on_device(self, module: nn.Module) -> AbstractContextManager[None]:
+        """CLIP's encoder, the VAE, the UNet and the VAE again work one after another: each is on
+        the device for its turn only, unless it is to be kept there."""
+        if not self.params.keep_on_device:
+            return visiting(module, self.device)
+        place(module, self.device)
+        return nullcontext()
+
     def _condition(self, image: np.ndarray, noise: Noise) -> Condition:
         guided = self.params.guidance > 1.0
-        keep = self.params.keep_on_device
-        with resident(self.vision, self.device, keep):
+        with self._on_device(self.vision):
             embedding = embed_image(self.vision, self.clip_pixels(image), self.device)
-        with resident(self.vae, self.device, keep):
+        with self._on_device(self.vae):
             latent = condition_latents(self.vae, self.vae_pixels(image), noise, guided)
         return Condition(text_tokens(self.empty_prompt, self.ramp, embedding, guided), latent)
