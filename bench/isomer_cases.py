@@ -1,7 +1,7 @@
 """Three shapes whose refinement by the original code is known: its scores beside ours.
 
     python bench/isomer_cases.py DIR [--only dog ...] [--runs hull hull-10 soft flat]
-        [--objectives reference improved] [--param KEY=VALUE ...]
+        [--objectives reference improved] [--param KEY=VALUE ...] [--device cuda:0]
 
 DIR holds dog.npz, vase.npz and helmet.npz (a perfect bundle, silhouettes, two start meshes, the
 truth, the mesh that the original made of the first start) and <name>_ref_10_50.npz and
@@ -74,14 +74,14 @@ def _mesh(data: Any, key: str) -> Mesh:
 
 
 def measure(
-    known: Known, run: Run, objectives: Iterable[str], params: dict[str, Any]
+    known: Known, run: Run, objectives: Iterable[str], params: dict[str, Any], device: str
 ) -> list[Scores]:
     """Of the start, of the original's mesh, and of ours with each objective."""
     meshes = [known.start] if known.original is None else [known.start, known.original]
     scores = [score(known.case, mesh) for mesh in meshes]
     for objective in objectives:
         settings = {"objective": objective, "stage1_steps": STEPS[run], **params}
-        scores.append(score(known.case, *refine(known.case, known.start, settings)))
+        scores.append(score(known.case, *refine(known.case, known.start, settings, device)))
     return scores
 
 
@@ -102,6 +102,7 @@ def main() -> None:
         default=("reference", "improved"),
     )  # fmt: skip
     parser.add_argument("--param", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--device", default="cpu", help="of the stage: cpu or cuda:N")
     arguments = parser.parse_args()
     table: list[tuple[str, ...]] = []
     for run in arguments.runs:
@@ -111,7 +112,7 @@ def main() -> None:
         for name in [name for name in every if name in (arguments.only or every)]:
             known = read_known(arguments.folder, name, run)
             params = parse_params(arguments.param)
-            found.append(measure(known, run, arguments.objectives, params))
+            found.append(measure(known, run, arguments.objectives, params, arguments.device))
             done = rows(known.case.name, labels, found[-1])
             print(format_table(HEADER, done), file=sys.stderr, flush=True)
             if run in ("soft", "flat") and arguments.objectives[-1] == "improved":

@@ -1,7 +1,7 @@
 """Meshes of ours against true ones: sketch from one picture, isomer from four perfect views.
 
     python bench/quality.py [--quick] [--only NAME ...] [--tables sketch isomer]
-        [--start carved|reconstruct|blurred] [--param KEY=VALUE ...]
+        [--start carved|reconstruct|blurred] [--param KEY=VALUE ...] [--device cuda:0]
 
 sketch   Each shape of bench/shapes.py is rendered from the front with alpha, the pictures go
          through `kiss3d-orchestrate batch`, and the meshes are scored beside two baselines made
@@ -127,13 +127,13 @@ def _sketch_row(name: str, scores: list[SurfaceScores]) -> tuple[str, ...]:
     )
 
 
-def isomer_table(names: Iterable[str], start: str, params: dict[str, Any]) -> str:
+def isomer_table(names: Iterable[str], start: str, params: dict[str, Any], device: str) -> str:
     rows = []
     found = []
     for name in names:
         case = shape_case(name)
         mesh = start_mesh(case, start)
-        before, after = score(case, mesh), score(case, *refine(case, mesh, params))
+        before, after = score(case, mesh), score(case, *refine(case, mesh, params, device))
         found.append((before, after))
         rows += [before.row(name, before), after.row("  isomer", before)]
         print("  ".join(rows[-1]), f" ({name})", file=sys.stderr, flush=True)
@@ -158,13 +158,14 @@ def main() -> None:
     )
     parser.add_argument("--start", choices=STARTS, default="carved")
     parser.add_argument("--param", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--device", default="cpu", help="of the isomer stage: cpu or cuda:N")
     arguments = parser.parse_args()
     every = tuple(FLAT | SHAPES) if arguments.start == "blurred" else tuple(SHAPES)
     names = arguments.only or (QUICK if arguments.quick else every)
     if "sketch" in arguments.tables:
         print(sketch_table(names), end="\n\n", flush=True)
     if "isomer" in arguments.tables:
-        print(isomer_table(names, arguments.start, parse_params(arguments.param)))
+        print(isomer_table(names, arguments.start, parse_params(arguments.param), arguments.device))
 
 
 if __name__ == "__main__":

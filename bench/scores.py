@@ -54,9 +54,11 @@ class Scores:
         )
 
 
-def refine(case: Case, start: Mesh, params: dict[str, Any]) -> tuple[Mesh, float]:
-    """The stage's mesh and the seconds that it took, loading apart."""
-    stage, context = Isomer(IsomerParams(**{"radius": case.radius, **params})), Context()
+def refine(
+    case: Case, start: Mesh, params: dict[str, Any], device: str = "cpu"
+) -> tuple[Mesh, float]:
+    """The stage's mesh and the seconds that it took, loading apart. device: "cpu" or "cuda:N"."""
+    stage, context = Isomer(IsomerParams(**{"radius": case.radius, **params})), Context(device)
     stage.load(context)
     began = time.perf_counter()
     made: Mesh = stage.run({"bundle": case.bundle, "coarse_mesh": start}, context)["mesh"]
