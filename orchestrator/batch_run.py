@@ -208,15 +208,3 @@ def _write_summary(batch: Batch, outcomes: Sequence[Outcome]) -> None:
         write_json(batch.path / "summary.json", document)
         # A name that is no UTF-8 (b"caf\xe9.png") is shown as summary.json shows it.
         write_atomic(batch.path / "summary.csv", text.getvalue().encode(errors="backslashreplace"))
-
-
-def iter_rows(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, ...]]:
-    """Rows for the table at the end of a batch."""
-    for outcome in outcomes:
-        row = outcome.row()
-        yield (
-            outcome.name,
-            outcome.state,
-            f"{row['compute_seconds']:.2f}",
-            str(row["mesh"]) or "-",
-        )

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from orchestrator import locks
+from orchestrator import hub_log, locks, network
 from orchestrator.errors import DownloadError
 from orchestrator.inside import Inside, sync
 
@@ -77,11 +77,14 @@ class RemoteFile:
 
 
 class Meter(Protocol):
-    """Hears of the bytes of one file: set to `done` of `total`, or moved on by `count`."""
+    """Hears of the bytes of one file: set to `done` of `total`, or moved on by `count`; and that it
+    is asked for again, and why."""
 
     def at(self, done: int, total: int | None) -> None: ...
 
     def move(self, count: int) -> None: ...
+
+    def trying_again(self, text: str) -> None: ...
 
 
 def file_digest(path: Path, kind: str) -> str:
@@ -161,7 +164,18 @@ def _fetch(file: RemoteFile, meter: Meter, stop: threading.Event) -> None:
             failures = 0 if after > before else failures + 1
             if failures > len(PAUSES):
                 raise
+            meter.trying_again(hub_log.again(hub_log.host_of(file.url), _reason(error)))
             _pause(PAUSES[max(0, failures - 1)], stop)
+
+
+def _reason(error: Exception) -> str:
+    """In a few words; those of an answer's status, of which the client writes paragraphs."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if isinstance(error, HfHubHTTPError):
+        return f"status {error.response.status_code}"
+    text = error.reason if isinstance(error, _CutError) else str(error)
+    return text.strip().partition("\n")[0] or type(error).__name__
 
 
 def _pause(seconds: float, stop: threading.Event) -> None:
@@ -174,8 +188,9 @@ def _pause(seconds: float, stop: threading.Event) -> None:
 class _CutError(DownloadError):
     """An answer that ended before the file was whole, or was not of the part that was asked for."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, "the same command goes on where it was")
+    def __init__(self, file: RemoteFile, reason: str) -> None:
+        super().__init__(f"{file.label}: {reason}", "the same command goes on where it was")
+        self.reason = reason
 
 
 def _is_passing(error: Exception) -> bool:
@@ -184,7 +199,7 @@ def _is_passing(error: Exception) -> bool:
 
     if isinstance(error, HfHubHTTPError):
         return error.response.status_code in _PASSING
-    return isinstance(error, (_CutError, *transport_errors()))
+    return isinstance(error, (_CutError, *transport_errors())) or network.was_closed(error)
 
 
 def transport_errors() -> tuple[type[Exception], ...]:
@@ -216,7 +231,7 @@ def _request(file: RemoteFile, start: int, meter: Meter, stop: threading.Event) 
     ) as response:
         if response.status_code == 416:  # the .part file is longer than the file
             file.drop_part()
-            raise _CutError(f"{file.label}: nothing is left behind byte {start}")
+            raise _CutError(file, f"nothing is left behind byte {start}")
         hf_raise_for_status(response)
         total: int | None
         if response.status_code == 206:
@@ -234,7 +249,7 @@ def _request(file: RemoteFile, start: int, meter: Meter, stop: threading.Event) 
             sync(stream.fileno())
             size = stream.tell()
     if total is not None and size < total:
-        raise _CutError(f"{file.label}: the connection ended at byte {size} of {total}")
+        raise _CutError(file, f"the connection ended at byte {size} of {total}")
     if total is not None and size > total:
         file.drop_part()
         raise DownloadError(
@@ -269,10 +284,8 @@ def _total_of_range(file: RemoteFile, start: int, content_range: str) -> int:
     if found and int(found[1]) == start and file.size in (None, int(found[2])):
         return int(found[2])
     file.drop_part()
-    raise _CutError(
-        f"{file.label}: asked for the bytes behind {start}, the server sent "
-        f'"{content_range or "no Content-Range"}"'
-    )
+    sent = content_range or "no Content-Range"
+    raise _CutError(file, f'asked for the bytes behind {start}, the server sent "{sent}"')
 
 
 def _total(file: RemoteFile, headers: Mapping[str, str]) -> int | None:

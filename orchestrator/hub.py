@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from orchestrator import hub_log, network
 from orchestrator.download import RemoteFile, transport_errors
 from orchestrator.errors import DownloadError, KissError, UsageError
 from orchestrator.files import is_disk_full, write_json
-from orchestrator.network import require_client
 from stages import weights
 from stages.weights import Model
 
@@ -197,7 +197,8 @@ def explained(model: Model) -> Iterator[None]:
     except transport_errors() as error:
         raise _unreachable(model, error) from error
     except OSError as error:
-        full = "free space, or put the cache elsewhere: HF_HOME=<folder>; then the same command"
+        setting = cache_setting(model)
+        full = f"free space, or put the cache elsewhere: {setting}=<folder>; then the same command"
         where = f"{error.filename}: " if error.filename else ""
         raise DownloadError(
             f"{model.name}: {where}{error.strerror or error}", full if is_disk_full(error) else ""
@@ -212,7 +213,8 @@ def keep_token(token: str) -> str:
     from huggingface_hub import errors, login, whoami
     from huggingface_hub.constants import ENDPOINT
 
-    require_client()
+    network.require_client()
+    hub_log.take_over()
     page = "https://huggingface.co/settings/tokens"
     if not token.isascii() or not token.isprintable() or not token:
         what = "that is no token" if token else "no token was given"
@@ -221,6 +223,10 @@ def keep_token(token: str) -> str:
         name = str(whoami(token)["name"])
         login(token)
     except errors.HfHubHTTPError as error:
+        if error.response.status_code >= 500 or error.response.status_code == 429:
+            raise DownloadError(
+                f"{ENDPOINT} answers with status {error.response.status_code}", "try again later"
+            ) from error
         raise UsageError(
             f"{ENDPOINT} does not accept this token ({error.response.status_code})",
             f"make one of type read at {page}",
@@ -253,6 +259,17 @@ def _gated(model: Model) -> DownloadError:
 def _status(model: Model, error: Exception) -> DownloadError:
     code = getattr(getattr(error, "response", None), "status_code", 0)
     source = model.repo or model.url
+    if not model.repo and code in (404, 410):
+        return DownloadError(
+            f"{model.name}: {source} does not exist ({code})",
+            f"configs/models.yaml is outdated; {_by_hand(model)}",
+        )
+    if not model.repo and code in (401, 403, 407):
+        return DownloadError(
+            f"{model.name}: {source} is refused ({code})",
+            f"by its server, or by a proxy, for no token is needed there;{_through()} "
+            f"{_by_hand(model)}",
+        )
     if code == 404:
         return DownloadError(
             f"{model.name}: {source} does not exist (404)",
@@ -273,13 +290,37 @@ def _status(model: Model, error: Exception) -> DownloadError:
 
 
 def _unreachable(model: Model, error: BaseException) -> DownloadError:
+    """Of the place that this model comes from: the hub or its mirror, or the host of its URL."""
     from huggingface_hub.constants import ENDPOINT
 
-    server = ENDPOINT if model.repo else model.url
     reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        hint = "if a proxy here has certificates of its own: SSL_CERT_FILE=<file>"
+    else:
+        other = "a mirror: HF_ENDPOINT=<url>" if model.repo else _by_hand(model)
+        hint = f"the same command goes on where it was;{_through()} {other}"
     return DownloadError(
-        f"{model.name}: {server} cannot be reached, or broke off ({reason})",
-        "if a proxy here has certificates of its own: SSL_CERT_FILE=<file>"
-        if "CERTIFICATE_VERIFY_FAILED" in str(error)
-        else "the same command goes on where it was; a mirror: HF_ENDPOINT=<url>",
+        f"{model.name}: {ENDPOINT if model.repo else model.url} cannot be reached, or broke off "
+        f"({reason})",
+        hint,
     )
+
+
+def _through() -> str:
+    """The proxies that were asked, or how to name one."""
+    found = network.proxies()
+    return (
+        f" it was asked for through {', '.join(found)};"
+        if found
+        else " behind a proxy: HTTPS_PROXY=http://host:port;"
+    )
+
+
+def _by_hand(model: Model) -> str:
+    """How to do without the host of a model's URL."""
+    return f"or fetch it by other means and put it in {weights.own_folder(model)}"
+
+
+def cache_setting(model: Model) -> str:
+    """The variable that moves the folder which the model is downloaded to."""
+    return "HF_HOME" if model.repo else "XDG_CACHE_HOME"

@@ -31,7 +31,8 @@ def require_room() -> None:
     if hard != resource.RLIM_INFINITY and hard < _OPEN_FILES:
         raise KissError(
             f"at most {hard} files may be open at once here, and a run needs {_OPEN_FILES}",
-            "raise the limit: ulimit -n 1024",
+            "raise the limit: ulimit -n 1024; if the shell refuses that, the hard limit has to be "
+            "raised first: /etc/security/limits.conf, or LimitNOFILE of a service",
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, hard))
 

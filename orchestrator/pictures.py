@@ -21,6 +21,8 @@ from orchestrator.locks import BATCH_FILE
 from stages.common.filetypes import HEAD, identify
 
 OUTPUTS = "outputs"
+SUBFOLDER = "a subfolder: --recursive takes it"
+"""Why a folder of the user's own is left out."""
 SUFFIXES = frozenset(
     f".{name}"
     for name in (
@@ -76,7 +78,8 @@ def gather(folder: Path, glob: str | None, recursive: bool) -> Gathered:
             pictures.append(path)
     if not pictures:
         what = f'files that match "{glob}"' if glob else "pictures"
-        told = f"; skipped: {listed(skipped)}" if skipped else ""
+        other = [one for one in skipped if one.reason != SUBFOLDER]
+        told = f"; skipped: {listed(other)}" if other else ""
         deeper = "" if recursive else "--recursive looks into subdirectories"
         raise UsageError(f"no {what} in {folder}{told}", deeper)
     pictures.sort(key=lambda path: (len(path.parts), path))
@@ -84,13 +87,21 @@ def gather(folder: Path, glob: str | None, recursive: bool) -> Gathered:
 
 
 def listed(skipped: Sequence[Skipped], most: int = 3) -> str:
-    """Skipped files in one line, by reason, each reason with at most so many names."""
+    """Skipped files in one line, by reason, each reason with at most so many names; of subfolders
+    their number."""
     ordered = sorted(skipped, key=lambda one: one.reason)
     groups = (
         (reason, [str(one.path) for one in group])
         for reason, group in itertools.groupby(ordered, key=lambda one: one.reason)
     )
-    return "; ".join(f"{shortlist(names, most)} ({reason})" for reason, names in groups)
+    return "; ".join(
+        _subfolders(len(names)) if reason == SUBFOLDER else f"{shortlist(names, most)} ({reason})"
+        for reason, names in groups
+    )
+
+
+def _subfolders(count: int) -> str:
+    return f"{count} subfolders, --recursive takes them" if count > 1 else SUBFOLDER
 
 
 def shortlist(names: Sequence[str], most: int) -> str:
@@ -118,8 +129,11 @@ def _walk(
             reason = _why_not_folder(path)
             if reason or not deep:
                 folders.remove(name)
-            if reason and deep and _concerns(path, matching):
-                yield path, reason
+            if deep:
+                if reason and _concerns(path, matching):
+                    yield path, reason
+            elif not reason:
+                yield path, SUBFOLDER
         for path in (here / name for name in sorted(files)):
             if matching is None:
                 yield path, _why_no_picture(path)

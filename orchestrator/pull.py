@@ -7,7 +7,7 @@ A model that fails does not stop the others.
 
 from __future__ import annotations
 
-import logging
+import functools
 import shutil
 import threading
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from orchestrator import hub, network, places, verify
+from orchestrator import hub, hub_log, network, places, verify
 from orchestrator.download import Meter, RemoteFile, download
 from orchestrator.errors import DownloadError, KissError, OutputError, UsageError
 from orchestrator.hub import Listing
@@ -35,6 +35,8 @@ class View(Protocol):
     def plan(self, size: int) -> None: ...
 
     def meter(self, label: str) -> Meter: ...
+
+    def trying_again(self, text: str) -> None: ...
 
     def file_done(self, file: RemoteFile) -> None: ...
 
@@ -94,10 +96,11 @@ def pull(models: Sequence[Model], view: View, workers: int, repair: bool = False
         if any(model.repo for model in absent):
             places.require_cache()
         network.require_client()
-        _silence_hub()
+        hub_log.take_over(view.trying_again)
         orders = _look_up(absent, results, view, workers)
         _require_space(orders)
-        view.plan(sum(order.missing() for order in orders))
+        if orders:
+            view.plan(sum(order.missing() for order in orders))
         _fetch_all(orders, results, view, workers)
     return [results[model.name] for model in models]
 
@@ -109,11 +112,6 @@ def _end(results: dict[str, Result], view: View, result: Result) -> None:
 
 def _failed(name: str, error: KissError) -> Result:
     return Result(name, "failed", None, error.message, error.hint)
-
-
-def _silence_hub() -> None:
-    """What went wrong is told once, by us; the library tells every retry of every file."""
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
 
 def _refuse_offline(models: Iterable[Model]) -> None:
@@ -131,7 +129,9 @@ def _look_up(
 ) -> list[_Order]:
     orders = []
     with ThreadPoolExecutor(workers, "look-up") as pool:
-        for model, future in [(model, pool.submit(_order, model)) for model in models]:
+        lookups = [functools.partial(_order, model) for model in models]
+        futures = [pool.submit(network.with_client, look_up) for look_up in lookups]
+        for model, future in zip(models, futures, strict=True):
             try:
                 orders.append(future.result())
             except KissError as error:
@@ -155,18 +155,19 @@ def _order(model: Model) -> _Order:
 
 def _require_space(orders: Sequence[_Order]) -> None:
     """Raise `OutputError` for a disk that cannot hold what would be written to it."""
-    needed: dict[int, tuple[Path, int]] = {}
+    by_disk: dict[int, list[_Order]] = {}
     for order in orders:
-        folder = _existing(order.place)
-        disk = folder.stat().st_dev
-        needed[disk] = (folder, needed.get(disk, (folder, 0))[1] + order.missing())
-    for folder, size in needed.values():
+        by_disk.setdefault(_existing(order.place).stat().st_dev, []).append(order)
+    for together in by_disk.values():
+        folder = _existing(together[0].place)
+        size = sum(order.missing() for order in together)
         free = shutil.disk_usage(folder).free
         if size and size + MARGIN > free:
+            settings = sorted({f"{hub.cache_setting(one.model)}=<folder>" for one in together})
             raise OutputError(
                 f"{size / 1e9:.1f} GB are to be downloaded to {folder}, which has "
                 f"{free / 1e9:.1f} GB free",
-                "free space, or put the hub's cache on another disk: HF_HOME=<folder>",
+                f"free space, or put them on another disk: {' '.join(settings)}",
             )
 
 
@@ -219,7 +220,9 @@ def _finish(order: _Order, workers: int) -> Result:
         folder = weights.own_folder(model)
         if order.listing is not None:
             note = order.listing.note
-            folder = hub.finish(model, order.listing, workers)
+            folder = network.with_client(
+                functools.partial(hub.finish, model, order.listing, workers)
+            )
             verify.require_small(model, folder, order.listing.small)
         missing = weights.missing_files(model, folder)
         if missing:

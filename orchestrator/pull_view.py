@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ class PullView:
     def __init__(self, quiet: bool = False) -> None:
         self._quiet = quiet
         self._lock = threading.Lock()
+        self._told: set[str] = set()
         self._bars = _Bars() if not quiet and sys.stderr.isatty() else None
 
     def __enter__(self) -> PullView:
@@ -41,7 +43,15 @@ class PullView:
         self._say(f"to download: {size / 1e9:.2f} GB")
 
     def meter(self, label: str) -> _Meter:
-        return _Meter(self._bars, label)
+        return _Meter(self._bars, label, self.trying_again)
+
+    def trying_again(self, text: str) -> None:
+        """Said once: several files meet the same fault, each of them several times."""
+        with self._lock:
+            known = text in self._told
+            self._told.add(text)
+        if not known:
+            self._say(text)
 
     def file_done(self, file: RemoteFile) -> None:
         if self._bars:
@@ -105,9 +115,10 @@ class _Bars:
 class _Meter:
     """`download.Meter` of one file."""
 
-    def __init__(self, bars: _Bars | None, label: str) -> None:
+    def __init__(self, bars: _Bars | None, label: str, trying_again: Callable[[str], None]) -> None:
         self._bars = bars
         self._label = label
+        self._trying_again = trying_again
 
     def at(self, done: int, total: int | None) -> None:
         if self._bars:
@@ -117,3 +128,6 @@ class _Meter:
     def move(self, count: int) -> None:
         if self._bars:
             self._bars.progress.advance(self._bars.task(self._label), count)
+
+    def trying_again(self, text: str) -> None:
+        self._trying_again(f"{self._label}: {text}")

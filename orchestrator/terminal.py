@@ -48,6 +48,19 @@ def visible(text: str, one_line: bool = False) -> str:
     return told.replace("\n", r"\n").replace("\t", r"\t") if one_line else told
 
 
+def shortened(text: str, width: int) -> str:
+    """At most `width` columns of a text: its beginning, "…" and its end."""
+    from rich.cells import cell_len, set_cell_size
+
+    if cell_len(text) <= width:
+        return text
+    head = (width - 1) // 2
+    tail = text
+    while cell_len(tail) > width - 1 - head:
+        tail = tail[1:]
+    return f"{set_cell_size(text, head).rstrip()}…{tail}"
+
+
 def say(text: object = "", *, err: bool = False, mark: str = "", colour: str = "") -> None:
     """Write a line to stdout or stderr, behind `mark`, which a terminal shows in a colour.
 

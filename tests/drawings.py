@@ -34,6 +34,17 @@ class Pen:
         box = [FINER * v for v in (x - r, y - r, x + r, y + r)]
         self._draw.arc(box, start, end, "black", 5 * FINER)
 
+    def band(
+        self, x: float, y: float, r: float, width: float, start: float = 0, end: float = 360
+    ) -> None:
+        """A black arc of a circle, `width` wide, inwards from `r`."""
+        box = [FINER * v for v in (x - r, y - r, x + r, y + r)]
+        self._draw.arc(box, start, end, "black", round(width * FINER))
+
+    def sector(self, x: float, y: float, r: float, start: float, end: float, fill: str) -> None:
+        box = [FINER * v for v in (x - r, y - r, x + r, y + r)]
+        self._draw.pieslice(box, start, end, fill)
+
     def outline(self, *points: tuple[float, float]) -> None:
         closed = [*points, *points[:2]]
         flat = [FINER * v for point in closed for v in point]
@@ -171,6 +182,97 @@ def letter_b(pen: Pen) -> None:
     pen.box(100, 50, 290, 350, fill="navy")
     pen.box(150, 95, 240, 180, fill="white")
     pen.box(150, 225, 240, 305, fill="white")
+
+
+def cut_face(pen: Pen) -> None:
+    """A white face that the lower edge cuts off."""
+    pen.circle(200, 330, 170, "white")
+    eyes(pen, 200, 260, apart=60, r=16)
+
+
+def cat_on_three_sides(pen: Pen) -> None:
+    """A white head that reaches over the left, the right and the lower edge."""
+    pen.ellipse(200, 420, 230, 260, "white")
+    eyes(pen, 200, 300, apart=70, r=20)
+
+
+def face_in_the_corner(pen: Pen) -> None:
+    pen.circle(330, 330, 190, "white")
+    eyes(pen, 270, 260, apart=50, r=14)
+
+
+def cut_penguin(pen: Pen) -> None:
+    """A white belly without anything in it, open to the lower edge, below eyes."""
+    pen.ellipse(200, 260, 130, 240, "black")
+    pen.ellipse(200, 330, 80, 150, "white", "")
+    for x in (165, 235):
+        pen.circle(x, 120, 24, "white", "")
+        pen.circle(x, 123, 9, "black", "")
+
+
+def cut_shirt(pen: Pen) -> None:
+    """Nothing tells the white of the shirt from air under an arch."""
+    pen.ellipse(200, 400, 150, 170, "white")
+    pen.circle(200, 130, 80, "peachpuff")
+    eyes(pen, 200, 120)
+
+
+def cut_table(pen: Pen) -> None:
+    pen.box(40, 150, 360, 190, fill="sienna")
+    for x in (60, 310):
+        pen.box(x, 190, x + 30, 420, fill="sienna")
+
+
+def cut_handle(pen: Pen) -> None:
+    """A mug whose handle goes over the right edge."""
+    pen.circle(330, 200, 100, "royalblue", "")
+    pen.circle(330, 200, 70, "white", "")
+    pen.box(60, 80, 300, 330, fill="royalblue")
+
+
+def tight_disc(pen: Pen) -> None:
+    """It reaches to all four sides; a signature lies in a corner."""
+    pen.circle(200, 200, 205, "teal", "")
+    pen.box(8, 375, 40, 390, fill="black")
+
+
+def lifebuoy(pen: Pen) -> None:
+    """Four red segments; the white ones between them have no outline."""
+    for start in range(0, 360, 90):
+        pen.sector(200, 200, 160, start + 22.5, start + 67.5, "red")
+    pen.circle(200, 200, 75, "white", "")
+
+
+def outlined_lifebuoy(pen: Pen) -> None:
+    lifebuoy(pen)
+    pen.circle(200, 200, 160)
+    pen.circle(200, 200, 75)
+
+
+def spokes(pen: Pen) -> None:
+    """A wheel with a hole for its axle."""
+    for turn in range(8):
+        a = turn * 45
+        pen.sector(200, 200, 150, a - 4, a + 4, "sienna")
+    pen.band(200, 200, 160, 20)
+    pen.circle(200, 200, 45, "sienna", "")
+    pen.circle(200, 200, 25, "white", "")
+
+
+def dots_in_a_circle(pen: Pen) -> None:
+    for turn in range(8):
+        a = turn * math.pi / 4
+        pen.circle(200 + 130 * math.cos(a), 200 + 130 * math.sin(a), 35, "navy", "")
+
+
+def dashed_circle(pen: Pen) -> None:
+    for turn in range(16):
+        pen.band(200, 200, 160, 10, turn * 22.5, turn * 22.5 + 12)
+
+
+def copyright_sign(pen: Pen) -> None:
+    pen.band(200, 200, 160, 24)
+    pen.band(200, 200, 80, 24, 45, 315)
 
 
 def cutout_of(*layers: tuple[np.ndarray, tuple[int, int, int], float]) -> Image.Image:

@@ -156,9 +156,9 @@ def _print_outcomes(made: Batch, outcomes: list[Outcome], as_json: bool) -> None
                 }
             )
         return
-    header = ("picture", "state", "compute s", "mesh")
+    header, rows = batch_report.HEADER, list(batch_report.table_rows(outcomes))
     names = (header.index("picture"), header.index("mesh"))
-    tables.print_table(header, list(batch_run.iter_rows(outcomes)), err=True, shorten=names)
+    tables.print_table(header, rows, err=True, shorten=names)
     for line in batch_report.closing_lines(made, outcomes):
         say(line, err=True)
     with nobody_need_read(f"{made.path}"):

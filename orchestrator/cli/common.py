@@ -15,7 +15,7 @@ from orchestrator.cli import tables
 from orchestrator.errors import KissError
 from orchestrator.faults import as_told
 from orchestrator.signals import STOP
-from orchestrator.terminal import ReaderGoneError, nobody_need_read, say, say_json
+from orchestrator.terminal import ReaderGoneError, nobody_need_read, say, say_json, visible
 
 if TYPE_CHECKING:
     from orchestrator.artifacts import RunDirectory
@@ -262,10 +262,10 @@ def print_run(run: RunDirectory, as_json: bool) -> None:
         return
     tables.print_table(report.TABLE_HEADER, report.table_rows(run), err=True)
     for node, cost in run.manifest.degraded.items():
-        say(f"degraded: {node}: {cost}", err=True)
+        say(f"degraded: {node}: {visible(cost, one_line=True)}", err=True)
     for node, texts in run.manifest.warnings.items():
         for text in texts:
-            say(f"warning: {node}: {text}", err=True)
+            say(f"warning: {node}: {visible(text, one_line=True)}", err=True)
     result = run.path / "result"
     for name, label in (("preview.png", "preview"), ("mesh.obj", "obj")):
         if (result / name).is_file():

@@ -261,6 +261,7 @@ def login() -> None:
     Asks for it, or reads it from stdin where that is no terminal. Make one of type "read" at
     https://huggingface.co/settings/tokens. A token in HF_TOKEN needs no login.
     """
+    import os
     import sys
 
     from orchestrator.hub import keep_token
@@ -270,6 +271,8 @@ def login() -> None:
     else:
         token = "" if sys.stdin is None else sys.stdin.readline()
     say(f"logged in as {keep_token(token.strip())}")
+    if os.environ.get("HF_TOKEN"):
+        say("warning: HF_TOKEN is set, and is used instead of what was kept now", err=True)
 
 
 @models.command()

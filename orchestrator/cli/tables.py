@@ -7,7 +7,7 @@ import sys
 import textwrap
 from collections.abc import Collection, Sequence
 
-from orchestrator.terminal import open_console, say, visible
+from orchestrator.terminal import open_console, say, shortened, visible
 
 _GAP = 1
 """Spaces between two columns of rich's table as it is set up here."""
@@ -94,19 +94,6 @@ def _widths(
             break
         widths[max(ready, key=lambda index: widths[index])] -= 1
     return widths
-
-
-def shortened(text: str, width: int) -> str:
-    """At most `width` columns of a text: its beginning, "…" and its end."""
-    from rich.cells import cell_len, set_cell_size
-
-    if cell_len(text) <= width:
-        return text
-    head = (width - 1) // 2
-    tail = text
-    while cell_len(tail) > width - 1 - head:
-        tail = tail[1:]
-    return f"{set_cell_size(text, head).rstrip()}…{tail}"
 
 
 def paragraphs(header: Row, rows: Sequence[Row], width: int) -> str:

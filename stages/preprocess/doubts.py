@@ -8,9 +8,14 @@ import cv2
 import numpy as np
 
 from stages.preprocess.segment import Segmentation
+from stages.preprocess.shapes import fill
 
 MIN_CONTACT = 0.01
 """Share of a side of the picture along which the object must touch it to be cut off there."""
+
+MIN_CUT_OFF = 0.1
+"""Share that the object and the picture's edge enclose from which it is worth a word: between the
+legs of somebody who stands there it is less."""
 
 MIN_PIECE = 0.02
 """Share of the object from which a loose piece is worth a word."""
@@ -40,10 +45,35 @@ def doubts_about(found: Segmentation, width: int, height: int, trimmed: bool) ->
     if len(shares) > 1:
         listed = ", ".join(f"{share:.0%}" for share in shares[:4])
         more = ", ..." if len(shares) > 4 else ""
+        fills = found.cut_off >= MIN_CUT_OFF or len(_pieces(fill(found.mask))) < len(shares)
+        remedy = "--set preprocess.holes=fill or --mask FILE" if fills else "--mask FILE"
         yield (
             f"the object is in {len(shares)} loose pieces ({listed}{more}), and so will the mesh "
-            "be: look at preprocess/alpha.png; if a part is missing between them, "
-            "--set preprocess.holes=fill or --mask FILE may help"
+            f"be: look at preprocess/alpha.png; if a part is missing between them, {remedy} may "
+            "help"
+        )
+    if found.cut_off >= MIN_CUT_OFF:
+        yield (
+            f"{found.cut_off:.0%} of what the object and the picture's edge enclose has the "
+            "backdrop's colour and was taken for background; --set preprocess.holes=fill if it is "
+            "a part of the object that is cut off there"
+        )
+    if found.at_edge >= MIN_CUT_OFF:
+        yield (
+            f"{found.at_edge:.0%} of what the object and the picture's edge enclose has the "
+            "backdrop's colour and was taken for a part of the object, which is cut off there; "
+            "--set preprocess.holes=keep if it is background"
+        )
+    if found.joined:
+        yield (
+            "what has the backdrop's colour between the segments of a ring was taken for a part of "
+            "it; --set preprocess.holes=keep if one sees through there"
+        )
+    if found.floating:
+        yield (
+            f"{found.floating:.0%} of the outline's inside has the backdrop's colour and was taken "
+            "for a part of the object, because something lies loose in it; "
+            "--set preprocess.holes=keep if one sees through there"
         )
     if found.doubtful:
         yield (

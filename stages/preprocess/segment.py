@@ -19,7 +19,7 @@ from stages.preprocess.backdrop import (
 )
 from stages.preprocess.box import Box, bounding_box
 from stages.preprocess.grabcut import grabcut
-from stages.preprocess.holes import Holes, settle_holes
+from stages.preprocess.holes import Holes, Settled, settle_holes
 from stages.preprocess.resample import shrink
 
 WORK_SIDE = 512
@@ -42,13 +42,18 @@ class Segmentation:
     region    the part, in picture pixels
     mask      (h, w) bool, covering `region` at its own, usually lower, resolution
     plain     whether a plain backdrop told the object; else GrabCut had to guess
-    doubtful  share of the silhouette that was left as holes without much evidence
+    doubtful, floating, cut_off, at_edge, joined
+              what is doubtful about its holes, as in `holes.Settled`
     """
 
     region: Box
     mask: np.ndarray
     plain: bool = True
     doubtful: float = 0.0
+    floating: float = 0.0
+    cut_off: float = 0.0
+    at_edge: float = 0.0
+    joined: bool = False
 
     @property
     def object_box(self) -> Box | None:
@@ -119,5 +124,17 @@ def _segment_copy(
         filled = settle_holes(guess, "fill" if holes == "fill" else "keep")
         return Segmentation(region, filled.mask, plain=False)
     faint = np.linalg.norm(lab - backdrop.surface, axis=2) < FEATURE_CONTRAST
-    settled = settle_holes(segment_on_backdrop(lab, backdrop), holes, faint)
-    return Segmentation(region, significant(settled.mask), doubtful=settled.doubtful)
+    found = segment_on_backdrop(lab, backdrop)
+    return _told(region, settle_holes(found, holes, faint, framed=True))
+
+
+def _told(region: Box, settled: Settled) -> Segmentation:
+    return Segmentation(
+        region,
+        significant(settled.mask),
+        doubtful=settled.doubtful,
+        floating=settled.floating,
+        cut_off=settled.cut_off,
+        at_edge=settled.at_edge,
+        joined=settled.joined,
+    )

@@ -98,7 +98,7 @@ class Preprocess(contract.Stage):
     """
 
     name = "preprocess"
-    version = 3
+    version = 4
     summary = "cut the object out of the input picture and centre it on a white square"
     inputs = (INPUT_IMAGE, INPUT_MASK)
     outputs = (IMAGE, ALPHA)

@@ -58,7 +58,7 @@ def test_one_bad_file_fails_alone(kiss3d, pictures, config_file, tmp_path):
     with (out / "summary.csv").open() as stream:
         rows = {row["name"]: row for row in csv.DictReader(stream)}
     assert "not a list of numbers" in rows["p2"]["error"]
-    assert "p3: " in done.stderr
+    assert "p3.txt: " in done.stderr
     for name in ("p2", "p3"):
         assert rows[name]["hint"], "what a single run says to do next"
         assert f"-> {rows[name]['hint']}" in done.stderr
@@ -219,10 +219,10 @@ def test_the_end_tells_what_was_skipped_failed_and_degraded_by_name(
     out = tmp_path / "out"
     done = kiss3d("batch", pictures, "--config", config, "--output", out)
     assert done.returncode == 1
-    assert "p5: source: not a list of numbers" in done.stderr
+    assert "p5.png: source: not a list of numbers" in done.stderr
     assert f"log: {out / 'logs' / 'source-1.log'}" in done.stderr
-    assert "failed too: p8, p9" in done.stderr, "ten are told with their reasons"
-    assert "degraded: trouble: made without a card: p1, p2, p3" in done.stderr
+    assert "failed too: p8.png, p9.png" in done.stderr, "ten are told with their reasons"
+    assert "degraded: trouble: made without a card: p1.png, p2.png, p3.png" in done.stderr
     assert "skipped: scan (a PDF document); p4.txt (not a picture)" in done.stderr
     assert "3 of 15 good, 12 failed, 3 degraded, 2 skipped" in done.stderr
     summary = json.loads((out / "summary.json").read_text())
@@ -230,3 +230,42 @@ def test_the_end_tells_what_was_skipped_failed_and_degraded_by_name(
     assert {"path": "scan", "reason": "a PDF document"} in summary["skipped"]
     again = kiss3d("resume", out)
     assert "skipped: scan (a PDF document)" in again.stderr
+
+
+def test_pictures_of_one_stem_are_told_apart_by_their_files_names(kiss3d, config_file, tmp_path):
+    folder = tmp_path / "pictures"
+    (folder / "one").mkdir(parents=True)
+    (folder / "two").mkdir()
+    long = "x" * 90
+    for name in ("x.txt", "x.text", f"{long}.txt", "new\nline.txt"):
+        (folder / name).write_text("1 2")
+    (folder / "x.t").write_text("no numbers")
+    out = tmp_path / "out"
+    done = kiss3d("batch", folder, "--glob", "*.t*", "--config", config_file(), "-o", out)
+    assert done.returncode == 1
+    told = [line.split()[0] for line in done.stderr.splitlines() if str(out) in line or "-" in line]
+    for name in ("x.txt", "x.text", "x.t", r"new\nline.txt"):
+        assert name in told, done.stderr
+    assert "x.t: source: not a list of numbers" in done.stderr
+    (short,) = (name for name in told if "…" in name)
+    assert short.startswith("xxx")
+    assert short.endswith("xxx.txt")
+    assert len(short) < 60
+    jobs = {
+        job["name"]: job["input"] for job in json.loads((out / "summary.json").read_text())["jobs"]
+    }
+    assert jobs["x-2"].endswith("x.text"), "folders keep their names"
+
+
+def test_subfolders_that_are_not_looked_into_are_told(kiss3d, pictures, config_file, tmp_path):
+    for name in ("one", "two", ".hidden", "outputs"):
+        (pictures / name).mkdir()
+    for index in range(1, 5):
+        (pictures / f"p{index}.txt").rename(pictures / f"p{index}.png")
+    base = ("batch", pictures, "--config", config_file())
+    done = kiss3d(*base, "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "skipped: 2 subfolders, --recursive takes them\n" in done.stderr
+    assert "4 of 4 good, 2 skipped" in done.stderr
+    deep = kiss3d(*base, "--recursive", "-o", tmp_path / "deep")
+    assert "--recursive takes" not in deep.stderr

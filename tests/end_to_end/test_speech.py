@@ -191,6 +191,7 @@ def test_too_few_open_files_are_a_sentence(files, kiss3d, picture, config_file, 
     assert done.returncode == 1
     assert f"at most {files} files may be open" in spoken(done)
     assert "ulimit -n" in done.stderr
+    assert "limits.conf" in done.stderr, "a user cannot raise a hard limit"
     assert not out.exists()
 
 

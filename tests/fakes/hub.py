@@ -51,7 +51,8 @@ class FakeHub:
     cuts        path -> after how many bytes of an answer the connection ends; once for each entry
     stall       path -> bytes after which an answer waits for `resume`
     forged      path -> what is sent instead of the content
-    statuses    path -> a status that is answered instead of the file
+    statuses    path, or a repository's name -> a status that is answered instead of the file, or
+                of the listing of its files
     no_ranges   answer 200 with the whole file when a part was asked for
     shifted     path -> by how many bytes an answer to a range begins too early; None: it is of the
                 right bytes, and does not say of which
@@ -149,6 +150,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             name, _, rest = path.partition("/tree/")
         repository = self._open(name)
         if repository is None:
+            return
+        statuses = self.server_hub.statuses.get(name)
+        if listing and statuses:
+            self._error(statuses.pop(0), "")
             return
         if rest not in (COMMIT, *repository.refs):
             self._error(404, "RevisionNotFound")

@@ -152,6 +152,23 @@ def test_login_keeps_a_token_where_pull_finds_it(kiss3d, hub, tmp_path):
     assert kiss3d("models", "pull", "flux1-dev-vae").returncode == 0
 
 
+def test_login_says_itself_that_a_token_of_the_environment_goes_first(kiss3d, hub, monkeypatch):
+    hub.plain["/api/whoami-v2"] = b'{"name": "somebody", "auth": {}}'
+    monkeypatch.setenv("HF_TOKEN", "hf_other")
+    done = kiss3d("models", "login", input=f"{TOKEN}\n")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "warning: HF_TOKEN is set, and is used instead of what was kept now\n"
+
+
+def test_login_at_a_hub_that_is_out_of_order_blames_no_token(kiss3d, hub):
+    hub.plain["/api/whoami-v2"] = b"{}"
+    hub.statuses["/api/whoami-v2"] = [503]
+    done = kiss3d("models", "login", input=f"{TOKEN}\n")
+    assert done.returncode == 1
+    assert "answers with status 503" in done.stderr
+    assert "does not accept" not in done.stderr
+
+
 @pytest.mark.parametrize("given", ["", "\n", "caf\u00e9\n"])
 def test_login_with_what_is_no_token(given, kiss3d, hub, tmp_path):
     done = kiss3d("models", "login", input=given)

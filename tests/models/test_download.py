@@ -11,7 +11,7 @@ import pytest
 from fakes.hub import FakeHub, serve
 from patience import PATIENCE
 
-from orchestrator import download, hub
+from orchestrator import download, hub, network
 from orchestrator.download import RemoteFile
 from orchestrator.errors import DownloadError
 from orchestrator.pull import Result, pull
@@ -30,6 +30,7 @@ class Meter:
     def __init__(self) -> None:
         self.starts: list[tuple[int, int | None]] = []
         self.done = 0
+        self.told: list[str] = []
 
     def at(self, done: int, total: int | None) -> None:
         self.starts.append((done, total))
@@ -37,6 +38,9 @@ class Meter:
 
     def move(self, count: int) -> None:
         self.done += count
+
+    def trying_again(self, text: str) -> None:
+        self.told.append(text)
 
 
 @pytest.fixture
@@ -144,12 +148,60 @@ def test_a_wrong_hash_leaves_nothing(server, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("status", "says"), [(404, "does not exist"), (403, "refused"), (401, "token"), (500, "500")]
+    ("status", "says"), [(404, "does not exist"), (403, "refused"), (401, "refused"), (500, "500")]
 )
 def test_what_the_server_answers_is_said(status, says, server, tmp_path):
     server.statuses[PATH] = [status] * 5
     with pytest.raises(DownloadError, match=says):
         fetch(remote(server, tmp_path))
+
+
+@pytest.mark.parametrize("status", [404, 403, 401])
+def test_the_way_out_is_that_of_a_plain_url_and_not_of_the_hub(status, server, tmp_path):
+    server.statuses[PATH] = [status]
+    with pytest.raises(DownloadError) as caught:
+        fetch(remote(server, tmp_path))
+    assert str(weights.own_folder(MODEL)) in caught.value.hint
+    for word in ("HF_", "login", "private"):
+        assert word not in str(caught.value), word
+
+
+def test_it_is_said_that_a_file_is_asked_for_again_and_why(server, tmp_path):
+    server.cuts[PATH] = [300_000]
+    server.statuses[PATH] = [503]
+    meter = fetch(remote(server, tmp_path))
+    busy, cut = meter.told
+    assert busy == f"{server.url} does not answer as it should (status 503): trying again"
+    assert "300000 bytes" in cut
+
+
+def test_a_client_that_another_thread_has_closed_is_opened_again(server, tmp_path, monkeypatch):
+    """As the client's library does when that thread's connection fails: it has one for all."""
+    import huggingface_hub
+
+    closed = huggingface_hub.get_session()
+    huggingface_hub.close_session()
+    found = iter([closed, None])
+    real = huggingface_hub.get_session
+    monkeypatch.setattr(huggingface_hub, "get_session", lambda: next(found, real()))
+    fetch(remote(server, tmp_path))
+    assert (tmp_path / "net.onnx").read_bytes() == CONTENT
+
+
+def test_a_look_up_is_made_again_where_its_client_was_closed():
+    import huggingface_hub
+
+    closed = huggingface_hub.get_session()
+    huggingface_hub.close_session()
+    clients = [closed, None]
+
+    def look_up() -> str:
+        client = clients.pop(0) if clients else "open"
+        return client if isinstance(client, str) else str(client.get("http://127.0.0.1:9"))
+
+    assert network.with_client(look_up) == "open"
+    with pytest.raises(AttributeError, match="'int' object"):
+        network.with_client(lambda: (1).get)  # type: ignore[attr-defined]
 
 
 def test_two_at_once_download_once(server, tmp_path):
@@ -193,7 +245,7 @@ def test_a_full_disk_is_named(server, tmp_path, monkeypatch):
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(DownloadError, match="No space left") as caught:
         fetch(remote(server, tmp_path))
-    assert "HF_HOME" in caught.value.hint
+    assert "XDG_CACHE_HOME" in caught.value.hint, "which moves what a URL brings"
 
 
 @pytest.mark.parametrize("kind", ["sha256", "md5", "git-sha1"])
@@ -219,6 +271,9 @@ class Watcher:
 
     def meter(self, label: str) -> Meter:
         return Meter()
+
+    def trying_again(self, text: str) -> None:
+        pass
 
     def file_done(self, file: RemoteFile) -> None:
         pass

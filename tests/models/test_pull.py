@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -292,11 +293,48 @@ def test_offline_is_content_with_what_is_here(kiss3d, hub, monkeypatch):
 
 
 def test_a_hub_that_is_not_there(kiss3d, hub, monkeypatch):
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    done = kiss3d("models", "pull", "flexgen")
+    """The client tries for 25 seconds; that is told in one line of ours, and none of its own."""
+    nowhere = "http://127.0.0.1:9"
+    monkeypatch.setenv("HF_ENDPOINT", nowhere)
+    done = kiss3d("models", "pull", "qwen2-1.5b", "florence-2-large", "flexgen")
     assert done.returncode == 1
-    assert "http://127.0.0.1:9 cannot be reached" in done.stderr
-    assert "Traceback" not in done.stderr
+    again, *errors = done.stderr.splitlines()
+    assert again.startswith(f"{nowhere} does not answer as it should (")
+    assert again.endswith("): trying again")
+    for line in errors[:-1]:
+        assert re.match(
+            f"error: [a-z0-9.-]+: {nowhere} cannot be reached|  -> .*HTTPS_PROXY.*HF_ENDPOINT", line
+        ), line
+    assert errors[-1] == "not here: qwen2-1.5b, florence-2-large, flexgen"
+
+
+@pytest.mark.parametrize("setting", ["", "HF_HUB_VERBOSITY=debug", "HF_DEBUG=1"])
+def test_nothing_that_a_library_logs_is_printed(setting, kiss3d, hub, monkeypatch):
+    if setting:
+        monkeypatch.setenv(*setting.split("="))
+    hub.statuses["LTT/Kiss3DGen"] = [503]
+    done = kiss3d("models", "pull", "flexgen")
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    assert lines[:2] == [
+        f"{hub.url} does not answer as it should (status 503): trying again",
+        "to download: 0.00 GB",
+    ]
+    assert len(lines) == 4, "the file, and that the model is done"
+
+
+def test_a_host_of_a_plain_url_that_is_not_there(kiss3d, hub, monkeypatch, tmp_path):
+    """The hub is well: its mirrors are no way out, but a proxy is, and the file by other means."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:secret@127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    done = kiss3d("models", "pull", "isnet-general-use")
+    assert done.returncode == 1
+    assert "isnet-general-use: https://github.com does not answer as it should" in done.stderr
+    assert "https://github.com/danielgatis/rembg/" in done.stderr
+    assert "through HTTPS_PROXY=http://127.0.0.1:9" in done.stderr
+    assert str(tmp_path / "cache/kiss3d-orchestrate/models/isnet-general-use") in done.stderr
+    assert "HF_" not in done.stderr
+    assert "secret" not in done.stderr
 
 
 def test_a_disk_without_room_is_refused_before_anything_is_fetched(hub, tmp_path, monkeypatch):

@@ -195,3 +195,16 @@ def test_a_list_of_what_was_skipped_is_bounded_and_counted():
     many = [Skipped(Path(f".{number}"), "hidden") for number in range(500)]
     told = listed([Skipped(Path("a"), "empty"), *many])
     assert told == "a (empty); .0, .1, .2 and 497 more (hidden)"
+
+
+def test_subfolders_are_named_in_the_record_and_counted_for_people(tmp_path):
+    put(tmp_path / "a.png")
+    put(tmp_path / "sub" / "b.png")
+    found = gather(tmp_path, None, recursive=False)
+    assert taken(tmp_path, found) == ["a.png"]
+    assert reasons(found) == {"sub": "a subfolder: --recursive takes it"}
+    assert listed(found.skipped) == "a subfolder: --recursive takes it"
+    put(tmp_path / "more" / "c.png")
+    two = gather(tmp_path, None, recursive=False)
+    assert listed(two.skipped) == "2 subfolders, --recursive takes them"
+    assert gather(tmp_path, None, recursive=True).skipped == ()

@@ -8,8 +8,9 @@ import sys
 import pytest
 from rich.cells import cell_len
 
-from orchestrator.cli.tables import print_table, shortened
+from orchestrator.cli.tables import print_table
 from orchestrator.report import format_table
+from orchestrator.terminal import shortened
 
 HEADER = ("picture", "state", "compute s", "mesh")
 LONG = "a-very-long-name-of-a-picture-that-somebody-scanned-in-a-museum-in-the-north-0042"
