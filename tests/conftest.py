@@ -18,9 +18,16 @@ import psutil
 import pytest
 import yaml
 from fakes.tools import ROOT, cli_environment, command
+from hypothesis import HealthCheck, settings
 from patience import PATIENCE
 
 from orchestrator.private_folders import PREFIX
+
+# A busy machine takes its time over an example, and over making one up.
+settings.register_profile(
+    "patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("patient")
 
 ENTRY_POINTS = """[kiss3d.stages]
 fake.source = fakes.stages:Source

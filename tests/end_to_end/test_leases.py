@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from fakes.parts import Silent
+from patience import eventually
 
 from orchestrator import opening, request, runs
 from orchestrator.leases import Card
@@ -85,7 +87,7 @@ def test_one_card_serves_one_job_at_a_time_in_one_process(gpu_config, tmp_path):
 
 
 def test_two_cards_serve_two_jobs_at_once_each_with_its_own(gpu_config, tmp_path):
-    run_jobs(tmp_path, gpu_config(), cards=2, jobs=4)
+    run_jobs(tmp_path, gpu_config(company=2), cards=2, jobs=4)
     diary = read_diary(tmp_path / "diary")
     assert {entry.card for entry in diary} == {"card-0", "card-1"}
     assert overlapping(diary) == 2
@@ -120,9 +122,23 @@ def test_cpu_nodes_run_beside_a_gpu_node(config_file, tmp_path):
 def test_weights_are_read_ahead_while_a_process_waits_for_its_inputs(config_file, tmp_path):
     weights = tmp_path / "own.safetensors"
     weights.write_bytes(bytes(3_000_000))
+    read = tmp_path / "read"
     config = config_file(
-        attempts=[{"device": "cuda"}], needs=[str(weights)], source={"seconds": 1.0}
+        attempts=[{"device": "cuda"}], needs=[str(weights)], source={"until": str(read)}
     )
+
+    def watch() -> None:
+        """Let the inputs come once the weights are there, and at last in any case."""
+        try:
+            eventually(lambda: "read 3000000 bytes of weights ahead" in logged(tmp_path / "logs"))
+        finally:
+            read.touch()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
     run_jobs(tmp_path, config, cards=1, jobs=1)
-    (log,) = (tmp_path / "logs").glob("trouble-*.log")
-    assert "read 3000000 bytes of weights ahead" in log.read_text()
+    watcher.join()
+
+
+def logged(folder: Path) -> str:
+    return "".join(log.read_text() for log in folder.glob("trouble-*.log"))

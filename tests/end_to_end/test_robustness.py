@@ -6,8 +6,8 @@ import json
 import os
 import subprocess
 
-import psutil
 import pytest
+from fakes.running import of_this_session
 from fakes.tools import cli_environment, command, leftovers
 from patience import PATIENCE
 
@@ -111,8 +111,7 @@ def test_a_node_that_left_the_graph_leaves_the_record(kiss3d, picture, config_fi
 
 def test_a_helper_that_a_stage_leaves_behind_ends_with_it(kiss3d, picture, config_file, tmp_path):
     run(kiss3d, picture, config_file(mode="helper"), tmp_path / "out")
-    left = [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", "3601"]]
-    assert left == []
+    assert of_this_session("sleep", "3601") == []
 
 
 def test_a_long_temporary_folder_does_not_matter(

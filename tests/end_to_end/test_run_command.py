@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
+from fakes.running import finish, start, wait_for
 from fakes.tools import leftovers
 
 
-@pytest.mark.parametrize("start", [(), ("--no-warm",)], ids=["warm", "cold"])
+@pytest.mark.parametrize("option", [(), ("--no-warm",)], ids=["warm", "cold"])
 def test_a_run_goes_through_all_nodes_and_records_them(
-    kiss3d, picture, config_file, tmp_path, start
+    kiss3d, picture, config_file, tmp_path, option
 ):
     out = tmp_path / "out"
-    done = kiss3d("run", picture, "--config", config_file(), "--output", out, *start, "--json")
+    done = kiss3d("run", picture, "--config", config_file(), "--output", out, *option, "--json")
     assert done.returncode == 0, done.stderr
     assert (out / "sink" / "total.txt").read_text() == "9 seed 42"
     manifest = json.loads((out / "run.json").read_text())
@@ -21,7 +23,7 @@ def test_a_run_goes_through_all_nodes_and_records_them(
     for node in ("source", "trouble", "sink"):
         record = manifest["nodes"][node]
         assert record["state"] == "done"
-        assert record["attempts"][0]["warm"] is (start == ())
+        assert record["attempts"][0]["warm"] is (option == ())
         assert record["attempts"][0]["vram"]["verdict"] == "no gpu used"
         assert all(f["digest"] for files in record["artifacts"].values() for f in files)
     pids = {manifest["nodes"][node]["attempts"][0]["pid"] for node in manifest["nodes"]}
@@ -31,15 +33,26 @@ def test_a_run_goes_through_all_nodes_and_records_them(
 
 
 def test_processes_start_at_once_but_load_only_when_their_inputs_come_next(
-    kiss3d, picture, config_file, tmp_path
+    picture, config_file, tmp_path
 ):
-    out = tmp_path / "out"
-    config = config_file(seconds=1.0)
-    assert kiss3d("run", picture, "--config", config, "--output", out).returncode == 0
-    events = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
-    order = [(e["event"], e.get("node", ""), e.get("state", "")) for e in events]
-    assert order.index(("process", "sink", "imported")) < order.index(("done", "trouble", ""))
-    assert order.index(("started", "trouble", "")) < order.index(("process", "sink", "idle"))
+    out, imported = tmp_path / "out", tmp_path / "imported"
+    process = start(
+        tmp_path, "run", picture, "--config", config_file(until=str(imported)), "--output", out
+    )
+    wait_for(lambda: ("process", "sink", "imported") in order(out))
+    imported.touch()  # trouble has waited for it
+    stderr = finish(process)
+    assert process.returncode == 0, stderr
+    told = order(out)
+    assert told.index(("started", "trouble", "")) < told.index(("process", "sink", "idle"))
+
+
+def order(out: Path) -> list[tuple[str, str, str]]:
+    """What a run has told so far: events, their nodes, the states of processes."""
+    file = out / "events.jsonl"
+    lines = file.read_text().splitlines() if file.is_file() else []
+    events = [json.loads(line) for line in lines if line.endswith("}")]
+    return [(e["event"], e.get("node", ""), e.get("state", "")) for e in events]
 
 
 def test_a_process_started_ahead_is_let_go_when_its_job_fails(

@@ -10,13 +10,13 @@ import socket
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from fakes.parts import make_run
 from fakes.tools import cli_environment, command, leftovers, made_run
 from filelock import SoftFileLease
+from patience import eventually
 
 from orchestrator import locks
 from orchestrator.errors import OutputError, RunLockedError
@@ -69,13 +69,6 @@ def test_a_run_works_where_the_system_refuses(
     assert not out.exists()
 
 
-def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 60.0
-    while not path.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def test_without_kernel_locks_two_processes_still_exclude_each_other(
     kiss3d, picture, config_file, tmp_path, refusing
 ):
@@ -86,7 +79,7 @@ def test_without_kernel_locks_two_processes_still_exclude_each_other(
         command(*words), cwd=tmp_path, env=cli_environment(), stderr=subprocess.DEVNULL
     )
     try:
-        wait_for(flag)
+        eventually(flag.exists)
         second = kiss3d("resume", out)
         assert second.returncode == 2
         assert "another process is working" in second.stderr
@@ -161,12 +154,14 @@ def test_another_hosts_lock_is_taken_over_without_a_sign_of_life(tmp_path, monke
 
 @pytest.mark.usefixtures("no_flock")
 def test_another_hosts_lock_holds_as_long_as_it_is_kept_fresh(tmp_path, monkeypatch):
-    monkeypatch.setattr(locks, "LEASE_SECONDS", 1.0)
+    monkeypatch.setattr(locks, "LEASE_SECONDS", 4.0)
     owned_by_another_host(tmp_path / ".lock")
     owner = locks.owner_file(tmp_path / ".lock")
     beat = "import os, sys, time\nwhile True: os.utime(sys.argv[1]); time.sleep(0.1)"
+    written = owner.stat().st_mtime_ns
     alive = subprocess.Popen([sys.executable, "-c", beat, str(owner)])
     try:
+        eventually(lambda: owner.stat().st_mtime_ns != written)
         with pytest.raises(locks.InUseError), locks.held(tmp_path / ".lock"):
             pass
     finally:
@@ -179,10 +174,7 @@ def test_the_owner_gives_signs_of_life(tmp_path, no_flock, monkeypatch):
     with locks.held(tmp_path / ".lock"):
         owner = locks.owner_file(tmp_path / ".lock")
         first = owner.stat().st_mtime_ns
-        deadline = time.monotonic() + 30.0
-        while owner.stat().st_mtime_ns == first:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        eventually(lambda: owner.stat().st_mtime_ns != first)
 
 
 @pytest.fixture

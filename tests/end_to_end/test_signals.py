@@ -91,7 +91,9 @@ def test_many_signals_change_nothing_about_the_code(pause, picture, config_file,
     wait_for(lambda: seen(out, "started", "trouble"))
     family = [child.pid for child in below(process.pid)]
     process.terminate()
-    time.sleep(0.3)  # signals that wait together may be delivered in another order
+    # Signals that wait together may be delivered in another order.
+    while b"stopping" not in (line := process.stderr.readline()):
+        assert line, "it ended without a word"
     while process.poll() is None:
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGHUP)

@@ -41,14 +41,14 @@ def plain(text: str) -> str:
 
 
 def test_a_terminal_shows_a_live_row_a_node_and_a_table_at_the_end(picture, config_file, tmp_path):
-    config = config_file(seconds=0.6)
+    config = config_file(seconds=3.0)
     shown, code = on_a_terminal(
         tmp_path, "run", picture, "--config", config, "--output", tmp_path / "out"
     )
     text = plain(shown)
     assert code == 0, text
     assert "\x1b[" in shown
-    assert re.search(r"trouble +running +\d+/30", text), "state and step/total while it runs"
+    assert re.search(r"trouble +running +\d+/150", text), "state and step/total while it runs"
     assert re.search(r"node +state +on +wall s", text), "the table at the end"
     assert str(tmp_path / "out") in text
 

@@ -12,14 +12,13 @@ import shutil
 import subprocess
 import sys
 import textwrap
-import time
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import _install
 import _venv
+from patience import eventually
 
 REPOSITORY = Path(_venv.ROOT)
 
@@ -144,12 +143,15 @@ class FakeCheckout:
         return subprocess.run(program, capture_output=True, text=True, cwd=cwd, env=env)
 
 
-def eventually(holds: Callable[[], bool], within_s: float = 20.0) -> None:
-    """Wait until something is so, or fail."""
-    end = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < end, f"still not so after {within_s} s"
-        time.sleep(0.02)
+def said_until(start: subprocess.Popen[str], words: str) -> str:
+    """What a start has said on stderr once these words are there, to the end of their line."""
+    assert start.stderr is not None
+    said = ""
+    while words not in said:
+        line = start.stderr.readline()
+        assert line, f"it ended without these words: {said}"
+        said += line
+    return said
 
 
 def is_alive(pid: int) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable
@@ -70,6 +72,29 @@ def alive(pids: Iterable[int]) -> list[int]:
         except psutil.NoSuchProcess:
             continue
     return found
+
+
+def of_this_session(*command: str) -> list[psutil.Process]:
+    """Processes with this command line that a test of this session has started.
+
+    They have inherited its temporary folder; on the machine there may be more of the same kind.
+    """
+    found = psutil.process_iter(["cmdline", "environ"])
+    return [
+        process
+        for process in found
+        if process.info["cmdline"] == list(command)
+        and (process.info["environ"] or {}).get("TMPDIR") == os.environ["TMPDIR"]
+    ]
+
+
+def interrupt_twice(process: subprocess.Popen[bytes]) -> None:
+    """Ctrl-C, and again once the first has been answered: two at once would be one."""
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    while b"Ctrl-C again stops at once" not in (line := process.stderr.readline()):
+        assert line, "it ended without a word"
+    process.send_signal(signal.SIGINT)
 
 
 def finish(process: subprocess.Popen[bytes], seconds: float = PATIENCE) -> str:

@@ -104,6 +104,8 @@ class Trouble(Stage):
         diary: str = Field("", description="append when this ran, where and for how long")
         needs: tuple[str, ...] = Field((), description="weights to find before it works")
         helpers: str = Field("", description="start helpers that write their pids to this file")
+        until: str = Field("", description="wait until this file exists")
+        company: int = Field(1, ge=1, description="wait until so many processes write the diary")
 
     name = "fake.trouble"
     summary = "adds one, or breaks"
@@ -137,12 +139,24 @@ class Trouble(Stage):
             if special is not None:
                 return special
         began = time.monotonic()
+        self._wait()
         pause(self.params.seconds, context)
         if self.params.diary:
             card = os.environ.get("CUDA_VISIBLE_DEVICES", "")
             with Path(self.params.diary).open("a") as stream:
                 stream.write(f"{os.getpid()} {card or '-'} {began} {time.monotonic()}\n")
         return {"troubled": np.asarray(numbers) + np.float32(1)}
+
+    def _wait(self) -> None:
+        """For the file `until`, and for the company."""
+        params = self.params
+        while params.until and not Path(params.until).exists():
+            time.sleep(0.02)
+        if params.company > 1:
+            Path(f"{params.diary}.{os.getpid()}").touch()
+            diary = Path(params.diary)
+            while len(list(diary.parent.glob(f"{diary.name}.*"))) < params.company:
+                time.sleep(0.02)
 
     def _due(self) -> bool:
         if not self.params.flag:
@@ -287,7 +301,7 @@ HELPERS = 3
 
 def start_helpers(pids: Path) -> None:
     """A child, one in a session of its own, and one that also left its parent and environment."""
-    sleeps = f"echo $$ >> '{pids}'; exec sleep 600"
+    sleeps = f"echo $$ >> '{pids}'; exec sleep 3602"
     subprocess.Popen(["/bin/sh", "-c", sleeps])
     subprocess.Popen(["/bin/sh", "-c", sleeps], start_new_session=True)
     daemon = ["/bin/sh", "-c", f'setsid /bin/sh -c "{sleeps.replace("$$", chr(92) + "$$")}" &']

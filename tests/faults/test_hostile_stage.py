@@ -90,7 +90,7 @@ def usual_peak(tmp_path_factory) -> int:
 def test_a_stage_that_attacks_loses_its_attempt_and_the_parent_holds_no_more(usual_peak, tmp_path):
     attacks = [*ENDED, "ok"]
     # Silence is how two of them are found out: the others are ended at once.
-    record, peak = run(tmp_path, [{"params": {"attack": a}} for a in attacks], heartbeat_timeout=5)
+    record, peak = run(tmp_path, [{"params": {"attack": a}} for a in attacks], heartbeat_timeout=10)
     rows = {row["params"]["attack"]: row for row in record["nodes"]["hostile"]["attempts"]}
     assert record["nodes"]["sink"]["state"] == "done"
     for attack, says in ENDED.items():

@@ -42,7 +42,7 @@ def test_helpers_end_with_a_run_that_ends_well(
 
 def test_helpers_end_with_their_stage_while_the_run_goes_on(picture, config_file, tmp_path, pids):
     out = tmp_path / "out"
-    config = config_file(helpers=pids.file, mode="killed", flag=str(tmp_path / "f"), seconds=30)
+    config = config_file(helpers=pids.file, mode="killed", flag=str(tmp_path / "f"), seconds=3600)
     process = start(tmp_path, "run", picture, "--config", config, "--output", out)
     wait_for(lambda: len(pids()) == 2 * HELPERS)  # the second try has its own
     wait_for(lambda: alive(pids()[:HELPERS]) == [])
@@ -61,7 +61,7 @@ def test_helpers_end_with_a_killed_parent(option, picture, config_file, tmp_path
     family = [child.pid for child in below(process.pid)]
     process.kill()
     finish(process)
-    wait_for(lambda: alive([*family, *pids()]) == [], seconds=20.0)
+    wait_for(lambda: alive([*family, *pids()]) == [])
 
 
 def test_a_killed_parent_leaves_no_private_folder(picture, config_file, tmp_path):
@@ -75,7 +75,7 @@ def test_a_killed_parent_leaves_no_private_folder(picture, config_file, tmp_path
     assert list(folder.iterdir())
     process.kill()
     finish(process)
-    wait_for(lambda: list(folder.iterdir()) == [], seconds=20.0)
+    wait_for(lambda: list(folder.iterdir()) == [])
 
 
 def test_a_parent_that_is_killed_in_its_last_moments_leaves_no_private_folder(tmp_path):
@@ -87,7 +87,7 @@ def test_a_parent_that_is_killed_in_its_last_moments_leaves_no_private_folder(tm
         guard = Guard(folder, warm=False, stdout=null, stderr=null)
         try:
             guard.begin_close()
-            wait_for(lambda: not folder.exists(), seconds=20.0)
+            wait_for(lambda: not folder.exists())
         finally:
             guard.close()
 
@@ -97,7 +97,7 @@ def test_a_guard_that_is_replaced_leaves_the_private_folder(tmp_path):
         guard = Guard(tmp_path, warm=False, stdout=null, stderr=null)
         try:
             guard.begin_close(keep_folder=True)
-            wait_for(lambda: alive([guard.pid]) == [], seconds=20.0)
+            wait_for(lambda: alive([guard.pid]) == [])
             guard.restart()
             assert tmp_path.is_dir()
         finally:
@@ -117,7 +117,7 @@ def test_a_killed_guard_costs_an_attempt_and_leaves_nothing(picture, config_file
     assert first["outcome"] == "crashed"
     assert (second["outcome"], second["warm"]) == ("done", False)
     assert "guard" in second["cold_reason"]
-    wait_for(lambda: alive([*family, *pids()]) == [], seconds=20.0)
+    wait_for(lambda: alive([*family, *pids()]) == [])
 
 
 @pytest.mark.slow
@@ -132,7 +132,7 @@ def test_no_kill_of_the_parent_at_any_moment_leaves_a_helper(picture, config_fil
         wait_for(lambda wanted=wanted: len(pids()) >= wanted)
         process.kill()
         finish(process)
-        wait_for(lambda: alive(pids()) == [], seconds=20.0)
+        wait_for(lambda: alive(pids()) == [])
     sweep_private_folders()
 
 
@@ -148,4 +148,4 @@ def test_helpers_of_a_stage_by_itself_end_with_a_killed_parent(
     family = [child.pid for child in below(process.pid)]
     process.kill()
     finish(process)
-    wait_for(lambda: alive([*family, *pids()]) == [], seconds=20.0)
+    wait_for(lambda: alive([*family, *pids()]) == [])

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 
 import pytest
+from fakes.running import finish, of_this_session, seen, start, wait_for
 from fakes.tools import leftovers
 
 
@@ -69,14 +70,14 @@ def test_a_fault_ends_in_its_kind_a_clear_message_and_an_exit_code(
 
 
 @pytest.mark.parametrize("mode", ["segfault", "killed", "exit0", "half_written", "load_segfault"])
-@pytest.mark.parametrize("start", [(), ("--no-warm",)], ids=["warm", "cold"])
+@pytest.mark.parametrize("option", [(), ("--no-warm",)], ids=["warm", "cold"])
 def test_a_crash_that_does_not_come_again_costs_one_attempt(
-    mode, start, kiss3d, picture, config_file, tmp_path
+    mode, option, kiss3d, picture, config_file, tmp_path
 ):
     out = tmp_path / "out"
     config = config_file(mode=mode, flag=str(tmp_path / "flag"))
     # Started ahead it may crash before its job is ready, which then costs nothing.
-    options = (*start, "--set", "runtime.prefetch=false")
+    options = (*option, "--set", "runtime.prefetch=false")
     done = kiss3d("run", picture, "--config", config, "--output", out, *options)
     assert done.returncode == 0, done.stderr
     rows = json.loads((out / "run.json").read_text())["nodes"]["trouble"]["attempts"]
@@ -88,15 +89,21 @@ def test_a_crash_that_does_not_come_again_costs_one_attempt(
 
 @pytest.mark.parametrize("mode", ["load_raise", "load_segfault"])
 def test_a_load_that_fails_ahead_of_time_costs_a_job_that_waits_nothing(
-    mode, kiss3d, picture, config_file, tmp_path
+    mode, picture, config_file, tmp_path
 ):
     """Its input is still being computed: it has tried nothing, and the one rung works next time."""
-    out, flag = tmp_path / "out", str(tmp_path / "flag")
+    out, failed = tmp_path / "out", tmp_path / "failed"
     config = config_file(
-        mode=mode, flag=flag, attempts=[{"tries": 1}], source={"until": flag, "seconds": 2.0}
+        mode=mode,
+        flag=str(tmp_path / "flag"),
+        attempts=[{"tries": 1}],
+        source={"until": str(failed)},
     )
-    done = kiss3d("run", picture, "--config", config, "--output", out)
-    assert done.returncode == 0, done.stderr
+    process = start(tmp_path, "run", picture, "--config", config, "--output", out)
+    wait_for(lambda: seen(out, "gone", "trouble"))
+    failed.touch()
+    stderr = finish(process)
+    assert process.returncode == 0, stderr
     rows = json.loads((out / "run.json").read_text())["nodes"]["trouble"]["attempts"]
     assert [row["outcome"] for row in rows] == ["done"]
     assert leftovers(out) == []
@@ -106,9 +113,9 @@ def test_a_load_that_fails_ahead_of_time_costs_a_job_that_waits_nothing(
     ("mode", "limits", "kind", "says"),
     [
         ("sleep", {"timeout": 3.0}, "timed_out", "running took longer than 3 s"),
-        ("load_hang", {"load_timeout": 5.0}, "timed_out", "loading took longer than 5 s"),
+        ("load_hang", {"load_timeout": 10.0}, "timed_out", "loading took longer than 10 s"),
         ("ignore_sigterm", {"timeout": 3.0}, "timed_out", "running took longer"),
-        ("hang", {"runtime": {"heartbeat_timeout": 6.0}}, "crashed", "no heartbeat for 6 s"),
+        ("hang", {"runtime": {"heartbeat_timeout": 10.0}}, "crashed", "no heartbeat for 10 s"),
     ],
 )
 def test_a_stage_that_hangs_is_killed_and_says_which_limit_it_broke(
@@ -131,10 +138,7 @@ def test_a_grandchild_dies_with_its_stage(kiss3d, picture, config_file, tmp_path
     done = kiss3d("run", picture, "--config", config, "--output", tmp_path / "out")
     assert done.returncode == 1
     # The fixture `nothing_left` cannot see a grandchild whose parents are gone.
-    import psutil
-
-    left = [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", "3600"]]
-    assert left == []
+    assert of_this_session("sleep", "3600") == []
 
 
 def test_noise_on_stdout_goes_to_the_log_and_nowhere_else(kiss3d, picture, config_file, tmp_path):

@@ -41,7 +41,7 @@ from pathlib import Path
 from orchestrator.artifacts import RunDirectory
 with RunDirectory.open(Path(sys.argv[1])).locked():
     print("locked", flush=True)
-    time.sleep(60)
+    time.sleep(3600)
 """
 
 

@@ -36,5 +36,6 @@ def test_the_committed_pictures_are_what_the_script_draws(tmp_path: Path, name: 
         assert kept.size == (768, 768)
         assert kept.mode == drawn.mode == ("RGBA" if name == "robot" else "RGB")
         small = np.asarray(kept.resize(drawn.size, Image.Resampling.BOX)).astype(int)
-        assert np.abs(small - np.asarray(drawn)).mean() < 3
+        # 0.7 to 2.5, as lines are coarser at this size; another picture is off by over 40.
+        assert np.abs(small - np.asarray(drawn)).mean() < 6.0
     assert (EXAMPLES / f"{name}.png").stat().st_size <= 400 * 1024

@@ -37,7 +37,7 @@ def described(**fields) -> StageProcess:
 @pytest.mark.skipif(sys.platform == "win32", reason="no process groups")
 def test_a_child_that_is_not_yet_a_group_of_its_own_is_killed_all_the_same():
     """A forked child becomes one in its first instructions; a kill must not fall into the gap."""
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as child:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"]) as child:
         described(pid=child.pid).kill()
         assert child.wait(timeout=PATIENCE) == -signal.SIGKILL
 
@@ -173,7 +173,7 @@ def test_a_process_that_cannot_be_started_ends_at_once_and_leaves_no_secret(tmp_
     monkeypatch.setattr(subprocess, "Popen", refuse)
     with ProcessHub(Workplace(tmp_path, None, "cold")) as hub:
         process = hub.start("fake.source", (), tmp_path / "log", {})
-        (event,) = hub.wait(60.0)
+        (event,) = hub.wait(PATIENCE)
         assert event == Ended(process)
         assert "temporarily unavailable" in process.unstarted
         assert not process.connection.exists()
@@ -221,7 +221,7 @@ def test_a_fork_that_comes_after_the_cold_start_is_ended(tmp_path):
     """Of two requests the first is refused: both start cold, though the second is forked yet."""
     fake = FakeGuard()
     with (
-        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as stray,
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"]) as stray,
         ProcessHub(Workplace(tmp_path, fake, "")) as hub,
     ):
         process = hub.start("fake.source", (), tmp_path / "log", {})

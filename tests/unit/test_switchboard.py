@@ -18,6 +18,7 @@ import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from patience import PATIENCE
 
 from orchestrator.switchboard import Heard, Switchboard
 from stages import wire
@@ -83,13 +84,13 @@ def child(switchboard: Switchboard, name: str = "child") -> socket.socket:
         turn(switchboard)
         with contextlib.suppress(TimeoutError):
             assert caller.recv(PROOF_BYTES).decode() == token[PROOF_BYTES:]
-            caller.settimeout(20)
+            caller.settimeout(PATIENCE)
             return caller
     raise AssertionError("the child got no answer")
 
 
 def hung_up(caller: socket.socket) -> bool:
-    caller.settimeout(20)
+    caller.settimeout(PATIENCE)
     try:
         return caller.recv(1) == b""
     except ConnectionError:
@@ -112,7 +113,7 @@ def test_an_answer_that_the_kernel_does_not_take_at_once_arrives_whole(switchboa
         switchboard.send("child", pack(long[-1:]))
         caller.setblocking(False)
         ours, received = Wire(caller, 1 << 30, 0), []
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE
         while len(received) < 2 and time.monotonic() < deadline:
             turn(switchboard)
             received += [got for got in [ours.receive()] if got]
@@ -147,7 +148,7 @@ def test_a_child_tells_an_impostor_nothing_and_obeys_no_order_of_his(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as impostor:
         address = f"tcp:127.0.0.1:{impostor.getsockname()[1]}"
         token = "a" * PROOF_BYTES + "b" * PROOF_BYTES
-        impostor.settimeout(20)
+        impostor.settimeout(PATIENCE)
 
         def answer() -> None:
             with impostor.accept()[0] as caller:
@@ -177,7 +178,7 @@ def test_thousands_of_strangers_cost_a_few_descriptors_and_keep_no_child_out(swi
         for _ in range(20):
             turn(switchboard)
         ours = len(psutil.Process().net_connections("all")) - open_before - len(strangers)
-        assert ours <= 40
+        assert ours <= 100  # 32 are; without a limit it would keep all of them, thousands
         with child(switchboard) as caller:
             caller.sendall(pack(b"hello"))
             assert hear(switchboard) == [Heard("child", b"hello")]
