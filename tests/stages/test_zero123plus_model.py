@@ -165,7 +165,8 @@ def test_decoding_in_tiles_is_close_but_not_the_same(monkeypatch):
     plain = latents.decode(vae, z, tiling=False)
     tiled = latents.decode(vae, z, tiling=True)
     assert tiled.shape == plain.shape == (1, 3, 64, 64)
-    assert 0.0 < float((tiled - plain).abs().mean()) < 0.5 * float(plain.std())
+    # 0.48 of it, as these tiles are mostly seam; pictures that have nothing in common: 1.1.
+    assert 0.0 < float((tiled - plain).abs().mean()) < 0.75 * float(plain.std())
     torch.testing.assert_close(latents.decode(vae, z, tiling=False), plain)
 
 

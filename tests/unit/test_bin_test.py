@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +15,9 @@ from fakes.checkout import FakeCheckout
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="uses POSIX signals and locks")
 
 TOOL = """
-import os, sys
+import os, shlex, sys
 name = os.path.basename(__file__)[:-3]
-print(name, *sys.argv[1:], flush=True)
+print(shlex.join([name, *sys.argv[1:]]), flush=True)
 sys.exit(int(os.environ.get(f"{name}_exits", 0)))
 """
 
@@ -41,7 +42,7 @@ def bin_test(checkout: FakeCheckout, *arguments: str, **exits: int) -> Outcome:
 
 
 def pytest_arguments(outcome: Outcome) -> list[str]:
-    last = outcome.stdout.splitlines()[-1].split()
+    last = shlex.split(outcome.stdout.splitlines()[-1])
     assert last[0] == "pytest"
     return last[1:]
 
@@ -51,7 +52,7 @@ def test_without_arguments_everything_but_slow_tests_runs(checkout: FakeCheckout
     assert outcome.returncode == 0, outcome.stderr
     tools = [line.split()[0] for line in outcome.stdout.splitlines() if " ok " not in line]
     assert tools == ["ruff", "ruff", "mypy", "pytest"]
-    assert pytest_arguments(outcome) == ["-m", "not", "slow"]
+    assert pytest_arguments(outcome) == ["-m", "not slow", "--maxfail=20"]
     assert outcome.stderr == ""
 
 
@@ -72,7 +73,7 @@ def test_the_status_of_pytest_is_passed_on(checkout: FakeCheckout) -> None:
 def test_with_arguments_only_pytest_runs(checkout: FakeCheckout) -> None:
     outcome = bin_test(checkout, "-k", "launcher", mypy=1)
     assert outcome.returncode == 0
-    assert outcome.stdout.splitlines() == ["pytest -m not slow -k launcher"]
+    assert outcome.stdout.splitlines() == ["pytest -m 'not slow' -k launcher"]
 
 
 @pytest.mark.parametrize("arguments", [("-m", "gpu"), ("tests/unit/test_x.py::test_slow_one",)])
@@ -85,7 +86,7 @@ def test_a_choice_of_markers_or_of_one_test_is_kept(
 def test_slow_tests_run_on_demand(checkout: FakeCheckout) -> None:
     outcome = bin_test(checkout, "--slow")
     assert "mypy" in outcome.stdout
-    assert pytest_arguments(outcome) == []
+    assert pytest_arguments(outcome) == ["--maxfail=20"]
 
 
 def test_paths_are_relative_to_the_users_folder(checkout: FakeCheckout) -> None:
