@@ -235,5 +235,5 @@ def test_a_process_of_its_own_gives_the_same_bundle(
     done = kiss3d("stage", "flux", *arguments, "--output", tmp_path / "out", "--json")
     assert done.returncode == 0, done.stderr
     assert str(tmp_path / "out" / "bundle.npy") in json.loads(done.stdout)["outputs"]
-    # With two threads, torch adds up in another order.
-    np.testing.assert_allclose(np.load(tmp_path / "out" / "bundle.npy"), usual, atol=1e-5)
+    # 2e-6 apart: with two threads, torch adds up in another order. Another seed is 1e-2 and more.
+    np.testing.assert_allclose(np.load(tmp_path / "out" / "bundle.npy"), usual, atol=1e-4)
