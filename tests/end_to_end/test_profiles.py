@@ -177,7 +177,7 @@ def test_the_bundle_is_what_plain_diffusers_draws(
         generator=torch.Generator().manual_seed(42),
         output_type="np",
     ).images[0]
-    # 4e-6 apart, as sums are taken in another order; another seed is 1e-2 and more.
+    # 4e-6 apart, as sums are taken in another order; another seed's are so by over 1e-2.
     np.testing.assert_allclose(np.load(run.path / "flux" / "bundle.npy"), wanted, atol=1e-4)
 
 

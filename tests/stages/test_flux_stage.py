@@ -235,5 +235,5 @@ def test_a_process_of_its_own_gives_the_same_bundle(
     done = kiss3d("stage", "flux", *arguments, "--output", tmp_path / "out", "--json")
     assert done.returncode == 0, done.stderr
     assert str(tmp_path / "out" / "bundle.npy") in json.loads(done.stdout)["outputs"]
-    # 2e-6 apart: with two threads, torch adds up in another order. Another seed is 1e-2 and more.
+    # 2e-6 apart: with two threads, torch adds up in another order. Other inputs: over 1e-3.
     np.testing.assert_allclose(np.load(tmp_path / "out" / "bundle.npy"), usual, atol=1e-4)

@@ -431,9 +431,9 @@ def test_a_running_program_keeps_its_environment(checkout: FakeCheckout) -> None
 
 
 def test_a_ready_start_adds_little(checkout: FakeCheckout) -> None:
-    """Counted in bare starts of Python on this machine, in its processor's time: 1 to 2 of them.
+    """Processor time counted in bare starts of Python: 3 were measured.
 
-    To look into the installed packages, or to import one of them, would take dozens.
+    To read what all installed packages are called would add 9 more, to import numpy 27.
     """
     venv = checkout.set_up()
     direct = _launch.command(venv, "orchestrator.cli", [])
