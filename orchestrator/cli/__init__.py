@@ -31,10 +31,12 @@ def _require_own_packages() -> None:
     beside = os.path.dirname(os.path.dirname(found)) == ours
     if beside and getattr(stages, "PROJECT", "") == "kiss3d-orchestrate":
         return
-    print(
-        f"error: {found!a} is found as this program's package stages, and is another one\n"
+    from orchestrator.terminal import say
+
+    say(
+        f"error: {found} is found as this program's package stages, and is another one\n"
         "  -> install this program in an environment of its own (pipx and uv tool install do), and "
         "look at PYTHONPATH",
-        file=sys.stderr,
+        err=True,
     )
     sys.exit(2)
