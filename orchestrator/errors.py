@@ -121,10 +121,6 @@ class DownloadError(KissError):
     """A file could not be downloaded, or is not what its publisher states."""
 
 
-class ProtocolError(KissError):
-    """A stage process sent something that is not a message."""
-
-
 class RunFailedError(KissError):
     """At least one job did not reach its end."""
 

@@ -17,11 +17,11 @@ from typing import Any
 import psutil
 import pytest
 import yaml
-from fakes.tools import ROOT, cli_environment, command
 from hypothesis import HealthCheck, settings
-from patience import PATIENCE
 
-from orchestrator.private_folders import PREFIX
+from devtools.fakes.tools import ROOT, cli_environment, command
+from devtools.patience import PATIENCE
+from orchestrator.system.private_folders import PREFIX
 
 # A busy machine takes its time over an example, and over making one up.
 settings.register_profile(
@@ -30,29 +30,29 @@ settings.register_profile(
 settings.load_profile("patient")
 
 ENTRY_POINTS = """[kiss3d.stages]
-fake.source = fakes.stages:Source
-fake.trouble = fakes.stages:Trouble
-fake.sink = fakes.stages:Sink
-fake.cast = fakes.stages:Cast
-fake.slow_sink = fakes.stages:SlowSink
-fake.shelling = fakes.stages:Shelling
-fake.shapes = fakes.stages:Shapes
-fake.cuda = fakes.stages:Cuda
-fake.encode = fakes.stages:Encode
-fake.egg = fakes.egg:Egg
-fake.hostile = fakes.hostile:Hostile
+fake.source = devtools.fakes.stages:Source
+fake.trouble = devtools.fakes.stages:Trouble
+fake.sink = devtools.fakes.stages:Sink
+fake.cast = devtools.fakes.stages:Cast
+fake.slow_sink = devtools.fakes.stages:SlowSink
+fake.shelling = devtools.fakes.stages:Shelling
+fake.shapes = devtools.fakes.stages:Shapes
+fake.cuda = devtools.fakes.stages:Cuda
+fake.encode = devtools.fakes.stages:Encode
+fake.egg = devtools.fakes.egg:Egg
+fake.hostile = devtools.fakes.hostile:Hostile
 """
 
 
 @pytest.fixture(scope="session", autouse=True)
 def fake_package(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Make `tests/fakes` look like an installed package that registers stages."""
+    """Make `devtools/fakes` look like an installed package that registers stages."""
     folder = tmp_path_factory.mktemp("site")
     info = folder / "kiss3d_fakes-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: kiss3d-fakes\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(ENTRY_POINTS)
-    added = [str(folder), str(ROOT / "tests")]
+    added = [str(folder), str(ROOT)]
     sys.path[:0] = added
     os.environ["PYTHONPATH"] = os.pathsep.join([*added, os.environ.get("PYTHONPATH", "")])
 

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from bench.full_scale.watch import Watch
-from orchestrator.manifest import Manifest
+from orchestrator.record.manifest import Manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 GIB = float(1 << 30)
@@ -62,7 +62,7 @@ class Bench:
     def environment(self, *first_on_path: Path) -> dict[str, str]:
         """Of a process of this checkout. first_on_path: packages that hide installed ones."""
         old = os.environ.get("PYTHONPATH", "")
-        path = [*map(str, first_on_path), str(ROOT), str(ROOT / "tests"), *([old] if old else [])]
+        path = [*map(str, first_on_path), str(ROOT), *([old] if old else [])]
         own = {"KISS3D_MODELS": str(self.models), "PYTHONPATH": os.pathsep.join(path)}
         return {**os.environ, **own, "HF_HUB_OFFLINE": "1"}
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.full_scale.bench import Bench, Finished, command_line, fresh, gib, manifest
-from orchestrator.manifest import AttemptRow, NodeRecord
-from orchestrator.report import format_table
+from orchestrator.record.manifest import AttemptRow, NodeRecord
+from orchestrator.system.text import format_table
 
 HEADER = (
     "node", "on", "tries", "predicted", "peak GiB", "of predicted", "of target", "load s",

@@ -1,7 +1,7 @@
 """Every checkpoint that the profiles load, with random weights, where KISS3D_MODELS finds it.
 
 A model is written into a hidden folder beside its place and renamed when it is complete, so an
-interrupted build goes on where it was. Tokenizers and processors are those of tests/tiny: their
+interrupted build goes on where it was. Tokenizers and processors are those of devtools/tiny: their
 files have the real formats, their vocabularies the 256 bytes. The two background networks stand in
 by one convolution, so what IS-Net and U2-Net cost is not measured here.
 """
@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tiny import encoders, prm, text, zero123plus
-from tiny.onnx_net import build_isnet
 
 from bench.full_scale import writer
 from bench.full_scale.sizes import Sizes
+from devtools.tiny import encoders, prm, text, zero123plus
+from devtools.tiny.onnx_net import build_isnet
 
 SPARE = 2 << 30
 """Bytes to leave free on a disk."""

@@ -29,8 +29,8 @@ from bench.full_scale.graphs import (
     sketch_isomer,
     write,
 )
-from orchestrator.report import format_table
-from stages.common.metrics.views import psnr
+from orchestrator.system.text import format_table
+from stages.evaluation.views import psnr
 
 EQUALITY_NODES = ("multiview", "reference", "encode", "flux", "reconstruct")
 
@@ -183,10 +183,10 @@ def overlap(bench: Bench, request: Request) -> bool:
 def _gaps(output: Path) -> dict[str, float]:
     """Seconds between a node's `done` and the next node's `started`, in order of time."""
     ended, gaps = {}, {}
-    from orchestrator.graph import Graph
+    from orchestrator.pipeline.graph import Graph
 
     profile = manifest(output).settings
-    from orchestrator.profile import Profile
+    from orchestrator.pipeline.profile import Profile
 
     graph = Graph.from_profile(Profile.model_validate(profile))
     for line in (output / "events.jsonl").read_text().splitlines():

@@ -8,30 +8,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fakes import broken_pytorch3d
 
 from bench.full_scale.bench import Bench, fresh, gib, manifest
 from bench.full_scale.certificate import Request, run
 from bench.full_scale.compare import tiny_sets
 from bench.full_scale.graphs import ON_CPU, ON_PYTORCH3D, ON_TORCH, Nodes, sketch_isomer, write
-from orchestrator.report import format_table
-from stages.common.metrics import compare_surfaces
+from devtools.fakes import broken_pytorch3d
+from orchestrator.system.text import format_table
 from stages.contract import Mesh
+from stages.evaluation import compare_surfaces
 
 HELD_GIB = 20.0
 CHAMFER = 1e-3
 SAMPLES = 50_000
 
 _ENTRY_POINTS = """[kiss3d.stages]
-fake.source = fakes.stages:Source
-fake.trouble = fakes.stages:Trouble
-fake.sink = fakes.stages:Sink
-fake.cuda = fakes.stages:Cuda
+fake.source = devtools.fakes.stages:Source
+fake.trouble = devtools.fakes.stages:Trouble
+fake.sink = devtools.fakes.stages:Sink
+fake.cuda = devtools.fakes.stages:Cuda
 """
 
 
 def fake_package(folder: Path) -> Path:
-    """Make tests/fakes look like an installed package that registers stages."""
+    """Make devtools/fakes look like an installed package that registers stages."""
     info = folder / "kiss3d_fakes-1.0.dist-info"
     info.mkdir(parents=True, exist_ok=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: kiss3d-fakes\nVersion: 1.0\n")

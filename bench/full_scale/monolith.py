@@ -20,12 +20,12 @@ from typing import Any
 
 from bench.full_scale.bench import gib
 from bench.full_scale.watch import Watch
-from orchestrator import config
-from orchestrator.graph import Graph, Node, Source
-from orchestrator.profile import Attempt
+from orchestrator.pipeline import layers
+from orchestrator.pipeline.graph import Graph, Node, Source
+from orchestrator.pipeline.profile import Attempt
 from stages.contract import Context
-from stages.core import StageCore
-from stages.job_file import store_output
+from stages.process.single_job import store_output
+from stages.process.stage_runner import StageRunner
 
 RESIDENT = {"flux": {"placement": "resident"}, "encode": {"placement": "resident"}}
 THREADS = 4
@@ -46,7 +46,7 @@ def run_node(node: Node, device: str, seed: int, files: Files, output: Path) -> 
     where = device if attempt.device == "cuda" else "cpu"
     params = {**node.params, **attempt.params, **RESIDENT.get(node.config.stage, {})}
     began = time.perf_counter()
-    core = StageCore(node.config.stage, 0)
+    core = StageRunner(node.config.stage, 0)
     core.load(params, Context(where, attempt.dtype, seed, THREADS))
     loaded = time.perf_counter()
     inputs = {key: files[source] for key, source in node.inputs.items() if source in files}
@@ -72,7 +72,7 @@ def free(device: str) -> float:
 
 def main() -> None:
     image, output, profile, layer, device, *sets = sys.argv[1:]
-    settings = config.load(profile, Path(layer), sets).profile
+    settings = layers.load(profile, Path(layer), sets).profile
     graph = Graph.from_profile(settings)
     files: Files = {Source("input", "input_image"): [Path(image)]}
     watch = Watch(os.getpid())

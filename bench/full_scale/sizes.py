@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tiny import prm, zero123plus
-
+from devtools.tiny import prm, zero123plus
 from stages.lrm.prm.config import PrmConfig
 
 Config = dict[str, Any]

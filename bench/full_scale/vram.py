@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 
 from bench.full_scale.bench import GIB, manifest
-from orchestrator.manifest import AttemptRow
-from orchestrator.vram import Row
-from stages.registry import stage_class
+from orchestrator.planning.vram_table import Row
+from orchestrator.record.manifest import AttemptRow
+from stages.contract.registry import stage_class
 
 WHEN = {
     "flux": ("placement", "storage", "width", "sampler", "vae_tiling"),

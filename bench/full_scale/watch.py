@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psutil
 
-from bench.stream_watch import host_used
-from orchestrator.gpu import GpuMonitor
+from bench.streaming.watch import host_used
+from orchestrator.system.gpu import GpuMonitor
 
 CARD_SECONDS = 0.02
 HOST_SECONDS = 0.2

@@ -7,7 +7,7 @@ import os
 import sys
 
 import stages
-from orchestrator.signals import STOP
+from orchestrator.system.stop_signals import STOP
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -31,7 +31,7 @@ def _require_own_packages() -> None:
     beside = os.path.dirname(os.path.dirname(found)) == ours
     if beside and getattr(stages, "PROJECT", "") == "kiss3d-orchestrate":
         return
-    from orchestrator.terminal import say
+    from orchestrator.system.terminal import say
 
     say(
         f"error: {found} is found as this program's package stages, and is another one\n"

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli import common, tables
-from orchestrator.terminal import nobody_need_read, say
+from orchestrator.system.terminal import nobody_need_read, say
 
 if TYPE_CHECKING:
-    from orchestrator.batch_run import Outcome
-    from orchestrator.batches import Batch
-    from orchestrator.request import Options, Prepared
-    from orchestrator.workplace import Workplace
+    from orchestrator.commands.batch import Outcome
+    from orchestrator.commands.batch_directory import Batch
+    from orchestrator.planning.options import Options
+    from orchestrator.planning.request import Prepared
+    from orchestrator.processes.workspace import Workspace
 
 
 @click.command()
@@ -54,10 +55,11 @@ def batch(
     table, what was skipped, failed or degraded, and BATCH_DIR/summary.json and summary.csv.
     Exit code 0: all good, 1: some failed, 2: nothing to do.
     """
-    from orchestrator import batch_run, batches, pictures
+    from orchestrator.commands import batch as batch_run
+    from orchestrator.commands import batch_directory, pictures
     from orchestrator.errors import UsageError
-    from orchestrator.request import prepare
-    from orchestrator.workplace import open_workplace
+    from orchestrator.planning.request import prepare
+    from orchestrator.processes.workspace import open_workspace
 
     told: list[object] = []
     with common.errors_as_json(as_json, told):
@@ -67,23 +69,23 @@ def batch(
             raise UsageError(
                 "--resume needs --output BATCH_DIR", "or: kiss3d-orchestrate resume DIR"
             )
-        with open_workplace(not no_warm) as workplace:
-            prepared = prepare(options, workplace)  # refuses before anything is written
+        with open_workspace(not no_warm) as workspace:
+            prepared = prepare(options, workspace)  # refuses before anything is written
             known = None
-            if go_on and output is not None and batches.is_batch(output):
-                known = batches.load(output)
+            if go_on and output is not None and batch_directory.is_batch(output):
+                known = batch_directory.load(output)
             batch_run.require_resources(prepared, found.pictures, known, output)
             if known is not None:
-                made = batches.join(known, folder, found, options)
+                made = batch_directory.join(known, folder, found, options)
             else:
-                made = batches.create(folder, found, output, options)
+                made = batch_directory.create(folder, found, output, options)
             _run(made, prepared, told, as_json, verbose, not keep_going)
 
 
 def finish_batch(
     path: Path,
     options: Options,
-    workplace: Workplace,
+    workspace: Workspace,
     told: list[object],
     as_json: bool,
     verbose: bool,
@@ -94,10 +96,11 @@ def finish_batch(
     """
     from dataclasses import replace
 
-    from orchestrator import batch_run, batches
-    from orchestrator.request import prepare
+    from orchestrator.commands import batch as batch_run
+    from orchestrator.commands import batch_directory
+    from orchestrator.planning.request import prepare
 
-    known = batches.load(path)
+    known = batch_directory.load(path)
     device = known.options.device if options.device == "auto" else options.device
     merged = replace(
         known.options,
@@ -107,7 +110,7 @@ def finish_batch(
         host_ram=options.host_ram or known.options.host_ram,
     )
     made = replace(known, options=merged)
-    prepared = prepare(merged, workplace)
+    prepared = prepare(merged, workspace)
     batch_run.require_resources(prepared, (), made, path)
     _run(made, prepared, told, as_json, verbose, fail_fast=False)
 
@@ -120,8 +123,9 @@ def _run(
     verbose: bool,
     fail_fast: bool,
 ) -> None:
-    from orchestrator import batch_run, runs
-    from orchestrator.view import open_view
+    from orchestrator.cli.live_view import open_view
+    from orchestrator.commands import batch as batch_run
+    from orchestrator.commands import run
 
     if not as_json:
         say(f"profile {prepared.settings.name} ({prepared.reason})", err=True)
@@ -130,7 +134,7 @@ def _run(
     view = open_view(prepared.graph.nodes, len(made.pictures), as_json, verbose)
     outcomes: list[Outcome] = []
     try:
-        with runs.resumable(made.path), view:
+        with run.resumable(made.path), view:
             batch_run.execute(made, prepared, view, fail_fast, outcomes.extend)
     finally:
         if outcomes:
@@ -141,7 +145,8 @@ def _run(
 
 
 def _print_outcomes(made: Batch, outcomes: list[Outcome], as_json: bool) -> None:
-    from orchestrator import batch_report, batch_run
+    from orchestrator.commands import batch as batch_run
+    from orchestrator.commands import batch_report
 
     good = sum(outcome.good for outcome in outcomes)
     if as_json:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.cli import common
-from orchestrator.terminal import say
+from orchestrator.system.terminal import say
 
 if TYPE_CHECKING:
-    from orchestrator.cleanup import Chosen, Removed
+    from orchestrator.commands.clean import Chosen, Removed
 
 
 @click.command()
@@ -46,10 +46,10 @@ def clean(
     directory stay, with their folder, and are named. A run that is in use, or whose run.json cannot
     be read, is left alone. Exit code 1 when something could not be removed.
     """
-    from orchestrator import cleanup
-    from orchestrator.artifacts import RunDirectory
+    from orchestrator.commands import clean as cleanup
     from orchestrator.errors import RunRecordError, UsageError
-    from orchestrator.opening import may_hold_runs
+    from orchestrator.record.find import may_hold_runs
+    from orchestrator.record.run_directory import RunDirectory
 
     limit = time.time() - days * 86400.0
 
@@ -78,7 +78,7 @@ def clean(
 def _show(chosen: Chosen) -> None:
     from dataclasses import replace
 
-    from orchestrator.report import state_now
+    from orchestrator.record.summary import state_now
 
     for run in chosen.runs:
         size = replace(chosen, runs=(run,)).size
@@ -148,6 +148,6 @@ def _ies(count: int) -> str:
 
 
 def _size(count: int) -> str:
-    from orchestrator.report import format_size
+    from orchestrator.system.text import format_size
 
     return format_size(count) if count >= 1 << 20 else f"{count:,} bytes"

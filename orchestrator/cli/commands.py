@@ -10,10 +10,10 @@ from typing import NoReturn
 import click
 
 from orchestrator import __version__
+from orchestrator.cli.faults import as_told
 from orchestrator.errors import KissError, UsageError, nearest
-from orchestrator.faults import as_told
-from orchestrator.signals import STOP
-from orchestrator.terminal import ReaderGoneError, drop_stdout, prepare_streams, say
+from orchestrator.system.stop_signals import STOP
+from orchestrator.system.terminal import ReaderGoneError, drop_stdout, prepare_streams, say
 
 PROGRAM = "kiss3d-orchestrate"
 

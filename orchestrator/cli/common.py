@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from orchestrator.cli import tables
+from orchestrator.cli.faults import as_told
 from orchestrator.errors import KissError
-from orchestrator.faults import as_told
-from orchestrator.signals import STOP
-from orchestrator.terminal import ReaderGoneError, nobody_need_read, say, say_json, visible
+from orchestrator.system.stop_signals import STOP
+from orchestrator.system.terminal import ReaderGoneError, nobody_need_read, say, say_json, visible
 
 if TYPE_CHECKING:
-    from orchestrator.artifacts import RunDirectory
-    from orchestrator.request import Options
+    from orchestrator.planning.options import Options
+    from orchestrator.record.run_directory import RunDirectory
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -195,7 +195,7 @@ def options_from(
     background: str | None = None,
     mask: Path | None = None,
 ) -> Options:
-    from orchestrator.request import Options
+    from orchestrator.planning.options import Options
 
     return Options(
         profile,
@@ -254,13 +254,14 @@ def errors_as_json(as_json: bool, told: Sequence[object] = ()) -> Iterator[None]
 
 def print_run(run: RunDirectory, as_json: bool) -> None:
     """The end of a run: the table on stderr, the result's path on stdout (or JSON)."""
-    from orchestrator import report
+    from orchestrator.cli import run_table
+    from orchestrator.record import summary
 
     if as_json:
         with nobody_need_read(f"{run.path}"):
-            print_json(report.summary(run))
+            print_json(summary.summary(run))
         return
-    tables.print_table(report.TABLE_HEADER, report.table_rows(run), err=True)
+    tables.print_table(run_table.TABLE_HEADER, run_table.table_rows(run), err=True)
     for node, cost in run.manifest.degraded.items():
         say(f"degraded: {node}: {visible(cost, one_line=True)}", err=True)
     for node, texts in run.manifest.warnings.items():

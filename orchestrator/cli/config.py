@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from orchestrator.cli import common, tables
-from orchestrator.terminal import say
+from orchestrator.system.terminal import say
 
 
 @click.group()
@@ -24,8 +24,8 @@ _json = click.option("--json", "as_json", is_flag=True, help="One JSON document 
 @click.option("--all/--set-only", "everything", default=True, help="Defaults too, or not.")
 def show(as_json: bool, everything: bool, **request: Any) -> None:
     """The effective configuration, and which layer set what."""
-    from orchestrator.config import DEFAULT
-    from orchestrator.request import prepare
+    from orchestrator.pipeline.layers import DEFAULT
+    from orchestrator.planning.request import prepare
 
     with common.errors_as_json(as_json):
         prepared = prepare(common.options_from(**request))
@@ -46,9 +46,9 @@ def show(as_json: bool, everything: bool, **request: Any) -> None:
 @_json
 def profiles(as_json: bool) -> None:
     """The shipped profiles."""
-    from orchestrator import models as weights_of
-    from orchestrator.config import load, profile_names
-    from orchestrator.vram import least_card
+    from orchestrator.pipeline.layers import load, profile_names
+    from orchestrator.planning.vram_table import least_card
+    from orchestrator.weights import needs as weights_of
 
     with common.errors_as_json(as_json):
         shipped = {name: load(name).profile for name in profile_names()}
@@ -111,7 +111,7 @@ def diff(first: str, second: str, as_json: bool) -> None:
 
 def _values(profile: str) -> dict[str, tuple[Any, str]]:
     """Dotted path -> (value, source); what a profile says of itself is no setting."""
-    from orchestrator.config import load
+    from orchestrator.pipeline.layers import load
 
     rows = load(profile).rows()
     return {path: (value, source) for path, value, source in rows if path != "description"}
@@ -128,13 +128,13 @@ def _side(entry: tuple[Any, str] | None) -> str:
     """A value, and where it comes from unless that is the profile which heads the column."""
     if entry is None:
         return "-"
-    from orchestrator.config import DEFAULT
+    from orchestrator.pipeline.layers import DEFAULT
 
     return _text(entry[0]) + (" (default)" if entry[1] == DEFAULT else "")
 
 
 def _text(value: Any) -> str:
-    from orchestrator.profile import Attempt
+    from orchestrator.pipeline.profile import Attempt
 
     if isinstance(value, list) and value and isinstance(value[0], dict) and "device" in value[0]:
         return " -> ".join(str(Attempt.model_validate(rung)) for rung in value)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.cli import common
-from orchestrator.terminal import say
+from orchestrator.system.terminal import say
 
 if TYPE_CHECKING:
-    from orchestrator.doctor import Check
+    from orchestrator.commands.doctor import Check
 
 _COLOURS = {"ok": "green", "note": "cyan", "warn": "yellow", "fail": "red"}
 _WIDTH = 80
@@ -40,7 +40,7 @@ def doctor(profile: str, wait: bool, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from orchestrator.doctor import report
+    from orchestrator.commands.doctor import report
 
     rows: list[Check] = []
     with common.errors_as_json(as_json):

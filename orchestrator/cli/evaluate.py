@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from orchestrator.cli import common, tables
-from orchestrator.terminal import say
+from orchestrator.system.terminal import say
 
 _ROWS = (
     ("chamfer_l1", "mean distance, mean of both ways"),
@@ -103,15 +103,15 @@ def evaluate(
 
 
 def _score(mesh: Path, truth: Path, options: list[str]) -> dict[str, Any]:
-    """What `stages.evaluate` answers. Raises InputFileError, RunFailedError."""
-    from orchestrator.ask import NoAnswerError, ask
+    """What `stages.evaluation` answers. Raises InputFileError, RunFailedError."""
     from orchestrator.errors import InputFileError, RunFailedError
+    from orchestrator.processes.json_child import NoAnswerError, ask
 
     for path in (mesh, truth):
         if not path.is_file():
             raise InputFileError(f"{path} does not exist or is no file")
     try:
-        answer = ask(["-m", "stages.evaluate", *options, "--", str(mesh), str(truth)])
+        answer = ask(["-m", "stages.evaluation", *options, "--", str(mesh), str(truth)])
     except NoAnswerError as error:
         raise RunFailedError(
             f"the scoring process failed ({error.how}): {error.last_words or 'it wrote nothing'}",

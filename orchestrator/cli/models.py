@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli import common, tables
-from orchestrator.terminal import say
+from orchestrator.system.terminal import say
 
 if TYPE_CHECKING:
-    from orchestrator.verify import ModelCheck, Verdict
-    from stages.weights import Model
+    from orchestrator.weights.verify import ModelCheck, Verdict
+    from stages.weights.catalogue import Model
 
 
 @click.group()
@@ -42,7 +42,7 @@ def list_models(profile: str | None, fallbacks: bool, as_json: bool) -> None:
 
     A star marks a gated one. The last lines add up what each profile needs on disk.
     """
-    from orchestrator import models as weights_of
+    from orchestrator.weights import needs as weights_of
 
     with common.errors_as_json(as_json):
         known = weights_of.catalogue()
@@ -74,16 +74,16 @@ def list_models(profile: str | None, fallbacks: bool, as_json: bool) -> None:
 
 
 def _profiles(only: str | None) -> list[str]:
-    from orchestrator.config import profile_names
+    from orchestrator.pipeline.layers import profile_names
 
     return [only] if only else profile_names()
 
 
 def _row(model: Model, profiles: tuple[str, ...]) -> dict[str, Any]:
-    from stages import weights
+    from stages.weights import catalogue
 
-    folder = weights.locate(model.name)
-    partial = weights.locate_part(model) is not None
+    folder = catalogue.locate(model.name)
+    partial = catalogue.locate_part(model) is not None
     return {
         "name": model.name,
         "state": "yes" if folder else "in part" if partial else "no",
@@ -127,10 +127,10 @@ def pull(
     """
     from dataclasses import asdict
 
-    from orchestrator import models as weights_of
-    from orchestrator import places
-    from orchestrator.pull import pull as bring
-    from orchestrator.pull_view import PullView
+    from orchestrator.cli.pull_view import PullView
+    from orchestrator.weights import needs as weights_of
+    from orchestrator.weights import places
+    from orchestrator.weights.pull import pull as bring
 
     with common.errors_as_json(as_json):
         chosen = weights_of.select_some(names, profile, fallbacks)
@@ -161,9 +161,9 @@ def verify(names: tuple[str, ...], profile: str | None, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from orchestrator import models as weights_of
-    from orchestrator import places
-    from orchestrator.verify import verify as check
+    from orchestrator.weights import needs as weights_of
+    from orchestrator.weights import places
+    from orchestrator.weights.verify import verify as check
 
     with common.errors_as_json(as_json):
         asked = bool(names or profile)
@@ -191,7 +191,7 @@ def verify(names: tuple[str, ...], profile: str | None, as_json: bool) -> None:
 
 
 def _warn_of_places() -> None:
-    from orchestrator import places
+    from orchestrator.weights import places
 
     for fault in places.faults():
         say(f"warning: {fault}", err=True)
@@ -237,18 +237,18 @@ def _check_row(checked: ModelCheck) -> tuple[str, str, str, str]:
 @_json
 def path(name: str, as_json: bool) -> None:
     """Print the folder of model NAME, for scripts. Exit code 2: it is not here."""
-    from orchestrator import models as weights_of
-    from stages import weights
+    from orchestrator.weights import needs as weights_of
+    from stages.weights import catalogue
 
     with common.errors_as_json(as_json):
         [model] = weights_of.select([name])
-        folder = weights.locate(name)
+        folder = catalogue.locate(name)
         if folder is None:
             missing = [weights_of.Missing(name, (), model)]
             raise weights_of.missing_error(missing, weights_of.what_is_there(missing))
     if as_json:
         common.print_json(
-            {"name": name, "folder": str(folder), "files": weights.files(model, folder)}
+            {"name": name, "folder": str(folder), "files": catalogue.files(model, folder)}
         )
     else:
         say(folder)
@@ -264,7 +264,7 @@ def login() -> None:
     import os
     import sys
 
-    from orchestrator.hub import keep_token
+    from orchestrator.weights.hub import keep_token
 
     if sys.stdin is not None and sys.stdin.isatty():
         token = click.prompt("token", hide_input=True, err=True)
@@ -285,7 +285,7 @@ def convert(names: tuple[str, ...], as_json: bool) -> None:
     Later loads map it instead of unpacking the other. A file that holds more than tensors is
     refused.
     """
-    from orchestrator.convert import convert_file, files_of
+    from orchestrator.weights.convert import convert_file, files_of
 
     rows = []
     with common.errors_as_json(as_json):

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli import common, tables
-from orchestrator.terminal import say
+from orchestrator.system.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from orchestrator.artifacts import RunDirectory
-    from orchestrator.plan import PlanRow
-    from orchestrator.request import Prepared
+    from orchestrator.planning.plan import PlanRow
+    from orchestrator.planning.request import Prepared
+    from orchestrator.record.run_directory import RunDirectory
 
 
 @click.command()
@@ -31,20 +31,20 @@ def run(
     image: Path, output: Path | None, no_warm: bool, as_json: bool, verbose: bool, **request: Any
 ) -> None:
     """Turn IMAGE into a mesh."""
-    from orchestrator.workplace import open_workplace
+    from orchestrator.processes.workspace import open_workspace
 
     started: list[RunDirectory] = []
     with (
         common.errors_as_json(as_json, started),
-        open_workplace(not no_warm) as workplace,  # first: it boots while the rest is imported
+        open_workspace(not no_warm) as workspace,  # first: it boots while the rest is imported
     ):
-        from orchestrator.request import prepare
+        from orchestrator.planning.request import prepare
 
-        prepared = prepare(common.options_from(**request), workplace)
+        prepared = prepare(common.options_from(**request), workspace)
         _announce(prepared, as_json)
         # Only now: the template has something to import meanwhile.
-        from orchestrator import runs
-        from orchestrator.view import open_view
+        from orchestrator.cli.live_view import open_view
+        from orchestrator.commands import run as runs
 
         if verbose and not as_json:
             _print_plan(prepared, runs.plan(prepared, image, output))
@@ -75,15 +75,16 @@ def plan(image: Path, output: Path | None, as_json: bool, **request: Any) -> Non
     """
     from dataclasses import asdict
 
-    from orchestrator import models, runs
-    from orchestrator.request import card_shortage, prepare
+    from orchestrator.commands import run as runs
+    from orchestrator.planning.request import card_shortage, prepare
+    from orchestrator.weights import needs
 
     told: list[object] = []
     with common.errors_as_json(as_json, told):
         prepared = prepare(common.options_from(**request))
         rows = runs.plan(prepared, image, output)
         graph, gpu = prepared.graph, bool(prepared.cards)
-        shortage = models.shortage(graph, gpu, lambda: runs.to_run(rows))
+        shortage = needs.shortage(graph, gpu, lambda: runs.to_run(rows))
         no_card = card_shortage(prepared, lambda: runs.to_run(rows))
         if as_json:
             common.print_json(
@@ -125,25 +126,26 @@ def resume(run_dir: Path, no_warm: bool, as_json: bool, verbose: bool, **request
 
     What is finished and unchanged is kept. RUN_DIR may be the directory of a run or of a batch.
     """
-    from orchestrator.workplace import open_workplace
+    from orchestrator.processes.workspace import open_workspace
 
     opened: list[object] = []
-    with common.errors_as_json(as_json, opened), open_workplace(not no_warm) as workplace:
-        from orchestrator import batches, runs
-        from orchestrator.artifacts import RunDirectory
-        from orchestrator.opening import cache_beside
-        from orchestrator.request import prepared_for
-        from orchestrator.view import open_view
+    with common.errors_as_json(as_json, opened), open_workspace(not no_warm) as workspace:
+        from orchestrator.cli.live_view import open_view
+        from orchestrator.commands import batch_directory
+        from orchestrator.commands import run as runs
+        from orchestrator.commands.open_run import cache_beside
+        from orchestrator.planning.request import prepared_for
+        from orchestrator.record.run_directory import RunDirectory
 
         options = common.options_from(**request)
-        if batches.is_batch(run_dir):
+        if batch_directory.is_batch(run_dir):
             from orchestrator.cli.batch import finish_batch
 
-            finish_batch(run_dir, options, workplace, opened, as_json, verbose)
+            finish_batch(run_dir, options, workspace, opened, as_json, verbose)
             return
         run_directory = RunDirectory.open(run_dir)
         with runs.resumable(run_dir):
-            prepared = prepared_for(run_directory, options, workplace)
+            prepared = prepared_for(run_directory, options, workspace)
             cache = cache_beside(run_dir)
             runs.require_resources(prepared, run_directory, cache)
             view = open_view(prepared.graph.nodes, 1, as_json, verbose)
@@ -209,7 +211,7 @@ PLAN_HEADER = ("node", "on", "plan", "VRAM", "margin", "host RAM", "seconds", "w
 
 
 def _plan_cells(row: PlanRow) -> tuple[str, ...]:
-    from orchestrator.report import format_size
+    from orchestrator.system.text import format_size
 
     expected = row.expected
     return (

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from orchestrator.cli import common, tables
-from orchestrator.terminal import say
+from orchestrator.system.terminal import say
 
 
 @click.group()
@@ -25,9 +25,9 @@ def list_runs(root: Path, as_json: bool) -> None:
     "stages s" is what a run's stages took, loading included, failed attempts too, from its first
     start to its last resume. Runs that cannot be read come last, marked damaged.
     """
-    from orchestrator import report
     from orchestrator.errors import RunRecordError
-    from orchestrator.opening import find_runs, may_hold_runs
+    from orchestrator.record import summary
+    from orchestrator.record.find import find_runs, may_hold_runs
 
     with common.errors_as_json(as_json):
         if not may_hold_runs(root):
@@ -39,7 +39,7 @@ def list_runs(root: Path, as_json: bool) -> None:
     if as_json:
         common.print_json(
             [
-                *({**report.summary(run), "state": report.state_now(run)} for run in found),
+                *({**summary.summary(run), "state": summary.state_now(run)} for run in found),
                 *(
                     {
                         "run": str(one.path.resolve()),
@@ -58,7 +58,7 @@ def list_runs(root: Path, as_json: bool) -> None:
     rows = [
         (
             str(run.path),
-            report.state_now(run),
+            summary.state_now(run),
             run.manifest.profile,
             time.strftime("%Y-%m-%d %H:%M", time.localtime(run.manifest.created)),
             f"{run.manifest.stage_seconds:.1f}",
@@ -81,19 +81,20 @@ def show(run_dir: Path, as_json: bool) -> None:
 
     Each failed attempt comes with what was decided after it.
     """
-    from orchestrator import report
-    from orchestrator.artifacts import RunDirectory
+    from orchestrator.cli import run_table
+    from orchestrator.record import summary
+    from orchestrator.record.run_directory import RunDirectory
 
     with common.errors_as_json(as_json):
         run = RunDirectory.open(run_dir)
     manifest = run.manifest
     if as_json:
-        common.print_json({**manifest.model_dump(mode="json"), "state": report.state_now(run)})
+        common.print_json({**manifest.model_dump(mode="json"), "state": summary.state_now(run)})
         return
-    state = report.state_now(run)
+    state = summary.state_now(run)
     say(f"{run.path}: {state}, profile {manifest.profile}, seed {manifest.seed}")
     say(f"input {manifest.input.source}\n")
-    tables.print_table(report.TABLE_HEADER, report.table_rows(run))
+    tables.print_table(run_table.TABLE_HEADER, run_table.table_rows(run))
     for name, record in manifest.nodes.items():
         if record.cached_from:
             say(f"\n{name}: taken from {record.cached_from}")

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.cli import common
-from orchestrator.terminal import say
+from orchestrator.system.terminal import say
 
 if TYPE_CHECKING:
-    from orchestrator.alone import StageJob
+    from orchestrator.commands.single_stage import StageJob
 
 
 @click.command()
@@ -55,8 +55,8 @@ if TYPE_CHECKING:
     "job_file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Start nothing: write the job for `python -m stages.host --job FILE`, and print the "
-    "command line that runs it.",
+    help="Start nothing: write the job for `python -m stages.process.child --job FILE`, and print "
+    "the command line that runs it.",
 )
 @common.device_options
 @common.view_options
@@ -85,12 +85,12 @@ def stage(
 
     Outside of the run itself (--output, --input, --inline) --device auto is the CPU.
     """
-    from orchestrator import alone
+    from orchestrator.commands import single_stage
     from orchestrator.errors import UsageError
 
     told: list[object] = []
     with common.errors_as_json(as_json, told):
-        stage_name = "" if run_dir else alone.find_stage(name)
+        stage_name = "" if run_dir else single_stage.find_stage(name)
         if bool(run_dir) == bool(inputs):
             raise UsageError("give either --run RUN_DIR or --input KEY=PATH ... with --output DIR")
         if run_dir is not None and output is None and not inline and job_file is None:
@@ -113,13 +113,13 @@ def stage(
             raise UsageError("--input needs --output DIR")
         job = replace(job, dtype=dtype or job.dtype, visible=_visible(device))
         if job_file is not None:
-            told_command = alone.write_job(job, job_file)
+            told_command = single_stage.write_job(job, job_file)
             if as_json:
                 common.print_json({"job": str(job_file.resolve()), "command": told_command})
             else:
                 say(told_command)
             return
-        written = alone.run_job(job, inline, quiet=as_json)
+        written = single_stage.run_job(job, inline, quiet=as_json)
         if as_json:
             common.print_json({"outputs": written})
 
@@ -127,17 +127,17 @@ def stage(
 def _job_of_run(
     name: str, run_dir: Path, output: Path | None, sets: tuple[str, ...], seed: int | None
 ) -> StageJob:
-    from orchestrator import alone
-    from orchestrator.artifacts import INLINE, RunDirectory
-    from orchestrator.locks import as_output_error
+    from orchestrator.commands import single_stage
+    from orchestrator.record.run_directory import INLINE, RunDirectory
+    from orchestrator.system.locks import as_output_error
 
     run = RunDirectory.open(run_dir)
-    stage_name, params, inputs = alone.inputs_of_run(run, name, sets)
+    stage_name, params, inputs = single_stage.inputs_of_run(run, name, sets)
     if output is None:
         output = run_dir / name / INLINE
         with as_output_error(output):
             run.inside.check(f"{name}/{INLINE}")
-    return alone.StageJob(
+    return single_stage.StageJob(
         f"{run_dir}, node {name}",
         stage_name,
         params,
@@ -155,18 +155,18 @@ def _job_of_files(
     sets: tuple[str, ...],
     seed: int | None,
 ) -> StageJob:
-    from orchestrator import alone
+    from orchestrator.commands import single_stage
 
-    params, files = alone.inputs_of_files(name, stage_name, inputs, sets)
-    return alone.StageJob(
+    params, files = single_stage.inputs_of_files(name, stage_name, inputs, sets)
+    return single_stage.StageJob(
         ", ".join(inputs), stage_name, params, files, output.resolve(), 42 if seed is None else seed
     )
 
 
 def _visible(device: str) -> str:
     """CUDA_VISIBLE_DEVICES for --device. With auto, one stage by itself is given the CPU."""
-    from orchestrator.gpu import GpuMonitor
-    from orchestrator.request import choose_cards
+    from orchestrator.planning.cards import choose_cards
+    from orchestrator.system.gpu import GpuMonitor
 
     if device in ("auto", "cpu"):
         return ""
@@ -183,16 +183,19 @@ def _redo(
     as_json: bool,
     verbose: bool,
 ) -> None:
-    from orchestrator import alone, models, runs
-    from orchestrator.artifacts import RunDirectory
+    from orchestrator.cli.live_view import open_view
+    from orchestrator.commands import run as runs
+    from orchestrator.commands import single_stage
     from orchestrator.errors import UsageError, command
-    from orchestrator.graph import Graph
-    from orchestrator.request import Options, prepared_for
-    from orchestrator.view import open_view
-    from orchestrator.workplace import open_workplace
+    from orchestrator.pipeline.graph import Graph
+    from orchestrator.planning.options import Options
+    from orchestrator.planning.request import prepared_for
+    from orchestrator.processes.workspace import open_workspace
+    from orchestrator.record.run_directory import RunDirectory
+    from orchestrator.weights import needs
 
     run = RunDirectory.open(run_dir)
-    alone.require_node(run, name)
+    single_stage.require_node(run, name)
     qualified = tuple(f"{name}.{text}" for text in sets)
     prepared = prepared_for(run, Options(sets=qualified, device=device))
     node = prepared.graph.require(name)
@@ -202,12 +205,12 @@ def _redo(
             f"{name} reads from {', '.join(unfinished)}, which is not done",
             command("resume", run_dir),
         )
-    models.require(Graph([node]), bool(prepared.cards))
+    needs.require(Graph([node]), bool(prepared.cards))
     view = open_view([name], 1, as_json, verbose)
-    with open_workplace(not no_warm) as workplace, run.locked():
+    with open_workspace(not no_warm) as workspace, run.locked():
         try:
             with view:
-                prepared = replace(prepared, workplace=workplace)
+                prepared = replace(prepared, workspace=workspace)
                 runs.finish_one(prepared, run, view, None, only=name)
         finally:
             told.append(run)

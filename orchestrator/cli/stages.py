@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli import common, tables
-from orchestrator.terminal import say
+from orchestrator.system.terminal import say
 
 if TYPE_CHECKING:
     from stages.contract import ArtifactSpec, Stage
@@ -25,7 +25,7 @@ def list_stages(as_json: bool) -> None:
 
     A package registers a stage under the entry point group kiss3d.stages.
     """
-    from stages.registry import BUILT_IN, BrokenStageError, known_stages, stage_class
+    from stages.contract.registry import BUILT_IN, BrokenStageError, known_stages, stage_class
 
     rows = []
     for name in known_stages():
@@ -72,7 +72,7 @@ def describe(name: str, as_json: bool) -> None:
 
 def _stage_class(name: str) -> type[Stage]:
     from orchestrator.errors import ConfigError, UnknownNameError
-    from stages.registry import BrokenStageError, UnknownStageError, stage_class
+    from stages.contract.registry import BrokenStageError, UnknownStageError, stage_class
 
     try:
         return stage_class(name)
@@ -90,7 +90,7 @@ def _stage_class(name: str) -> type[Stage]:
 
 def _stages_of_nodes(name: str) -> str:
     """Which stages the shipped profiles run in a node of this name."""
-    from orchestrator.config import load, profile_names
+    from orchestrator.pipeline.layers import load, profile_names
 
     used: dict[str, list[str]] = {}
     for profile in profile_names():

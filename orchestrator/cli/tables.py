@@ -7,7 +7,7 @@ import sys
 import textwrap
 from collections.abc import Collection, Sequence
 
-from orchestrator.terminal import open_console, say, shortened, visible
+from orchestrator.system.terminal import open_console, say, shortened, visible
 
 _GAP = 1
 """Spaces between two columns of rich's table as it is set up here."""
@@ -56,7 +56,7 @@ def print_table(
 
 def _plain(header: Row, rows: Sequence[Row]) -> str:
     """A table for files and pipes, of lines below `_PIPE_WIDTH` columns unless a word is longer."""
-    from orchestrator.report import format_table
+    from orchestrator.system.text import format_table
 
     widths = _widths(header, rows, (), _PIPE_WIDTH, 2)
     if sum(widths) + 2 * (len(widths) - 1) > _PIPE_WIDTH:

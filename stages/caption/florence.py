@@ -13,13 +13,13 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from stages.common.pretrained import (
+from stages.contract import Context
+from stages.models.pretrained import (
     TokenProgress,
     compute_dtype,
     from_folder,
     tokenizer_from_folder,
 )
-from stages.contract import Context
 
 TASK = "<MORE_DETAILED_CAPTION>"
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from stages import weights
-from stages.common.lora import LoraFile, added_up, merged, read_lora_file, unusable
-from stages.common.lora_params import LoraChoice
-from stages.common.streaming.delta import LowRankDelta
+from stages.models.lora import LoraFile, added_up, merged, read_lora_file, unusable
+from stages.models.lora_params import LoraChoice
+from stages.streaming.delta import LowRankDelta
+from stages.weights import catalogue
 
 
 def merge_loras(model: nn.Module, choices: Sequence[LoraChoice], dtype: torch.dtype) -> None:
@@ -20,7 +20,7 @@ def merge_loras(model: nn.Module, choices: Sequence[LoraChoice], dtype: torch.dt
     StageError (missing_weights) for a file that is no LoRA, or one of another CLIP.
     """
     files = [
-        read_lora_file(choice.weights, weights.find_file(choice.weights), choice.scale)
+        read_lora_file(choice.weights, catalogue.find_file(choice.weights), choice.scale)
         for choice in choices
     ]
     linear = {

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from stages.common.visit import visiting
 from stages.contract import Context
-from stages.memory import CONTEXT_BYTES
+from stages.models.visit import visiting
+from stages.process.vram_cap import CONTEXT_BYTES
 
 STREAMED_NUMBERS = 3 << 28
 """Weights of T5-XXL on the card at once: two slots of 193 million numbers, and two blocks more; in

@@ -13,10 +13,10 @@ from torch import nn
 from torch.nn import functional
 from transformers import SiglipVisionModel
 
-from stages.common.checkpoint import load_state_dict, readable
-from stages.common.pixels import PixelExtractor
-from stages.common.pretrained import from_folder
-from stages.common.visit import place, visiting
+from stages.models.pixels import PixelExtractor
+from stages.models.pretrained import from_folder
+from stages.models.visit import place, visiting
+from stages.weights.checkpoint import load_state_dict, readable
 
 PICTURE_SIDE = 512
 """The reference resizes its picture to this first, then to what SigLIP takes."""

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from stages import contract
-from stages.common.backends import BackendParams, backends
-from stages.common.lora_params import LoraParams
-from stages.common.specs import IMAGE, POOLED_EMBEDS, PROMPT, PROMPT_EMBEDS
 from stages.contract import BadInput, Context, StageError
-from stages.weights import find
+from stages.contract.artifacts import IMAGE, POOLED_EMBEDS, PROMPT, PROMPT_EMBEDS
+from stages.models.kernels import BackendParams, backends
+from stages.models.lora_params import LoraParams
+from stages.weights.catalogue import find
 
 if TYPE_CHECKING:
     import numpy as np
@@ -93,10 +93,10 @@ class Encode(contract.Stage):
             )
         import torch
 
-        from stages.common.pretrained import compute_dtype
         from stages.encode.placement import streaming_budget
         from stages.encode.redux import ReduxImage
         from stages.encode.text import ClipText, T5Text
+        from stages.models.pretrained import compute_dtype
 
         torch.set_num_threads(context.threads)
         params = self.params

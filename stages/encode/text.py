@@ -11,14 +11,14 @@ import torch
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerFast, T5EncoderModel
 
-from stages.common.lora_params import LoraChoice
-from stages.common.pretrained import from_folder, tokenizer_from_folder
-from stages.common.streaming.models import StreamedModels, stream
-from stages.common.streaming.net import Net
-from stages.common.streaming.source import open_tensors
-from stages.common.visit import place, release, visiting
 from stages.encode.clip_lora import merge_loras
 from stages.encode.placement import visit_in_turn
+from stages.models.lora_params import LoraChoice
+from stages.models.pretrained import from_folder, tokenizer_from_folder
+from stages.models.visit import place, release, visiting
+from stages.streaming.models import StreamedModels, stream
+from stages.streaming.net import Net
+from stages.streaming.source import open_tensors
 
 log = logging.getLogger(__name__)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stages.common.memory import free_bytes
 from stages.contract import Context, StageError
 from stages.flux.autoencoder import least_decode_bytes
-from stages.memory import CONTEXT_BYTES
+from stages.models.free_memory import free_bytes
+from stages.process.vram_cap import CONTEXT_BYTES
 
 if TYPE_CHECKING:
     import torch

@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
-from stages.common.checkpoint import require_shapes, shapes
-from stages.common.lora import merged
 from stages.contract import StageError
 from stages.flux import storage
 from stages.flux.checkpoints import Checkpoint, is_gguf, shape_of
 from stages.flux.lora import Lora, attach
+from stages.models.lora import merged
+from stages.weights.checkpoint import require_shapes, shapes
 
 
 @dataclass(frozen=True)

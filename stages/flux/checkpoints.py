@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from stages import weights
-from stages.common.checkpoint import load_state_dict, misfit, readable
 from stages.contract import StageError
+from stages.weights import catalogue
+from stages.weights.checkpoint import load_state_dict, misfit, readable
 
 ONE_FILE = "diffusion_pytorch_model.safetensors"
 IN_ALL_IN_ONE = "model.diffusion_model."
@@ -135,12 +135,12 @@ def transformer_config(tensors: Mapping[str, Any]) -> dict[str, Any]:
 
 def locate(name: str, subfolder: str) -> Path:
     """The file of a catalogue name or a path, or its folder (in `subfolder` if that exists)."""
-    entry = weights.catalogue().get(name)
+    entry = catalogue.catalogue().get(name)
     if entry is None and Path(name).is_file():
         return Path(name)
     if entry is not None and "*" not in entry.files[0] and len(entry.files) == 1:
-        return weights.find_file(name)
-    folder = weights.find(name)
+        return catalogue.find_file(name)
+    folder = catalogue.find(name)
     return folder / subfolder if (folder / subfolder).is_dir() else folder
 
 

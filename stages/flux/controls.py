@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import torch
 
-from stages.common.bundle import join, split
 from stages.contract import BadInput
 from stages.flux.params import ControlParams, Mode
+from stages.geometry.bundle import join, split
 
 MODE_NUMBER: Mapping[Mode, int] = {
     "canny": 0, "tile": 1, "depth": 2, "blur": 3, "pose": 4, "gray": 5, "lq": 6

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from stages import weights
-from stages.common.lora import LoraFile, added_up, read_lora_file, unusable
-from stages.common.lora_params import LoraChoice
-from stages.common.streaming.delta import LowRankDelta
 from stages.flux.bfl_keys import flat_layers, targets
+from stages.models.lora import LoraFile, added_up, read_lora_file, unusable
+from stages.models.lora_params import LoraChoice
+from stages.streaming.delta import LowRankDelta
+from stages.weights import catalogue
 
 _ADAPTER = "kiss3d"
 
@@ -52,7 +52,7 @@ def read_loras(choices: Sequence[LoraChoice]) -> Lora | None:
         return None
     names = ", ".join(choice.weights for choice in choices)
     files = [
-        read_lora_file(choice.weights, weights.find_file(choice.weights), choice.scale)
+        read_lora_file(choice.weights, catalogue.find_file(choice.weights), choice.scale)
         for choice in choices
     ]
     try:

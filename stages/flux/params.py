@@ -7,8 +7,8 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from stages import contract
-from stages.common.backends import BackendParams
-from stages.common.lora_params import LoraParams
+from stages.models.kernels import BackendParams
+from stages.models.lora_params import LoraParams
 
 Mode = Literal["canny", "tile", "depth", "blur", "pose", "gray", "lq"]
 

@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 import torch
 from torch import nn
 
-from stages.common.visit import visiting
+from stages.models.visit import visiting
 
 Name = Literal["resident", "model", "streamed"]
 

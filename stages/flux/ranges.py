@@ -14,8 +14,6 @@ from typing import Any
 
 import torch
 
-from stages.common.checkpoint import converted_file, misfit
-from stages.common.streaming.source import TensorRange, open_tensors
 from stages.contract import StageError
 from stages.flux.bfl_keys import LEAVES, SWAPPED, layer_rows
 from stages.flux.checkpoints import (
@@ -28,6 +26,8 @@ from stages.flux.checkpoints import (
     refuse_scaled,
     transformer_config,
 )
+from stages.streaming.source import TensorRange, open_tensors
+from stages.weights.checkpoint import converted_file, misfit
 
 _SWAPPED_HERE = "norm_out.linear"
 """diffusers' name of the layer whose halves BFL swaps; it is outside of blocks."""

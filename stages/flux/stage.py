@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from stages.common.backends import backends
-from stages.common.specs import (
+from stages.contract import BadInput, Context, Stage, StageError
+from stages.contract.artifacts import (
     BUNDLE,
     CONTROL_DEPTH,
     CONTROL_POSE,
@@ -15,8 +15,8 @@ from stages.common.specs import (
     PROMPT_EMBEDS,
     REFERENCE_BUNDLE,
 )
-from stages.contract import BadInput, Context, Stage, StageError
 from stages.flux.params import ControlParams, FluxParams
+from stages.models.kernels import backends
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,7 +76,7 @@ class Flux(Stage):
         self._engine = Engine(self.params, context)
 
     def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
-        """Inputs and output as in stages/common/specs.py; `bundle` has the params' size."""
+        """Inputs and output as in stages/contract/artifacts.py; `bundle` has the params' size."""
         from stages.flux.controls import resize_bundle
         from stages.flux.engine import Job
 

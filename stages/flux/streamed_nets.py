@@ -12,17 +12,18 @@ from typing import Any
 
 import torch
 
-from stages.common.streaming.models import CONTROLNET_BLOCKS, FLUX_BLOCKS, FLUX_ONCE, stream
-from stages.common.streaming.net import Net
 from stages.contract import Context
 from stages.flux import budget
 from stages.flux.autoencoder import fast_decode_bytes
+from stages.flux.blocks import CONTROLNET_BLOCKS, FLUX_BLOCKS, FLUX_ONCE
 from stages.flux.lora import Lora
 from stages.flux.nets import Embeddings
 from stages.flux.networks import FluxControlNetModel, FluxTransformer2DModel
 from stages.flux.params import PATCH, FluxParams
 from stages.flux.ranges import RangedCheckpoint, folder_ranges, transformer_ranges
 from stages.flux.storage import linear_layers
+from stages.streaming.models import stream
+from stages.streaming.net import Net
 
 TEXT_TOKENS = 512 + 729
 """The most that `encode` makes: T5's and Redux's. More need more memory than is planned for."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from stages.common.cameras import bundle_cameras
-from stages.common.raster import Rasterizer
-from stages.common.render import look
+from stages.geometry.cameras import bundle_cameras
+from stages.geometry.raster import Rasterizer
+from stages.geometry.render import look
 
 WHITE = 0.85
 """A pixel with a channel below it is no background, whatever JPEG or a VAE has done to white."""

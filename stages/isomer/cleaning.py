@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from stages.geometry.numpy_edges import Edges, adjacency, compact, find_edges
 from stages.isomer.decimate import decimate
 from stages.isomer.repair import Repair, repair
-from stages.isomer.topology import Edges, adjacency, compact, find_edges
 
 
 def laplacian_smooth(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:

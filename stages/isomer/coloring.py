@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from stages.common.cameras import bundle_cameras
-from stages.common.raster import Rasterizer, visible_faces
 from stages.contract import BadInput
+from stages.geometry.cameras import bundle_cameras
+from stages.geometry.masks import mask_fix, spread_colors
+from stages.geometry.numpy_edges import find_edges
+from stages.geometry.raster import Rasterizer, visible_faces
 from stages.isomer.completion import complete, fill_islands
-from stages.isomer.masks import mask_fix, spread_colors
 from stages.isomer.params import IsomerParams
 from stages.isomer.projection import Evidence, View, gather, overwrite
-from stages.isomer.topology import find_edges
 from stages.isomer.visibility import by_depth, by_faces, feather
 
 

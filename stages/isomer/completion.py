@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stages.isomer.topology import adjacency
+from stages.geometry.numpy_edges import adjacency
 
 MAX_ROUNDS = 10_000
 

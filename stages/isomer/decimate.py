@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.isomer.topology import Edges, compact, find_edges
+from stages.geometry.numpy_edges import Edges, compact, find_edges
 
 CHEAPEST = 0.5
 """Share of the edges that a round chooses from. More needs fewer rounds and strays further from

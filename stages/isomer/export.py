@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stages.common.srgb import srgb_to_linear
 from stages.contract import Mesh
+from stages.contract.srgb import srgb_to_linear
 
 Axes = Literal["gltf", "reference"]
 """gltf: front towards +z as glTF asks, which is frame W; reference: turned half about y."""

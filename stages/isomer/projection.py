@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from stages.common.cameras import Camera
+from stages.geometry.cameras import Camera
 
 Direction = Literal["ray", "axis"]
 """Viewing direction: the ray to each vertex, or one optical axis a view (the reference)."""

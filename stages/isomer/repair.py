@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from stages.isomer.topology import Edges, find_edges
+from stages.geometry.numpy_edges import Edges, find_edges
 
 Repair = Literal["split", "remove"]
 """What is done at an edge of more than two faces: cut the sheets apart that meet there, or remove

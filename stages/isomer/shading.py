@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from stages.common.cameras import Camera
-from stages.common.raster import Rasterizer, interpolate
-from stages.common.render import look, resolve
-from stages.common.rig import FOVY
-from stages.common.srgb import linear_to_srgb, srgb_to_linear
 from stages.contract import Mesh
+from stages.contract.srgb import linear_to_srgb, srgb_to_linear
+from stages.geometry.camera_rig import FOVY
+from stages.geometry.cameras import Camera
+from stages.geometry.raster import Rasterizer, interpolate
+from stages.geometry.render import look, resolve
 
 AZIMUTHS = (0.0, 90.0, 180.0, 270.0)
 ELEVATION = 15.0

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from stages.common import specs
-from stages.contract import ArtifactSpec, BadInput, Context, Mesh, Params, Stage
+from stages.contract import ArtifactSpec, BadInput, Context, Mesh, Params, Stage, artifacts
 from stages.isomer.params import IsomerParams
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from stages.common.raster import Rasterizer
+    from stages.geometry.raster import Rasterizer
 
 STEPS = 5
 """After refinement."""
@@ -32,20 +31,20 @@ class Isomer(Stage):
         "refines the mesh with the bundle, colours it and writes GLB, OBJ and previews"
     )
     inputs: ClassVar[tuple[ArtifactSpec, ...]] = (
-        specs.BUNDLE,
-        specs.COARSE_MESH,
-        specs.BUNDLE_MASK,
+        artifacts.BUNDLE,
+        artifacts.COARSE_MESH,
+        artifacts.BUNDLE_MASK,
     )
     outputs: ClassVar[tuple[ArtifactSpec, ...]] = (
-        specs.MESH,
-        specs.GLB,
-        specs.OBJ,
-        specs.RENDERS,
+        artifacts.MESH,
+        artifacts.GLB,
+        artifacts.OBJ,
+        artifacts.RENDERS,
     )
     Params: ClassVar[type[Params]] = IsomerParams
     preload: ClassVar[tuple[str, ...]] = (
         "numpy",
-        "stages.common.jit_ready",
+        "stages.geometry.jit_ready",
         "scipy.ndimage",
         "scipy.sparse",
         "scipy.sparse.csgraph",
@@ -55,7 +54,7 @@ class Isomer(Stage):
 
     def load(self, context: Context) -> None:
         """Open the rasteriser. Raises StageError if the chosen one cannot run here."""
-        from stages.common.raster import open_rasterizer, rehearse
+        from stages.geometry.raster import open_rasterizer, rehearse
 
         self._rasterizer: Rasterizer = open_rasterizer(
             self._params.rasterizer, context.device, context.threads
@@ -64,15 +63,15 @@ class Isomer(Stage):
 
     def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
         """See the class. Raises BadInput for a bundle or mesh that cannot be used."""
-        from stages.common.render import vertex_normals
+        from stages.geometry.render import vertex_normals
         from stages.isomer import export
         from stages.isomer.cleaning import clean
         from stages.isomer.coloring import color_vertices, color_views
         from stages.isomer.shading import render_views
 
         params = self._params
-        coarse: Mesh = inputs[specs.COARSE_MESH.name]
-        rgb, normal_tiles = _tiles(inputs[specs.BUNDLE.name])
+        coarse: Mesh = inputs[artifacts.COARSE_MESH.name]
+        rgb, normal_tiles = _tiles(inputs[artifacts.BUNDLE.name])
         given = _given_mask(inputs, rgb.shape) if params.silhouettes == "given" else None
         mask = _outline(normal_tiles, params) if given is None else given
         views = color_views(rgb, mask, params)
@@ -115,10 +114,10 @@ class Isomer(Stage):
         renders = render_views(mesh, normals, params.render_size, self._rasterizer)
         context.progress(steps, steps)
         return {
-            specs.MESH.name: mesh,
-            specs.GLB.name: glb,
-            specs.OBJ.name: obj,
-            specs.RENDERS.name: renders,
+            artifacts.MESH.name: mesh,
+            artifacts.GLB.name: glb,
+            artifacts.OBJ.name: obj,
+            artifacts.RENDERS.name: renders,
         }
 
     @property
@@ -155,7 +154,7 @@ def _may_smooth(params: IsomerParams) -> bool:
 
 def _tiles(bundle_image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """RGB tiles and normal tiles, (4, S, S, 3) each."""
-    from stages.common.bundle import split
+    from stages.geometry.bundle import split
 
     try:
         return split(bundle_image)
@@ -165,7 +164,7 @@ def _tiles(bundle_image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _given_mask(inputs: Mapping[str, Any], tiles: tuple[int, ...]) -> np.ndarray:
     """The silhouettes (4, S, S) bool that came with the coarse mesh."""
-    given = inputs.get(specs.BUNDLE_MASK.name)
+    given = inputs.get(artifacts.BUNDLE_MASK.name)
     if given is None:
         raise BadInput(
             "silhouettes is `given`, and no stage gave a bundle_mask",
@@ -179,7 +178,7 @@ def _given_mask(inputs: Mapping[str, Any], tiles: tuple[int, ...]) -> np.ndarray
 
 def _outline(normal_tiles: np.ndarray, params: IsomerParams) -> np.ndarray:
     """The silhouettes (4, S, S) bool of normal tiles (4, S, S, 3) on white."""
-    from stages.isomer.masks import foreground
+    from stages.geometry.masks import foreground
 
     mask = foreground(normal_tiles, params.background_tolerance, MIN_FOREGROUND)
     if not mask.any():

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from stages.common.cameras import Camera
-from stages.common.raster import Fragments
+from stages.geometry.cameras import Camera
+from stages.geometry.numpy_edges import adjacency
+from stages.geometry.raster import Fragments
 from stages.isomer.projection import Direction, view_cosines
-from stages.isomer.topology import adjacency
 
 DEPTH_BIAS = 0.01
 """Depth by which a vertex may lie behind what its pixels show (scene units; an object has a size

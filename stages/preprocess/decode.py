@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from stages.common.filetypes import HEAD, FileType, identify
 from stages.contract import BadInput
+from stages.contract.filetypes import HEAD, FileType, identify
 from stages.preprocess.colours import bits_per_sample, reduced, to_srgba
 from stages.preprocess.limits import check_size, check_tiff, plan_reading
 

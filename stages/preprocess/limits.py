@@ -33,7 +33,7 @@ BYTES_PER_PIXEL = {
     "jpeg2000": 20,  # OpenJPEG holds 32 bits a channel
     "jpeg": 4,
 }
-"""What decoding fills at most for each pixel, by the name of `stages.common.filetypes`."""
+"""What decoding fills at most for each pixel, by the name of `stages.contract.filetypes`."""
 
 PROGRESSIVE = 6
 """Bytes a pixel more for a progressive JPEG: 16 bits a coefficient, which no draft mode saves."""

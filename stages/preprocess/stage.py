@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from stages import contract
-from stages.common.specs import ALPHA, IMAGE, INPUT_IMAGE, INPUT_MASK
-from stages.weights import locate
+from stages.contract.artifacts import ALPHA, IMAGE, INPUT_IMAGE, INPUT_MASK
+from stages.weights.catalogue import locate
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from stages.common.matting_onnx import OnnxMatting
+    from stages.models.matting import OnnxMatting
     from stages.preprocess.cutout import Cutout
 
 NETWORK = "isnet-general-use"
@@ -183,7 +183,7 @@ class Preprocess(contract.Stage):
     def _network(self, context: contract.Context) -> OnnxMatting:
         """The network, read once in a process's lifetime."""
         if self._matting is None:
-            from stages.common.matting_onnx import load_matting
+            from stages.models.matting import load_matting
 
             self._matting = load_matting(NETWORK, context.threads)
         return self._matting

@@ -14,7 +14,8 @@ from torch.nn import functional
 PACKED_ROWS = 64
 """Up to this many rows at once (generated tokens: one a sequence) torch's kernel for packed int8 is
 the fastest, because it reads half the bytes of bfloat16. With more (the question: hundreds of rows)
-unpacking the weights first costs less than that kernel does. bench/text.py shows both sides."""
+unpacking the weights first costs less than that kernel does. bench/memory/text.py shows both
+sides."""
 
 
 _ROWS_AT_ONCE = 1024

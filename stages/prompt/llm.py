@@ -8,13 +8,13 @@ from typing import Literal
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, StoppingCriteriaList
 
-from stages.common.pretrained import (
+from stages.contract import Context
+from stages.models.pretrained import (
     TokenProgress,
     compute_dtype,
     from_folder,
     tokenizer_from_folder,
 )
-from stages.contract import Context
 from stages.prompt.instructions import clean, messages
 from stages.prompt.int8 import quantize_linears
 

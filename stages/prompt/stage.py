@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from stages import contract
-from stages.common.specs import CAPTION, PROMPT
 from stages.contract import Context, StageError
-from stages.weights import find
+from stages.contract.artifacts import CAPTION, PROMPT
+from stages.weights.catalogue import find
 
 if TYPE_CHECKING:
     from stages.prompt.llm import Rewriter

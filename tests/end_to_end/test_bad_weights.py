@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from profile_runs import PICTURE, Finished, link_models, orchestrate, sets
+
+from devtools.profile_runs import PICTURE, Finished, link_models, orchestrate, sets
 
 CAPTION = ("--profile", "original", "--device", "cpu", "--until", "caption", "--output", "out")
 SHORT = sets("original", {"caption.max_new_tokens": 2, "caption.num_beams": 1})

@@ -9,8 +9,9 @@ import signal
 import subprocess
 
 import pytest
-from fakes.tools import cli_environment, command, leftovers
-from patience import eventually
+
+from devtools.fakes.tools import cli_environment, command, leftovers
+from devtools.patience import eventually
 
 
 @pytest.fixture

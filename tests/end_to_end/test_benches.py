@@ -12,10 +12,10 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 PARTS = ("build", "samplers", "overlap", "equality", "batch")
 COMMANDS = {
-    "samplers": ["bench/samplers.py", "--seeds", "1"],
-    "kernels": ["bench/kernels.py", "--tiny", "--device", "cpu", "--repeats", "1"],
-    "flux_caps": ["bench/flux_caps.py", "--tiny", "--caps", "8"],
-    "rasterize": ["bench/rasterize.py", "--quick"],
+    "samplers": ["-m", "bench.networks.samplers", "--seeds", "1"],
+    "kernels": ["-m", "bench.networks.kernels", "--tiny", "--device", "cpu", "--repeats", "1"],
+    "flux_caps": ["-m", "bench.memory.flux_caps", "--tiny", "--caps", "8"],
+    "rasterize": ["-m", "bench.geometry.rasterize", "--quick"],
     "full_scale": ["-m", "bench.full_scale", *PARTS, "--tiny", "--sizes", "1", "2"],
 }
 

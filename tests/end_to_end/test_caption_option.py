@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
-from pictures import cutout, disc
 
-from orchestrator import batches
-from orchestrator.request import Options
+from devtools.pictures import cutout, disc
+from orchestrator.commands import batch_directory
+from orchestrator.planning.options import Options
 
 WORDS = 'a "red" vase: 花瓶 🏺, 50% off # \\n'
 
@@ -46,8 +46,8 @@ def test_the_words_become_caption_and_prompt_without_weights(kiss3d, tmp_path, i
 
 def test_a_batch_remembers_the_words(tmp_path):
     options = Options(profile="sketch", caption=WORDS)
-    batches.save(batches.Batch(tmp_path, {}, options))
-    assert batches.load(tmp_path).options == options
+    batch_directory.save(batch_directory.Batch(tmp_path, {}, options))
+    assert batch_directory.load(tmp_path).options == options
 
 
 def test_a_profile_without_captions_refuses_the_words(kiss3d, image):

@@ -9,11 +9,10 @@ import subprocess
 import sys
 
 import pytest
-from fakes.tools import cli_environment, command, leftovers, made_run
-from patience import PATIENCE
 
-from orchestrator import report
-from orchestrator.cli import tables
+from devtools.fakes.tools import cli_environment, command, leftovers, made_run
+from devtools.patience import PATIENCE
+from orchestrator.cli import run_table, tables
 
 
 def test_a_second_run_of_the_same_picture_takes_everything_from_the_first(
@@ -148,7 +147,7 @@ def test_a_full_stdout_is_one_line(kiss3d, picture, config_file, tmp_path):
 
 
 def test_the_table_keeps_the_names_of_nodes_at_80_columns(monkeypatch, capsys):
-    header = report.TABLE_HEADER
+    header = run_table.TABLE_HEADER
     row = ("reconstruction", "done", "cpu warm", "10.31", "10.02", "10.29", "1.23 GiB", "-", "-")
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)

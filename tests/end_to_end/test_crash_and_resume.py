@@ -10,10 +10,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from fakes.tools import cli_environment, command, leftovers
-from patience import PATIENCE, eventually
 
-from orchestrator.private_folders import sweep_private_folders
+from devtools.fakes.tools import cli_environment, command, leftovers
+from devtools.patience import PATIENCE, eventually
+from orchestrator.system.private_folders import sweep_private_folders
 
 
 def start(tmp_path: Path, *arguments: object) -> subprocess.Popen[bytes]:

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from fakes.tools import ROOT
-from tiny import flux as tiny
+
+from devtools.fakes.tools import ROOT
+from devtools.tiny import flux as tiny
 
 pytestmark = pytest.mark.slow
 

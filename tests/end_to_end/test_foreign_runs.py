@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from fakes.tools import cli_environment, command
 
-from orchestrator import batches, cleanup
-from orchestrator.artifacts import RunDirectory
+from devtools.fakes.tools import cli_environment, command
+from orchestrator.commands import batch_directory, clean
 from orchestrator.errors import KissError, RunRecordError
-from orchestrator.locks import run_lock
+from orchestrator.record.run_directory import RunDirectory
+from orchestrator.system.locks import run_lock
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="symbolic links need a right there")
 
@@ -189,7 +189,7 @@ def test_resume_says_which_folder_is_a_link(root, outputs, outside):
 def test_clean_removes_nothing_behind_a_link_to_a_folder(folder, intermediate, outputs, outside):
     plant(outputs / folder, outside)
     before = state_of(outside)
-    removed = cleanup.remove(cleanup.choose(outputs, lambda run: True, intermediate))
+    removed = clean.remove(clean.choose(outputs, lambda run: True, intermediate))
     assert state_of(outside) == before
     if folder != ".cache":
         assert (outputs / folder).is_symlink()
@@ -236,7 +236,7 @@ def test_a_batchs_names_cannot_lead_out(name, outputs):
     data["pictures"][name] = data["pictures"].pop("p1")
     file.write_text(json.dumps(data))
     with pytest.raises(RunRecordError, match="is not a plain file name"):
-        batches.load(outputs / "batch")
+        batch_directory.load(outputs / "batch")
 
 
 @pytest.mark.parametrize("target", ["empty", "run", "none"])
@@ -259,5 +259,5 @@ def test_a_batchs_own_files_are_not_written_through_links(name, root, outputs, o
     plant(outputs / "batch" / name, outside if name == "logs" else outside / name)
     before = state_of(outside)
     call(root, "resume", "outputs/batch", code=2 if name == "logs" else 0)
-    cleanup.remove(cleanup.choose(outputs, lambda run: True, False))
+    clean.remove(clean.choose(outputs, lambda run: True, False))
     assert state_of(outside) == before

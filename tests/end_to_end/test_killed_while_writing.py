@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from fakes.crash import Command, Parent
-from fakes.tools import leftovers
+
+from devtools.fakes.crash import Command, Parent
+from devtools.fakes.tools import leftovers
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="fork, /proc")
 PROFILE = {

@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from fakes.parts import Silent
-from patience import eventually
 
-from orchestrator import opening, request, runs
-from orchestrator.leases import Card
+from devtools.fakes.parts import Silent
+from devtools.patience import eventually
+from orchestrator.commands import open_run
+from orchestrator.commands import run as runs
+from orchestrator.planning import options, request
+from orchestrator.system.gpu import Card
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ def overlapping(entries: list[Entry]) -> int:
 
 
 def run_jobs(tmp_path: Path, config: Path, cards: int, jobs: int) -> list[runs.RunDirectory]:
-    prepared = request.prepare(request.Options(config_file=config))
+    prepared = request.prepare(options.Options(config_file=config))
     invented = tuple(Card(-1, f"card-{index}", f"card {index}") for index in range(cards))
     prepared = replace(prepared, cards=invented)
     opened = []
@@ -48,7 +50,7 @@ def run_jobs(tmp_path: Path, config: Path, cards: int, jobs: int) -> list[runs.R
         picture = tmp_path / f"in{index}.txt"
         picture.write_text(f"{index} 1")
         opened.append(
-            (f"j{index}", opening.open_or_create(prepared, picture, tmp_path / f"j{index}"))
+            (f"j{index}", open_run.open_or_create(prepared, picture, tmp_path / f"j{index}"))
         )
     logs = tmp_path / "logs"
     logs.mkdir()

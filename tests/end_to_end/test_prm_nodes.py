@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import trimesh
 import yaml
-from fakes.tools import ROOT, leftovers
 from PIL import Image
-from tiny.prm import build_prm
 
-from stages.weights import FOLDER_VARIABLE
+from devtools.fakes.tools import ROOT, leftovers
+from devtools.tiny.prm import build_prm
+from stages.weights.catalogue import FOLDER_VARIABLE
 
 PARAMS = {"resolution": 32, "chunk_points": 16384}
 

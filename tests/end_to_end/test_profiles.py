@@ -12,14 +12,15 @@ from typing import Any
 
 import diffusers
 import numpy as np
-import plain_diffusers
 import pytest
 import torch
 import trimesh
-from fakes.tools import command, leftovers
-from patience import PATIENCE
 from PIL import Image
-from profile_runs import (
+
+from devtools import plain_diffusers
+from devtools.fakes.tools import command, leftovers
+from devtools.patience import PATIENCE
+from devtools.profile_runs import (
     PICTURE,
     SIZES,
     STEPS,
@@ -30,9 +31,8 @@ from profile_runs import (
     run_profile,
     sets,
 )
-from tiny.flux import build_lora
-
-from stages.common.bundle import split
+from devtools.tiny.flux import build_lora
+from stages.geometry.bundle import split
 
 NINE = [
     "preprocess",

@@ -7,12 +7,12 @@ import os
 import subprocess
 
 import pytest
-from fakes.running import of_this_session
-from fakes.tools import cli_environment, command, leftovers
-from patience import PATIENCE
 
-from orchestrator.artifacts import RunDirectory
+from devtools.fakes.running import of_this_session
+from devtools.fakes.tools import cli_environment, command, leftovers
+from devtools.patience import PATIENCE
 from orchestrator.errors import RunRecordError
+from orchestrator.record.run_directory import RunDirectory
 
 
 def run(kiss3d, picture, config, out, *options):

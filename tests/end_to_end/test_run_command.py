@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from fakes.running import finish, start, wait_for
-from fakes.tools import leftovers
+
+from devtools.fakes.running import finish, start, wait_for
+from devtools.fakes.tools import leftovers
 
 
 @pytest.mark.parametrize("option", [(), ("--no-warm",)], ids=["warm", "cold"])

@@ -7,8 +7,9 @@ import re
 import subprocess
 
 import pytest
-from fakes.tools import made_run
 from filelock import FileLock
+
+from devtools.fakes.tools import made_run
 
 
 def test_runs_list_and_show(kiss3d, picture, config_file):

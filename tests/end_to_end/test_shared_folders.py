@@ -13,14 +13,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from fakes.parts import make_run
-from fakes.tools import cli_environment, command, leftovers, made_run
 from filelock import SoftFileLease
-from patience import eventually
 
-from orchestrator import locks
+from devtools.fakes.parts import make_run
+from devtools.fakes.tools import cli_environment, command, leftovers, made_run
+from devtools.patience import eventually
 from orchestrator.errors import OutputError, RunLockedError
-from orchestrator.folders import new_folder_mode
+from orchestrator.system import locks
+from orchestrator.system.folders import new_folder_mode
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX calls and access rights")
 pytestmark = posix

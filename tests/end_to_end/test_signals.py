@@ -10,9 +10,10 @@ import sys
 import time
 
 import pytest
-from fakes.running import alive, below, finish, seen, start, wait_for
-from fakes.tools import cli_environment, command, leftovers
-from patience import PATIENCE
+
+from devtools.fakes.running import alive, below, finish, seen, start, wait_for
+from devtools.fakes.tools import cli_environment, command, leftovers
+from devtools.patience import PATIENCE
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}

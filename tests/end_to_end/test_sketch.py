@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
-from fakes.tools import ROOT, leftovers
 from PIL import Image
+
+from devtools.fakes.tools import ROOT, leftovers
 
 NODES = ("preprocess", "multiview", "reference", "reconstruct", "isomer")
 

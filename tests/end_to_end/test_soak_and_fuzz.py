@@ -1,4 +1,4 @@
-"""Short versions of `bench/soak.py` and `bench/fuzz.py`."""
+"""Short versions of `bench/robustness/soak.py` and `bench/robustness/fuzz.py`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fakes.tools import ROOT, cli_environment
+
+from devtools.fakes.tools import ROOT, cli_environment
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="they fork, and read /proc")
 
@@ -19,7 +20,15 @@ def bench(tmp_path: Path) -> Callable[..., str]:
 
     def call(script: str, *words: object) -> str:
         findings = tmp_path / "findings.jsonl"
-        command = [sys.executable, "-P", f"bench/{script}.py", "--findings", findings, *words]
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            f"bench.robustness.{script}",
+            "--findings",
+            findings,
+            *words,
+        ]
         done = subprocess.run(
             [*map(str, command)], cwd=ROOT, env=cli_environment(), capture_output=True, text=True
         )

@@ -10,13 +10,14 @@ import subprocess
 import sys
 
 import pytest
-from fakes.tools import ROOT, cli_environment, command, leftovers, made_run
 
-from orchestrator import runs
-from orchestrator.artifacts import RunDirectory
+from devtools.fakes.tools import ROOT, cli_environment, command, leftovers, made_run
 from orchestrator.cli import main
+from orchestrator.commands import run
 from orchestrator.errors import InterruptedRunError, KissError
-from orchestrator.request import Options, prepare
+from orchestrator.planning.options import Options
+from orchestrator.planning.request import prepare
+from orchestrator.record.run_directory import RunDirectory
 
 ACTING = "\x1b]0;owned\x07\x1b[2J"
 
@@ -287,7 +288,7 @@ def test_what_could_not_be_saved_is_told_by_its_kind(
     monkeypatch.setattr(RunDirectory, "make_durable", full)
     prepared = prepare(Options(config_file=config_file()))
     with pytest.raises(KissError) as caught:
-        runs.run_one(picture, tmp_path / "out", prepared, Nobody())
+        run.run_one(picture, tmp_path / "out", prepared, Nobody())
     assert "(done)" not in caught.value.message
     assert "source failed (disk_full): cannot write the result" in caught.value.message
     assert str(tmp_path / "out" / "source") in caught.value.message
@@ -301,9 +302,9 @@ def test_ctrl_c_while_a_run_is_being_made_names_the_way_on(
         raise KeyboardInterrupt
 
     prepared = prepare(Options(config_file=config_file()))
-    monkeypatch.setattr(runs, "open_or_create", interrupt)
+    monkeypatch.setattr(run, "open_or_create", interrupt)
     with pytest.raises(InterruptedRunError) as caught:
-        runs.run_one(picture, tmp_path / "out", prepared, None)
+        run.run_one(picture, tmp_path / "out", prepared, None)
     assert caught.value.hint == f"kiss3d-orchestrate resume {tmp_path / 'out'}"
 
 

@@ -6,7 +6,8 @@ import json
 import subprocess
 
 import pytest
-from fakes.tools import made_run
+
+from devtools.fakes.tools import made_run
 
 
 @pytest.fixture

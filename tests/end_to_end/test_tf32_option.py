@@ -7,7 +7,8 @@ import json
 import pytest
 
 from orchestrator.errors import ConfigError
-from orchestrator.request import Options, prepare
+from orchestrator.planning.options import Options
+from orchestrator.planning.request import prepare
 
 NODES = ("multiview", "reference", "encode", "flux", "reconstruct")
 

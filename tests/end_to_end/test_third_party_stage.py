@@ -9,7 +9,8 @@ import subprocess
 import sys
 
 import pytest
-from fakes.tools import ROOT
+
+from devtools.fakes.tools import ROOT
 
 EXAMPLE = ROOT / "examples" / "third_party_stage"
 

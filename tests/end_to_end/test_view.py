@@ -7,8 +7,8 @@ import pty
 import re
 import subprocess
 
-from fakes.tools import cli_environment, command
-from patience import PATIENCE
+from devtools.fakes.tools import cli_environment, command
+from devtools.patience import PATIENCE
 
 
 def on_a_terminal(tmp_path, *arguments) -> tuple[str, int]:

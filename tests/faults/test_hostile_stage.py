@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from fakes.hostile import ATTACKS
-from fakes.tools import cli_environment, leftovers
-from patience import PATIENCE
+
+from devtools.fakes.hostile import ATTACKS
+from devtools.fakes.tools import cli_environment, leftovers
+from devtools.patience import PATIENCE
 
 MIB = 1 << 20
 LIMIT = 64 * MIB

@@ -15,15 +15,18 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from fakes import broken_pytorch3d
-from fakes.broken_pytorch3d import Fault
-from fakes.parts import Silent
-from fakes.tools import leftovers
 
-from orchestrator import config, opening, request, runs
-from orchestrator.leases import Card
-from stages.common.metrics import compare_surfaces
+from devtools.fakes import broken_pytorch3d
+from devtools.fakes.broken_pytorch3d import Fault
+from devtools.fakes.parts import Silent
+from devtools.fakes.tools import leftovers
+from orchestrator.commands import open_run
+from orchestrator.commands import run as runs
+from orchestrator.pipeline import layers
+from orchestrator.planning import options, request
+from orchestrator.system.gpu import Card
 from stages.contract import Mesh
+from stages.evaluation import compare_surfaces
 
 PARAMS = {
     "stage2_steps": 2, "stage2_edges": [0.1, 0.06], "subdivisions": 0, "raster_size": 64,
@@ -81,8 +84,8 @@ def cpu_mesh(tmp_path_factory: pytest.TempPathFactory) -> Mesh:
     folder = tmp_path_factory.mktemp("cpu")
     picture = folder / "in.txt"
     picture.write_text("1 2 3")
-    prepared = request.prepare(request.Options(config_file=ladder_file(folder, [CPU])))
-    run = opening.open_or_create(prepared, picture, folder / "out")
+    prepared = request.prepare(options.Options(config_file=ladder_file(folder, [CPU])))
+    run = open_run.open_or_create(prepared, picture, folder / "out")
     (done,) = runs.execute(prepared, [("egg", run)], Silent(), None, folder)
     assert done.succeeded, done.error
     return mesh(folder / "out")
@@ -145,9 +148,9 @@ def test_with_a_card_that_torch_cannot_use_all_rungs_are_walked_down(
     package = broken_pytorch3d.write(tmp_path / "site", "import_error")
     monkeypatch.setenv("PYTHONPATH", broken_pytorch3d.first_on_path(package))
     ladder = [{**rung, "device": "cuda"} for rung in (PYTORCH3D, OURS)]
-    prepared = request.prepare(request.Options(config_file=ladder_file(tmp_path, [*ladder, CPU])))
+    prepared = request.prepare(options.Options(config_file=ladder_file(tmp_path, [*ladder, CPU])))
     prepared = replace(prepared, cards=(Card(-1, "card-0", "card 0"),))
-    run = opening.open_or_create(prepared, picture, tmp_path / "out")
+    run = open_run.open_or_create(prepared, picture, tmp_path / "out")
     (done,) = runs.execute(prepared, [("egg", run)], Silent(), None, tmp_path)
     assert done.succeeded, done.error
     rows = run.manifest.nodes["isomer"].attempts
@@ -164,7 +167,7 @@ def test_with_a_card_that_torch_cannot_use_all_rungs_are_walked_down(
 
 @pytest.mark.parametrize("name", ["original", "full_12gb", "optimized_12gb", "multiview_only"])
 def test_the_shipped_profiles_have_this_ladder_and_call_no_rung_worse(name: str) -> None:
-    rungs = config.load(name).profile.nodes["isomer"].attempts
+    rungs = layers.load(name).profile.nodes["isomer"].attempts
     assert [(rung.device, rung.params["rasterizer"]) for rung in rungs] == [
         ("cuda", "pytorch3d"),
         ("cuda", "torch"),

@@ -7,11 +7,11 @@ import signal
 import sys
 
 import pytest
-from fakes.running import alive, attempts, below, finish, guard_of, seen, start, wait_for
-from fakes.stages import HELPERS
 
-from orchestrator.guard import Guard
-from orchestrator.private_folders import sweep_private_folders
+from devtools.fakes.running import alive, attempts, below, finish, guard_of, seen, start, wait_for
+from devtools.fakes.stages import HELPERS
+from orchestrator.processes.guard import Guard
+from orchestrator.system.private_folders import sweep_private_folders
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="no guard elsewhere")
 WAYS = pytest.mark.parametrize("option", [(), ("--no-warm",)], ids=["warm", "cold"])
@@ -122,7 +122,7 @@ def test_a_killed_guard_costs_an_attempt_and_leaves_nothing(picture, config_file
 
 @pytest.mark.slow
 def test_no_kill_of_the_parent_at_any_moment_leaves_a_helper(picture, config_file, tmp_path, pids):
-    """The short version of `bench/helpers.py`."""
+    """The short version of `bench/orchestration/helpers.py`."""
     config = config_file(helpers=pids.file, seconds=0.3)
     for turn in range(8):
         out = tmp_path / f"out{turn}"

@@ -6,8 +6,9 @@ import json
 from dataclasses import dataclass
 
 import pytest
-from fakes.running import finish, of_this_session, seen, start, wait_for
-from fakes.tools import leftovers
+
+from devtools.fakes.running import finish, of_this_session, seen, start, wait_for
+from devtools.fakes.tools import leftovers
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ import time
 import psutil
 import pytest
 import yaml
-from fakes.running import (
+
+from devtools.fakes.running import (
     alive,
     attempts,
     below,
@@ -25,7 +26,7 @@ from fakes.running import (
     template_of,
     wait_for,
 )
-from patience import PATIENCE
+from devtools.patience import PATIENCE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="no template, no guard elsewhere")
 

@@ -7,7 +7,7 @@ import json
 import pytest
 import yaml
 
-from orchestrator.gpu import GpuMonitor
+from orchestrator.system.gpu import GpuMonitor
 
 GIB = 1 << 30
 pytestmark = [

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from orchestrator.gpu import GpuMonitor
+from orchestrator.system.gpu import GpuMonitor
 
 GIB = 1 << 30
 pytestmark = [

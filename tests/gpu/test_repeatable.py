@@ -7,9 +7,9 @@ import pytest
 import torch
 import trimesh
 
-from stages.common.cameras import BUNDLE_AZIMUTHS
-from stages.common.raster import RasterizerName, open_rasterizer
 from stages.contract import Context, Mesh
+from stages.geometry.cameras import BUNDLE_AZIMUTHS
+from stages.geometry.raster import RasterizerName, open_rasterizer
 from stages.isomer.params import IsomerParams
 from stages.isomer.refine.refine import refine
 from stages.lrm.prm.render import render_bundle_normals

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from streamed_nets import TinyFlux, embedding, evaluate, low_rank, save_tiny_flux
 
-from stages.common.streaming.delta import SCRATCH_NUMBERS, Merger
-from stages.common.streaming.models import FLUX_ONCE, stream
-from stages.common.streaming.pinned import HostBuffer
+from devtools.streamed_nets import TinyFlux, embedding, evaluate, low_rank, save_tiny_flux
+from stages.flux.blocks import FLUX_ONCE
+from stages.streaming.delta import SCRATCH_NUMBERS, Merger
+from stages.streaming.models import stream
+from stages.streaming.pinned import HostBuffer
 
 pytestmark = [
     pytest.mark.gpu,

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny.encoders import build_flux_text, build_redux
-from tiny.text import build_florence, build_qwen
 
+from devtools.tiny.encoders import build_flux_text, build_redux
+from devtools.tiny.text import build_florence, build_qwen
 from stages.caption.stage import Caption, CaptionParams
 from stages.contract import Context
 from stages.encode.stage import Encode, EncodeParams

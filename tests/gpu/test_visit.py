@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from stages.common.visit import visiting
+from stages.models.visit import visiting
 
 pytestmark = [
     pytest.mark.gpu,

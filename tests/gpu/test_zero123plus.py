@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny.zero123plus import build_flexgen, build_zero123plus
 
+from devtools.tiny.zero123plus import build_flexgen, build_zero123plus
 from stages.contract import Context
 from stages.multiview.zero123plus.params import Zero123PlusParams
 from stages.multiview.zero123plus.stage import Zero123PlusStage

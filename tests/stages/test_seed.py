@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes.tools import ROOT
-from pictures import compose, disc, file_of, grid, shaded
-from solids import animal, bundle_of
-from tiny.encoders import build_flux_text, build_redux
-from tiny.flux import build_lora
-from tiny.prm import build_prm
-from tiny.text import build_florence
 
-from stages.common.bundle import split
+from devtools.fakes.tools import ROOT
+from devtools.pictures import compose, disc, file_of, grid, shaded
+from devtools.solids import animal, bundle_of
+from devtools.tiny.encoders import build_flux_text, build_redux
+from devtools.tiny.flux import build_lora
+from devtools.tiny.prm import build_prm
+from devtools.tiny.text import build_florence
 from stages.contract import Context, Mesh, Params, Stage
+from stages.contract.registry import BUILT_IN, stage_class
+from stages.geometry.bundle import split
 from stages.prompt.stage import Prompt, PromptParams
-from stages.registry import BUILT_IN, stage_class
 
 SEEDS = (0, 20_260_101)
 SKETCH = ("preprocess", "inflate", "hull.reference", "hull.reconstruct")

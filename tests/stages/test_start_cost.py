@@ -40,7 +40,7 @@ def test_a_stage_from_the_template_finds_numba_ready(name: str) -> None:
     """Numba imports a hundred modules of its own before a process's first kernel."""
     code = f"""
 import importlib, sys
-from stages.registry import stage_class
+from stages.contract.registry import stage_class
 from stages.contract import Context
 kind = stage_class({name!r})
 for module in kind.preload:
@@ -57,7 +57,7 @@ def test_inflate_compiles_the_rasteriser_when_it_loads() -> None:
 from stages.contract import Context
 from stages.multiview.inflate.stage import Inflate, InflateParams
 Inflate(InflateParams()).load(Context())
-from stages.common.raster import kernels
+from stages.geometry.raster import kernels
 print(all(k.signatures for k in (kernels.snap_vertices, kernels.draw, kernels.resolve)))
 """
     assert run_python(code).strip() == "True"

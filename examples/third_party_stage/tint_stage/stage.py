@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from stages import contract
-from stages.common.specs import ALPHA, IMAGE
 from stages.contract import ArtifactSpec, BadInput, Context, Stage
+from stages.contract.artifacts import ALPHA, IMAGE
 
 if TYPE_CHECKING:
     import numpy as np

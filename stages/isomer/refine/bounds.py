@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stages.common.memory import free_bytes
 from stages.contract import BadInput, StageError
 from stages.isomer.refine.loop import Plan
+from stages.models.free_memory import free_bytes
 
 AREA_PER_VERTEX = 0.866
 """Of a mesh of equilateral triangles, in squared edge lengths (two triangles a vertex)."""

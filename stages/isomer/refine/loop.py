@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages.common.diffrender.views import Visible
-from stages.common.halfedges import vertex_normals
-from stages.common.raster import Rasterizer
 from stages.contract import StageError
+from stages.geometry.diffrender.views import Visible
+from stages.geometry.raster import Rasterizer
+from stages.geometry.silhouettes import signed_distance
+from stages.geometry.torch_edges import vertex_normals
 from stages.isomer.refine.losses import (
     background_loss,
     coverage_loss,
@@ -27,7 +28,6 @@ from stages.isomer.refine.optimizer import POSITION, MeshOptimizer, Schedule
 from stages.isomer.refine.outline import outline_loss
 from stages.isomer.refine.targets import Targets, explicit_normals
 from stages.isomer.refine.unseen import evidence, hold
-from stages.lrm.hull.silhouettes import signed_distance
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stages.common.diffrender.views import Region
+from stages.geometry.diffrender.views import Region
 
 OUTSIDE = 0.5
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stages.common.diffrender.antialias import antialias
-from stages.common.diffrender.samples import sample
-from stages.common.diffrender.views import Views, Visible
+from stages.geometry.diffrender.antialias import antialias
+from stages.geometry.diffrender.samples import sample
+from stages.geometry.diffrender.views import Views, Visible
 
 
 def render_vectors(

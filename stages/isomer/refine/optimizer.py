@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stages.common.halfedges import edge_table, neighbour_means
+from stages.geometry.torch_edges import edge_table, neighbour_means
 from stages.isomer.refine.remesh import remesh
 
 BETA = 0.8

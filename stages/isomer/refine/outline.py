@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stages.common.diffrender.views import Views, Visible
-from stages.common.halfedges import face_normals
+from stages.geometry.diffrender.views import Views, Visible
+from stages.geometry.torch_edges import face_normals
 
 REACH = 3
 """Side of the window, in pixels, in which a contour vertex must see background."""

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stages.common.cameras import bundle_cameras
-from stages.common.repeatable import repeatable
 from stages.contract import BadInput, Context, Mesh
+from stages.geometry.cameras import bundle_cameras
+from stages.geometry.numpy_edges import compact
 from stages.isomer.refine.bounds import bound
 from stages.isomer.refine.loop import Plan, Progress, Refiner
 from stages.isomer.refine.optimizer import Schedule
 from stages.isomer.refine.start import choose_start
 from stages.isomer.refine.targets import Targets
 from stages.isomer.refine.unseen import eaten, shown
-from stages.isomer.topology import compact
+from stages.models.deterministic import repeatable
 
 if TYPE_CHECKING:
-    from stages.common.raster import Rasterizer
+    from stages.geometry.raster import Rasterizer
     from stages.isomer.params import IsomerParams
 
 MOST_THREADS = 2
@@ -144,7 +144,7 @@ def make_targets(
     all round: 8 % of Chamfer and 1.2 dB of the vase, 10 + 50 steps of objective reference.
     Raises BadInput if a tile shows no object.
     """
-    from stages.lrm.hull.silhouettes import clean, coverage
+    from stages.geometry.silhouettes import clean, coverage
 
     cover = clean(coverage(normal_tiles)) if mask is None else mask.astype(np.float64)
     return Targets.from_tiles(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stages.common.halfedges import (
+from stages.geometry.torch_edges import (
     edge_lengths,
     edge_table,
     face_normals,

@@ -12,9 +12,9 @@ from typing import Literal
 
 import numpy as np
 
-from stages.common.raster import Rasterizer, interpolate
-from stages.common.render import look, vertex_normals
 from stages.contract import BadInput
+from stages.geometry.raster import Rasterizer, interpolate
+from stages.geometry.render import look, vertex_normals
 from stages.isomer.refine.targets import Targets
 from stages.isomer.refine.unseen import eaten, shown
 
@@ -104,8 +104,8 @@ def disagreement(
 
 
 def _fuse(normal_tiles: np.ndarray, coverage: np.ndarray, radius: float, threads: int) -> Start:
-    from stages.lrm.hull.params import ReconstructParams
-    from stages.lrm.hull.reconstruct import mesh_from_normals
+    from stages.geometry.normal_fusion.params import ReconstructParams
+    from stages.geometry.normal_fusion.reconstruct import mesh_from_normals
 
     params = ReconstructParams(radius=radius)
     mesh = mesh_from_normals(normal_tiles, coverage, params, threads, lambda step, total: None)

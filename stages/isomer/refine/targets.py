@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.common.cameras import Camera, decode_normals
-from stages.common.diffrender.views import Views
-from stages.common.raster import Rasterizer, visible_faces
-from stages.common.render import vertex_normals
+from stages.geometry.cameras import Camera, decode_normals
+from stages.geometry.diffrender.views import Views
+from stages.geometry.raster import Rasterizer, visible_faces
+from stages.geometry.render import vertex_normals
 from stages.isomer.projection import View, gather
 from stages.isomer.visibility import by_faces
 

@@ -14,8 +14,8 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from stages.common.diffrender.views import Views, Visible
-from stages.common.halfedges import neighbour_means, vertex_normals
+from stages.geometry.diffrender.views import Views, Visible
+from stages.geometry.torch_edges import neighbour_means, vertex_normals
 
 BLIND, CLEAR = 0.1, 0.25
 """Cosines between normal and line of sight up to which a view shows nothing of a surface, and from

@@ -7,14 +7,15 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from stages.common.bundle import join
-from stages.common.cameras import Camera, bundle_cameras, encode_normals
-from stages.common.inflation import membrane
-from stages.common.raster import open_rasterizer
-from stages.common.render import look, normal_tile, vertex_normals
-from stages.lrm.hull.params import ReconstructParams, ReferenceParams
-from stages.lrm.hull.reconstruct import mesh_from_normals
-from stages.lrm.hull.silhouettes import clean, coverage_of_colors
+from stages.geometry.bundle import join
+from stages.geometry.cameras import Camera, bundle_cameras, encode_normals
+from stages.geometry.normal_fusion.params import ReconstructParams
+from stages.geometry.normal_fusion.reconstruct import mesh_from_normals
+from stages.geometry.raster import open_rasterizer
+from stages.geometry.render import look, normal_tile, vertex_normals
+from stages.geometry.silhouette_membrane import membrane
+from stages.geometry.silhouettes import clean, coverage_of_colors
+from stages.lrm.hull.params import ReferenceParams
 
 GUESS_SIZE = 128
 """Side of the inflated guesses of normals, in pixels."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from stages.common.specs import BUNDLE, COARSE_MESH, REFERENCE_BUNDLE, VIEW_NORMALS, VIEWS
 from stages.contract import Context, Stage
-from stages.lrm.hull.params import ReconstructParams, ReferenceParams
+from stages.contract.artifacts import BUNDLE, COARSE_MESH, REFERENCE_BUNDLE, VIEW_NORMALS, VIEWS
+from stages.geometry.normal_fusion.params import ReconstructParams
+from stages.lrm.hull.params import ReferenceParams
 
 HEAVY = (
     "numpy",
@@ -15,7 +16,7 @@ HEAVY = (
     "scipy.ndimage",
     "scipy.sparse.linalg",
     "skimage.measure",
-    "stages.common.jit_ready",
+    "stages.geometry.jit_ready",
 )
 
 
@@ -41,7 +42,7 @@ class HullReference(Stage):
 
     def load(self, context: Context) -> None:
         """Compile, for hull.reconstruct too, which finds the code on the disk; see `rehearse`."""
-        from stages.lrm.hull.reconstruct import rehearse
+        from stages.geometry.normal_fusion.reconstruct import rehearse
 
         rehearse(context.threads)
 
@@ -77,12 +78,12 @@ class HullReconstruct(Stage):
 
     def load(self, context: Context) -> None:
         """Compile; see `rehearse`."""
-        from stages.lrm.hull.reconstruct import rehearse
+        from stages.geometry.normal_fusion.reconstruct import rehearse
 
         rehearse(context.threads)
 
     def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
-        from stages.lrm.hull.reconstruct import reconstruct
+        from stages.geometry.normal_fusion.reconstruct import reconstruct
 
         mesh = reconstruct(inputs[BUNDLE.name], self.params, context.threads, context.progress)
         context.progress(1, 1)

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stages.common.cameras import Camera
-from stages.common.rig import BUNDLE_ELEVATION, FOVY
+from stages.geometry.camera_rig import BUNDLE_ELEVATION, FOVY
+from stages.geometry.cameras import Camera
 
 CONDITION_RADIUS = 3.5
 """Camera distance that the model is told for every input view, whatever it really was."""

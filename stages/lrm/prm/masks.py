@@ -25,7 +25,7 @@ def silhouettes(normal_tiles: np.ndarray, matting: Matting | None, tolerance: fl
     tolerance  how far from white is still background, without a network
     """
     if matting is None:
-        from stages.isomer.masks import foreground
+        from stages.geometry.masks import foreground
 
         return foreground(normal_tiles, tolerance, MIN_ISLAND)
     # The reference truncates too.

@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from stages.common.checkpoint import load_state_dict, misfit, require_shapes, shapes
 from stages.lrm.prm import transformer
 from stages.lrm.prm.config import PrmConfig
 from stages.lrm.prm.decoder import Decoder, Synthesizer
 from stages.lrm.prm.encoder import ImageEncoder
 from stages.lrm.prm.transformer import TriplaneTransformer
+from stages.weights.checkpoint import load_state_dict, misfit, require_shapes, shapes
 
 PREFIX = "lrm_generator."
 """Of the model's keys in the published Lightning checkpoint."""

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from stages.common.backends import BackendParams
-from stages.common.rig import RADIUS
+from stages.geometry.camera_rig import RADIUS
+from stages.models.kernels import BackendParams
 
 
 class ModelParams(BackendParams):

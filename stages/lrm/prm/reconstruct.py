@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from stages.common.bundle import split
 from stages.contract import BadInput, Mesh
+from stages.geometry.bundle import split
 from stages.lrm.prm.field import TriplaneField
 from stages.lrm.prm.masks import Matting, silhouettes
 from stages.lrm.prm.model import Prm

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from stages.common.bundle import join
-from stages.common.raster import Rasterizer
-from stages.common.rig import BUNDLE_AZIMUTHS
-from stages.common.srgb import linear_to_srgb
 from stages.contract import Mesh
+from stages.contract.srgb import linear_to_srgb
+from stages.geometry.bundle import join
+from stages.geometry.camera_rig import BUNDLE_AZIMUTHS
+from stages.geometry.raster import Rasterizer
 from stages.lrm.prm.cameras import FROM_ZERO123, ZERO123_FRONT
 from stages.lrm.prm.model import Prm
 from stages.lrm.prm.params import ReferenceParams

@@ -15,17 +15,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from stages.common.bundle import TILE
-from stages.common.cameras import Camera, encode_normals
-from stages.common.diffrender.antialias import antialias
-from stages.common.diffrender.samples import Samples, sample
-from stages.common.diffrender.views import Views, Visible
-from stages.common.halfedges import edge_table, face_normals
-from stages.common.raster import Rasterizer, open_rasterizer
-from stages.common.render import vertex_normals
-from stages.common.repeatable import repeatable
-from stages.common.rig import BUNDLE_ELEVATION, FOVY, RADIUS
 from stages.contract import Mesh
+from stages.geometry.bundle import TILE
+from stages.geometry.camera_rig import BUNDLE_ELEVATION, FOVY, RADIUS
+from stages.geometry.cameras import Camera, encode_normals
+from stages.geometry.diffrender.antialias import antialias
+from stages.geometry.diffrender.samples import Samples, sample
+from stages.geometry.diffrender.views import Views, Visible
+from stages.geometry.raster import Rasterizer, open_rasterizer
+from stages.geometry.render import vertex_normals
+from stages.geometry.torch_edges import edge_table, face_normals
+from stages.models.deterministic import repeatable
 
 BEND = 0.1
 """Cosine to the view below which the shading normal is bent towards the face's own."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from stages.common.backends import backends
-from stages.common.specs import BUNDLE, BUNDLE_MASK, COARSE_MESH, REFERENCE_BUNDLE, VIEWS
 from stages.contract import ArtifactSpec, Context, Stage
+from stages.contract.artifacts import BUNDLE, BUNDLE_MASK, COARSE_MESH, REFERENCE_BUNDLE, VIEWS
 from stages.lrm.prm.params import ModelParams, ReconstructParams, ReferenceParams
-from stages.weights import find_file, locate
+from stages.models.kernels import backends
+from stages.weights.catalogue import find_file, locate
 
 if TYPE_CHECKING:
-    from stages.common.raster import Rasterizer
+    from stages.geometry.raster import Rasterizer
     from stages.lrm.prm.masks import Matting
     from stages.lrm.prm.model import Prm
 
@@ -35,7 +35,7 @@ class PrmStage(Stage):
     """
 
     params: ModelParams
-    preload = ("numpy", "torch", "stages.common.jit_ready")
+    preload = ("numpy", "torch", "stages.geometry.jit_ready")
 
     @classmethod
     def weights(cls, params: Any) -> tuple[str, ...]:
@@ -72,7 +72,7 @@ class PrmReference(PrmStage):
     params: ReferenceParams
 
     def load(self, context: Context) -> None:
-        from stages.common.raster import open_rasterizer
+        from stages.geometry.raster import open_rasterizer
 
         super().load(context)
         # Ours on the CPU takes milliseconds a view, and no VRAM.
@@ -120,7 +120,7 @@ class PrmReconstruct(PrmStage):
         self._matting: Matting | None = None
         wanted = self.params.mask
         if wanted == "u2net" or (wanted == "auto" and locate(MATTING_WEIGHTS)):
-            from stages.common.matting_onnx import load_matting
+            from stages.models.matting import load_matting
 
             self._matting = load_matting(MATTING_WEIGHTS, context.threads).mask
 
@@ -134,7 +134,7 @@ class PrmReconstruct(PrmStage):
             )
         outputs: dict[str, Any] = {COARSE_MESH.name: mesh, BUNDLE_MASK.name: to_image(mask)}
         if size := self.params.texture_size:
-            from stages.common.raster import open_rasterizer
+            from stages.geometry.raster import open_rasterizer
             from stages.lrm.prm.texture import textured_glb
 
             context.progress(STEPS - 1, STEPS, "texture")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from stages.common.raster import Rasterizer, interpolate
 from stages.contract import Mesh, StageError
+from stages.geometry.raster import Rasterizer, interpolate
 from stages.lrm.prm.cameras import w_to_t
 from stages.lrm.prm.field import TriplaneField
 

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from stages.common.cameras import Camera
+from stages.geometry.cameras import Camera
 
 # Corners of a cell as (row, column), counter-clockwise in an image with rows downwards.
 CORNERS = ((0, 0), (1, 0), (1, 1), (0, 1))

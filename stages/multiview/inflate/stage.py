@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from stages.common.specs import ALPHA, IMAGE, VIEW_NORMALS, VIEWS
 from stages.contract import Context, Stage
+from stages.contract.artifacts import ALPHA, IMAGE, VIEW_NORMALS, VIEWS
 from stages.multiview.inflate.params import InflateParams
 
 if TYPE_CHECKING:
-    from stages.common.raster import Rasterizer
+    from stages.geometry.raster import Rasterizer
 
 
 class Inflate(Stage):
@@ -28,7 +28,7 @@ class Inflate(Stage):
     inputs = (IMAGE, ALPHA)
     outputs = (VIEWS, replace(VIEW_NORMALS, optional=False))
     Params = InflateParams
-    preload = ("numpy", "cv2", "scipy.sparse.linalg", "stages.common.jit_ready")
+    preload = ("numpy", "cv2", "scipy.sparse.linalg", "stages.geometry.jit_ready")
     params: InflateParams
 
     @classmethod
@@ -37,7 +37,7 @@ class Inflate(Stage):
 
     def load(self, context: Context) -> None:
         """Open the rasteriser, which a machine's first start compiles."""
-        from stages.common.raster import open_rasterizer, rehearse
+        from stages.geometry.raster import open_rasterizer, rehearse
 
         self._rasterizer: Rasterizer = open_rasterizer("cpu", threads=context.threads)
         rehearse(self._rasterizer)

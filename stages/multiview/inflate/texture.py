@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from stages.common.inflation import Membrane
+from stages.geometry.silhouette_membrane import Membrane
 
 BLURS = (0.0, 1.5, 3.0, 6.0)
 """Standard deviations of the picture's blurred versions, in pixels of a 512 tile."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from stages.common.bundle import TILE
-from stages.common.cameras import bundle_cameras
-from stages.common.inflation import half_depth, membrane
-from stages.common.raster import Rasterizer, interpolate
-from stages.common.render import look, resolve, resolve_normals, vertex_normals
 from stages.contract import BadInput
+from stages.geometry.bundle import TILE
+from stages.geometry.cameras import bundle_cameras
+from stages.geometry.raster import Rasterizer, interpolate
+from stages.geometry.render import look, resolve, resolve_normals, vertex_normals
+from stages.geometry.silhouette_membrane import half_depth, membrane
 from stages.multiview.inflate.params import InflateParams
 from stages.multiview.inflate.relief import shading_relief
 from stages.multiview.inflate.sheets import Body, weld

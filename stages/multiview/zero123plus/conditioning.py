@@ -17,12 +17,12 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from transformers.models.clip.modeling_clip import CLIPVisionModelWithProjection
 
-from stages.common.checkpoint import readable
-from stages.common.visit import visiting
+from stages.models.visit import visiting
 from stages.multiview.zero123plus import latents
 from stages.multiview.zero123plus.noise import Noise, normal
 from stages.multiview.zero123plus.text import empty_prompt_ids
 from stages.multiview.zero123plus.weights import load_text_encoder
+from stages.weights.checkpoint import readable
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,8 @@ from diffusers.schedulers.scheduling_euler_ancestral_discrete import (
 from torch import nn
 from transformers.models.clip.modeling_clip import CLIPVisionModelWithProjection
 
-from stages.common.checkpoint import readable
-from stages.common.pixels import PixelExtractor
-from stages.common.visit import place, visiting
+from stages.models.pixels import PixelExtractor
+from stages.models.visit import place, visiting
 from stages.multiview.zero123plus import latents
 from stages.multiview.zero123plus.conditioning import (
     Condition,
@@ -38,6 +37,7 @@ from stages.multiview.zero123plus.weights import (
     load_vae,
     load_vision_encoder,
 )
+from stages.weights.checkpoint import readable
 
 Progress = Callable[[int, int, str], None]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from stages.common.backends import BackendParams
+from stages.models.kernels import BackendParams
 
 VIEW_SIDE = 512
 """Side of the views that the stage hands on, and that FlexGen's UNet was trained for."""

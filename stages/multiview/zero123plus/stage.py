@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from stages.common.backends import backends
-from stages.common.specs import IMAGE, VIEWS
 from stages.contract import Context, Stage
+from stages.contract.artifacts import IMAGE, VIEWS
+from stages.models.kernels import backends
 from stages.multiview.zero123plus.params import Zero123PlusParams
 
 if TYPE_CHECKING:
@@ -45,13 +45,13 @@ class Zero123PlusStage(Stage):
     def load(self, context: Context) -> None:
         import torch
 
-        from stages import weights
         from stages.multiview.zero123plus.model import Zero123Plus
+        from stages.weights import catalogue
 
         torch.set_num_threads(context.threads)
         self._model = Zero123Plus.load(
-            weights.find(self.params.base),
-            weights.find_file(self.params.unet),
+            catalogue.find(self.params.base),
+            catalogue.find_file(self.params.unet),
             torch.device(context.device),
             getattr(torch, context.dtype),
             self.params,

@@ -17,7 +17,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPVisionModelWithProjection
 from transformers.utils.logging import disable_progress_bar
 
-from stages.common.checkpoint import load_state_dict, readable, require_fit, require_shapes, shapes
+from stages.weights.checkpoint import load_state_dict, readable, require_fit, require_shapes, shapes
 
 
 def load_unet(config: Path, file: Path, dtype: torch.dtype) -> UNet2DConditionModel:

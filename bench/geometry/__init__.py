@@ -1,0 +1,1 @@
+"""Meshes against known truths, and the seconds of what makes them."""

@@ -1,0 +1,166 @@
+"""Meshes of ours against true ones: sketch from one picture, isomer from four perfect views.
+
+    python -m bench.geometry.quality [--quick] [--only NAME ...] [--tables sketch isomer]
+        [--start carved|reconstruct|blurred] [--param KEY=VALUE ...] [--device cuda:0]
+
+sketch   Each shape of bench/geometry/shapes.py is rendered from the front with alpha, the pictures
+         go through `kiss3d-orchestrate batch`, and the meshes are scored beside two baselines made
+         from the same silhouette: its flat extrusion and the ellipsoid of its moments. Boxes are
+         normalised, because a picture tells no scale.
+isomer   Given the true bundle of each shape and a start mesh (`--start carved`: the hull of the
+         four silhouettes; `--start reconstruct`: hull.reconstruct's; `--start blurred`: the truth,
+         blurred, also of shapes with large flat parts that no view sees), scores before and after
+         the stage, in frame W as they lie. `--param` sets a param of the stage.
+
+Chamfer L1 and F-score as in docs/evaluate.md, tau 0.05, 30,000 points, true points that cannot be
+seen from outside left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from bench.geometry.baselines import ellipsoid, extrusion
+from bench.geometry.cases import shape_case, start_mesh
+from bench.geometry.scores import HEADER, mean, parse_params, refine, score, worse_than_start
+from bench.geometry.shapes import FLAT, SHAPES
+from orchestrator.processes.environment import child_environment
+from orchestrator.system.text import format_table
+from stages.contract import Mesh
+from stages.contract.artifacts import MESH
+from stages.contract.user_files import read_any
+from stages.evaluation import SurfaceScores, compare_surfaces, normalized
+from stages.geometry.cameras import bundle_cameras
+from stages.geometry.raster import interpolate, open_rasterizer
+from stages.geometry.render import coverage, look, resolve
+
+STARTS = ("carved", "reconstruct", "blurred")
+QUICK = ("box", "teapot", "animal")
+PICTURE_SAMPLES = 3
+
+
+def front_picture(mesh: Mesh, size: int = 768) -> Image.Image:
+    """The front camera's picture with alpha; colours at the outline are those of the object."""
+    assert mesh.colors is not None
+    camera = bundle_cameras()[0]
+    seen = look(mesh.vertices, mesh.faces, camera, size, PICTURE_SAMPLES, open_rasterizer("cpu"))
+    share = coverage(seen, PICTURE_SAMPLES)[..., None]
+    colors = interpolate(seen, mesh.faces, mesh.colors / 255.0)
+    rgb = resolve(colors, seen, PICTURE_SAMPLES, background=0.0) / np.maximum(share, 1e-6)
+    pixels = np.rint(np.concatenate([np.minimum(rgb, 1.0), share], axis=2) * 255.0)
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def sketches(pictures: dict[str, Image.Image], folder: Path) -> dict[str, Mesh]:
+    """Through the real command line, one batch. A picture that failed is missing."""
+    (folder / "in").mkdir()
+    for name, picture in pictures.items():
+        picture.save(folder / "in" / f"{name}.png")
+    words = ["batch", folder / "in", "--output", folder / "out", "--profile", "sketch", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "orchestrator.cli", *map(str, words)],
+        env=child_environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if not done.stdout:
+        sys.exit(f"the batch did not start (exit code {done.returncode})")
+    meshes = {}
+    for job in json.loads(done.stdout)["jobs"]:
+        if job["mesh"]:
+            meshes[Path(job["input"]).stem] = read_any(MESH, Path(job["mesh"]))
+        else:
+            print(f"{job['input']}: {job['error']}", file=sys.stderr)
+    return meshes
+
+
+def sketch_table(names: Iterable[str]) -> str:
+    truths = {name: (FLAT | SHAPES)[name]() for name in names}
+    with tempfile.TemporaryDirectory() as folder:
+        pictures = {name: front_picture(truth) for name, truth in truths.items()}
+        made = sketches(pictures, Path(folder))
+    camera = bundle_cameras()[0]
+    columns: list[list[SurfaceScores]] = []
+    rows = []
+    for name, mesh in made.items():
+        mask = np.asarray(pictures[name])[..., 3] > 127
+        scores = [
+            compare_surfaces(normalized(m), normalized(truths[name]), outside_only=True)
+            for m in (mesh, extrusion(mask, camera), ellipsoid(mask, camera))
+        ]
+        columns.append(scores)
+        rows.append(_sketch_row(name, scores))
+    rows.append(_sketch_row("mean", [_mean(list(s)) for s in zip(*columns, strict=True)]))
+    header = (
+        "sketch", "Chamfer", "of extrusion", "of ellipsoid", "ratio", "ratio",
+        "F", "of extrusion", "of ellipsoid", "normals",
+    )  # fmt: skip
+    return format_table(header, rows)
+
+
+def _sketch_row(name: str, scores: list[SurfaceScores]) -> tuple[str, ...]:
+    ours, *others = scores
+    return (
+        name,
+        *(f"{s.chamfer_l1:.4f}" for s in scores),
+        *(f"{ours.chamfer_l1 / s.chamfer_l1:.2f}" for s in others),
+        *(f"{s.f_score:.3f}" for s in scores),
+        f"{ours.normal_consistency:.3f}",
+    )
+
+
+def isomer_table(names: Iterable[str], start: str, params: dict[str, Any], device: str) -> str:
+    rows = []
+    found = []
+    for name in names:
+        case = shape_case(name)
+        mesh = start_mesh(case, start)
+        before, after = score(case, mesh), score(case, *refine(case, mesh, params, device))
+        found.append((before, after))
+        rows += [before.row(name, before), after.row("  isomer", before)]
+        print("  ".join(rows[-1]), f" ({name})", file=sys.stderr, flush=True)
+        if start == "blurred" and (lost := worse_than_start(name, before, after)):
+            print(lost, file=sys.stderr, flush=True)
+    before, after = (mean(list(column)) for column in zip(*found, strict=True))
+    rows += [before.row("mean", before), after.row("  isomer", before)]
+    return format_table(HEADER, rows)
+
+
+def _mean(scores: list[SurfaceScores]) -> SurfaceScores:
+    names = [field.name for field in fields(SurfaceScores)]
+    return SurfaceScores(*(float(np.mean([getattr(s, n) for s in scores])) for n in names))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help=f"only {', '.join(QUICK)}")
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=tuple(FLAT | SHAPES))
+    parser.add_argument(
+        "--tables", nargs="+", choices=("sketch", "isomer"), default=("sketch", "isomer")
+    )
+    parser.add_argument("--start", choices=STARTS, default="carved")
+    parser.add_argument("--param", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--device", default="cpu", help="of the isomer stage: cpu or cuda:N")
+    arguments = parser.parse_args()
+    every = tuple(FLAT | SHAPES) if arguments.start == "blurred" else tuple(SHAPES)
+    names = arguments.only or (QUICK if arguments.quick else every)
+    if "sketch" in arguments.tables:
+        print(sketch_table(names), end="\n\n", flush=True)
+    if "isomer" in arguments.tables:
+        print(isomer_table(names, arguments.start, parse_params(arguments.param), arguments.device))
+
+
+if __name__ == "__main__":
+    main()

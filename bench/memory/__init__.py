@@ -1,0 +1,1 @@
+"""What the models take of a card at their published size."""

@@ -1,0 +1,1 @@
+"""What settings of the networks do to their speed and to their numbers."""

@@ -1,0 +1,1 @@
+"""What isolation, the hand-over between processes and helpers of stages cost."""

@@ -1,0 +1,1 @@
+"""Kills, faults and damaged input at random: does the program stay right?"""

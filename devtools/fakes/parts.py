@@ -1,0 +1,76 @@
+"""Small pieces for tests inside one process: stages that only have a contract, runs, artifacts."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.record.manifest import FileRecord, InputRecord, Manifest, NodeRecord
+from orchestrator.record.run_directory import RunDirectory
+from orchestrator.running.run_events import RunEvent
+from orchestrator.system.atomic_files import digest_bytes
+from stages.contract import ArtifactSpec, Params, Stage, registry
+
+PICTURE = b"1 2 3"
+
+
+class Silent:
+    """An observer that shows nothing."""
+
+    def notify(self, event: RunEvent) -> None:
+        pass
+
+
+def make_stage(
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    reads: str = "",
+    writes: str = "",
+    params: type[Params] = Params,
+) -> None:
+    """Ship a stage that reads and writes text; an input that ends in "?" is optional."""
+    module = types.ModuleType(f"made_up_{name}")
+    module.Made = type(  # type: ignore[attr-defined]
+        "Made",
+        (Stage,),
+        {
+            "name": name,
+            "summary": "made up",
+            "inputs": tuple(
+                ArtifactSpec(word.rstrip("?"), "text", "", optional=word.endswith("?"))
+                for word in reads.split()
+            ),
+            "outputs": tuple(ArtifactSpec(word, "text", "") for word in writes.split()),
+            "Params": params,
+            "run": lambda self, inputs, context: {},
+        },
+    )
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(registry.BUILT_IN, name, f"{module.__name__}:Made")
+
+
+def make_run(path: Path, picture: bytes = PICTURE, seed: int = 42) -> RunDirectory:
+    """A run directory on disk that has done nothing yet."""
+    record = InputRecord(
+        source="in.txt", file="input.txt", size=len(picture), digest=digest_bytes(picture)
+    )
+    return RunDirectory.create(path, Manifest(seed=seed, input=record), picture)
+
+
+def finish_node(
+    run: RunDirectory, node: str, files: Mapping[str, bytes], key: str = "", **fields: Any
+) -> None:
+    """Record `node` as done: artifact name -> content of its one file, NAME.txt."""
+    artifacts = {}
+    for name, content in files.items():
+        (run.node_folder(node) / f"{name}.txt").write_bytes(content)
+        artifacts[name] = [
+            FileRecord(file=f"{name}.txt", size=len(content), digest=digest_bytes(content))
+        ]
+    run.manifest.nodes[node] = NodeRecord(state="done", key=key, artifacts=artifacts, **fields)
+    run.save()

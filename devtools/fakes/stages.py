@@ -1,0 +1,435 @@
+"""A chain of tiny stages for tests: source -> trouble -> sink. Real processes, no mocks."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from stages import contract
+from stages.contract import ArtifactSpec, BadInput, Context, Mesh, Params, Stage, StageError
+from stages.contract.artifacts import IMAGE, INPUT_IMAGE, POOLED_EMBEDS, PROMPT_EMBEDS
+from stages.weights import catalogue
+
+NUMBERS = ArtifactSpec("numbers", "array", "what was in the input", ("N",), "float32")
+TROUBLED = ArtifactSpec("troubled", "array", "numbers + 1", ("N",), "float32")
+GLB = ArtifactSpec("glb", "file", "bytes", suffix=".glb")
+TOTAL = ArtifactSpec("total", "text", "the sum, as text")
+
+Mode = Literal[
+    "ok",
+    "sleep",
+    "raise",
+    "bad_input",
+    "segfault",
+    "exit0",
+    "exit3",
+    "ignore_sigterm",
+    "hang",
+    "garbage",
+    "wrong_shape",
+    "wrong_dtype",
+    "missing_output",
+    "surplus_output",
+    "no_mapping",
+    "half_written",
+    "oom",
+    "killed",
+    "disk_full",
+    "gpu_fault",
+    "no_gpu_support",
+    "import_error",
+    "nan",
+    "print",
+    "grandchild",
+    "helper",
+    "load_raise",
+    "load_segfault",
+    "load_hang",
+    "escape",
+    "only_cuda",
+]
+
+
+def parse(data: bytes) -> list[float]:
+    try:
+        return [float(word) for word in data.decode().split()]
+    except (UnicodeDecodeError, ValueError) as error:
+        raise BadInput(f"not a list of numbers: {error}", "write numbers") from error
+
+
+class SourceParams(Params):
+    repeat: int = Field(1, ge=1, description="how often the numbers are repeated")
+    until: str = Field("", description="wait until this file exists")
+    seconds: float = Field(0.0, ge=0, description="sleep before returning")
+    count_file: str = Field("", description="append one line a run to this file")
+
+
+class Source(Stage):
+    """Reads the input file as a list of numbers, repeated."""
+
+    name = "fake.source"
+    summary = "numbers from a text file"
+    inputs = (INPUT_IMAGE,)
+    outputs = (NUMBERS,)
+    Params: ClassVar[type[contract.Params]] = SourceParams
+
+    def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
+        import numpy as np
+
+        values = parse(inputs["input_image"])
+        count(self.params.count_file)
+        while self.params.until and not Path(self.params.until).exists():
+            time.sleep(0.02)
+        pause(self.params.seconds, context)
+        return {"numbers": np.tile(np.array(values, np.float32), self.params.repeat)}
+
+
+class TroubleParams(Params):
+    mode: Mode = Field("ok", description="how to misbehave")
+    flag: str = Field("", description="misbehave once: then this file is made")
+    seconds: float = Field(0.0, ge=0, description="sleep before returning")
+    count_file: str = Field("", description="append one line a run to this file")
+    only_for: float | None = Field(None, description="misbehave only if the first number is")
+    diary: str = Field("", description="append when this ran, where and for how long")
+    needs: tuple[str, ...] = Field((), description="weights to find before it works")
+    helpers: str = Field("", description="start helpers that write their pids to this file")
+    until: str = Field("", description="wait until this file exists")
+    company: int = Field(1, ge=1, description="wait until so many processes write the diary")
+
+
+class Trouble(Stage):
+    """Adds one, or does what `mode` says. With `flag` only until that file exists."""
+
+    name = "fake.trouble"
+    summary = "adds one, or breaks"
+    inputs = (NUMBERS,)
+    outputs = (TROUBLED,)
+    Params: ClassVar[type[contract.Params]] = TroubleParams
+
+    @classmethod
+    def weights(cls, params: Any) -> tuple[str, ...]:
+        return tuple(params.needs)
+
+    def load(self, context: Context) -> None:
+        for name in self.params.needs:
+            catalogue.find(name)
+        if self.params.mode.startswith("load_") and self._due():
+            misbehave(self.params.mode.removeprefix("load_"), context)
+        if self.params.mode == "only_cuda" and context.device != "cpu":
+            raise StageError("gpu_unavailable", "pretends that there is no GPU")
+
+    def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
+        import numpy as np
+
+        numbers = inputs["numbers"]
+        count(self.params.count_file)
+        if self.params.helpers:
+            start_helpers(Path(self.params.helpers))
+        mine = self.params.only_for is None or float(numbers[0]) == self.params.only_for
+        mode = self.params.mode
+        if mine and not mode.startswith("load_") and mode != "only_cuda" and self._due():
+            special = misbehave(mode, context)
+            if special is not None:
+                return special
+        began = time.monotonic()
+        self._wait()
+        pause(self.params.seconds, context)
+        if self.params.diary:
+            card = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+            with Path(self.params.diary).open("a") as stream:
+                stream.write(f"{os.getpid()} {card or '-'} {began} {time.monotonic()}\n")
+        return {"troubled": np.asarray(numbers) + np.float32(1)}
+
+    def _wait(self) -> None:
+        """For the file `until`, and for the company."""
+        params = self.params
+        while params.until and not Path(params.until).exists():
+            time.sleep(0.02)
+        if params.company > 1:
+            Path(f"{params.diary}.{os.getpid()}").touch()
+            diary = Path(params.diary)
+            while len(list(diary.parent.glob(f"{diary.name}.*"))) < params.company:
+                time.sleep(0.02)
+
+    def _due(self) -> bool:
+        if not self.params.flag:
+            return True
+        flag = Path(self.params.flag)
+        first = not flag.exists()
+        flag.touch()
+        return first
+
+
+class Sink(Stage):
+    """Sums up."""
+
+    name = "fake.sink"
+    summary = "the sum as text"
+    inputs = (TROUBLED,)
+    outputs = (TOTAL,)
+
+    def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
+        return {"total": f"{float(inputs['troubled'].sum()):g} seed {context.seed}"}
+
+
+class Cast(Stage):
+    """A "mesh file" for result/."""
+
+    name = "fake.cast"
+    summary = "the numbers' bytes as a mesh file"
+    inputs = (TROUBLED,)
+    outputs = (GLB,)
+
+    def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
+        return {"glb": b"glTF" + inputs["troubled"].tobytes()}
+
+
+class SlowSink(Sink):
+    """The same, behind an import that takes seconds."""
+
+    name = "fake.slow_sink"
+    preload = ("numpy", "devtools.fakes.slow_module")
+
+
+class Shelling(Sink):
+    """The same, behind an import that runs a program and wants to know how that ended."""
+
+    name = "fake.shelling"
+    preload = ("devtools.fakes.shelling_module",)
+
+
+class ShapesParams(Params):
+    size: int = Field(4, ge=1, description="side of the image")
+
+
+class Shapes(Stage):
+    """One output of each kind, for the round trip through files and frames."""
+
+    name = "fake.shapes"
+    summary = "a mesh, an image, a file"
+    inputs = (INPUT_IMAGE,)
+    outputs = (
+        ArtifactSpec("mesh", "mesh", "a triangle"),
+        ArtifactSpec("image", "image", "noise", ("S", "S", 3), "uint8"),
+        ArtifactSpec("blob", "file", "bytes", suffix=".bin"),
+    )
+    Params: ClassVar[type[contract.Params]] = ShapesParams
+
+    def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
+        import numpy as np
+
+        random = np.random.default_rng(context.seed)
+        side = self.params.size
+        return {
+            "mesh": Mesh(np.eye(3, dtype=np.float32), np.array([[0, 1, 2]], np.int32)),
+            "image": random.integers(0, 255, (side, side, 3)).astype(np.uint8),
+            "blob": bytes(range(256)),
+        }
+
+
+class CudaParams(Params):
+    gib: float = Field(2.0, gt=0, description="memory to hold")
+    mode: Literal["ok", "segfault", "killed", "oom", "illegal_access"] = Field(
+        "ok", description="how to end"
+    )
+    flag: str = Field("", description="misbehave once: then this file is made")
+
+
+class Cuda(Stage):
+    """Holds memory on the card, multiplies there, and may die with it."""
+
+    name = "fake.cuda"
+    summary = "numbers + 1, computed on the GPU"
+    inputs = (NUMBERS,)
+    outputs = (TROUBLED,)
+    Params: ClassVar[type[contract.Params]] = CudaParams
+    preload = ("torch",)
+
+    def load(self, context: Context) -> None:
+        import torch
+
+        self._held = torch.ones(int(self.params.gib * 2**30), dtype=torch.uint8, device="cuda:0")
+        torch.cuda.synchronize()
+
+    def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
+        import numpy as np
+        import torch
+
+        flag = Path(self.params.flag) if self.params.flag else None
+        if flag is None or not flag.exists():
+            if flag is not None:
+                flag.touch()
+            self._misbehave()
+        numbers = torch.from_numpy(np.array(inputs["numbers"])).to(context.device)
+        time.sleep(0.5)  # long enough to be sampled
+        return {"troubled": (numbers + 1).cpu().numpy()}
+
+    def _misbehave(self) -> None:
+        import torch
+
+        if self.params.mode == "segfault":
+            ctypes.string_at(0)
+        elif self.params.mode == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif self.params.mode == "oom":
+            torch.empty(1 << 50, dtype=torch.uint8, device="cuda:0")
+        elif self.params.mode == "illegal_access":
+            index = torch.tensor([1 << 40], device="cuda:0")
+            self._held[index].cpu()
+
+
+def count(path: str) -> None:
+    if path:
+        with Path(path).open("a") as stream:
+            stream.write(f"{os.getpid()}\n")
+
+
+def pause(seconds: float, context: Context) -> None:
+    steps = max(1, int(seconds / 0.02))
+    for step in range(steps):
+        time.sleep(seconds / steps)
+        context.progress(step + 1, steps)
+
+
+HELPERS = 3
+
+
+def start_helpers(pids: Path) -> None:
+    """A child, one in a session of its own, and one that also left its parent and environment."""
+    sleeps = f"echo $$ >> '{pids}'; exec sleep 3602"
+    subprocess.Popen(["/bin/sh", "-c", sleeps])
+    subprocess.Popen(["/bin/sh", "-c", sleeps], start_new_session=True)
+    daemon = ["/bin/sh", "-c", f'setsid /bin/sh -c "{sleeps.replace("$$", chr(92) + "$$")}" &']
+    subprocess.Popen(daemon, env={"PATH": os.environ["PATH"]}, start_new_session=True).wait()
+    while not pids.is_file() or len(pids.read_text().split()) < HELPERS:
+        time.sleep(0.01)
+
+
+def wait_with_a_grandchild() -> None:
+    subprocess.Popen(["sleep", "3600"])
+    time.sleep(3600)
+
+
+def leave_a_helper() -> None:
+    subprocess.Popen(["sleep", "3601"])
+
+
+def misbehave(mode: str, context: Context) -> Any:
+    """Do what `mode` says; a returned mapping or list is what run() returns."""
+    import numpy as np
+
+    actions: dict[str, Callable[[], Any]] = {
+        "sleep": lambda: time.sleep(3600),
+        "raise": lambda: fail(RuntimeError("deliberate")),
+        "bad_input": lambda: fail(BadInput("these numbers are unlucky", "try others")),
+        "segfault": lambda: ctypes.string_at(0),
+        "exit0": lambda: os._exit(0),
+        "exit3": lambda: os._exit(3),
+        "ignore_sigterm": ignore_sigterm,
+        "hang": lambda: ctypes.PyDLL(None).sleep(3600),  # holds the GIL: heartbeats stop
+        "garbage": send_garbage,
+        "wrong_shape": lambda: {"troubled": np.zeros((2, 2), np.float32)},
+        "wrong_dtype": lambda: {"troubled": np.zeros(3, np.float64)},
+        "missing_output": dict,
+        "surplus_output": lambda: {"troubled": np.zeros(3, np.float32), "more": "?"},
+        "no_mapping": lambda: [np.zeros(3, np.float32)],
+        "nan": lambda: {"troubled": np.full(3, np.nan, np.float32)},
+        "half_written": half_written,
+        "oom": lambda: fail(MemoryError("cannot allocate")),
+        "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
+        "disk_full": lambda: fail(OSError(errno.ENOSPC, "No space left on device")),
+        "gpu_fault": lambda: fail(RuntimeError("CUDA error: an illegal memory access")),
+        "no_gpu_support": lambda: fail(RuntimeError("Not compiled with GPU support")),
+        "import_error": lambda: fail(ImportError("libcudart.so: cannot open shared object")),
+        "print": lambda: sys.stdout.buffer.write(os.urandom(100_000)) and None,
+        "grandchild": wait_with_a_grandchild,
+        "helper": leave_a_helper,
+        "escape": escape,
+        "ok": lambda: None,
+    }
+    found = actions[mode]()
+    return found if isinstance(found, dict | list) else None
+
+
+def fail(error: BaseException) -> None:
+    raise error
+
+
+def ignore_sigterm() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(3600)
+
+
+def send_garbage() -> None:
+    from stages.process import protocol
+
+    protocol.encode = lambda message: b"\xc1\xff garbage"
+
+
+def half_written() -> None:
+    """Dies in the middle of writing a large output."""
+    import stages.contract.codec
+
+    def write(stream: Any, payload: Any) -> None:
+        stream.write(b"\x93NUMPY half")
+        stream.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    stages.contract.codec.write_payload = write
+    import stages.process.stage_runner
+
+    stages.process.stage_runner.StageRunner._output_file.__globals__["codec"].payload_size = (
+        lambda payload: 1 << 40
+    )
+
+
+def escape() -> None:
+    """Tries to have the parent write outside the node's folder."""
+    import stages.process.stage_runner
+
+    core: Any = stages.process.stage_runner.StageRunner
+    original = core._write
+
+    def write(self: Any, *arguments: Any) -> Any:
+        files = original(self, *arguments)
+        for entries in files.values():
+            entries[0] = type(entries[0])("../../escaped.npy", entries[0].size, entries[0].content)
+        return files
+
+    core._write = write
+
+
+class EncodeParams(Params):
+    tokens: int = Field(7, description="T")
+    text: int = Field(32, description="width of a token")
+    pooled: int = Field(32, description="width of the pooled vector")
+
+
+class Encode(Stage):
+    """Embeddings of the right shape that mean nothing."""
+
+    name = "fake.encode"
+    summary = "random embeddings"
+    inputs = (IMAGE,)
+    outputs = (PROMPT_EMBEDS, POOLED_EMBEDS)
+    Params = EncodeParams
+    params: EncodeParams
+
+    def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
+        import numpy as np
+
+        rng, params = np.random.default_rng(context.seed), self.params
+        return {
+            "prompt_embeds": rng.standard_normal((params.tokens, params.text), np.float32),
+            "pooled_embeds": rng.standard_normal(params.pooled, np.float32),
+        }

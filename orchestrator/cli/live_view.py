@@ -1,0 +1,227 @@
+"""Show a run while it goes: a live table in a terminal, plain lines elsewhere.
+
+Everything goes to stderr, so that stdout holds results alone.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, Protocol, TextIO
+
+from orchestrator.running.run_events import Observer, RunEvent
+from orchestrator.system.terminal import open_console, say_to, visible
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+_PROGRESS_SECONDS = 5.0
+"""Between two progress lines of one node; a terminal shows every step instead."""
+_STOPPING = "stopping; Ctrl-C again stops at once"
+
+
+class View(Observer, Protocol):
+    """An observer that is shown between `__enter__` and `__exit__`."""
+
+    def __enter__(self) -> View: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+def open_view(nodes: Iterable[str], jobs: int, quiet: bool, verbose: bool) -> View:
+    """The view that fits: none when quiet, live on a terminal, lines otherwise."""
+    if quiet:
+        return Lines(sys.stderr, jobs, only_failures=True)
+    if sys.stderr.isatty() and not verbose:
+        return Live(nodes, jobs)
+    return Lines(sys.stderr, jobs, processes=verbose)
+
+
+class Lines:
+    """One line an event; progress at most every few seconds."""
+
+    def __init__(
+        self, stream: TextIO, jobs: int, only_failures: bool = False, processes: bool = False
+    ) -> None:
+        self._stream = stream
+        self._jobs = jobs
+        self._only_failures = only_failures
+        self._processes = processes
+        self._began = time.monotonic()
+        self._last: dict[tuple[str, str], float] = {}
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.flush()
+
+    def notify(self, event: RunEvent) -> None:
+        if self._only_failures and event.kind != "failed":
+            return
+        if _is_told_at_the_end(event, self._jobs):
+            return
+        text = self._text(event)
+        if text:
+            where = f"{event.job}: " if self._jobs > 1 and event.job else ""
+            elapsed = time.monotonic() - self._began
+            say_to(self._stream, f"[{elapsed:7.2f}s] {where}{text}")
+
+    def _text(self, event: RunEvent) -> str:
+        fields = event.fields
+        if event.kind == "progress":
+            key = (event.job, event.node)
+            now = time.monotonic()
+            if now - self._last.get(key, now) < _PROGRESS_SECONDS:
+                return ""
+            self._last[key] = now
+            note = f" {fields['note']}" if fields["note"] else ""
+            return f"{event.node}: step {fields['step']}/{fields['total']}{note}"
+        if event.kind == "started":
+            self._last[event.job, event.node] = time.monotonic()
+            start = "warm" if fields["warm"] else "cold"
+            nth = f", attempt {fields['attempt']}" if fields["attempt"] > 1 else ""
+            return f"{event.node}: started on {fields['device']} ({start}{nth})"
+        if event.kind == "done":
+            lower = f" (degraded: {fields['degraded']})" if fields["degraded"] else ""
+            return f"{event.node}: done in {fields['seconds']:.2f} s{lower}"
+        if event.kind == "reused":
+            return f"{event.node}: unchanged, taken from {fields['source']}"
+        if event.kind == "warning":
+            return _warning_text(event)
+        if event.kind == "failed":
+            return _failure_text(event)
+        if event.kind == "stopping":
+            return _STOPPING
+        if self._processes and event.kind == "process":
+            return f"{event.node}: process is {fields['state']}"
+        if self._processes and event.kind == "gone":
+            return f"{event.node}: process gone, memory: {fields['released']}"
+        return ""
+
+
+def _is_told_at_the_end(event: RunEvent, jobs: int) -> bool:
+    """A picture that cannot be used ends a run of one at once, with the same words."""
+    return jobs == 1 and event.kind == "failed" and event.fields["kind"] == "bad_input"
+
+
+def _warning_text(event: RunEvent) -> str:
+    return f"{event.node}: warning: {event.fields['text']}"
+
+
+def _failure_text(event: RunEvent) -> str:
+    fields = event.fields
+    text = f"{event.node}: {fields['kind']}: {fields['message']} [{fields['move']}]"
+    return text if not fields.get("log") else f"{text}\n            log: {fields['log']}"
+
+
+@dataclass
+class _Row:
+    state: str = "waiting"
+    done: int = 0
+    failed: int = 0
+    step: int = 0
+    total: int = 0
+    note: str = ""
+    attempt: int = 0
+    began: float = 0.0
+    seconds: float = 0.0
+    rss: int = 0
+    vram: int = -1
+
+
+class Live:
+    """A rich table with a row a node: state, step/total, elapsed, attempt, memory."""
+
+    def __init__(self, nodes: Iterable[str], jobs: int) -> None:
+        from rich.live import Live as RichLive
+
+        self._rows = {name: _Row() for name in nodes}
+        self._jobs = jobs
+        console = open_console(err=True)
+        self._live = RichLive(
+            get_renderable=self._table, console=console, refresh_per_second=8, transient=True
+        )
+        self._console = console
+
+    def __enter__(self) -> Live:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def notify(self, event: RunEvent) -> None:
+        if event.kind == "stopping":
+            self._console.print(_STOPPING)
+        row = self._rows.get(event.node)
+        if row is None:
+            return
+        fields = event.fields
+        if event.kind == "started":
+            row.state, row.step, row.total, row.note = "running", 0, 0, ""
+            row.attempt, row.began = fields["attempt"], time.monotonic()
+        elif event.kind == "progress":
+            row.step, row.total, row.note = fields["step"], fields["total"], fields["note"]
+            row.rss, row.vram = fields["rss"], fields["vram"]
+        elif event.kind in ("done", "reused"):
+            row.done += 1
+            row.state = "done" if event.kind == "done" else "cached"
+            row.seconds += fields.get("seconds", 0.0)
+            row.rss, row.vram = fields.get("rss", row.rss), fields.get("vram", row.vram)
+        elif event.kind == "failed":
+            row.state = "retrying"
+            if fields.get("final"):
+                row.failed += 1
+                row.state = "failed"
+            if not _is_told_at_the_end(event, self._jobs):
+                self._console.print(visible(_failure_text(event)))
+        elif event.kind == "warning":
+            where = f"{event.job}: " if self._jobs > 1 else ""
+            self._console.print(visible(f"{where}{_warning_text(event)}"))
+        elif event.kind == "process" and row.state == "waiting":
+            row.state = "ready" if fields["state"] == "idle" else "starting"
+
+    def _table(self) -> Table:
+        from rich.table import Table
+        from rich.text import Text
+
+        from orchestrator.system.text import format_size
+
+        table = Table(box=None, pad_edge=False)
+        retried = any(row.attempt > 1 for row in self._rows.values())
+        attempt = ("attempt",) if retried else ()
+        for title in ("node", "state", "step", "elapsed", *attempt, "RSS", "VRAM"):
+            justify: Literal["left", "right"] = "left" if title in ("node", "state") else "right"
+            table.add_column(title, justify=justify, no_wrap=True)
+        table.add_column("")  # what is being done: it alone gives way in a narrow terminal
+        for name, row in self._rows.items():
+            running = row.state == "running"
+            elapsed = time.monotonic() - row.began if running else row.seconds
+            state = row.state if self._jobs == 1 else f"{row.state} {row.done}/{self._jobs}"
+            if row.failed and self._jobs > 1:
+                state += f" ({row.failed} failed)"
+            table.add_row(
+                name,
+                state,
+                f"{row.step}/{row.total}" if running and row.total else "",
+                f"{elapsed:.1f} s" if elapsed else "",
+                *([str(row.attempt) if row.attempt > 1 else ""] if retried else []),
+                format_size(row.rss),
+                format_size(row.vram),
+                Text(
+                    visible(row.note, one_line=True) if running else "",
+                    no_wrap=True,
+                    overflow="ellipsis",
+                ),
+            )
+        return table

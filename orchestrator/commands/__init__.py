@@ -1,0 +1,1 @@
+"""What a command does, without a screen: run, batch, resume, single stage, clean, doctor."""

@@ -1,0 +1,213 @@
+"""Run a batch: every picture a job of one runner, stage-major, and what became of each."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.commands import open_run
+from orchestrator.commands import run as runs
+from orchestrator.commands.batch_directory import LOGS, Batch
+from orchestrator.errors import InterruptedRunError, KissError, command
+from orchestrator.planning.request import Prepared, require_card
+from orchestrator.record import result_folder, summary
+from orchestrator.record.manifest import AttemptRow
+from orchestrator.record.run_directory import MANIFEST, OUTPUTS, RESULT, RunDirectory
+from orchestrator.running.run_events import Observer
+from orchestrator.system.atomic_files import write_atomic, write_json
+from orchestrator.system.inside import Inside
+from orchestrator.system.locks import as_output_error, directory_lock
+from orchestrator.system.text import printable
+from orchestrator.weights import needs
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One picture's end. `run` is None when it could not even be opened."""
+
+    name: str
+    picture: Path
+    run: RunDirectory | None
+    state: str
+    error: str
+    hint: str = ""
+
+    @property
+    def good(self) -> bool:
+        return self.state == "done"
+
+    @property
+    def note(self) -> str:
+        """Why it failed and what to do next, or ""."""
+        return str(KissError(self.error, self.hint)) if self.error else ""
+
+    @property
+    def degraded(self) -> dict[str, str]:
+        """Node -> what its result lacks."""
+        return self.run.manifest.degraded if self.run else {}
+
+    @property
+    def costs(self) -> list[str]:
+        """The same, a line for each."""
+        return [f"{node}: {cost}" for node, cost in self.degraded.items()]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What its stages warned of."""
+        told = self.run.manifest.warnings.values() if self.run else ()
+        return [text for texts in told for text in texts]
+
+    @property
+    def log(self) -> str:
+        """What the process of the failed node last wrote to, or ""."""
+        last = _failed_attempt(self.run) if self.run else None
+        return last.log if last else ""
+
+    def row(self) -> dict[str, Any]:
+        mesh = self.run.path / RESULT / result_folder.RESULT_FILES["glb"] if self.run else None
+        return {
+            "name": self.name,
+            "input": str(self.picture),
+            "state": self.state,
+            "error": self.error,
+            "hint": self.hint,
+            "log": self.log,
+            "degraded": "; ".join(self.degraded.values()),
+            "warnings": "; ".join(self.warnings),
+            "run": str(self.run.path) if self.run else "",
+            "mesh": str(mesh) if mesh and mesh.is_file() else "",
+            "compute_seconds": round(_compute_seconds(self.run), 3),
+        }
+
+
+def require_resources(
+    prepared: Prepared, pictures: Sequence[Path], known: Batch | None, path: Path | None
+) -> None:
+    """Refuse when a picture's node that will run lacks a card or weights; writes nothing.
+
+    known: the batch that is gone on with. path: of the new one, if it was chosen.
+    Raises `UsageError` or `MissingWeightsError`.
+    """
+
+    def will_run() -> set[str]:
+        cache = open_run.cache_beside(known.path if known else path or Path(OUTPUTS) / "new")
+        found = set()
+        for output, picture in [*_runs_of(known), *((None, picture) for picture in pictures)]:
+            with contextlib.suppress(KissError):  # a bad file fails alone, later
+                found |= runs.to_run(runs.predict_picture(prepared, picture, output, cache))
+        return found
+
+    require_card(prepared, will_run)
+    needs.require(prepared.graph, bool(prepared.cards), will_run)
+
+
+def _runs_of(known: Batch | None) -> Iterator[tuple[Path, Path]]:
+    """(run directory, picture) of each job; a picture that is gone left its copy there."""
+    if known is None:
+        return
+    for name, picture in known.pictures.items():
+        path = known.path / name
+        if not picture.exists() and (path / MANIFEST).is_file():
+            with contextlib.suppress(KissError):  # a damaged record fails alone, later
+                picture = RunDirectory.open(path).input_path
+        yield path, picture
+
+
+def execute(
+    batch: Batch,
+    prepared: Prepared,
+    observer: Observer,
+    fail_fast: bool = False,
+    on_end: Callable[[list[Outcome]], None] = lambda outcomes: None,
+) -> list[Outcome]:
+    """Run the whole batch; files that cannot be opened fail alone, before any process starts.
+
+    Writes summary.json and summary.csv however it ends; on_end hears the outcomes first.
+    """
+    inside = Inside(batch.path)
+    with directory_lock(batch.path):
+        inside.discard_temporaries()
+        outcomes: dict[str, Outcome] = {}
+        opened: list[tuple[str, RunDirectory]] = []
+        for name, picture in batch.pictures.items():
+            try:
+                with as_output_error(batch.path / name):
+                    inside.check(name)
+                run = open_run.open_or_create(prepared, picture, batch.path / name)
+                run.discard_partial()
+                opened.append((name, run))
+            except KissError as error:
+                outcomes[name] = Outcome(name, picture, None, "failed", error.message, error.hint)
+        with as_output_error(batch.path / LOGS):
+            inside.make_folder(LOGS)
+        logs = batch.path / LOGS
+        cache = open_run.cache_beside(batch.path)
+        try:
+            if opened and not (fail_fast and outcomes):
+                runs.execute(prepared, opened, observer, cache, logs, fail_fast=fail_fast)
+        except InterruptedRunError as error:
+            hint = command("resume", batch.path)
+            raise InterruptedRunError(error.message, hint, error.exit_code) from error
+        finally:
+            for name, run in opened:
+                manifest = run.manifest
+                last = _failed_attempt(run)
+                outcomes[name] = Outcome(
+                    name,
+                    batch.pictures[name],
+                    run,
+                    manifest.state,
+                    manifest.error,
+                    last.hint if last else "",
+                )
+            ordered = [outcomes[name] for name in batch.pictures]
+            on_end(ordered)
+            _write_summary(batch, ordered)
+    return ordered
+
+
+def _failed_attempt(run: RunDirectory) -> AttemptRow | None:
+    """The failed node's last attempt, which says why and what to do next."""
+    failed = (node for node in run.manifest.nodes.values() if node.state == "failed")
+    return next((node.attempts[-1] for node in failed if node.attempts), None)
+
+
+def _compute_seconds(run: RunDirectory | None) -> float:
+    if run is None:
+        return 0.0
+    return sum(
+        attempt.timings.get("compute", 0.0)
+        for node in run.manifest.nodes.values()
+        for attempt in node.attempts
+    )
+
+
+def skipped_rows(batch: Batch) -> list[dict[str, str]]:
+    """What of the pictures' folder is no input, and why, for --json and summary.json."""
+    return [{"path": printable(one.path), "reason": one.reason} for one in batch.skipped]
+
+
+def _write_summary(batch: Batch, outcomes: Sequence[Outcome]) -> None:
+    rows = [outcome.row() for outcome in outcomes]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    document = {
+        "written": time.time(),
+        "good": sum(outcome.good for outcome in outcomes),
+        "failed": sum(not outcome.good for outcome in outcomes),
+        "jobs": rows,
+        "skipped": skipped_rows(batch),
+        "runs": {o.name: summary.summary(o.run) for o in outcomes if o.run},
+    }
+    with contextlib.suppress(OSError):  # a full disk has been reported job by job
+        write_json(batch.path / "summary.json", document)
+        # A name that is no UTF-8 (b"caf\xe9.png") is shown as summary.json shows it.
+        write_atomic(batch.path / "summary.csv", text.getvalue().encode(errors="backslashreplace"))

@@ -1,0 +1,274 @@
+"""From a request to a finished run directory: plan, run, finish."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from orchestrator.commands.open_run import (
+    cache_beside,
+    describe,
+    new_run_path,
+    open_or_create,
+    read_mask,
+    read_picture,
+)
+from orchestrator.errors import (
+    ConfigError,
+    InterruptedRunError,
+    KissError,
+    RunFailedError,
+    UsageError,
+    command,
+)
+from orchestrator.pipeline.graph import Graph
+from orchestrator.planning.plan import PlanRow, predict
+from orchestrator.planning.request import Prepared, require_card
+from orchestrator.record import belongings, result_folder
+from orchestrator.record.cache import CacheIndex, demote_stale
+from orchestrator.record.manifest import InputRecord
+from orchestrator.record.run_directory import MANIFEST, OUTPUTS, RESULT, RunDirectory
+from orchestrator.running.jobs import Job
+from orchestrator.running.loop import Runner
+from orchestrator.running.run_events import Observer
+from orchestrator.running.workload import Workload
+from orchestrator.system.atomic_files import digest_bytes
+from orchestrator.system.folders import NewFolder
+from orchestrator.system.locks import as_output_error, run_lock
+from orchestrator.system.stop_signals import STOP
+from orchestrator.weights import needs
+
+
+def execute(
+    prepared: Prepared,
+    runs: Sequence[tuple[str, RunDirectory]],
+    observer: Observer,
+    cache: CacheIndex | None,
+    log_folder: Path | None = None,
+    only: str | None = None,
+    fail_fast: bool = False,
+) -> list[Job]:
+    """Run jobs to their end and write their results. Each run must be locked by the caller.
+
+    only: compute just this node, again, from what its run holds.
+    Raises `InterruptedRunError`, and whatever else ends the whole thing, after saving manifests.
+    """
+    graph = Graph([prepared.graph.require(only)]) if only else prepared.graph
+    forced = frozenset({only} if only else _forced(prepared))
+    jobs = [Job(name, run, graph, prepared.whole, forced) for name, run in runs]
+    work = Workload(
+        graph,
+        jobs,
+        prepared.settings.profile.runtime,
+        prepared.cards,
+        prepared.monitor,
+        observer,
+        cache,
+        log_folder,
+        fail_fast,
+        prepared.budget,
+    )
+    for job in jobs:
+        demote_stale(job.whole, job.run)
+        job.run.manifest.state = "running"
+        with contextlib.suppress(OSError):  # a full disk is told by the first node that meets it
+            job.run.save()  # from now on result/ may change: nobody is to read "done" meanwhile
+        job.run.event("begin", profile=prepared.settings.name, seed=prepared.seed)
+    try:
+        Runner(work, prepared.workspace, _close_books).run()
+    finally:
+        for job in jobs:
+            if not job.closed:
+                _close_books(job)
+            elif job.unsaved:
+                with contextlib.suppress(OSError):
+                    job.run.save()
+    return jobs
+
+
+def _forced(prepared: Prepared) -> set[str]:
+    first = prepared.options.from_node
+    return {first, *prepared.graph.descendants(first)} if first else set()
+
+
+def require_upstream(prepared: Prepared, run: RunDirectory, cache: CacheIndex | None) -> None:
+    """--from promises that nothing before it is computed: it must all be there."""
+    first = prepared.options.from_node
+    if not first:
+        return
+    rows = {row.node: row for row in predict(prepared.graph, run, prepared.seed, cache)}
+    missing = sorted(n for n in prepared.graph.ancestors(first) if not rows[n].cached)
+    if missing:
+        raise ConfigError(
+            f"--from {first}: {', '.join(missing)} would have to run too "
+            f"({rows[missing[0]].reason})",
+            "leave --from out, or name a run that has them with --output",
+        )
+
+
+def require_resources(prepared: Prepared, run: RunDirectory, cache: CacheIndex | None) -> None:
+    """Nodes that will run need a card, or weights that are here: said before any stage starts.
+
+    Raises `UsageError` or `MissingWeightsError`.
+    """
+
+    def will_run() -> set[str]:
+        rows = predict(prepared.graph, run, prepared.seed, cache, frozenset(_forced(prepared)))
+        return to_run(rows)
+
+    require_card(prepared, will_run)
+    needs.require(prepared.graph, bool(prepared.cards), will_run)
+
+
+def to_run(rows: Iterable[PlanRow]) -> set[str]:
+    """Names of the nodes that a plan does not take from the cache."""
+    return {row.node for row in rows if not row.cached}
+
+
+def _close_books(job: Job) -> None:
+    """Bring the manifest to its final state, assemble result/, save."""
+    manifest = job.run.manifest
+    for record in manifest.nodes.values():
+        if record.state == "running":
+            record.state = "pending"
+    demote_stale(job.whole, job.run)
+    manifest.finished, manifest.wall_seconds = time.time(), time.monotonic() - job.started
+    manifest.error = job.error
+    wanted = job.whole.until(manifest.until) if manifest.until else job.whole
+    if all(manifest.nodes[n].state == "done" for n in wanted.nodes if n in manifest.nodes):
+        manifest.state = "done"
+    else:
+        manifest.state = "failed" if job.error else "interrupted"
+    job.run.discard_partial()
+    try:
+        result_folder.write_result(job.run, job.sheet)
+    except OSError as error:  # the record must be saved all the same
+        job.run.event("no result", error=str(error))
+        if manifest.state == "done":
+            manifest.state = "failed"
+            manifest.error = f"every node is done, but {RESULT}/ cannot be written: {error}"
+    with contextlib.suppress(OSError):  # a full disk has been reported by then
+        job.run.save()
+    job.run.event("end", state=manifest.state, seconds=round(manifest.wall_seconds, 3))
+
+
+@contextlib.contextmanager
+def resumable(path: Path) -> Iterator[None]:
+    """Name the way on when Ctrl-C comes before or behind the runner, which has its own for it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise InterruptedRunError("interrupted", command("resume", path), STOP.exit_code) from None
+
+
+def run_one(
+    source: Path,
+    output: Path | None,
+    prepared: Prepared,
+    observer: Observer,
+    on_open: Callable[[RunDirectory], None] = lambda run: None,
+) -> RunDirectory:
+    """`run IMG`: raises `RunFailedError` or `InterruptedRunError` with the way to resume.
+
+    on_open is told the run directory as soon as work begins in it.
+    """
+    root = Path(OUTPUTS)
+    cache = cache_beside(output or root / "new")
+    imagined = _imagined_run(prepared, source, output)  # refuses before anything is made
+    require_upstream(prepared, imagined, cache)
+    require_resources(prepared, imagined, cache)
+    path = output or new_run_path(root, source)
+    with resumable(path), contextlib.ExitStack() as stack:
+        with as_output_error(path):
+            folder = stack.enter_context(NewFolder(path, fresh=output is None))
+        stack.enter_context(run_lock(path))
+        run = open_or_create(prepared, source, path)
+        folder.keep()
+        own = source.resolve() == run.input_path.resolve()
+        fresh = not run.manifest.nodes and not own
+        run.discard_partial()
+        on_open(run)
+        try:
+            finish_one(prepared, run, observer, cache)
+        except RunFailedError as error:
+            if error.exit_code == UsageError.exit_code and fresh and not _computed(run):
+                belongings.remove(run)  # no picture: nothing to go on with
+                folder.take_back()
+            raise
+    return run
+
+
+def _computed(run: RunDirectory) -> bool:
+    return any(node.state == "done" for node in run.manifest.nodes.values())
+
+
+def plan(prepared: Prepared, source: Path, output: Path | None) -> list[PlanRow]:
+    """What `run_one` would do with this picture, without writing anything."""
+    return predict_picture(prepared, source, output, cache_beside(output or Path(OUTPUTS) / "new"))
+
+
+def predict_picture(
+    prepared: Prepared, source: Path, output: Path | None, cache: CacheIndex | None
+) -> list[PlanRow]:
+    """The plan for one picture, whose run directory (None: a new one) need not exist."""
+    run = _imagined_run(prepared, source, output)
+    force = frozenset(_forced(prepared))
+    return list(predict(prepared.graph, run, prepared.seed, cache, force, prepared.budget))
+
+
+def _imagined_run(prepared: Prepared, source: Path, output: Path | None) -> RunDirectory:
+    """The run of a picture as it would begin, in memory only.
+
+    Raises `InputFileError` or `RunRecordError`.
+    """
+    picture = read_picture(source, prepared.settings.profile.runtime.max_input_mib)
+    record = InputRecord(
+        source=str(source), file="input.img", size=len(picture), digest=digest_bytes(picture)
+    )
+    known = None
+    if output is not None and (output / MANIFEST).is_file():
+        known = RunDirectory.open(output).manifest
+    manifest = describe(prepared, record, known, read_mask(prepared)[1])
+    return RunDirectory(output or Path(OUTPUTS), manifest)
+
+
+def finish_one(
+    prepared: Prepared,
+    run: RunDirectory,
+    observer: Observer,
+    cache: CacheIndex | None,
+    only: str | None = None,
+) -> None:
+    """Execute one locked run; failure is raised with what to do next."""
+    run.check_input()
+    try:
+        jobs = execute(prepared, [(run.path.name, run)], observer, cache, only=only)
+    except InterruptedRunError as error:
+        hint = command("resume", run.path)
+        raise InterruptedRunError(error.message, hint, error.exit_code) from error
+    if not jobs[0].succeeded or run.manifest.state == "failed":
+        raise failure_of(run)
+
+
+def failure_of(run: RunDirectory) -> KissError:
+    """The error that a failed run ends with: which node, what, and the way on."""
+    for name, record in run.manifest.nodes.items():
+        if record.state == "failed":
+            last = record.attempts[-1] if record.attempts else None
+            kind = last.outcome if last else "failed"
+            cause = (last.message if last else "") or record.reason
+            hint = last.hint if last else ""
+            error = RunFailedError(f"{run.manifest.input.source}: {name} failed ({kind}): {cause}")
+            if kind == "bad_input":
+                error.exit_code = UsageError.exit_code
+                error.hint = hint
+            else:
+                resume = command("resume", run.path)
+                error.hint = f"{hint}; then: {resume}" if hint else resume
+            return error
+    return RunFailedError(
+        f"{run.manifest.input.source}: {run.manifest.error or 'not finished'}",
+        command("resume", run.path),
+    )

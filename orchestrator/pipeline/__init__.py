@@ -1,0 +1,1 @@
+"""What a profile says: layers of settings, nodes, graph, budget."""

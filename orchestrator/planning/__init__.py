@@ -1,0 +1,1 @@
+"""A request checked against this machine: options, cards, VRAM table, plan, auto profile."""

@@ -1,0 +1,97 @@
+"""What a run would do, without starting anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from orchestrator.pipeline.budget import NO_LIMIT, Budget, Prediction
+from orchestrator.pipeline.graph import Graph, Node
+from orchestrator.record.cache import CacheIndex, Hit, changed, damage, key_of, key_parts, keys_of
+from orchestrator.record.manifest import NodeRecord
+from orchestrator.record.run_directory import RunDirectory
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """One node: its ladder, whether its output is there already, and why (not).
+
+    device       "cpu" or "cuda": where the first rung of the ladder computes
+    degraded     what a result of each rung of the ladder costs, "" for nothing
+    skipped      upper rungs that do not fit into the budget, and why
+    expected     what the first rung left is expected to take; None: never measured
+    margin       bytes of the VRAM budget that it leaves, -1 without a budget or an expectation
+    """
+
+    node: str
+    stage: str
+    device: str
+    ladder: tuple[str, ...]
+    degraded: tuple[str, ...]
+    cached: bool
+    reason: str
+    skipped: tuple[str, ...] = ()
+    expected: Prediction | None = None
+    margin: int = -1
+
+
+def predict(
+    graph: Graph,
+    run: RunDirectory,
+    seed: int,
+    cache: CacheIndex | None,
+    force: frozenset[str] = frozenset(),
+    budget: Budget = NO_LIMIT,
+) -> Iterator[PlanRow]:
+    """Rows in the graph's order. `run` may be one that exists only in memory.
+
+    Follows the loop's own rule: a node is taken over when all its inputs are, and its key is
+    known here or in the index, and it is not in `force`.
+    """
+    known = RunDirectory(run.path, run.manifest.model_copy(deep=True))
+    settled: dict[str, bool] = {}
+    for name, node in graph.nodes.items():
+        if name in force:
+            settled[name], reason = False, "--from asks for it"
+        else:
+            settled[name], reason = _look_up(node, known, seed, cache, settled)
+        attempts = node.config.attempts
+        expected = node.predictions.get(0)
+        margin = budget.vram - expected.vram if expected and budget.vram else -1
+        yield PlanRow(
+            node=name,
+            stage=node.config.stage,
+            device=attempts[0].device,
+            ladder=tuple(map(str, attempts)),
+            degraded=tuple(attempt.degraded for attempt in attempts),
+            cached=settled[name],
+            reason=reason,
+            skipped=node.skipped,
+            expected=expected,
+            margin=margin,
+        )
+
+
+def _look_up(
+    node: Node, known: RunDirectory, seed: int, cache: CacheIndex | None, settled: dict[str, bool]
+) -> tuple[bool, str]:
+    computed = [name for name in sorted(node.upstream) if not settled.get(name, True)]
+    if computed:
+        return False, f"reads what {', '.join(computed)} will make"
+    parts = key_parts(node, seed, known)
+    key = key_of(parts)
+    record = known.manifest.nodes.get(node.name, NodeRecord())
+    broken = ""
+    if key in keys_of(record) and record.artifacts:
+        broken = damage(node, known)
+        if not broken:
+            return True, "done in this run"
+    hit: Hit | None = cache.find(key) if cache is not None else None
+    if hit is not None:
+        known.manifest.nodes[node.name] = hit.run.manifest.nodes[hit.node]
+        return True, f"same inputs and params as in {hit.run.path}"
+    if broken:
+        return False, broken
+    if record.key_parts:
+        return False, f"changed: {', '.join(changed(record.key_parts, parts))}"
+    return False, "no finished run has these inputs and params"

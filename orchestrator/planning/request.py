@@ -1,0 +1,267 @@
+"""What is asked for, checked against this machine: profile, graph, cards, budget."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+
+from orchestrator.errors import (
+    ConfigError,
+    KissError,
+    RunRecordError,
+    UsageError,
+)
+from orchestrator.pipeline import layers
+from orchestrator.pipeline.budget import NO_LIMIT, Budget
+from orchestrator.pipeline.graph import MASK, Graph, Node
+from orchestrator.pipeline.layers import Settings
+from orchestrator.pipeline.profile import Profile
+from orchestrator.planning import vram_table
+from orchestrator.planning.auto_profile import CANDIDATES, choose_profile
+from orchestrator.planning.cards import choose_cards
+from orchestrator.planning.options import Options
+from orchestrator.processes.workspace import Workspace
+from orchestrator.record.run_directory import RunDirectory
+from orchestrator.system.gpu import Card, GpuMonitor
+from orchestrator.weights import needs
+
+TF32 = "allow_tf32"
+"""Param of stages.models.kernels that `--allow-tf32` sets."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request that has been checked against this machine: everything but the pictures.
+
+    graph   what is asked for, with the rungs that the budget allows
+    whole   the profile's, without --until; its nodes are those of `graph` where that has them, so
+            that both speak of the same keys
+    """
+
+    options: Options
+    settings: Settings
+    reason: str
+    graph: Graph
+    whole: Graph
+    cards: tuple[Card, ...]
+    monitor: GpuMonitor
+    workspace: Workspace | None = None
+    budget: Budget = NO_LIMIT
+
+    @property
+    def seed(self) -> int:
+        return self.settings.profile.seed
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was asked for and has no effect, for people."""
+        name = self.settings.name
+        rungs = (rung for node in self.graph.nodes.values() for rung in node.config.attempts)
+        if not self.options.target_vram or any(rung.device == "cuda" for rung in rungs):
+            return ()
+        others = " or ".join(f"--profile {other}" for other in CANDIDATES)
+        return (
+            f"--target-vram has no effect: no stage of profile {name} uses a card; {others} does",
+        )
+
+
+def prepare(options: Options, workspace: Workspace | None = None) -> Prepared:
+    """Settle profile, graph and cards. Raises `UsageError`s; starts nothing."""
+    monitor = GpuMonitor()
+    name = options.profile or layers.base_profile(options.config_file) or "auto"
+    reason = "asked for"
+    if name == "auto":
+        name, reason = choose_profile(monitor)
+    sets = list(options.sets)
+    if options.seed is not None:
+        sets.append(f"seed={options.seed}")
+    settings = layers.load(name, options.config_file, sets, options.fast)
+    implied = []
+    if options.caption is not None:
+        implied += _sets_for_caption(settings.profile, options.caption)
+    if options.background is not None:
+        implied += _sets_for_background(settings.profile, options)
+    if options.allow_tf32:
+        implied += _sets_for_tf32(settings.profile)
+    if implied:
+        sets += implied
+        settings = layers.load(name, options.config_file, sets, options.fast)
+    prepared = _checked(options, settings, reason, monitor, workspace)
+    _warm_up(prepared.graph, workspace)
+    return prepared
+
+
+def _sets_for_caption(profile: Profile, caption: str) -> list[str]:
+    """`--caption TEXT` as the `--set`s of the nodes that run the stage "caption".
+
+    Raises `ConfigError` for an empty text, or without such a node.
+    """
+    text = " ".join(caption.split())
+    nodes = [n for n, node in profile.nodes.items() if node.enabled and node.stage == "caption"]
+    if not text:
+        raise ConfigError("--caption is empty", "leave it out, or describe the picture")
+    if not nodes:
+        raise ConfigError(
+            "--caption: this profile describes no picture in words",
+            'choose a profile with a node of the stage "caption" (--profile), or leave it out',
+        )
+    # A JSON string is a YAML one, as long as its letters stay letters.
+    return [f"{name}.text={json.dumps(text, ensure_ascii=False)}" for name in nodes]
+
+
+def _sets_for_background(profile: Profile, options: Options) -> list[str]:
+    """`--background VALUE` as the `--set`s of the nodes that cut the object out.
+
+    Raises `ConfigError` without such a node, or with `--mask`.
+    """
+    nodes = [n for n, node in profile.nodes.items() if node.enabled and node.stage == "preprocess"]
+    if options.mask is not None:
+        raise ConfigError(
+            "--mask and --background both say where the object is", "leave one of them out"
+        )
+    if not nodes:
+        raise ConfigError("--background: this profile cuts nothing out", "leave it out")
+    return [f"{name}.background={json.dumps(options.background)}" for name in nodes]
+
+
+def _sets_for_tf32(profile: Profile) -> list[str]:
+    """`--allow-tf32` as the `--set`s of the nodes whose stage has the param.
+
+    Raises `ConfigError` without such a node.
+    """
+    nodes = [
+        name
+        for name, node in profile.nodes.items()
+        if node.enabled and TF32 in layers.node_stage(name, node).Params.model_fields
+    ]
+    if not nodes:
+        raise ConfigError(
+            "--allow-tf32: no stage of this profile multiplies matrices on a card",
+            "choose a profile with models (--profile), or leave it out",
+        )
+    return [f"{name}.{TF32}=true" for name in nodes]
+
+
+def recorded_settings(run: RunDirectory, sets: Sequence[str] = ()) -> Settings:
+    """The settings that a run directory records, with `--set`s on top. Raises `RunRecordError`."""
+    manifest = run.manifest
+    try:
+        return layers.from_record(manifest.profile, manifest.settings, manifest.sources, sets)
+    except KissError as error:
+        raise RunRecordError(f"{run.path}: {error.message}", error.hint) from error
+
+
+def prepared_for(
+    run: RunDirectory, options: Options, workspace: Workspace | None = None
+) -> Prepared:
+    """The request that a run directory records, for `resume` and `stage --run`.
+
+    The profile is the one that was effective then, even if its file has changed since.
+    """
+    manifest = run.manifest
+    settings = recorded_settings(run, options.sets)
+    options = replace(
+        options,
+        device=manifest.device if options.device == "auto" else options.device,
+        until=manifest.until or None,
+        target_vram=options.target_vram or manifest.target_vram,
+        host_ram=options.host_ram or manifest.host_ram,
+    )
+    return _checked(options, settings, manifest.profile_reason, GpuMonitor(), workspace)
+
+
+def _checked(
+    options: Options,
+    settings: Settings,
+    reason: str,
+    monitor: GpuMonitor,
+    workspace: Workspace | None,
+) -> Prepared:
+    """Cards, budget and graph for these settings. Raises `UsageError`s."""
+    cards = choose_cards(options.device, monitor)
+    budget = vram_table.budget_for(options.target_vram, options.host_ram, cards, monitor)
+    whole = Graph.from_profile(settings.profile).on_device(options.device)
+    if options.mask is not None and not any(MASK in n.inputs for n in whole.nodes.values()):
+        raise ConfigError("--mask: this profile cuts nothing out", "leave it out")
+    graph = whole.until(options.until) if options.until else whole
+    if options.from_node:
+        whole.require(options.from_node)
+        if options.from_node not in graph.nodes:
+            raise UsageError(
+                f"--from {options.from_node} lies behind --until {options.until}",
+                "nothing would be computed",
+            )
+    held = _is_held(options, cards)
+    graph = _within(graph, held, budget)
+    whole = _as_planned(whole, graph, held, budget)
+    return Prepared(options, settings, reason, graph, whole, cards, monitor, workspace, budget)
+
+
+def _warm_up(graph: Graph, workspace: Workspace | None) -> None:
+    """The template imports for the first node while the run directory is being made; for more, and
+    the first process might have to wait for a library that it does not need."""
+    if workspace is None or workspace.guard is None or workspace.cold_reason:
+        return
+    first = next(iter(graph.nodes.values()))
+    with contextlib.suppress(OSError):  # the first fork will meet it too, and start cold
+        workspace.guard.preload(first.preload)
+
+
+def _is_held(options: Options, cards: Sequence[Card]) -> bool:
+    """Whether rungs are held to the budget: to one that was asked for on any machine, since the
+    plan may be for another one."""
+    return options.device != "cpu" and bool(cards or options.target_vram or options.host_ram)
+
+
+def _within(graph: Graph, held: bool, budget: Budget) -> Graph:
+    """The graph with the rungs that fit into the budget, if they are held to it.
+
+    Raises `UsageError`.
+    """
+    graph = (
+        vram_table.fit(graph, budget, vram_table.table())
+        if held
+        else vram_table.with_cpu_figures(graph, vram_table.table())
+    )
+    return needs.with_identities(graph)
+
+
+def _as_planned(whole: Graph, graph: Graph, held: bool, budget: Budget) -> Graph:
+    """`whole` with the nodes of `graph`; others keep all rungs where none fits into the budget."""
+    others: list[Node] = []
+    for name, node in whole.nodes.items():
+        if name in graph.nodes:
+            continue
+        try:
+            others += _within(Graph([node]), held, budget).nodes.values()
+        except UsageError:  # nothing that was asked for
+            others += needs.with_identities(Graph([node])).nodes.values()
+    planned = {**graph.nodes, **{node.name: node for node in others}}
+    return Graph(planned[name] for name in whole.nodes)
+
+
+def require_card(prepared: Prepared, will_run: Callable[[], Collection[str]]) -> None:
+    """Refuse what cannot end well. Raises what `card_shortage` finds."""
+    if shortage := card_shortage(prepared, will_run):
+        raise shortage
+
+
+def card_shortage(prepared: Prepared, will_run: Callable[[], Collection[str]]) -> UsageError | None:
+    """What cannot end well: nodes that will run, need a card, and there is none."""
+    if prepared.cards:
+        return None
+    stuck = [
+        name
+        for name, node in prepared.graph.nodes.items()
+        if all(rung.device == "cuda" for rung in node.config.attempts)
+    ]
+    if stuck and (left := [name for name in stuck if name in will_run()]):
+        why = prepared.monitor.why_not or "--device cpu"
+        need = "needs" if len(left) == 1 else "need"
+        return UsageError(
+            f"{', '.join(left)} {need} a GPU, and none may be used ({why})",
+            "--device cpu computes there what has a rung for it, slowly; sketch needs no GPU",
+        )
+    return None

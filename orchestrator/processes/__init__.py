@@ -1,0 +1,1 @@
+"""How a stage process lives: launchers (cold, fork), handle, hub, guard, private workspace."""

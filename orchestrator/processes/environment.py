@@ -1,0 +1,37 @@
+"""Whether warm starts can work here, and the environment of every child."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+_HUB_TOKEN = re.compile(r"(HF|HUGGING_?FACE)\w*_(TOKEN|TOKEN_PATH|KEY|SECRET)", re.IGNORECASE)
+"""HF_TOKEN, HUGGING_FACE_HUB_TOKEN, HUGGINGFACEHUB_API_TOKEN, HF_API_KEY, ..."""
+REPO_ROOT = Path(__file__).resolve().parents[2]
+
+
+def supported() -> str:
+    """ "" where warm starts can work, else the reason why not."""
+    if sys.platform != "linux":
+        # macOS forks unsafely once system frameworks are loaded; Windows has no fork.
+        return f"fork is not used on {sys.platform}"
+    return ""
+
+
+def child_environment() -> dict[str, str]:
+    """The environment of every child: our packages importable, CUDA checks that do not touch it.
+
+    Without the hub's tokens, in variables or in the file that `models login` writes: only the
+    parent downloads, and a stage may be anybody's code.
+    """
+    environment = {k: v for k, v in os.environ.items() if not _HUB_TOKEN.fullmatch(k)}
+    environment["HF_TOKEN_PATH"] = os.devnull
+    environment["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"
+    paths = [str(REPO_ROOT), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+    environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))  # bin/ has named it already
+    # Without it torch.cuda.is_available() initialises CUDA and a forked child cannot use it.
+    environment["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
+    environment["PYTHONUNBUFFERED"] = "1"
+    return environment

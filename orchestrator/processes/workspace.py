@@ -1,0 +1,75 @@
+"""Where a command's processes live: a private folder, and on Linux a guard with a warm template.
+
+Opened as the first thing that a command does, so that the template's interpreter boots while the
+parent is still reading its configuration.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from orchestrator.processes import environment
+from orchestrator.processes.guard import END_SECONDS, Guard, works_here
+from orchestrator.system.limits import require_room
+from orchestrator.system.private_folders import claimed, sweep_private_folders, unclaimed_folder
+from orchestrator.system.stop_signals import STOP
+
+_HURRY_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """folder: private (0700); guard: who starts the processes, None where the parent itself does;
+    cold_reason: why processes start cold, or ""."""
+
+    folder: Path
+    guard: Guard | None
+    cold_reason: str
+
+
+@contextlib.contextmanager
+def open_workspace(use_warm: bool = True) -> Iterator[Workspace]:
+    """A workspace that is gone, processes and folder, when the context ends."""
+    require_room()
+    cold_reason = environment.supported() if use_warm else "--no-warm"
+    with contextlib.ExitStack() as stack:
+        with STOP.deferred():
+            folder = stack.enter_context(unclaimed_folder())
+            guard = None
+            if works_here():  # first of all: the template's boot is what a run waits for
+                log = stack.enter_context((folder / "template.log").open("ab"))
+                guard = stack.enter_context(guarded(folder, not cold_reason, log, log))
+        stack.enter_context(claimed(folder))
+        sweep_private_folders()
+        yield Workspace(folder, guard, cold_reason)
+
+
+@contextlib.contextmanager
+def guarded(
+    folder: Path,
+    warm: bool,
+    stdout: IO[Any] | int,
+    stderr: IO[Any] | int,
+    keep_folder: bool = False,
+) -> Iterator[Guard]:
+    """A guard that is gone, with all that it started, when the context or the program ends.
+
+    keep_folder: what is in the folder is still wanted behind the context.
+    """
+    guard = Guard(folder, warm, stdout, stderr)
+
+    def end_by_force() -> None:
+        guard.end_by_force()
+        shutil.rmtree(folder, ignore_errors=True)
+
+    STOP.last_acts.append(end_by_force)
+    try:
+        yield guard
+    finally:
+        guard.close(_HURRY_SECONDS if STOP.count > 1 else END_SECONDS, keep_folder)
+        STOP.last_acts.remove(end_by_force)

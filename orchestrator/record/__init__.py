@@ -1,0 +1,1 @@
+"""What is kept: run directory, manifest, cache, finding runs, preview sheet, result folder."""

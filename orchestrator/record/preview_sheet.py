@@ -1,0 +1,163 @@
+"""result/preview.png: the picture, its views and normals, and the final mesh, on one sheet."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.record.run_directory import RunDirectory
+from stages.contract.npy import map_npy
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+SIDES = ("front", "left", "back", "right")
+BUNDLES = ("bundle", "reference_bundle")
+"""The bundle that the mesh was made from: the first of these that there is."""
+_TILE = 256
+_MARGIN = 22
+_INK = (60, 60, 60)
+_MAX_INPUT_PIXELS = 40_000_000
+"""A larger picture is not decoded again just for its thumbnail."""
+UNDRAWABLE = (OSError, ValueError, TypeError)
+"""What artifacts of a strange shape, or none, raise: a picture for people must not end a run."""
+
+
+class PreviewSheet:
+    """The sheet of one run. Thumbnails are made once: `prepare` makes those that it can while the
+    last stage still computes, `png` the others."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self._run = run
+        self._thumbnails: dict[str, list[Image.Image]] = {}
+
+    def prepare(self, written: Mapping[str, str]) -> None:
+        """Thumbnails of the input and of these artifacts (name -> the finished node that wrote it).
+
+        What is wrong with one of them is met again, and told, by `png`.
+        """
+        with contextlib.suppress(*UNDRAWABLE):
+            self._first_column(written)
+            self._rows(written)
+
+    def png(self, written: Mapping[str, str]) -> bytes:
+        """The sheet, or b"" when there is nothing to show. Raises one of `UNDRAWABLE`."""
+        from PIL import Image, ImageDraw
+
+        try:
+            column, rows = self._first_column(written), self._rows(written)
+        finally:
+            self._thumbnails.clear()  # a batch has many runs
+        if not rows and len(column) < 2:
+            return b""
+        height = max(len(rows), len(column)) * (_TILE + _MARGIN)
+        sheet = Image.new("RGB", ((1 + len(SIDES)) * _TILE, height), "white")
+        draw = ImageDraw.Draw(sheet)
+
+        def put(image: Image.Image, row: int, col: int, label: str) -> None:
+            left, top = col * _TILE, row * (_TILE + _MARGIN)
+            sheet.paste(image, (left + (_TILE - image.width) // 2, top + _MARGIN))
+            draw.text((left + 6, top + 5), label, fill=_INK)
+
+        for index, (label, image) in enumerate(column):
+            put(image, index, 0, label)
+        for index, (label, tiles) in enumerate(rows):
+            for side, tile in enumerate(tiles):
+                put(tile, index, 1 + side, f"{label}: {SIDES[side]}")
+        buffer = io.BytesIO()
+        sheet.save(buffer, "png", compress_level=1)
+        return buffer.getvalue()
+
+    def _first_column(self, written: Mapping[str, str]) -> list[tuple[str, Image.Image]]:
+        """The user's picture, and what the stages work on."""
+        found = [("input", image) for image in self._once("input", self._input)]
+        if "image" in written:
+            found += [("object", image) for image in self._images(written, "image")]
+        return found
+
+    def _rows(self, written: Mapping[str, str]) -> list[tuple[str, Sequence[Image.Image]]]:
+        """(label, one image a side) of the views, the normals and the mesh."""
+        rows: list[tuple[str, Sequence[Image.Image]]] = []
+        bundle = next((name for name in BUNDLES if name in written), None)
+        if bundle is not None:
+            tiles = self._images(written, bundle)
+            rows += [("views", tiles[: len(SIDES)]), ("normals", tiles[len(SIDES) :])]
+        elif "views" in written:
+            rows.append(("views", self._images(written, "views")))
+        if "renders" in written:
+            rows.append(("mesh, from above", self._images(written, "renders")))
+        return rows
+
+    def _images(self, written: Mapping[str, str], artifact: str) -> list[Image.Image]:
+        path = self._run.artifact_paths(written[artifact], artifact)[0]
+        return self._once(artifact, lambda: [_thumbnail(tile) for tile in _tiles(path, artifact)])
+
+    def _input(self) -> list[Image.Image]:
+        image = input_thumbnail(self._run.input_path)
+        return [] if image is None else [image]
+
+    def _once(self, key: str, make: Callable[[], list[Image.Image]]) -> list[Image.Image]:
+        if key not in self._thumbnails:
+            self._thumbnails[key] = make()
+        return self._thumbnails[key]
+
+
+def input_thumbnail(path: Path) -> Image.Image | None:
+    """The user's picture upright, on white, at most a tile wide and high; None if it has none."""
+    from PIL import Image
+
+    # preprocess has its own, fuller decoder; a thumbnail is not worth an error, and Pillow's
+    # plugins have many of them for a damaged file or EXIF block.
+    with contextlib.suppress(Exception), Image.open(path) as picture:
+        if picture.width * picture.height <= _MAX_INPUT_PIXELS:
+            return _upright(picture)
+    return None
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    from PIL import Image, ImageOps
+
+    picture.draft("RGB", (_TILE, _TILE))
+    upright = ImageOps.exif_transpose(picture)
+    if upright.mode.startswith("I") or upright.mode == "F":
+        upright = _eight_bit(upright)
+    rgba = upright.convert("RGBA")
+    rgba.thumbnail((_TILE, _TILE))
+    flat = Image.new("RGBA", rgba.size, "white")
+    return Image.alpha_composite(flat, rgba).convert("RGB")
+
+
+def _eight_bit(wide: Image.Image) -> Image.Image:
+    """16-bit, 32-bit or float grey with its white at 255; Pillow's own conversion clips there."""
+    import numpy as np
+    from PIL import Image
+
+    values = np.asarray(wide, dtype=np.float32)
+    # Only 16-bit files say what white is.
+    white = 65535.0 if wide.mode.startswith("I;16") else max(float(values.max()), 1.0)
+    return Image.fromarray((values.clip(0.0, white) * (255.0 / white)).astype(np.uint8))
+
+
+def _tiles(path: Path, artifact: str) -> Sequence[np.ndarray]:
+    """The (S, S, 3) images of an artifact: one, N of them, or a bundle's two rows of four."""
+    pixels = map_npy(path)
+    if artifact in BUNDLES:
+        side = pixels.shape[0] // 2
+        corners = [(top, c * side) for top in (0, side) for c in range(len(SIDES))]
+        return [pixels[top : top + side, left : left + side] for top, left in corners]
+    return list(pixels) if pixels.ndim == 4 else [pixels]
+
+
+def _thumbnail(pixels: np.ndarray) -> Image.Image:
+    """An (S, S, 3) image in uint8 or in float32 [0, 1], small."""
+    import numpy as np
+    from PIL import Image
+
+    if pixels.dtype.kind == "f":
+        pixels = (pixels * 255.0 + 0.5).astype(np.uint8)
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    return image.resize((_TILE, _TILE), Image.Resampling.BOX, reducing_gap=2.0)

@@ -1,0 +1,58 @@
+"""<run>/result/: copies of what a person looks for first."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+
+from orchestrator.record.preview_sheet import BUNDLES, UNDRAWABLE, PreviewSheet
+from orchestrator.record.run_directory import RESULT, RunDirectory
+
+RESULT_FILES = {"glb": "mesh.glb", "obj": "mesh.obj"}
+BUNDLE_PNG = "bundle.png"
+PREVIEW_PNG = "preview.png"
+RESULT_NAMES = (*RESULT_FILES.values(), BUNDLE_PNG, PREVIEW_PNG)
+
+
+def write_result(run: RunDirectory, sheet: PreviewSheet) -> None:
+    """Make <run>/result/ anew from the nodes that are done: meshes, bundle.png, preview.png."""
+    written = {
+        artifact: name
+        for name, record in run.manifest.nodes.items()
+        if record.state == "done"
+        for artifact in record.artifacts
+    }
+    if not written and not (run.path / RESULT).is_dir():
+        return
+    run.inside.make_folder(RESULT)
+    try:
+        _fill(run, written, sheet)
+    finally:
+        run.inside.sync_folder(RESULT)
+        run.inside.sync_folder()
+
+
+def _fill(run: RunDirectory, written: Mapping[str, str], sheet: PreviewSheet) -> None:
+    """written: artifact name -> the node that wrote it."""
+    for stale in RESULT_NAMES:
+        run.inside.remove(f"{RESULT}/{stale}")
+    for artifact, target in RESULT_FILES.items():
+        if artifact in written:
+            node = written[artifact]
+            file = run.manifest.nodes[node].artifacts[artifact][0].file
+            with run.inside.read(f"{node}/{file}") as source:
+                run.inside.copy(source, f"{RESULT}/{target}", durable=True)
+    bundle = next((name for name in BUNDLES if name in written), None)
+    if bundle:
+        with (
+            contextlib.suppress(FileNotFoundError),
+            run.inside.read(f"{written[bundle]}/{bundle}.png") as source,
+        ):
+            run.inside.copy(source, f"{RESULT}/{BUNDLE_PNG}", durable=True)
+    try:
+        content = sheet.png(written)
+    except UNDRAWABLE as error:
+        run.event("no preview", error=str(error))
+        return
+    if content:
+        run.inside.write(f"{RESULT}/{PREVIEW_PNG}", content)

@@ -1,0 +1,317 @@
+"""The run directory: the complete, resumable record of one run.
+
+    <run>/run.json            manifest (atomic, fsync)
+    <run>/events.jsonl        what happened, in order
+    <run>/input.<suffix>      the picture as given
+    <run>/mask.<suffix>       the user's own mask of it, if there is one
+    <run>/<node>/             artifacts, previews, attempt-N.log
+    <run>/result/             mesh.glb, mesh.obj, bundle.png, preview.png
+
+An artifact counts only when the manifest lists it, and the manifest lists one that was computed
+only after its files are fsynced and renamed. A copy from another run is not fsynced: whoever takes
+it over later holds it to its digest, as all of them. A run begins with its manifest: one without a
+picture died while it was being made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from orchestrator.errors import NewerRecordError, RunRecordError, command
+from orchestrator.pipeline.graph import MASK
+from orchestrator.pipeline.names import NODE_NAME
+from orchestrator.record.manifest import FORMAT, FileRecord, InputRecord, Manifest
+from orchestrator.system.atomic_files import digest_bytes, digest_file, digest_stream, json_bytes
+from orchestrator.system.folders import NewFolder
+from orchestrator.system.inside import Inside, LinkError
+
+# (itself)
+from orchestrator.system.locks import as_output_error, run_lock
+from orchestrator.system.reading import JSON_BYTES, json_data, read_limited
+from orchestrator.system.text import valid_text
+from stages.contract import ArtifactSpec, codec
+from stages.process.protocol import Part, ProtocolError
+
+OUTPUTS = "outputs"
+
+
+MANIFEST = "run.json"
+EVENTS = "events.jsonl"
+RESULT = "result"
+INLINE = "inline"
+"""In a node's folder: what `stage --inline` wrote."""
+
+
+class RunDirectory:
+    """One run on disk. `locked()` must be held while anything is written.
+
+    inside: the way to everything that is written or removed in it, past no link.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.inside = Inside(path)
+        self.manifest = manifest
+
+    @classmethod
+    def create(
+        cls, path: Path, manifest: Manifest, picture: bytes, mask: bytes = b""
+    ) -> RunDirectory:
+        """A new run in an empty or missing directory. Raises `OutputError`, and leaves nothing.
+
+        The record comes first: whatever dies from then on leaves a run that `resume` can finish.
+        """
+        run = cls(path, manifest)
+        with as_output_error(path), NewFolder(path) as folder:
+            run.save()
+            run.inside.write(manifest.input.file, picture)
+            if manifest.mask is not None:
+                run.inside.write(manifest.mask.file, mask)
+            folder.keep()
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> RunDirectory:
+        """An existing run. Raises `RunRecordError`."""
+        file = path / MANIFEST
+        if not file.is_file():
+            if (path / EVENTS).is_file():
+                raise RunRecordError(f"{file} is gone", _way_on(path))
+            if not path.exists():
+                raise RunRecordError(f"{path} does not exist", "check the path")
+            raise RunRecordError(f"{path} holds no run", _way_to_begin(path))
+        try:
+            manifest = Manifest.model_validate(json_data(read_limited(file, JSON_BYTES)))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            what = f"{where} {first['msg']}".strip()
+            raise RunRecordError(f"{file} cannot be read: {what}", _way_on(path)) from error
+        except ValueError as error:
+            raise RunRecordError(f"{file} cannot be read: {error}", _way_on(path)) from error
+        except OSError as error:
+            what = error.strerror or str(error)
+            raise RunRecordError(f"{file} cannot be read: {what}", _way_on(path)) from error
+        if manifest.format > FORMAT:
+            raise NewerRecordError(
+                f"{file} was written by a newer version ({manifest.version})",
+                "upgrade, or run the picture anew",
+            )
+        return cls(path, manifest)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[RunDirectory]:
+        """Be the only process that works here. Raises `RunLockedError`.
+
+        The manifest is read again under the lock: another process may just have changed it.
+        """
+        with run_lock(self.path):
+            self.manifest = RunDirectory.open(self.path).manifest
+            self.discard_partial()
+            yield self
+
+    def check_input(self) -> None:
+        """Hold the run's copies of picture and mask to their digests, and its folders to being
+        folders.
+
+        A run that died while it was being made may lack a copy yet: it gets one, if the file that
+        was given is still the same. Raises `RunRecordError`.
+        """
+        self._check_folders()
+        for record in self._given:
+            path = self.path.resolve() / record.file
+            if not path.exists():
+                self._copy(record)
+            try:
+                same = digest_file(path) == record.digest
+            except OSError as error:
+                raise RunRecordError(
+                    f"{path} cannot be read: {error.strerror or error}", "run the picture anew"
+                ) from error
+            if not same:
+                raise RunRecordError(f"{path} was changed since the run began", "run it anew")
+
+    def _check_folders(self) -> None:
+        nodes = filter(NODE_NAME.fullmatch, self.manifest.settings.get("nodes", {}))
+        for name in sorted({RESULT, *self.manifest.nodes, *nodes}):
+            try:
+                self.inside.check(name)
+            except LinkError as error:
+                raise RunRecordError(
+                    f"{self.path / name} is a link; a run writes nothing outside of its directory",
+                    "put the folder that it leads to in its place, or delete the link",
+                ) from error
+
+    @property
+    def _given(self) -> list[InputRecord]:
+        return [record for record in (self.manifest.input, self.manifest.mask) if record]
+
+    def _copy(self, record: InputRecord) -> None:
+        source = Path(record.source)
+        with contextlib.suppress(OSError, ValueError):  # a name that no system takes
+            if source.is_file() and source.stat().st_size == record.size:
+                content = source.read_bytes()
+                if digest_bytes(content) == record.digest:
+                    self.inside.write(record.file, content)
+
+    @property
+    def half_made(self) -> bool:
+        """Whether it died before it had its picture and mask: there is nothing in it to lose."""
+        copies = [self.path / record.file for record in self._given]
+        return not self.manifest.nodes and not all(copy.exists() for copy in copies)
+
+    def save(self) -> None:
+        """Write run.json. Raises OSError when the disk is full."""
+        record = valid_text(self.manifest.model_dump(mode="json"))
+        self.inside.write(MANIFEST, json_bytes(record))
+
+    def event(self, kind: str, /, **fields: Any) -> None:
+        """Append one line to events.jsonl; a full disk must not end the run here."""
+        line = json.dumps({"time": round(time.time(), 4), "event": kind, **fields}, default=str)
+        with contextlib.suppress(OSError):
+            self.inside.append(EVENTS, line.encode() + b"\n")
+
+    def node_folder(self, node: str) -> Path:
+        self.inside.make_folder(node)
+        return self.path / node
+
+    def artifact_paths(self, node: str, artifact: str) -> list[Path]:
+        """Absolute paths of an artifact's files, previews left out."""
+        records = self.manifest.nodes[node].artifacts[artifact]
+        folder = (self.path / node).resolve()
+        return [folder / r.file for r in records]
+
+    @property
+    def input_path(self) -> Path:
+        return self.path.resolve() / self.manifest.input.file
+
+    def given(self, artifact: str) -> InputRecord | None:
+        """What the user gave under the name of an artifact; None: nothing."""
+        return self.manifest.mask if artifact == MASK else self.manifest.input
+
+    def given_path(self, artifact: str) -> Path | None:
+        """Where the run's copy of it lies."""
+        record = self.given(artifact)
+        return None if record is None else self.path.resolve() / record.file
+
+    def accept(
+        self, node: str, spec: ArtifactSpec, parts: Sequence[Part], contents: bytes
+    ) -> list[FileRecord]:
+        """Put an artifact that a child handed over in its final place.
+
+        Nothing that the child says is trusted: file names must be those of the spec, sizes and
+        .npy headers must fit. Raises `ProtocolError`, `ContractError` or OSError.
+        """
+        allowed = list(codec.file_names(spec))
+        self.inside.make_folder(node)
+        records = []
+        for part in parts:
+            if part.file not in allowed:
+                raise ProtocolError(f"{node} handed over a file that it may not write: {part.file}")
+            allowed.remove(part.file)  # each one once
+            if part.start >= 0:
+                self._accept_content(node, spec, part, contents)
+            else:
+                self._accept_temp(node, spec, part)
+            records.append(FileRecord(file=part.file, size=part.size))
+        missing = set(codec.required_files(spec)) - {record.file for record in records}
+        if missing:
+            raise ProtocolError(f"{node} did not hand over {sorted(missing)[0]}")
+        return records
+
+    def _accept_content(self, node: str, spec: ArtifactSpec, part: Part, contents: bytes) -> None:
+        content = contents[part.start : part.start + part.size]
+        if len(content) != part.size:
+            raise ProtocolError(f"{part.file}: its content is missing or has another size")
+        if part.file.endswith(".npy"):
+            codec.check_header(spec, part.file, io.BytesIO(content), part.size)
+        self.inside.write(f"{node}/{part.file}", content, durable=False)
+
+    def _accept_temp(self, node: str, spec: ArtifactSpec, part: Part) -> None:
+        if Path(part.temp).name != part.temp or not part.temp.startswith("."):
+            raise ProtocolError(f"{part.file}: not a temporary file's name: {part.temp}")
+        try:
+            stream = self.inside.read(f"{node}/{part.temp}")
+        except (FileNotFoundError, IsADirectoryError, LinkError, ValueError):
+            raise ProtocolError(f"{part.file}: the file is missing or has another size") from None
+        with stream:
+            if stream.seek(0, io.SEEK_END) != part.size:
+                raise ProtocolError(f"{part.file}: the file is missing or has another size")
+            stream.seek(0)
+            if part.file.endswith(".npy"):
+                codec.check_header(spec, part.file, stream, part.size)
+        self.inside.rename(f"{node}/{part.temp}", part.file)
+
+    def make_durable(
+        self, node: str, artifacts: Mapping[str, Sequence[FileRecord]]
+    ) -> dict[str, list[FileRecord]]:
+        """fsync the files and return their records with digests. Runs beside the next stage."""
+        done = {
+            name: [
+                record.model_copy(update={"digest": self._sync(f"{node}/{record.file}")})
+                for record in records
+            ]
+            for name, records in artifacts.items()
+        }
+        self.inside.sync_folder(node)
+        return done
+
+    def _sync(self, file: str) -> str:
+        self.inside.sync(file)
+        with self.inside.read(file) as stream:
+            return digest_stream(stream)
+
+    def write_previews(self, node: str, specs: Sequence[ArtifactSpec]) -> None:
+        """A PNG beside each image artifact, for people: not recorded, not durable."""
+        for spec in specs:
+            if spec.kind == "image" and spec.name in self.manifest.nodes[node].artifacts:
+                try:
+                    array = codec.read(spec, self.artifact_paths(node, spec.name))
+                    png = codec.preview_png(array)
+                    self.inside.write(f"{node}/{spec.name}.png", png, durable=False)
+                except (OSError, ValueError, TypeError) as error:  # e.g. no pixels at all
+                    self.event("no preview", node=node, artifact=spec.name, error=str(error))
+
+    def intact(self, node: str) -> str:
+        """ "" when all files of a finished node are there and unchanged, else what is wrong."""
+        for records in self.manifest.nodes[node].artifacts.values():
+            for record in records:
+                path = self.path / node / record.file
+                if path.is_symlink() or not path.is_file():
+                    return f"{record.file} is gone"
+                try:
+                    same = path.stat().st_size == record.size and digest_file(path) == record.digest
+                except OSError as error:
+                    return f"{record.file} cannot be read ({error.strerror or error})"
+                if not same:
+                    return f"{record.file} was changed"
+        return ""
+
+    def discard_partial(self, node: str = "") -> None:
+        """Remove temporary files that a killed run or child left behind (of one node, or all)."""
+        for folder in [node] if node else ["", RESULT, *self.manifest.nodes]:
+            self.inside.discard_temporaries(folder)
+
+
+def _way_to_begin(path: Path) -> str:
+    """What to do with a directory that no run was begun in, if one was meant to be."""
+    pictures = sorted(path.glob("input.*"))
+    if pictures:
+        return f"`{command('run', pictures[0], '--output', path)}` makes one of the picture in it"
+    return "`kiss3d-orchestrate runs list` shows all; `run IMG --output DIR` makes one there"
+
+
+def _way_on(path: Path) -> str:
+    """What to do with a run directory without a usable run.json: its picture's copy is there."""
+    pictures = sorted(path.glob("input.*"))
+    if not pictures:
+        return f"delete {path} if you need nothing in it"
+    return f"`{command('run', pictures[0])}` makes it anew; then delete {path}"

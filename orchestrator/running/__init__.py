@@ -1,0 +1,1 @@
+"""The loop: sessions, dispatcher, schedule, leases, attempts, recovery, outputs."""

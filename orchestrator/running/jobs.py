@@ -1,0 +1,130 @@
+"""What the runner knows of one job: a run directory, and where each node stands."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from orchestrator.pipeline.graph import INPUT, Graph, Node
+from orchestrator.record.manifest import AttemptRow, FileRecord, NodeRecord
+from orchestrator.record.preview_sheet import PreviewSheet
+from orchestrator.record.run_directory import RunDirectory
+from stages.process.protocol import Part, ProtocolError
+
+Standing = Literal["waiting", "ready", "running", "done", "failed", "skipped"]
+
+
+@dataclass
+class NodeProgress:
+    """One node of one job while the runner works.
+
+    fresh   computed (or taken back) in this run of the runner, so its readers need no cache look-up
+    ahead   a process may be started for it before its inputs are there: none has failed to load yet
+    """
+
+    standing: Standing = "waiting"
+    rung: int = 0
+    tries: int = 0
+    fresh: bool = False
+    ahead: bool = True
+    attempt: AttemptRow | None = None
+
+
+@dataclass(eq=False)
+class Job:
+    """One picture on its way through the graph.
+
+    graph    what is to be computed; whole: the profile's, of which that may be a part
+    force    nodes to compute even if an equal result exists
+    closed   its books are closed: result written, manifest final
+    unsaved  the manifest has news that is not on disk yet
+    sheet    its preview, drawn in part while the last node computes
+    """
+
+    name: str
+    run: RunDirectory
+    graph: Graph
+    whole: Graph
+    force: frozenset[str] = frozenset()
+    nodes: dict[str, NodeProgress] = field(default_factory=dict)
+    error: str = ""
+    closed: bool = False
+    unsaved: bool = False
+    started: float = field(default_factory=time.monotonic)
+    sheet: PreviewSheet = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.sheet = PreviewSheet(self.run)
+        self.nodes = {name: NodeProgress() for name in self.graph.nodes}
+        for name, node in self.graph.nodes.items():
+            record = self.run.manifest.nodes.setdefault(name, NodeRecord())
+            record.stage = node.config.stage
+
+    def standing(self, names: Iterable[str]) -> set[Standing]:
+        return {self.nodes[name].standing for name in names}
+
+    @property
+    def over(self) -> bool:
+        return self.standing(self.graph.nodes) <= {"done", "failed", "skipped"}
+
+    @property
+    def succeeded(self) -> bool:
+        return self.standing(self.graph.nodes) <= {"done"}
+
+    @property
+    def last(self) -> str:
+        """The node that alone is not done, or ""."""
+        open_nodes = [name for name, node in self.nodes.items() if node.standing != "done"]
+        return open_nodes[0] if len(open_nodes) == 1 else ""
+
+    def written(self) -> dict[str, str]:
+        """Artifact name -> the node that wrote it, of the nodes that are done."""
+        return {
+            artifact: name
+            for name, node in self.nodes.items()
+            if node.standing == "done"
+            for artifact in self.run.manifest.nodes[name].artifacts
+        }
+
+    def input_paths(self, node: Node) -> dict[str, list[str]]:
+        """Absolute paths of a node's inputs, by input name; a missing optional one is left out."""
+        paths: dict[str, list[str]] = {}
+        for name, source in node.inputs.items():
+            if source.node == INPUT:
+                if given := self.run.given_path(source.artifact):
+                    paths[name] = [str(given)]
+            elif source.artifact in self.run.manifest.nodes[source.node].artifacts:
+                files = self.run.artifact_paths(source.node, source.artifact)
+                paths[name] = [str(path) for path in files]
+        return paths
+
+    def accept(
+        self, node: Node, outputs: Mapping[str, Sequence[Part]], contents: bytes
+    ) -> dict[str, list[FileRecord]]:
+        """Put what a child handed over in its place.
+
+        Raises `ProtocolError`, `ContractError` or OSError.
+        """
+        accepted = {}
+        if surplus := set(outputs) - {spec.name for spec in node.outputs}:
+            raise ProtocolError(f"{node.name} handed over {min(surplus)}, which it does not have")
+        for spec in node.outputs:
+            if spec.name in outputs:
+                parts = outputs[spec.name]
+                accepted[spec.name] = self.run.accept(node.name, spec, parts, contents)
+            elif not spec.optional:
+                raise ProtocolError(f"{node.name} did not hand over {spec.name}")
+        return accepted
+
+    def fail(self, node: str, reason: str) -> None:
+        """Mark a node failed and everything that depends on it skipped."""
+        self.nodes[node].standing = "failed"
+        record = self.run.manifest.nodes[node]
+        record.state, record.reason = "failed", reason
+        self.error = self.error or f"{node}: {reason}"
+        for name in self.graph.descendants(node):
+            self.nodes[name].standing = "skipped"
+            other = self.run.manifest.nodes[name]
+            other.state, other.reason = "skipped", f"needs {node}, which failed"

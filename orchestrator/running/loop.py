@@ -1,0 +1,211 @@
+"""The central loop: jobs x nodes over resource leases, stage-major.
+
+    advance   waiting -> ready, or taken from the cache
+    assign    staffing: processes, cards, loads, jobs
+    wait      for messages, exits, signals and deadlines: one blocking call
+    handle    outputs: done -> accepted, made durable behind the next stage's computation
+              attempts:   failed -> the same rung again, the next one, or the end of the job
+
+What each step does lies in the module of its name; here is only the order of the steps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+
+from orchestrator.errors import InterruptedRunError
+from orchestrator.pipeline.graph import Node
+from orchestrator.processes.hub import ProcessHub
+from orchestrator.processes.workspace import Workspace, open_workspace
+from orchestrator.record.cache import take_over
+from orchestrator.running.attempts import Attempts
+from orchestrator.running.dispatcher import Dispatcher
+from orchestrator.running.durable_writer import DurableWriter
+from orchestrator.running.jobs import Job
+from orchestrator.running.outputs import Outputs
+from orchestrator.running.session import Session
+from orchestrator.running.session_events import (
+    Gone,
+    Imported,
+    JobDone,
+    JobFailed,
+    Loaded,
+    Progressed,
+    SessionEvent,
+)
+from orchestrator.running.workload import Workload
+from orchestrator.system import clock
+from orchestrator.system.stop_signals import STOP
+
+_IDLE_WAIT = 1.0
+_HURRY_SECONDS = 0.2
+"""From the second stop signal until processes that will not end are left to the hub's end."""
+
+
+class Runner:
+    """Carry out `work`. Use once.
+
+    workspace  where the processes live; None opens one, with warm starts
+    close_job  called once for each job that is over, behind its last write to disk
+    """
+
+    def __init__(
+        self,
+        work: Workload,
+        workspace: Workspace | None = None,
+        close_job: Callable[[Job], None] = lambda job: None,
+    ) -> None:
+        self._work = work
+        self._workspace = workspace
+        self._close_job = close_job
+        self._open = list(work.jobs)
+        self._changed = True
+        self._signals = STOP
+        self._told_to_stop = False
+        self._give_up_at = float("inf")
+        self._durable = DurableWriter(self._signals.poke)
+        self._attempts = Attempts(work)
+        self._outputs = Outputs(work, self._attempts, self._durable, close_job)
+
+    def run(self) -> None:
+        """Return when every job is over. Raises `InterruptedRunError` when told to stop."""
+        self._advance()
+        if self._work.over:
+            for job in self._work.jobs:  # everything was there already: no process needed
+                self._close_job(job)
+            return
+        runtime = self._work.runtime
+        with contextlib.ExitStack() as stack:
+            workspace = self._workspace or stack.enter_context(open_workspace())
+            stack.enter_context(self._signals.counted())
+            stack.enter_context(self._durable)
+            hub = stack.enter_context(
+                ProcessHub(
+                    workspace,
+                    runtime.heartbeat_interval,
+                    runtime.inline_max_bytes,
+                    runtime.heartbeat_timeout,
+                )
+            )
+            hub.watch(self._signals.fileno())
+            self._loop(
+                hub,
+                Dispatcher(
+                    self._work, self._open, self._attempts, self._durable, hub, workspace.folder
+                ),
+            )
+        if self._signals.count and not self._work.over:
+            raise InterruptedRunError(
+                "stopped before the end; nothing finished is lost",
+                exit_code=self._signals.exit_code,
+            )
+
+    def _loop(self, hub: ProcessHub, dispatcher: Dispatcher) -> None:
+        self._changed = dispatcher.assign()
+        self._outputs.prepare()
+        while not self._finished(dispatcher):
+            if self._changed:
+                self._changed = not self._stopping and dispatcher.assign()
+            for event in hub.wait(self._timeout(dispatcher)):
+                session = dispatcher.session_of(event.process)
+                if session is not None:
+                    self._handle(dispatcher, session, session.on_event(event))
+            for session in list(dispatcher.sessions):
+                self._handle(dispatcher, session, session.tick())
+            self._changed |= self._outputs.collect()
+            self._pass_on_stop(dispatcher)
+            if self._changed:
+                self._advance()
+                for job in self._outputs.close(self._open):
+                    self._open.remove(job)
+
+    @property
+    def _stopping(self) -> bool:
+        return self._attempts.cancelled or self._signals.count > 0
+
+    def _finished(self, dispatcher: Dispatcher) -> bool:
+        over = self._stopping or all(job.over for job in self._open)
+        if over:
+            for session in dispatcher.sessions:
+                session.stop()
+        if time.monotonic() >= self._give_up_at:
+            return True
+        return over and not dispatcher.sessions and not self._durable.busy
+
+    def _timeout(self, dispatcher: Dispatcher) -> float:
+        if self._changed:
+            return 0.0
+        deadlines = [session.next_deadline() for session in dispatcher.sessions]
+        return max(0.0, min([*deadlines, clock.now() + _IDLE_WAIT]) - clock.now())
+
+    def _pass_on_stop(self, dispatcher: Dispatcher) -> None:
+        self._signals.drain()
+        if self._signals.count and not self._told_to_stop:
+            self._told_to_stop = True
+            self._work.tell("stopping", None, "", signal=self._signals.first.name)
+        if self._signals.count > 1:
+            self._give_up_at = min(self._give_up_at, time.monotonic() + _HURRY_SECONDS)
+        for session in dispatcher.sessions:
+            if self._signals.count > 1:
+                session.kill()
+            elif self._stopping:
+                session.terminate()
+
+    def _advance(self) -> None:
+        """Move each waiting node on whose upstream is settled."""
+        if self._stopping:
+            return
+        graph = self._work.graph
+        for job in self._open:
+            for name, node in graph.nodes.items():
+                settled = job.standing(graph.upstream(name)) <= {"done"}
+                if job.nodes[name].standing == "waiting" and settled:
+                    job.nodes[name].standing = "done" if self._reuse(job, node) else "ready"
+
+    def _reuse(self, job: Job, node: Node) -> bool:
+        """A node's inputs are there: is its output there too?"""
+        # With a fresh input nothing can be known of the key until that is digested, which would
+        # make this node wait for the disk; and its key is new anyway.
+        fresh = any(job.nodes[name].fresh for name in self._work.graph.upstream(node.name))
+        if fresh or node.name in job.force:
+            return False
+        source = take_over(node, job.run, self._work.cache)
+        if source:
+            self._work.tell("reused", job, node.name, source=source)
+            self._work.tell_warnings(job, node.name)
+        return bool(source)
+
+    def _handle(
+        self, dispatcher: Dispatcher, session: Session, happenings: Sequence[SessionEvent]
+    ) -> None:
+        for happening in happenings:
+            # Progress, which comes often, moves no job on; everything else may.
+            self._changed = self._changed or not isinstance(happening, Progressed)
+            if isinstance(happening, Imported | Loaded):
+                self._work.tell("process", None, session.node.name, state=session.state)
+            elif isinstance(happening, Progressed):
+                self._tell_progress(session, happening)
+            elif isinstance(happening, JobDone):
+                dispatcher.job_over(session)
+                self._outputs.take(session, happening)
+            elif isinstance(happening, JobFailed):
+                if happening.job:
+                    dispatcher.job_over(session)
+                if not self._stopping:
+                    self._attempts.failed(session, happening)
+            elif isinstance(happening, Gone):
+                dispatcher.retire(session, happening.release)
+
+    def _tell_progress(self, session: Session, happening: Progressed) -> None:
+        self._work.tell(
+            "progress",
+            self._work.job(happening.job),
+            session.node.name,
+            step=happening.step,
+            total=happening.total,
+            note=happening.note,
+            rss=session.rss,
+            vram=session.vram,
+        )

@@ -1,0 +1,153 @@
+"""Who works next: pure decisions over jobs, sessions and leases, without side effects.
+
+Stage-major: one process a node serves all jobs that are ready for it. Nodes are looked at in the
+graph's order, so the earliest one with work gets the next card.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orchestrator.pipeline.graph import Graph, Node
+from orchestrator.pipeline.profile import Runtime
+from orchestrator.running.jobs import Job
+from orchestrator.running.leases import Leases
+from orchestrator.running.session import Session
+from orchestrator.system import machine
+
+MAX_THREADS = 4
+"""Unless a profile says more. On 16 cores hull.reconstruct took 2.3 s with 1 to 4 threads and
+3.9 to 5.1 s with 8 or 16: its grids are too small to be cut finer."""
+
+
+def on_gpu(node: Node, rung: int) -> bool:
+    """Whether a rung of a node needs a card."""
+    return node.config.attempts[rung].device == "cuda"
+
+
+def threads_a_stage(runtime: Runtime, jobs: int) -> int:
+    """CPU threads a stage: the cores, or a share of them where several stages compute."""
+    if runtime.threads:
+        return runtime.threads
+    share = runtime.cpu_slots if jobs > 1 else 1
+    return max(1, min(MAX_THREADS, machine.cores() // share))
+
+
+class Schedule:
+    """Answers the loop's questions; reads jobs and sessions, changes nothing.
+
+    prefetch: start processes ahead of time. Those of CPU rungs start all at once: they are small
+    until they load, and once they are forked the template is free to import for the GPU stages. A
+    process loads when the inputs of a job of its are there or being computed.
+    """
+
+    def __init__(self, graph: Graph, jobs: Sequence[Job], leases: Leases, prefetch: bool) -> None:
+        self._graph = graph
+        self._jobs = jobs
+        self._leases = leases
+        self._prefetch = prefetch
+
+    def ready(self, node: str, rung: int) -> list[Job]:
+        """Jobs that could be given to a process of this node and rung now."""
+        return [
+            job
+            for job in self._jobs
+            if job.nodes[node].standing == "ready" and job.nodes[node].rung == rung
+        ]
+
+    def processes_to_start(self, sessions: Sequence[Session]) -> list[tuple[Node, int]]:
+        """(node, rung) of each process that should be started now.
+
+        A node's rungs follow each other: a lower one begins when the processes of the upper one
+        are gone.
+        """
+        wanted: list[tuple[Node, int]] = []
+        for node in self._graph.nodes.values():
+            active = [s.rung for s in sessions if s.node.name == node.name and not s.ended]
+            rungs = {job.nodes[node.name].rung for job in self._jobs if self._asks(job, node)}
+            for rung in sorted(rungs):
+                if any(other != rung for other in active):
+                    continue
+                missing = self._processes(node, rung, sessions, wanted) - len(active)
+                wanted += [(node, rung)] * max(0, missing)
+                active += [rung] * max(0, missing)
+        return wanted
+
+    def _asks(self, job: Job, node: Node) -> bool:
+        standing = job.nodes[node.name].standing
+        if standing == "ready":
+            return True
+        if not self._prefetch or standing != "waiting" or not job.nodes[node.name].ahead:
+            return False
+        return not on_gpu(node, job.nodes[node.name].rung) or self._comes_next(job, node)
+
+    def _comes_next(self, job: Job, node: Node) -> bool:
+        """Whether everything that the node reads is there or being computed."""
+        return job.standing(self._graph.upstream(node.name)) <= {"done", "running"}
+
+    def may_load(self, session: Session) -> bool:
+        """Whether a job comes next that a process may load for, or read its weights ahead for."""
+        name = session.node.name
+        return any(
+            job.nodes[name].standing in ("waiting", "ready")
+            and job.nodes[name].rung == session.rung
+            and self._comes_next(job, session.node)
+            for job in self._jobs
+        )
+
+    def may_take_card(self, session: Session, sessions: Sequence[Session]) -> bool:
+        """Whether a GPU process that has a job may have a card now: those of earlier nodes that
+        wait for one come first, also while they are only starting, as behind a crash."""
+        if not self.ready(session.node.name, session.rung):
+            return False
+        order = list(self._graph.nodes)
+        mine = order.index(session.node.name)
+        before = sum(
+            order.index(other.node.name) < mine
+            and on_gpu(other.node, other.rung)
+            and other.card is None
+            and not other.ended
+            and bool(self.ready(other.node.name, other.rung))
+            for other in sessions
+        )
+        return before < self._leases.free_cards
+
+    def _processes(
+        self,
+        node: Node,
+        rung: int,
+        sessions: Sequence[Session],
+        wanted: Sequence[tuple[Node, int]],
+    ) -> int:
+        """One process a node; on several cards as many as have jobs to do.
+
+        A GPU process that is only prefetched must be the only one that waits for a card, so that
+        waiting ones do not fill the host's memory.
+        """
+        if not on_gpu(node, rung):
+            return 1
+        if ready := len(self.ready(node.name, rung)):
+            return min(ready, len(self._leases.cards))
+        waiting = any(on_gpu(s.node, s.rung) and s.card is None and not s.ended for s in sessions)
+        waiting = waiting or any(on_gpu(other, at) for other, at in wanted)
+        mine = any(s.node.name == node.name and not s.ended for s in sessions)
+        return int(bool(self._leases.cards) and (mine or not waiting))
+
+    def is_wanted(self, session: Session) -> bool:
+        """Whether a process that has not loaded yet has, or may get, something to do."""
+        name = session.node.name
+        return bool(self.ready(name, session.rung)) or self.may_get_more(session)
+
+    def may_get_more(self, session: Session) -> bool:
+        """Whether a job can still become ready for this process without needing its card."""
+        name = session.node.name
+        for job in self._jobs:
+            progress = job.nodes[name]
+            if progress.standing != "waiting" or progress.rung != session.rung:
+                continue
+            pending = [n for n in self._graph.ancestors(name) if job.nodes[n].standing != "done"]
+            if session.card is None or not any(
+                on_gpu(self._graph.nodes[n], job.nodes[n].rung) for n in pending
+            ):
+                return True
+        return False

@@ -1,0 +1,358 @@
+"""One stage process in the service of one node and rung: from the request to GONE.
+
+    starting -> imported -> loading -> idle <-> running -> stopping -> measuring -> gone
+
+A session turns what the process says, and how it ends, into a few happenings that the runner acts
+on. It owns the process's deadlines: hello, load, run, heartbeat, stop. `EXPECTED` is the table of
+what the process may say when; anything else is its fault, ends it, and counts as any failure does.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal, cast, get_args
+
+from orchestrator.pipeline.budget import NO_LIMIT, Budget
+from orchestrator.pipeline.graph import Node
+from orchestrator.pipeline.profile import Attempt, Runtime
+from orchestrator.processes.handle import Ended, Event, Spoke, SpokeGarbage, StageProcess
+from orchestrator.processes.hub import ProcessHub
+from orchestrator.running.session_events import (
+    Gone,
+    Imported,
+    JobDone,
+    JobFailed,
+    Loaded,
+    Progressed,
+    SessionEvent,
+    StageFailure,
+)
+from orchestrator.system import clock
+from orchestrator.system.exit_codes import describe_exit
+from orchestrator.system.gpu import MIB, Card, GpuMonitor, Ledger, Release
+from stages.contract import FailureKind
+from stages.process import protocol
+
+State = Literal[
+    "starting", "imported", "loading", "idle", "running", "stopping", "measuring", "gone"
+]
+_KINDS = get_args(FailureKind)
+EXPECTED: Final[Mapping[tuple[State, type[protocol.Message]], State]] = {
+    ("starting", protocol.Hello): "imported",
+    ("imported", protocol.Heartbeat): "imported",
+    ("loading", protocol.Heartbeat): "loading",
+    ("loading", protocol.Ready): "idle",
+    ("loading", protocol.Failed): "stopping",
+    ("idle", protocol.Heartbeat): "idle",
+    ("running", protocol.Heartbeat): "running",
+    ("running", protocol.Progress): "running",
+    ("running", protocol.Done): "idle",
+    ("running", protocol.Failed): "idle",
+}
+"""What a process may say in which state, and the state that follows (after a failure that is fatal:
+stopping). One that is being ended may say anything: nobody listens."""
+_SAMPLE_SECONDS = 0.1
+_MIXED_UP_HINT = "it is faulty, or two installations are mixed up: reinstall in one environment"
+
+
+@dataclass(eq=False)
+class Session:
+    """See the module's docstring. `job` is the job in flight, or ""."""
+
+    node: Node
+    rung: int
+    hub: ProcessHub
+    runtime: Runtime
+    monitor: GpuMonitor
+    log: Path
+    seed: int
+    threads: int
+    budget: Budget = NO_LIMIT
+    card: Card | None = None
+    state: State = "starting"
+    job: str = ""
+    served: int = 0
+    timings: dict[str, float] = field(default_factory=dict)
+    rss: int = 0
+    peak_rss: int = 0
+    vram: int = -1
+    process: StageProcess = field(init=False)
+
+    def __post_init__(self) -> None:
+        now = clock.now()
+        self._since = now
+        self._heard = now
+        self._sampled = 0.0
+        self._doom: StageFailure | None = None
+        self._kill_at = float("inf")
+        self._prepared = False
+        self._terminated = False
+        self._ledger: Ledger | None = None
+        self.process = self.hub.start(
+            self.node.config.stage, self.node.preload, self.log, {"CUDA_VISIBLE_DEVICES": ""}
+        )
+
+    @property
+    def attempt(self) -> Attempt:
+        return self.node.config.attempts[self.rung]
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ("stopping", "measuring", "gone")
+
+    @property
+    def doomed(self) -> bool:
+        """It is being ended for what it did, and gets nothing more to do."""
+        return self._doom is not None
+
+    @property
+    def fault(self) -> str:
+        """For what it was ended, or ""."""
+        return self._doom.message if self._doom else ""
+
+    def prepare(self) -> None:
+        """Have a process that waits for a card read its weights into the page cache, once."""
+        if self.state == "imported" and not self._prepared:
+            self._prepared = True
+            limit = self.budget.host or sys.maxsize
+            self.hub.send(self.process, protocol.Prepare(self._params, limit))
+
+    @property
+    def _params(self) -> dict[str, Any]:
+        return {**self.node.params, **self.attempt.params}
+
+    def load(self, card: Card | None) -> None:
+        """Tell an imported process to load; with a card it may use the GPU from now on."""
+        self.card = card
+        device = "cpu"
+        if card is not None:
+            device = "cuda:0"
+            tolerance = self.runtime.vram_tolerance_mib * MIB
+            self._ledger = Ledger(
+                self.monitor, card.index, tolerance, self.runtime.release_deadline
+            )
+        self._enter("loading")
+        self.hub.send(
+            self.process,
+            protocol.Load(
+                device,
+                card.visible if card else "",
+                self.attempt.dtype,
+                self._params,
+                self.seed,
+                self.threads,
+                self.budget.vram if card is not None else 0,
+                self.budget.host,
+            ),
+        )
+
+    def run(self, job: str, inputs: Mapping[str, list[str]], folder: Path, scratch: Path) -> None:
+        """Give an idle process its next job."""
+        self.job = job
+        self._enter("running")
+        self.hub.send(
+            self.process,
+            protocol.Run(job, dict(inputs), str(folder), str(scratch)),
+        )
+
+    def stop(self) -> None:
+        """Ask the process to end politely; after the grace period it is made to."""
+        if self.ended:
+            return
+        if self.state == "starting":
+            self.process.kill()
+        else:
+            self.hub.send(self.process, protocol.Exit())
+        self._kill_at = clock.now() + self.runtime.stop_grace
+        self._enter("stopping")
+
+    def terminate(self) -> None:
+        """End it whatever it is doing: SIGTERM to the group now, SIGKILL after the grace."""
+        if self.state in ("measuring", "gone") or self._terminated:
+            return
+        self._terminated = True
+        self.process.terminate()
+        self._kill_at = min(self._kill_at, clock.now() + self.runtime.stop_grace)
+        if self.state == "starting":
+            self.process.kill()
+
+    def kill(self) -> None:
+        self.process.kill()
+
+    def next_deadline(self) -> float:
+        """`clock.now()` at which `tick` has something to do, at the latest."""
+        if self.state == "gone":
+            return float("inf")
+        soonest = min(self._kill_at, self._deadline())
+        if self._ledger is not None:
+            soonest = min(soonest, clock.now() + _SAMPLE_SECONDS / 2)
+        return soonest
+
+    def tick(self) -> list[SessionEvent]:
+        """Enforce deadlines and sample the card."""
+        now = clock.now()
+        if self.state == "gone":
+            return []
+        if self.state == "measuring":
+            return self._measure()
+        if self._ledger is not None and now - self._sampled >= _SAMPLE_SECONDS:
+            self._sampled = now
+            self.vram = self._ledger.sample(self.process.pid)
+        if now >= self._kill_at:
+            self._kill_at = float("inf")
+            self.kill()
+        elif now >= self._deadline() and self._doom is None:
+            self._doom = self._overdue(now)
+            self.terminate()
+        return []
+
+    def _enter(self, state: State) -> None:
+        self.state = state
+        self._since = clock.now()
+
+    def _deadline(self) -> float:
+        if self._doom is not None or self.ended:
+            return float("inf")
+        silence = self._heard + self.runtime.heartbeat_timeout
+        if self.state in ("starting", "loading"):
+            limit = self._since + self.node.config.load_timeout
+            return limit if self.state == "starting" else min(limit, silence)
+        if self.state == "running":
+            return min(self._since + self.node.config.timeout, silence)
+        return silence
+
+    def _overdue(self, now: float) -> StageFailure:
+        if now >= self._heard + self.runtime.heartbeat_timeout and self.state != "starting":
+            limit = self.runtime.heartbeat_timeout
+            return StageFailure(
+                "crashed",
+                f"no heartbeat for {limit:g} s while {self.state}",
+                "the process hung; --set runtime.heartbeat_timeout=SECONDS waits longer",
+            )
+        name = "timeout" if self.state == "running" else "load_timeout"
+        limit = getattr(self.node.config, name)
+        return StageFailure(
+            "timed_out",
+            f"{self.state} took longer than {limit:g} s",
+            f"--set {self.node.name}.{name}=SECONDS raises the limit",
+        )
+
+    def on_event(self, event: Event) -> list[SessionEvent]:
+        """What a hub event about this session's process means."""
+        self._heard = clock.now()
+        if isinstance(event, Spoke):
+            return self._on_message(event.message, event.contents)
+        if isinstance(event, SpokeGarbage):
+            self._at_fault(f"sent something that is no message: {event.error}")
+            return []
+        assert isinstance(event, Ended)
+        return self._on_end()
+
+    def _at_fault(self, what: str, hint: str = "") -> None:
+        """The process broke the rules: nothing that it says from now on counts."""
+        if self._doom is None and not self.ended:
+            self._doom = StageFailure("internal", f"the process {what}", hint)
+        self.kill()
+
+    def _on_message(self, message: protocol.Message, contents: bytes) -> list[SessionEvent]:
+        if self._doom is not None or self.ended:
+            return []
+        following = EXPECTED.get((self.state, type(message)))
+        if wrong := self._what_is_wrong(message, following):
+            name = type(message).__name__.lower()
+            self._at_fault(f"sent a {name} {wrong} while {self.state}", _MIXED_UP_HINT)
+            return []
+        assert following is not None
+        happenings = self._understand(message, contents)
+        if following != self.state and not self.ended:
+            self._enter(following)
+        return happenings
+
+    def _what_is_wrong(self, message: protocol.Message, following: State | None) -> str:
+        if following is None:
+            return "that is not expected"
+        if isinstance(message, protocol.Hello):
+            if message.protocol != protocol.VERSION:
+                return f"of protocol {message.protocol} to the parent of {protocol.VERSION}"
+            if message.stage != self.node.config.stage:
+                return f"of another stage, {message.stage!r:.80}"
+        elif isinstance(message, protocol.Progress | protocol.Done | protocol.Failed):
+            if message.job != self.job:
+                return f"of another job, {message.job!r:.80}"
+            if isinstance(message, protocol.Failed) and message.kind not in _KINDS:
+                return f"of an unknown kind, {message.kind!r:.80}"
+        return ""
+
+    def _understand(self, message: protocol.Message, contents: bytes) -> list[SessionEvent]:
+        """Take in what an expected message says."""
+        match message:
+            case protocol.Hello():
+                return [Imported()]
+            case protocol.Heartbeat():
+                self.rss = message.rss
+                self.peak_rss = max(self.peak_rss, message.rss)
+            case protocol.Ready():
+                self.timings = dict(message.timings)
+                return [Loaded()]
+            case protocol.Progress():
+                return [Progressed(message.job, message.step, message.total, message.note)]
+            case protocol.Done():
+                self._note_peaks(message.peaks)
+                self._finish_job()
+                return [JobDone(message, contents)]
+            case protocol.Failed():
+                return self._on_failed(message)
+        return []
+
+    def _note_peaks(self, peaks: Mapping[str, int]) -> None:
+        self.peak_rss = max(self.peak_rss, peaks.get("rss", 0))
+        if self._ledger is not None:
+            reserved, most = (peaks.get(key, -1) for key in ("reserved", "vram"))
+            self._ledger.report(self.process.pid, reserved, most)
+
+    def _finish_job(self) -> None:
+        self.job = ""
+        self.served += 1
+
+    def _on_failed(self, message: protocol.Failed) -> list[SessionEvent]:
+        failure = StageFailure(cast(FailureKind, message.kind), message.message, message.hint)
+        self._note_peaks(message.peaks)
+        if message.job:
+            self._finish_job()
+        if message.fatal or not message.job:
+            self.stop()
+        return [JobFailed(message.job, failure)]
+
+    def _on_end(self) -> list[SessionEvent]:
+        """The process is reaped: tell what was lost with it, then account for its memory."""
+        happenings: list[SessionEvent] = []
+        lost_load = self.state in ("starting", "imported", "loading") or (
+            self.state == "idle" and self.served == 0
+        )
+        if self.state == "running" or lost_load:
+            failure = self._doom or self._death("was ready" if lost_load else "was done")
+            happenings.append(JobFailed("" if lost_load else self.job, failure))
+        self._enter("measuring")
+        return happenings + self._measure()
+
+    def _death(self, before_it: str) -> StageFailure:
+        code = self.process.exit_code
+        if code is None:
+            return StageFailure("internal", self.process.unstarted)
+        return StageFailure(
+            "crashed",
+            f"the process ended with {describe_exit(code)} before it {before_it}",
+            f"its last words are in {self.log}",
+        )
+
+    def _measure(self) -> list[SessionEvent]:
+        release: Release | None = Release("no gpu used")
+        if self._ledger is not None:
+            release = self._ledger.verdict(self.process.pid)
+        if release is None:
+            return []
+        self._enter("gone")
+        return [Gone(release)]

@@ -1,0 +1,1 @@
+"""Which weights a graph needs, what is missing, the hub, download, verify, convert."""

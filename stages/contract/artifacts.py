@@ -1,0 +1,107 @@
+"""The named values that stages exchange, promised once and used by every stage.
+
+Bundles are float32 because Flux's output is; views are uint8 because Zero123++'s are.
+"""
+
+from __future__ import annotations
+
+from stages.contract.stage import ArtifactSpec
+
+INPUT_IMAGE = ArtifactSpec(
+    "input_image", "file", "the picture as the user gave it, undecoded", suffix=".img"
+)
+INPUT_MASK = ArtifactSpec(
+    "input_mask",
+    "file",
+    "the user's own mask of the picture, undecoded: white (or opaque) is the object",
+    suffix=".img",
+    optional=True,
+)
+IMAGE = ArtifactSpec("image", "image", "the object on a white square, sRGB", ("S", "S", 3), "uint8")
+ALPHA = ArtifactSpec(
+    "alpha", "image", "coverage of `image` by the object, 255 = object", ("S", "S", 1), "uint8"
+)
+VIEWS = ArtifactSpec(
+    "views",
+    "image",
+    "the object seen from its front, left, back and right, elevation 5, white background, sRGB",
+    (4, 512, 512, 3),
+    "uint8",
+)
+VIEW_NORMALS = ArtifactSpec(
+    "view_normals",
+    "image",
+    "normal maps of `views` in the bundle's encoding, white background",
+    (4, 512, 512, 3),
+    "uint8",
+    optional=True,
+)
+REFERENCE_BUNDLE = ArtifactSpec(
+    "reference_bundle",
+    "image",
+    "2 x 4 tiles: RGB above normals, columns azimuth 0, 90, 180, 270; white background",
+    ("H", "W", 3),
+    "float32",
+    (0.0, 1.0),
+)
+CAPTION = ArtifactSpec("caption", "text", "what the picture shows, in English")
+PROMPT = ArtifactSpec("prompt", "text", "the text that T5 encodes, behind the fixed bundle prompt")
+PROMPT_EMBEDS = ArtifactSpec(
+    "prompt_embeds",
+    "array",
+    "T5 tokens, then Redux image tokens scaled by its strength; FLUX.1-dev: (512 + 729, 4096)",
+    ("T", "D"),
+    "float32",
+)
+POOLED_EMBEDS = ArtifactSpec(
+    "pooled_embeds", "array", "pooled CLIP text embedding; FLUX.1-dev: (768,)", ("P",), "float32"
+)
+CONTROL_DEPTH = ArtifactSpec(
+    "control_depth",
+    "image",
+    "depth maps in the bundle's layout, near is bright, for ControlNet's mode depth",
+    ("H", "W", 3),
+    "uint8",
+    optional=True,
+)
+CONTROL_POSE = ArtifactSpec(
+    "control_pose",
+    "image",
+    "OpenPose skeletons in the bundle's layout, for ControlNet's mode pose",
+    ("H", "W", 3),
+    "uint8",
+    optional=True,
+)
+BUNDLE = ArtifactSpec(
+    "bundle",
+    "image",
+    "the final bundle, same layout as `reference_bundle`",
+    ("H", "W", 3),
+    "float32",
+    (0.0, 1.0),
+)
+BUNDLE_MASK = ArtifactSpec(
+    "bundle_mask",
+    "image",
+    "where the object is in the bundle's tiles, azimuth 0, 90, 180, 270; 255 = object",
+    (4, "S", "S", 1),
+    "uint8",
+    optional=True,
+)
+COARSE_MESH = ArtifactSpec("coarse_mesh", "mesh", "closed start mesh for ISOMER, frame W")
+MESH = ArtifactSpec("mesh", "mesh", "the final mesh with vertex colours, frame W")
+GLB = ArtifactSpec("glb", "file", "the final mesh, binary glTF", suffix=".glb", filename="mesh.glb")
+OBJ = ArtifactSpec(
+    "obj",
+    "file",
+    "the final mesh, Wavefront OBJ with vertex colours",
+    suffix=".obj",
+    filename="mesh.obj",
+)
+RENDERS = ArtifactSpec(
+    "renders",
+    "image",
+    "the final mesh from 4 azimuths, white background",
+    (4, "S", "S", 3),
+    "uint8",
+)

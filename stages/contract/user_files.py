@@ -1,0 +1,112 @@
+"""Let a person feed a stage ordinary files: pictures, meshes, text, .npy of other names.
+
+Used when a stage is run by itself (`stage NAME --input key=path`); between stages there are only
+the files of `stages.contract.codec`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stages.contract.npy import npy_layout
+from stages.contract.stage import ArtifactSpec, BadInput, Mesh
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+_MESHES = (".glb", ".obj", ".ply", ".stl")
+
+
+def read_any(spec: ArtifactSpec, path: Path) -> Any:
+    """The value that `path` holds, as `spec` wants it. Raises `BadInput` when it cannot be that.
+
+    A picture becomes an array of the spec's dtype (float in [0, 1]) and channel count; N square
+    tiles side by side become (N, S, S, C) where the spec has four dimensions.
+    """
+    reader = _reader(spec, path.suffix.lower())
+    if reader is not None:
+        try:
+            value = reader(spec, path)
+            spec.check(value)
+            return value
+        except (ImportError, MemoryError, BadInput):
+            raise
+        except Exception as error:  # each library has its own exceptions for a broken file
+            raise BadInput(f"{path} is no usable {spec.kind}: {error}") from error
+    wanted = {
+        "mesh": _MESHES, "image": (".npy", *_PICTURES), "array": (".npy",)
+    }[spec.kind]  # fmt: skip
+    raise BadInput(
+        f"{path} cannot be the input {spec.name}", f"its kind is {spec.kind}: {' '.join(wanted)}"
+    )
+
+
+def _reader(spec: ArtifactSpec, suffix: str) -> Callable[[ArtifactSpec, Path], Any] | None:
+    if spec.kind == "file":
+        return lambda _, path: path.read_bytes()
+    if spec.kind == "text":
+        return lambda _, path: path.read_text(encoding="utf-8")
+    if spec.kind == "mesh":
+        return _read_mesh if suffix in _MESHES else None
+    if spec.kind == "image" and suffix in _PICTURES:
+        return _read_picture
+    return _read_npy if suffix == ".npy" else None
+
+
+def _read_npy(_: ArtifactSpec, path: Path) -> np.ndarray:
+    import numpy as np
+
+    with path.open("rb") as stream:
+        npy_layout(stream, path.stat().st_size)
+        stream.seek(0)
+        return np.lib.format.read_array(stream, allow_pickle=False)
+
+
+def _read_mesh(_: ArtifactSpec, path: Path) -> Mesh:
+    import numpy as np
+    import trimesh
+
+    from stages.contract.srgb import linear_to_srgb
+
+    loaded: Any = trimesh.load(path, force="mesh", process=False)
+    colors = None
+    if loaded.visual.kind == "vertex":
+        colors = np.asarray(loaded.visual.vertex_colors)[:, :3].astype(np.uint8)
+        if path.suffix.lower() in (".glb", ".gltf"):  # glTF's are linear light
+            colors = np.rint(linear_to_srgb(colors / 255.0) * 255.0).astype(np.uint8)
+    return Mesh(
+        np.asarray(loaded.vertices, dtype=np.float32),
+        np.asarray(loaded.faces, dtype=np.int32),
+        colors,
+    )
+
+
+def _read_picture(spec: ArtifactSpec, path: Path) -> np.ndarray:
+    import numpy as np
+    from PIL import Image
+
+    channels = spec.shape[-1] if spec.shape else 3
+    mode = {1: "L", 3: "RGB", 4: "RGBA"}.get(channels if isinstance(channels, int) else 3, "RGB")
+    with Image.open(path) as opened:
+        image: Image.Image = opened
+        if mode == "RGB" and image.has_transparency_data:
+            rgba = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+        pixels = np.asarray(image.convert(mode))
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if len(spec.shape) == 4:
+        side = pixels.shape[0]
+        tiles, rest = divmod(pixels.shape[1], side)
+        if rest:
+            raise BadInput(
+                f"{path} is {pixels.shape[1]} x {side}, which is no row of square tiles",
+                f"{spec.name} is a row of tiles side by side, each as wide as it is high",
+            )
+        pixels = pixels.reshape(side, tiles, side, -1).transpose(1, 0, 2, 3)
+    if spec.dtype == "float32":
+        return pixels.astype(np.float32) / 255.0
+    return np.ascontiguousarray(pixels)

@@ -1,0 +1,1 @@
+"""Cameras, bundle, rasterisers, differentiable rendering, silhouettes, masks, normal fusion."""

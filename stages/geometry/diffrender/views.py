@@ -1,0 +1,104 @@
+"""What the four cameras see, as tensors on the device that optimises."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stages.geometry.cameras import Camera
+from stages.geometry.raster import Rasterizer
+
+
+@dataclass(frozen=True)
+class Region:
+    """The pixels of K square images of side S that show a mesh, and those beside them.
+
+    Whatever is beyond is plain background: an object fills about a fifth of its pictures, and work
+    on the rest of them took most of the time of a step.
+
+    shape   (K, S, S)
+    pixels  (A,) int64, flat over K, S, S, ascending
+    rows    (K * S * S,) int64, where in `pixels` a pixel of the region is; undefined elsewhere
+    """
+
+    shape: torch.Size
+    pixels: Tensor
+    rows: Tensor
+
+    @classmethod
+    def around(cls, covered: Tensor) -> Region:
+        """covered (K, S, S) bool."""
+        near = covered.clone()
+        near[:, 1:] |= covered[:, :-1]
+        near[:, :-1] |= covered[:, 1:]
+        near[:, :, 1:] |= covered[:, :, :-1]
+        near[:, :, :-1] |= covered[:, :, 1:]
+        pixels = torch.nonzero(near.reshape(-1))[:, 0]
+        rows = torch.empty(covered.numel(), dtype=torch.int64, device=covered.device)
+        rows.index_copy_(0, pixels, torch.arange(len(pixels), device=covered.device))
+        return cls(covered.shape, pixels, rows)
+
+    def whole(self, values: Tensor, background: float | Tensor = 0.0) -> Tensor:
+        """(A, C) values of the region's pixels -> (K, S, S, C) on a plain background."""
+        empty = values.new_zeros(self.shape.numel(), values.shape[1]) + background
+        return empty.index_copy(0, self.pixels, values).reshape(*self.shape, -1)
+
+
+@dataclass(frozen=True)
+class Visible:
+    """The covered pixels of K square images of side S, flattened view by view, row by row.
+
+    size    S
+    face    (K, S, S) int64, the nearest face, -1 where there is none
+    depth   (K, S, S) float32, along the optical axis; +inf where there is no face
+    """
+
+    size: int
+    face: Tensor
+    depth: Tensor
+
+    @cached_property
+    def region(self) -> Region:
+        """Where a picture of the mesh can differ from its background."""
+        return Region.around(self.face >= 0)
+
+
+class Views:
+    """Projection by K cameras, differentiable, and the hard rasteriser behind it."""
+
+    def __init__(
+        self, cameras: Sequence[Camera], size: int, rasterizer: Rasterizer, device: str
+    ) -> None:
+        self.cameras = tuple(cameras)
+        self.size = size
+        self._rasterizer = rasterizer
+        self._device = device
+        # The clip coordinates of the origin and the axes give the projection's matrix.
+        corners = np.concatenate([np.zeros((1, 3)), np.eye(3)])
+        clip = np.stack([camera.to_clip(corners)[:, [0, 1, 3]] for camera in cameras])
+        self._offset = torch.tensor(clip[:, 0], dtype=torch.float32, device=device)
+        centers = np.stack([camera.center for camera in cameras])
+        self.centers = torch.tensor(centers, dtype=torch.float32, device=device)
+        linear = clip[:, 1:] - clip[:, :1]
+        self._linear = torch.tensor(linear, dtype=torch.float32, device=device)
+
+    def to_clip(self, vertices: Tensor) -> Tensor:
+        """(V, 3) points -> (K, V, 3) clip x, y and w; y points up, w is the depth."""
+        return torch.matmul(vertices, self._linear) + self._offset[:, None]
+
+    def look(self, vertices: Tensor, faces: Tensor) -> Visible:
+        """Rasterise a mesh into all views. Raises StageError where the backend cannot run."""
+        points = vertices.detach().cpu().numpy().astype(np.float64)
+        triangles = faces.cpu().numpy().astype(np.int32)
+        shots = [
+            self._rasterizer.rasterize(camera.to_clip(points), triangles, (self.size, self.size))
+            for camera in self.cameras
+        ]
+        face = torch.from_numpy(np.stack([shot.pix_to_face for shot in shots]))
+        depth = torch.from_numpy(np.stack([shot.depth for shot in shots]))
+        return Visible(self.size, face.to(self._device, torch.int64), depth.to(self._device))

@@ -1,0 +1,64 @@
+"""The CPU backend: a z-buffer in numba kernels, one Python thread a band of rows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from stages.geometry.raster import kernels
+from stages.geometry.raster.interface import Fragments
+from stages.geometry.raster.triangles import set_up
+
+BANDS_PER_THREAD = 4
+"""Objects sit in the middle rows: more bands than threads keep all of them busy."""
+LEAST_ROWS = 32
+"""Of a band: handing one over costs 0.05 ms, and each looks at all faces. On two cores 20,480 faces
+at 512 x 512 took 7.9 ms in 64 bands and 6.4 ms in 16."""
+
+
+class CpuRasterizer:
+    """Exact coverage, deterministic, the same result for any number of threads.
+
+    81,920 faces at 512 x 512 take about 8 ms on two cores. Safe to use after a fork: threads are
+    started on first use and again in a forked child.
+    """
+
+    name = "cpu"
+
+    def __init__(self, threads: int = 2) -> None:
+        self._threads = max(1, min(threads, 16))
+        self._pool: ThreadPoolExecutor | None = None
+        self._pool_owner = 0
+
+    def rasterize(self, clip: np.ndarray, faces: np.ndarray, size: tuple[int, int]) -> Fragments:
+        """See `Rasterizer.rasterize`. Raises ValueError for shapes that cannot be drawn."""
+        mesh = set_up(clip, faces, size)
+        height, width = size
+        pix_to_face = np.full((height, width), -1, np.int32)
+        inverse_depth = np.zeros((height, width), np.float64)
+        barycentrics = np.empty((height, width, 3), np.float32)
+        depth = np.empty((height, width), np.float32)
+
+        def band(top: int, bottom: int) -> None:
+            kernels.draw(
+                mesh.clip, mesh.faces, mesh.screen, mesh.corners, mesh.owners, mesh.rows,
+                top, bottom, inverse_depth, pix_to_face,
+            )  # fmt: skip
+            kernels.resolve(mesh.clip, mesh.faces, pix_to_face, top, bottom, barycentrics, depth)
+
+        self._over_bands(band, height)
+        return Fragments(pix_to_face, barycentrics, depth)
+
+    def _over_bands(self, band: Callable[[int, int], None], height: int) -> None:
+        if self._threads == 1:
+            band(0, height)
+            return
+        if self._pool is None or self._pool_owner != os.getpid():
+            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="raster")
+            self._pool_owner = os.getpid()
+        bands = min(self._threads * BANDS_PER_THREAD, -(-height // LEAST_ROWS))
+        edges = np.linspace(0, height, bands + 1).astype(int).tolist()
+        list(self._pool.map(band, edges[:-1], edges[1:]))

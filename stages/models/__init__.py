@@ -1,0 +1,1 @@
+"""Helpers for networks: loading pretrained ones, attention kernels, determinism, memory."""

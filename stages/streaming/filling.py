@@ -1,0 +1,82 @@
+"""From an image of a block to finished weights in a slot, and back.
+
+    file image    -> cast to the computing dtype -> merge deltas -> round to float8 if asked for
+    stored image  -> cast to the computing dtype
+
+Every number takes the same steps on the same device in both ways, so the weights in a slot do not
+depend on the tier that the block lives in. Nothing is allocated; on a card, all of it runs on the
+stream that is current.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from stages.streaming.delta import LowRankDelta, Merger
+from stages.streaming.layout import FP8, BlockLayout, Copies, Image
+
+Deltas = Mapping[int, LowRankDelta]
+"""By number of the tensor in its layout; float32, on the device."""
+
+
+def device_deltas(layout: BlockLayout, device: torch.device) -> Deltas:
+    """A block's deltas, copied to the device."""
+    return {
+        number: tensor.delta.to(device)
+        for number, tensor in enumerate(layout.tensors)
+        if tensor.delta is not None
+    }
+
+
+class Filler:
+    """The work space on the device, and the ways to fill a slot with it."""
+
+    def __init__(self, device: torch.device, staging_bytes: int, widest_delta: int) -> None:
+        """staging_bytes: of the largest tensor that is cast; widest_delta: 0 without deltas."""
+        self._staging = torch.empty(staging_bytes, dtype=torch.uint8, device=device)
+        self._merger = Merger(device, widest_delta) if widest_delta else None
+
+    def from_file(
+        self, layout: BlockLayout, image: torch.Tensor, slot: torch.Tensor, deltas: Deltas
+    ) -> None:
+        """image: host bytes as read; slot: device bytes; both uint8, at least as long as said."""
+        self._copy(layout.file, layout.slot, layout.from_file, image, slot)
+        for index, tensor in enumerate(layout.tensors):
+            if tensor.delta is not None:
+                assert self._merger is not None
+                self._merger.merge(layout.slot.view(slot, index), deltas[index])
+            if tensor.rounded:
+                weight = layout.slot.view(slot, index)
+                small = self._stage(FP8, tensor.source.shape)
+                small.copy_(weight)
+                weight.copy_(small)
+
+    def from_stored(self, layout: BlockLayout, image: torch.Tensor, slot: torch.Tensor) -> None:
+        """image: host bytes as `to_stored` wrote them."""
+        self._copy(layout.stored, layout.slot, layout.from_stored, image, slot)
+
+    def to_stored(self, layout: BlockLayout, slot: torch.Tensor, image: torch.Tensor) -> None:
+        """Finished weights to host bytes; exact, as the stored dtypes hold them.
+
+        Where the image has been read as the file has it, only what changed is written.
+        """
+        written = layout.changed if layout.stored_as_read else range(len(layout.tensors))
+        for index in written:
+            weight = layout.slot.view(slot, index)
+            layout.stored.view(image, index).copy_(weight.to(layout.stored.dtypes[index]))
+
+    def _copy(
+        self, source: Image, target: Image, copies: Copies, image: torch.Tensor, slot: torch.Tensor
+    ) -> None:
+        for begin, to, size in copies.runs:
+            slot[to : to + size].copy_(image[begin : begin + size], non_blocking=True)
+        for index in copies.casts:
+            staged = self._stage(source.dtypes[index], source.shapes[index])
+            staged.copy_(source.view(image, index), non_blocking=True)
+            target.view(slot, index).copy_(staged)
+
+    def _stage(self, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
+        size = dtype.itemsize * torch.Size(shape).numel()
+        return self._staging[:size].view(dtype).view(shape)

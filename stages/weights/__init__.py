@@ -1,0 +1,1 @@
+"""Weights as files: catalogue, finding, identity, safe checkpoint reading, conversion."""

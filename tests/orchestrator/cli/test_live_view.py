@@ -1,0 +1,67 @@
+"""What is on the screen while a run goes."""
+
+from __future__ import annotations
+
+import io
+
+import click
+import pytest
+from rich.console import Console
+
+from orchestrator.cli import commands
+from orchestrator.cli.live_view import Lines, Live
+from orchestrator.errors import InterruptedRunError
+from orchestrator.running.run_events import RunEvent
+
+NODES = ("preprocess", "multiview", "reconstruct")
+STEP = {"step": 12, "total": 25, "note": "refine: 15453 vertices of [50000] at most", "vram": -1}
+
+
+def shown(view: Live, width: int) -> list[str]:
+    console = Console(file=io.StringIO(), width=width)
+    with console.capture() as captured:
+        console.print(view._table())
+    return captured.get().splitlines()
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_the_live_table_has_one_line_a_node_at_any_width(width):
+    view = Live(NODES, 1)
+    view.notify(RunEvent("started", "robot", "reconstruct", {"attempt": 1}))
+    view.notify(RunEvent("progress", "robot", "reconstruct", {**STEP, "rss": 864 << 20}))
+    lines = shown(view, width)
+    assert [line.split()[0] for line in lines] == ["node", *NODES]
+    assert max(map(len, lines)) <= width
+    assert "12/25" in lines[-1]
+    assert "refin" in lines[-1]
+    assert ("[50000] at most" in lines[-1]) == (width == 200)
+
+
+def test_attempts_are_told_once_there_is_a_second():
+    view = Live(NODES, 1)
+    view.notify(RunEvent("started", "robot", "multiview", {"attempt": 1}))
+    assert "attempt" not in shown(view, 80)[0]
+    view.notify(RunEvent("started", "robot", "multiview", {"attempt": 2}))
+    assert "attempt" in shown(view, 80)[0]
+    assert "  2  " in shown(view, 80)[2]
+
+
+def test_a_stop_is_answered_at_once():
+    stream = io.StringIO()
+    Lines(stream, 1).notify(RunEvent("stopping", "", "", {"signal": "SIGINT"}))
+    assert "stopping; Ctrl-C again stops at once" in stream.getvalue()
+
+
+def test_one_more_ctrl_c_at_the_end_does_not_swallow_the_way_on(monkeypatch, capsys):
+    @click.command()
+    def stopped():
+        try:
+            raise InterruptedRunError("stopped before the end", "kiss3d-orchestrate resume here")
+        finally:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "cli", stopped)
+    with pytest.raises(SystemExit) as ended:
+        commands.run_command([])
+    assert ended.value.code == 130
+    assert "  -> kiss3d-orchestrate resume here" in capsys.readouterr().err

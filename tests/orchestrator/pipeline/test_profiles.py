@@ -1,0 +1,50 @@
+"""The shipped profiles: valid as they are, with their faster settings, and beside each other."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.errors import ConfigError
+from orchestrator.pipeline import layers
+
+
+def test_fast_lies_between_the_profile_and_the_users_file(tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text("nodes: {flux: {params: {steps: 12}}}")
+    plain = layers.load("optimized_12gb")
+    fast = layers.load("optimized_12gb", fast=True)
+    assert plain.profile.nodes["multiview"].params["steps"] == 24
+    assert fast.profile.nodes["multiview"].params["steps"] == 20
+    assert fast.sources["nodes.multiview.params.steps"] == "--fast"
+    assert layers.load("optimized_12gb", own, fast=True).profile.nodes["flux"].params["steps"] == 12
+
+
+@pytest.mark.parametrize("name", ["full_12gb", "optimized_12gb", "redux_only"])
+def test_fast_keeps_20_steps_of_flux_and_evaluates_once_each(name):
+    slow, fast = (layers.load(name, fast=fast).profile.nodes["flux"] for fast in (False, True))
+    assert slow.params.get("sampler", "heun") == "heun"
+    assert (fast.params["steps"], fast.params["sampler"]) == (20, "heun_pec")
+
+
+def test_fast_is_refused_where_a_profile_has_nothing_faster():
+    with pytest.raises(ConfigError, match="sketch has no faster settings"):
+        layers.load("sketch", fast=True)
+
+
+@pytest.mark.parametrize("name", layers.profile_names())
+def test_every_shipped_profile_is_valid_with_and_without_fast(name):
+    settings = layers.load(name)
+    assert settings.profile.description
+    if settings.profile.fast:
+        layers.load(name, fast=True)
+
+
+def test_config_diff_shows_what_two_profiles_set_differently(kiss3d):
+    done = kiss3d("config", "diff", "original", "optimized_12gb")
+    assert done.returncode == 0, done.stderr
+    rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()[2:]}
+    assert rows["nodes.flux.params.steps"] == ["20", "14"]
+    assert rows["nodes.flux.params.width"] == ["2048", "1280"]
+    assert rows["nodes.isomer.params.stage2_steps"] == ["50", "40"]
+    assert rows["nodes.preprocess.params.framing"] == ["reference", "centered", "(default)"]
+    assert "nodes.flux.params.guidance_scale" not in rows

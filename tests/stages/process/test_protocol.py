@@ -1,0 +1,170 @@
+"""Messages survive the way through bytes; whatever else arrives is refused with a reason."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import typing
+
+import msgpack
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages.process import protocol
+from stages.process.protocol import ProtocolError
+
+MESSAGES = [
+    protocol.Hello("isomer", 4711, protocol.VERSION, warm=True),
+    protocol.Ready({"spawn": 0.5, "import": 1.25}),
+    protocol.Progress("mug", 3, 20, "bereit – 準備"),
+    protocol.Heartbeat(1 << 40, -1),
+    protocol.Done(
+        "mug",
+        {
+            "mesh": [
+                protocol.Part("mesh.vertices.npy", 12, start=0),
+                protocol.Part("m", 7, temp=".m"),
+            ],
+            "glb": [],
+        },
+        {"compute": 0.25},
+        {"rss": 5},
+    ),
+    protocol.Failed("", "crashed", "it broke", "mend it", "Traceback", fatal=True, peaks={"a": 1}),
+    protocol.Prepare({"steps": 5}, 1 << 40),
+    protocol.Load("cuda:0", "GPU-1", "float16", {"deep": {"list": [1, 2.5, None]}}, 0, 2),
+    protocol.Run("mug", {"image": ["/a b/c.npy"], "alpha": []}, "/run", "/tmp"),
+    protocol.Exit(),
+]
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text(max_size=9)
+    | st.binary(max_size=9),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.text(max_size=5) | st.binary(max_size=2), inner, max_size=3),
+    max_leaves=8,
+)  # fmt: skip
+TYPES = sorted(type(message).__name__.lower() for message in MESSAGES)
+FIELDS = sorted({field for message in MESSAGES for field in vars(message)})
+
+
+def packed(**fields: object) -> bytes:
+    return msgpack.packb(fields)
+
+
+def is_message_or_refused(data: bytes) -> None:
+    try:
+        message = protocol.decode(data)
+    except ProtocolError:
+        return
+    assert isinstance(message, protocol.Message)
+
+
+def test_every_message_type_is_tried_here():
+    assert {type(message) for message in MESSAGES} == set(typing.get_args(protocol.Message))
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
+def test_a_message_comes_back_as_it_was(message):
+    assert protocol.decode(protocol.encode(message)) == message
+
+
+@given(data=st.binary(max_size=80))
+@settings(deadline=None)
+def test_any_bytes_are_a_message_or_refused(data):
+    is_message_or_refused(data)
+
+
+@given(
+    body=st.dictionaries(st.sampled_from(FIELDS) | st.binary(max_size=2), VALUES, max_size=8),
+    kind=st.sampled_from(TYPES) | VALUES,
+)
+@settings(deadline=None, max_examples=200)
+def test_any_map_is_a_message_or_refused(body, kind):
+    is_message_or_refused(msgpack.packb({**body, "type": kind}))
+
+
+@pytest.mark.parametrize("name", ["gr\udcc3\udcb6\udcc3\udc9fe", "caf\udce9", "größe"])
+def test_names_whose_bytes_are_no_text_here_come_back_as_they_are(name):
+    """Under LC_ALL=C the first is how Python spells "größe" in UTF-8."""
+    message = protocol.Run(name, {"image": [f"/{name}/a.png"]}, f"/{name}", "/tmp")
+    assert protocol.decode(protocol.encode(message)) == message
+
+
+@given(index=st.integers(0, len(MESSAGES) - 1), data=st.data())
+@settings(deadline=None, max_examples=200)
+def test_a_message_with_one_wrong_value_is_a_message_or_refused(index, data):
+    body = msgpack.unpackb(protocol.encode(MESSAGES[index]))
+    body[data.draw(st.sampled_from(sorted(body)))] = data.draw(VALUES)
+    is_message_or_refused(msgpack.packb(body))
+
+
+@pytest.mark.parametrize("depth", [900, 1000, 5000])
+def test_nesting_as_deep_as_it_goes_is_refused(depth):
+    with pytest.raises(ProtocolError):
+        protocol.decode(b"\x91" * depth + b"\xc0")
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (packed(type="exit", more=1), "exit: unknown field 'more'"),
+        (packed(type="heartbeat", rss=1), "heartbeat: field 'vram' is missing"),
+        (packed(type="heartbeat", rss="much", vram=1), "heartbeat.rss: expected int, got str"),
+        (packed(type="heartbeat", rss=True, vram=1), "heartbeat.rss: expected int, got bool"),
+        (packed(type="heartbeat", rss=1.0, vram=1), "heartbeat.rss: expected int, got float"),
+        (packed(type="ready", timings=[1]), "ready.timings: expected dict, got list"),
+        (packed(type="ready", timings={"a": "1"}), "ready.timings.a: expected float, got str"),
+        (packed(type="ready", timings={"a": True}), "ready.timings.a: expected float, got bool"),
+        (packed(type="ready", timings={"a": math.nan}), "ready.timings.a: nan cannot be recorded"),
+        (packed(type="ready", timings={"a": -math.inf}), "timings.a: -inf cannot be recorded"),
+        (packed(type="ready", timings={b"a": 1.0}), "ready.timings: expected names"),
+        (
+            packed(type="done", job="", timings={}, peaks={}, outputs={"mesh": [{"file": "a"}]}),
+            "done.outputs.mesh: field 'size' is missing",
+        ),
+        (
+            packed(
+                type="done", job="", timings={}, peaks={},
+                outputs={"mesh": [{"file": "a", "size": 1, "path": "/"}]},
+            ),
+            "done.outputs.mesh: unknown field 'path'",
+        ),
+        (
+            packed(type="done", job="", timings={}, peaks={}, outputs={"mesh": ["a"]}),
+            "done.outputs.mesh: expected a map, got str",
+        ),
+        (packed(type="part", file="a", size=1), "not a known message"),
+        (packed(rss=1), "not a known message"),
+        (msgpack.packb([1, 2]), "not a known message"),
+        (protocol.encode(protocol.Exit()) + b"\x01", "not a msgpack message"),
+        (protocol.encode(MESSAGES[0])[:-1], "not a msgpack message"),
+        (b"", "not a msgpack message"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named(data, says):
+    with pytest.raises(ProtocolError) as caught:
+        protocol.decode(data)
+    assert says in str(caught.value)
+
+
+def test_whole_numbers_are_welcome_where_seconds_are_meant():
+    message = protocol.decode(packed(type="ready", timings={"load": 2}))
+    assert message == protocol.Ready({"load": 2.0})
+    assert type(message.timings["load"]) is float
+
+
+def test_fields_with_a_default_may_be_left_out():
+    body = packed(type="progress", job="mug", step=1, total=2)
+    assert protocol.decode(body) == protocol.Progress("mug", 1, 2, "")
+
+
+def test_a_pickle_is_not_a_message():
+    with pytest.raises(ProtocolError):
+        protocol.decode(pickle.dumps(MESSAGES[0]))
+
+
+def test_only_plain_values_can_be_sent():
+    with pytest.raises(TypeError):
+        protocol.encode(protocol.Load("cpu", "", "float32", {"what": object()}, 1, 1))
