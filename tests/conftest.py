@@ -65,6 +65,16 @@ def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
     tempfile.tempdir = None  # forget the folder that was looked up before
 
 
+@pytest.fixture(scope="session", autouse=True)
+def signals_reach_children() -> None:
+    """Under nohup, or behind `&` in a script, signals are ignored, and children inherit that. A
+    handler is what they do not inherit."""
+    for name in ("SIGINT", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+
+
 @pytest.fixture(autouse=True)
 def own_signals() -> Iterator[None]:
     """The program, run in this process, ignores signals when it is over: not for other tests."""
