@@ -6,7 +6,6 @@ import gc
 import os
 import sys
 
-import stages
 from orchestrator.system.stop_signals import STOP
 
 
@@ -26,6 +25,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _require_own_packages() -> None:
     """End with exit code 2 where `stages` is somebody else's: both packages have common names."""
+    import stages  # not above: `orchestrator.cli.stages` takes that name in this package
+
     ours = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
     found = os.path.realpath(stages.__file__ or next(iter(stages.__path__)))
     beside = os.path.dirname(os.path.dirname(found)) == ours

@@ -17,6 +17,7 @@ from stages.geometry.diffrender.views import Visible
 from stages.geometry.raster import Rasterizer
 from stages.geometry.silhouettes import signed_distance
 from stages.geometry.torch_edges import vertex_normals
+from stages.isomer.refine.asked import asked, tolerances
 from stages.isomer.refine.losses import (
     background_loss,
     coverage_loss,
@@ -62,6 +63,7 @@ class Refiner:
 
     device  "cpu" or "cuda:N", of the tensors; the rasteriser has its own
     seed    of the lottery in remeshing
+    trusts  whether what the pictures do not tell of, or do not ask to move, stays as in the start
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Refiner:
         seed: int,
         objective: Objective,
         max_vertices: int,
+        trusts: bool,
     ) -> None:
         self._targets = targets
         self._rasterizer = rasterizer
@@ -84,6 +87,7 @@ class Refiner:
         distance = signed_distance(targets.coverage.astype(np.float32))
         self._distance = torch.from_numpy(distance).to(device)
         self._wanted = torch.empty(0)
+        self._trusts = trusts
 
     def run(
         self, vertices: np.ndarray, faces: np.ndarray, plans: tuple[Plan, ...], progress: Progress
@@ -96,16 +100,15 @@ class Refiner:
         """
         points = torch.tensor(vertices, dtype=torch.float32, device=self._device)
         triangles = torch.tensor(faces, dtype=torch.int64, device=self._device)
-        homes = points
+        kept = torch.cat([points, torch.zeros_like(points[:, :1])], dim=1)
         total, done = sum(plan.steps for plan in plans), 0
         for plan in plans:
-            optimizer = MeshOptimizer(points, triangles, plan.schedule, homes)
+            optimizer = MeshOptimizer(points, triangles, plan.schedule, kept)
             for step in range(plan.steps):
+                before = optimizer.vertices
                 optimizer.step(self._gradient(optimizer, plan.kind, step))
-                if self._objective == "improved":
-                    optimizer.state[:, POSITION] = hold(
-                        optimizer.vertices, optimizer.carried, self._shown, optimizer.edges.ends
-                    )
+                if self._trusts:
+                    self._hold(optimizer, before)
                 done += 1
                 # Looked for before remeshing too, which has no answer to coordinates that are none.
                 trouble = find_trouble(optimizer)
@@ -117,9 +120,29 @@ class Refiner:
                     progress(total, f"stopped at step {done}: {trouble}")
                     return _arrays(points, triangles)
                 points, triangles = optimizer.vertices, optimizer.faces
-                homes = optimizer.carried
+                kept = optimizer.carried
                 progress(done, f"{len(points)} vertices")
         return _arrays(points, triangles)
+
+    def _hold(self, optimizer: MeshOptimizer, before: Tensor) -> None:
+        """Take back of the last step what nothing asks for. Home and what is earned are carried."""
+        homes, earned = optimizer.carried[:, :3], optimizer.carried[:, 3:]
+        positions, earned = hold(
+            before,
+            optimizer.vertices,
+            homes,
+            earned,
+            self._shown,
+            self._asked,
+            optimizer.edges.ends,
+        )
+        optimizer.state[:, POSITION] = positions
+        optimizer.carried[:, 3:] = earned
+
+    @cached_property
+    def _tolerances(self) -> Tensor:
+        found = tolerances(self._targets.normals, self._targets.mask)
+        return torch.from_numpy(found).to(self._device)
 
     @cached_property
     def _picture(self) -> Tensor:
@@ -144,9 +167,12 @@ class Refiner:
             loss = loss + background_loss(image, visible.region, self._picture[..., 3])
         else:
             loss = loss + coverage_loss(image, visible.region, self._coverage)
-            pull = outline_loss(vertices, faces, self._views, visible, self._distance)
+            pull, off = outline_loss(vertices, faces, self._views, visible, self._distance)
             loss = loss + OUTLINE / self._coverage.numel() * pull
-            self._shown = evidence(vertices, normals, self._views, visible)
+            if self._trusts:
+                wanted = self._picture if kind == "shape" else self._wanted
+                self._asked = asked(image, wanted, self._tolerances, visible, faces, off)
+                self._shown = evidence(vertices, normals, self._views, visible)
         return torch.autograd.grad(loss, vertices)[0]
 
     def _refresh(self, vertices: Tensor, faces: Tensor, across: Tensor, visible: Visible) -> None:

@@ -29,8 +29,9 @@ FAR = 2.0
 
 def outline_loss(
     vertices: Tensor, faces: Tensor, views: Views, visible: Visible, distance: Tensor
-) -> Tensor:
-    """Sum of the Huber losses of the signed distances at the contour's vertices, in pixels squared.
+) -> tuple[Tensor, Tensor]:
+    """Sum of the Huber losses of the signed distances at the contour's vertices, in pixels squared,
+    and (V,) how many pixels each vertex is off, in the view where that is most; 0 elsewhere.
 
     distance (K, S, S) float32, pixels to the silhouette, negative inside.
     """
@@ -44,8 +45,11 @@ def outline_loss(
         view, vertex = torch.nonzero(contour_vertices(vertices, faces, views), as_tuple=True)
         kept = _at_background(view, ndc[view, vertex], clip[view, vertex, 2], visible)
     felt = felt[view[kept], vertex[kept]]
+    most = torch.zeros_like(vertices[:, 0].detach())
+    most = most.scatter_reduce(0, vertex[kept], felt.detach().abs(), "amax")
     off = felt - felt.detach().clamp(-SLACK, 0.0)
-    return functional.huber_loss(off, torch.zeros_like(off), reduction="sum", delta=FAR)
+    loss = functional.huber_loss(off, torch.zeros_like(off), reduction="sum", delta=FAR)
+    return loss, most
 
 
 def contour_vertices(vertices: Tensor, faces: Tensor, views: Views) -> Tensor:

@@ -14,7 +14,7 @@ from stages.geometry.numpy_edges import compact
 from stages.isomer.refine.bounds import bound
 from stages.isomer.refine.loop import Plan, Progress, Refiner
 from stages.isomer.refine.optimizer import Schedule
-from stages.isomer.refine.start import choose_start
+from stages.isomer.refine.start import choose_start, misfit
 from stages.isomer.refine.targets import Targets
 from stages.isomer.refine.unseen import eaten, shown
 from stages.models.deterministic import repeatable
@@ -51,6 +51,7 @@ def refine(
     vertices, faces = compact(mesh.vertices, mesh.faces)
     if not len(faces):
         raise BadInput("coarse_mesh: all its faces are degenerate")
+    trusts = params.objective == "improved"
     if params.objective == "improved":
         chosen = choose_start(
             vertices,
@@ -64,6 +65,7 @@ def refine(
             params.max_vertices,
         )
         vertices, faces = chosen.vertices, chosen.faces
+        trusts = not chosen.fused
         progress(0, chosen.note)
     most = vertex_limit(params, len(vertices))
     rescale = params.objective == "improved"
@@ -71,19 +73,41 @@ def refine(
     limits.require(context.device)
     progress(0, str(limits))
     with repeatable(context.device), few_threads(context.threads):
-        refiner = Refiner(targets, rasterizer, context.device, context.seed, params.objective, most)
+        refiner = Refiner(
+            targets, rasterizer, context.device, context.seed, params.objective, most, trusts
+        )
         found = Mesh(*refiner.run(vertices, faces, plans, progress))
         if params.objective == "improved":
-            share = shown(vertices, faces, targets.views(rasterizer))
-            lost = eaten(vertices, share, found.vertices)
-            if lost:
-                context.warn(
-                    f"refinement moved what no view shows by {lost:.2f}, more than what the views "
-                    "show: the mesh that it started from is kept",
-                    degraded=True,
-                )
-                return Mesh(vertices, faces)
-        return found
+            found, why = better(Mesh(vertices, faces), found, trusts, targets, rasterizer, context)
+            if why:
+                progress(sum(plan.steps for plan in plans), why)
+    return found
+
+
+def better(
+    start: Mesh,
+    found: Mesh,
+    trusts: bool,
+    targets: Targets,
+    rasterizer: Rasterizer,
+    context: Context,
+) -> tuple[Mesh, str]:
+    """The refined mesh, or the one that it started from and why that is the better one.
+
+    trusts  the start tells more than the pictures; one that was made of them fits them anyway
+    """
+    share = shown(start.vertices, start.faces, targets.views(rasterizer))
+    if lost := eaten(start.vertices, share, found.vertices):
+        why = (
+            f"refinement moved what no view shows by {lost:.2f}, more than what the views show: "
+            "the mesh that it started from is kept"
+        )
+        context.warn(why, degraded=True)
+        return start, why
+    before, after = (misfit(m.vertices, m.faces, targets, rasterizer) for m in (start, found))
+    if trusts and after > before:
+        return start, "the mesh that it started from fits better, and is kept"
+    return found, ""
 
 
 @contextmanager

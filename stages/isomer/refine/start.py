@@ -29,11 +29,15 @@ SOLID = 0.99
 
 @dataclass(frozen=True)
 class Start:
-    """A mesh to refine, vertices (V, 3) and faces (F, 3), and why it was taken."""
+    """A mesh to refine, vertices (V, 3) and faces (F, 3), and why it was taken.
+
+    fused  made of the pictures themselves: it knows no more than they do
+    """
 
     vertices: np.ndarray
     faces: np.ndarray
     note: str
+    fused: bool = False
 
 
 def choose_start(
@@ -103,10 +107,29 @@ def disagreement(
     return float(np.rad2deg(np.arccos(every)).mean()) if len(every) else 180.0
 
 
+def misfit(
+    vertices: np.ndarray, faces: np.ndarray, targets: Targets, rasterizer: Rasterizer
+) -> float:
+    """Mean squared length between the normals of a mesh and those of the pictures.
+
+    Over all pixels that one of them covers; what does not cover a pixel has no length there.
+    """
+    normals = vertex_normals(vertices, faces)
+    total, count = 0.0, 0
+    for camera, picture, mask in zip(targets.cameras, targets.normals, targets.mask, strict=True):
+        fragments = look(vertices, faces, camera, len(mask), 1, rasterizer)
+        either = fragments.covered | mask
+        ours = np.where(fragments.covered[..., None], interpolate(fragments, faces, normals), 0.0)
+        wanted = np.where(mask[..., None], 2.0 * picture - 1.0, 0.0)
+        total += float(np.square(ours - wanted)[either].sum())
+        count += int(either.sum())
+    return total / max(1, count)
+
+
 def _fuse(normal_tiles: np.ndarray, coverage: np.ndarray, radius: float, threads: int) -> Start:
     from stages.geometry.normal_fusion.params import ReconstructParams
     from stages.geometry.normal_fusion.reconstruct import mesh_from_normals
 
     params = ReconstructParams(radius=radius)
     mesh = mesh_from_normals(normal_tiles, coverage, params, threads, lambda step, total: None)
-    return Start(mesh.vertices, mesh.faces, "from a mesh fused from the normal maps")
+    return Start(mesh.vertices, mesh.faces, "from a mesh fused from the normal maps", fused=True)

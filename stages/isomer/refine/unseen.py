@@ -20,9 +20,10 @@ from stages.geometry.torch_edges import neighbour_means, vertex_normals
 BLIND, CLEAR = 0.1, 0.25
 """Cosines between normal and line of sight up to which a view shows nothing of a surface, and from
 which it shows all. At 0.1 a pixel of a 512 tile is 0.04 of an object of size 2 deep."""
-FADE = 0.95
-"""Of a displacement, from one ring of vertices to the next that nothing shows: where a
-round rim is drawn into a sharp one, the top behind it must not rise by as much."""
+FADE, FADE_SHOWN = 0.95, 0.6
+"""Of a displacement, from one ring of vertices to the next that nothing shows, and that is shown
+but not asked to move: where a round rim is drawn into a sharp one, what lies behind it must not
+rise by as much."""
 LITTLE = 0.03
 """Change that may be anywhere (scene units): an edge of a coarse mesh."""
 BIAS = 0.01
@@ -53,16 +54,30 @@ def evidence(vertices: Tensor, normals: Tensor, views: Views, visible: Visible) 
 
 
 @torch.no_grad()
-def hold(positions: Tensor, homes: Tensor, share: Tensor, ends: Tensor) -> Tensor:
-    """(V, 3) positions after what no view shows has gone home, as near as its neighbours let it.
+def hold(
+    before: Tensor,
+    after: Tensor,
+    homes: Tensor,
+    earned: Tensor,
+    shown: Tensor,
+    asked: Tensor,
+    ends: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Take back of a step what nothing asks for: (V, 3) positions, and (V, 1) what is earned now.
 
-    positions (V, 3) after a step, homes (V, 3) of the same vertices, share (V, 1) of `evidence`,
-    ends (E, 2) of the edges.
+    A vertex steps as far as it is shown and asked to. For the rest it stays where it had reason to
+    go, as far as that is earned, or goes home as near as its neighbours let it.
+
+    before, after, homes (V, 3); earned (V, 1) in [0, 1], the most that it was asked so far; shown
+    (V, 1) of `evidence`; asked (V, 1); ends (E, 2) of the edges.
     """
-    moved = positions - homes
-    # The others need no mean of their neighbours, and are most.
+    share = shown * asked
+    moved = after - homes
+    # The others need no mean of their neighbours.
     ends = ends[(share < 1.0)[:, 0][ends].any(dim=1)]
-    return homes + torch.lerp(FADE * neighbour_means(moved, ends), moved, share)
+    fade = torch.where(shown > 0.5, FADE_SHOWN, FADE)
+    rest = torch.lerp(fade * neighbour_means(moved, ends), before - homes, earned)
+    return homes + torch.lerp(rest, moved, share), torch.maximum(earned, share)
 
 
 def shown(vertices: np.ndarray, faces: np.ndarray, views: Views) -> np.ndarray:

@@ -215,13 +215,14 @@ def test_the_outline_is_pulled_onto_the_silhouette_from_both_sides(
     views = Views(bundle_cameras(4.5), 256, rasterizer, "cpu")
     covered = (views.look(points, faces).face >= 0).numpy()
     distance = torch.from_numpy(signed_distance(covered.astype(np.float32)))
-    fitting = float(outline_loss(points, faces, views, views.look(points, faces), distance))
+    fitting = float(outline_loss(points, faces, views, views.look(points, faces), distance)[0])
     moved = (points * scale).requires_grad_()
-    loss = outline_loss(moved, faces, views, views.look(moved, faces), distance)
+    loss, off = outline_loss(moved, faces, views, views.look(moved, faces), distance)
     loss.backward()
     assert float(loss.detach()) > 20.0 * fitting
     assert moved.grad is not None
     felt = moved.grad.norm(dim=1) > 0.0
+    assert (off[felt] > 1.0).all()
     assert 50 < int(felt.sum()) < len(points) / 2
     # Descent moves the outline outwards if the ball is too small, inwards if too large.
     outwards = (-moved.grad * points).sum(dim=1)[felt] > 0.0
