@@ -22,7 +22,7 @@ FLOORS = {
         ("record", "weights"),
         ("planning", "running"),
         ("commands",),
-        ("api", "cli", "web"),
+        ("cli",),
         ("__main__",),
     ),
     "stages": (
