@@ -141,6 +141,7 @@ class Refiner:
 
     @cached_property
     def _tolerances(self) -> Tensor:
+        """(K, S, S) float32 of `tolerances`: only a trusted start asks for them."""
         found = tolerances(self._targets.normals, self._targets.mask)
         return torch.from_numpy(found).to(self._device)
 

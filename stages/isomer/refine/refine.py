@@ -104,8 +104,10 @@ def better(
         )
         context.warn(why, degraded=True)
         return start, why
+    if not trusts:
+        return found, ""
     before, after = (misfit(m.vertices, m.faces, targets, rasterizer) for m in (start, found))
-    if trusts and after > before:
+    if after > before:
         return start, "the mesh that it started from fits better, and is kept"
     return found, ""
 

@@ -3,8 +3,9 @@
 A flat top that four views at one height see at 5 degrees or less fills a few rows of pixels, most
 of them mixed with what lies beyond its rim, and an Adam makes full steps of however small a
 gradient: such surfaces arch and are eaten through while every silhouette stays right. So a vertex
-moves on its own only as far as the pictures show it. For the rest it goes home, to where it was at
-the start, less the mean displacement of its neighbours: what moves at a rim fades out behind it.
+moves on its own only as far as the pictures show it, and ask it to (`asked.py`). For the rest it
+goes home, to where it was at the start, but for a share of the mean displacement of its neighbours:
+what moves at a rim fades out behind it.
 """
 
 from __future__ import annotations
