@@ -24,7 +24,9 @@ class CaptionParams(contract.Params):
     )
     weights: str = Field("florence-2-large", description="name in models.yaml, or a folder")
     num_beams: int = Field(3, ge=1, le=16, description="beams of the search")
-    max_new_tokens: int = Field(1024, ge=1, le=1024, description="longest caption, in tokens")
+    max_new_tokens: int = Field(
+        1024, ge=3, le=1024, description="longest caption, in tokens, with its start and end marks"
+    )
 
 
 class Caption(contract.Stage):

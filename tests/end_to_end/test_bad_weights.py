@@ -10,7 +10,7 @@ import pytest
 from devtools.profile_runs import PICTURE, Finished, link_models, orchestrate, sets
 
 CAPTION = ("--profile", "original", "--device", "cpu", "--until", "caption", "--output", "out")
-SHORT = sets("original", {"caption.max_new_tokens": 2, "caption.num_beams": 1})
+SHORT = sets("original", {"caption.max_new_tokens": 8, "caption.num_beams": 1})
 
 
 @pytest.fixture
