@@ -129,9 +129,8 @@ class Attempts:
         else:
             if move.action == "next_rung":
                 progress.rung, progress.tries = move.rung, 0
-            if progress.standing == "running":
-                progress.standing = "ready"
-            job.run.manifest.nodes[node.name].state = "pending"
+            back = "ready" if progress.standing == "running" else progress.standing
+            job.enter(node.name, back)
         self._tell(job, node.name, failure, str(move), move.action == "end", row.log)
         with contextlib.suppress(OSError):  # a full disk is being reported already
             job.run.save()

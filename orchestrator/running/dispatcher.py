@@ -181,9 +181,9 @@ class Dispatcher:
     def _give(self, session: Session, job: Job) -> None:
         node = session.node
         progress, record = job.nodes[node.name], job.run.manifest.nodes[node.name]
-        progress.standing, progress.tries = "running", progress.tries + 1
+        job.enter(node.name, "running")
+        progress.tries += 1
         progress.attempt = self._attempts.open(job, session)
-        record.state = "running"
         try:
             scratch = self._scratch / f"{node.name}-{time.monotonic_ns()}"
             scratch.mkdir()

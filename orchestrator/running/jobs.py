@@ -5,20 +5,34 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from orchestrator.pipeline.graph import INPUT, Graph, Node
-from orchestrator.record.manifest import AttemptRow, FileRecord, NodeRecord
+from orchestrator.record.manifest import AttemptRow, FileRecord, NodeRecord, NodeState
 from orchestrator.record.preview_sheet import PreviewSheet
 from orchestrator.record.run_directory import RunDirectory
 from stages.process.protocol import Part, ProtocolError
 
-Standing = Literal["waiting", "ready", "running", "done", "failed", "skipped"]
+Standing = Literal["waiting", "ready", "running", "made", "done", "failed", "skipped"]
+"""Where a node stands. made: its files are in their place, so that readers may start, and on their
+way to the disk; done: the disk has them."""
+READABLE: Final = frozenset[Standing]({"made", "done"})
+OVER: Final = READABLE | {"failed", "skipped"}
+RECORDED: Final[Mapping[Standing, NodeState]] = {
+    "waiting": "pending",
+    "ready": "pending",
+    "running": "running",
+    "made": "running",
+    "done": "done",
+    "failed": "failed",
+    "skipped": "skipped",
+}
+"""What run.json says of it: after a crash, what was only made is computed again."""
 
 
 @dataclass
 class NodeProgress:
-    """One node of one job while the runner works.
+    """One node of one job while the runner works. `Job.enter` alone changes `standing`.
 
     fresh   computed (or taken back) in this run of the runner, so its readers need no cache look-up
     ahead   a process may be started for it before its inputs are there: none has failed to load yet
@@ -62,29 +76,37 @@ class Job:
             record = self.run.manifest.nodes.setdefault(name, NodeRecord())
             record.stage = node.config.stage
 
+    def enter(self, node: str, standing: Standing, reason: str | None = None) -> None:
+        """Put a node where it stands now, here and in the manifest. reason: None keeps its own."""
+        self.nodes[node].standing = standing
+        record = self.run.manifest.nodes[node]
+        record.state = RECORDED[standing]
+        if reason is not None:
+            record.reason = reason
+
     def standing(self, names: Iterable[str]) -> set[Standing]:
         return {self.nodes[name].standing for name in names}
 
     @property
     def over(self) -> bool:
-        return self.standing(self.graph.nodes) <= {"done", "failed", "skipped"}
+        return self.standing(self.graph.nodes) <= OVER
 
     @property
     def succeeded(self) -> bool:
-        return self.standing(self.graph.nodes) <= {"done"}
+        return self.standing(self.graph.nodes) <= READABLE
 
     @property
     def last(self) -> str:
-        """The node that alone is not done, or ""."""
-        open_nodes = [name for name, node in self.nodes.items() if node.standing != "done"]
+        """The node that alone has yet to be made, or ""."""
+        open_nodes = [name for name, node in self.nodes.items() if node.standing not in READABLE]
         return open_nodes[0] if len(open_nodes) == 1 else ""
 
     def written(self) -> dict[str, str]:
-        """Artifact name -> the node that wrote it, of the nodes that are done."""
+        """Artifact name -> the node that wrote it, of those that can be read."""
         return {
             artifact: name
             for name, node in self.nodes.items()
-            if node.standing == "done"
+            if node.standing in READABLE
             for artifact in self.run.manifest.nodes[name].artifacts
         }
 
@@ -120,11 +142,7 @@ class Job:
 
     def fail(self, node: str, reason: str) -> None:
         """Mark a node failed and everything that depends on it skipped."""
-        self.nodes[node].standing = "failed"
-        record = self.run.manifest.nodes[node]
-        record.state, record.reason = "failed", reason
+        self.enter(node, "failed", reason)
         self.error = self.error or f"{node}: {reason}"
         for name in self.graph.descendants(node):
-            self.nodes[name].standing = "skipped"
-            other = self.run.manifest.nodes[name]
-            other.state, other.reason = "skipped", f"needs {node}, which failed"
+            self.enter(name, "skipped", f"needs {node}, which failed")

@@ -23,7 +23,7 @@ from orchestrator.record.cache import take_over
 from orchestrator.running.attempts import Attempts
 from orchestrator.running.dispatcher import Dispatcher
 from orchestrator.running.durable_writer import DurableWriter
-from orchestrator.running.jobs import Job
+from orchestrator.running.jobs import READABLE, Job
 from orchestrator.running.outputs import Outputs
 from orchestrator.running.session import Session
 from orchestrator.running.session_events import (
@@ -160,9 +160,9 @@ class Runner:
         graph = self._work.graph
         for job in self._open:
             for name, node in graph.nodes.items():
-                settled = job.standing(graph.upstream(name)) <= {"done"}
+                settled = job.standing(graph.upstream(name)) <= READABLE
                 if job.nodes[name].standing == "waiting" and settled:
-                    job.nodes[name].standing = "done" if self._reuse(job, node) else "ready"
+                    job.enter(name, "done" if self._reuse(job, node) else "ready")
 
     def _reuse(self, job: Job, node: Node) -> bool:
         """A node's inputs are there: is its output there too?"""

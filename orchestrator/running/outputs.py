@@ -86,9 +86,8 @@ class Outputs:
         record.cached_from = ""
         record.degraded = "; ".join(filter(None, [session.attempt.degraded, *message.degraded]))
         record.warnings = list(message.warnings)
-        record.reason = ""
-        progress = job.nodes[name]
-        progress.standing, progress.fresh = "done", True
+        job.enter(name, "made", reason="")
+        job.nodes[name].fresh = True
         self._work.tell(
             "done",
             job,
@@ -114,7 +113,7 @@ class Outputs:
     def _enter(self, durable: Durable) -> None:
         job, node = durable.job, self._work.graph.nodes[durable.node]
         record = job.run.manifest.nodes[durable.node]
-        if job.nodes[durable.node].standing != "done":
+        if job.nodes[durable.node].standing != "made":
             return  # its inputs were lost: a key made of them now would stand for other ones
         if durable.error is not None:
             raise durable.error
@@ -123,7 +122,7 @@ class Outputs:
         record.key = key_of(record.key_parts)
         if node.weights:
             record.weights = list(node.weights[record.attempts[-1].rung])
-        record.state = "done"
+        job.enter(durable.node, "done")
         job.run.save()
         if self._work.cache is not None and answers_to_its_key(record):
             with contextlib.suppress(OSError):

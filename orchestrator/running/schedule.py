@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from orchestrator.pipeline.graph import Graph, Node
 from orchestrator.pipeline.profile import Runtime
-from orchestrator.running.jobs import Job
+from orchestrator.running.jobs import READABLE, Job
 from orchestrator.running.leases import Leases
 from orchestrator.running.session import Session
 from orchestrator.system import machine
@@ -83,7 +83,7 @@ class Schedule:
 
     def _comes_next(self, job: Job, node: Node) -> bool:
         """Whether everything that the node reads is there or being computed."""
-        return job.standing(self._graph.upstream(node.name)) <= {"done", "running"}
+        return job.standing(self._graph.upstream(node.name)) <= READABLE | {"running"}
 
     def may_load(self, session: Session) -> bool:
         """Whether a job comes next that a process may load for, or read its weights ahead for."""
@@ -145,9 +145,10 @@ class Schedule:
             progress = job.nodes[name]
             if progress.standing != "waiting" or progress.rung != session.rung:
                 continue
-            pending = [n for n in self._graph.ancestors(name) if job.nodes[n].standing != "done"]
             if session.card is None or not any(
-                on_gpu(self._graph.nodes[n], job.nodes[n].rung) for n in pending
+                on_gpu(self._graph.nodes[above], job.nodes[above].rung)
+                for above in self._graph.ancestors(name)
+                if job.nodes[above].standing not in READABLE
             ):
                 return True
         return False

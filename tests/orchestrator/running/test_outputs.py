@@ -74,7 +74,7 @@ def bench(tmp_path, monkeypatch) -> Bench:
         run.manifest.nodes[node].state = "running"
     job = Job("job", run, graph, graph)
     for progress in job.nodes.values():
-        progress.standing = "done"
+        progress.standing = "made"
     events: list[RunEvent] = []
 
     class Watcher:
