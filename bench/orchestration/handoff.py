@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
+from orchestrator.record.handover import accept_artifact
 from orchestrator.record.manifest import InputRecord, Manifest
 from orchestrator.record.run_directory import RunDirectory
 from orchestrator.system.atomic_files import sync_and_digest
@@ -87,7 +88,9 @@ class Ours:
         with temp.open("wb") as stream:
             codec.write_payload(stream, array)
             size = stream.tell()
-        self._run.accept("bench", SPEC, [Part("payload.npy", size, temp=temp.name)], b"")
+        accept_artifact(
+            self._run.inside, "bench", SPEC, [Part("payload.npy", size, temp=temp.name)], b""
+        )
         self._pipe.send(str(self._folder / "payload.npy"))
         self._pipe.recv()
         return time.perf_counter() - began

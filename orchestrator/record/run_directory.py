@@ -16,7 +16,6 @@ picture died while it was being made.
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,17 +31,12 @@ from orchestrator.record.manifest import FORMAT, FileRecord, InputRecord, Manife
 from orchestrator.system.atomic_files import digest_bytes, digest_file, digest_stream, json_bytes
 from orchestrator.system.folders import NewFolder
 from orchestrator.system.inside import Inside, LinkError
-
-# (itself)
 from orchestrator.system.locks import as_output_error, run_lock
 from orchestrator.system.reading import JSON_BYTES, json_data, read_limited
 from orchestrator.system.text import valid_text
 from stages.contract import ArtifactSpec, codec
-from stages.process.protocol import Part, ProtocolError
 
 OUTPUTS = "outputs"
-
-
 MANIFEST = "run.json"
 EVENTS = "events.jsonl"
 RESULT = "result"
@@ -201,54 +195,6 @@ class RunDirectory:
         """Where the run's copy of it lies."""
         record = self.given(artifact)
         return None if record is None else self.path.resolve() / record.file
-
-    def accept(
-        self, node: str, spec: ArtifactSpec, parts: Sequence[Part], contents: bytes
-    ) -> list[FileRecord]:
-        """Put an artifact that a child handed over in its final place.
-
-        Nothing that the child says is trusted: file names must be those of the spec, sizes and
-        .npy headers must fit. Raises `ProtocolError`, `ContractError` or OSError.
-        """
-        allowed = list(codec.file_names(spec))
-        self.inside.make_folder(node)
-        records = []
-        for part in parts:
-            if part.file not in allowed:
-                raise ProtocolError(f"{node} handed over a file that it may not write: {part.file}")
-            allowed.remove(part.file)  # each one once
-            if part.start >= 0:
-                self._accept_content(node, spec, part, contents)
-            else:
-                self._accept_temp(node, spec, part)
-            records.append(FileRecord(file=part.file, size=part.size))
-        missing = set(codec.required_files(spec)) - {record.file for record in records}
-        if missing:
-            raise ProtocolError(f"{node} did not hand over {sorted(missing)[0]}")
-        return records
-
-    def _accept_content(self, node: str, spec: ArtifactSpec, part: Part, contents: bytes) -> None:
-        content = contents[part.start : part.start + part.size]
-        if len(content) != part.size:
-            raise ProtocolError(f"{part.file}: its content is missing or has another size")
-        if part.file.endswith(".npy"):
-            codec.check_header(spec, part.file, io.BytesIO(content), part.size)
-        self.inside.write(f"{node}/{part.file}", content, durable=False)
-
-    def _accept_temp(self, node: str, spec: ArtifactSpec, part: Part) -> None:
-        if Path(part.temp).name != part.temp or not part.temp.startswith("."):
-            raise ProtocolError(f"{part.file}: not a temporary file's name: {part.temp}")
-        try:
-            stream = self.inside.read(f"{node}/{part.temp}")
-        except (FileNotFoundError, IsADirectoryError, LinkError, ValueError):
-            raise ProtocolError(f"{part.file}: the file is missing or has another size") from None
-        with stream:
-            if stream.seek(0, io.SEEK_END) != part.size:
-                raise ProtocolError(f"{part.file}: the file is missing or has another size")
-            stream.seek(0)
-            if part.file.endswith(".npy"):
-                codec.check_header(spec, part.file, stream, part.size)
-        self.inside.rename(f"{node}/{part.temp}", part.file)
 
     def make_durable(
         self, node: str, artifacts: Mapping[str, Sequence[FileRecord]]

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from orchestrator.pipeline.graph import INPUT, Graph, Node
+from orchestrator.record.handover import accept_outputs
 from orchestrator.record.manifest import AttemptRow, FileRecord, NodeRecord, NodeState
 from orchestrator.record.preview_sheet import PreviewSheet
 from orchestrator.record.run_directory import RunDirectory
-from stages.process.protocol import Part, ProtocolError
+from stages.process.protocol import Part
 
 Standing = Literal["waiting", "ready", "running", "made", "done", "failed", "skipped"]
 """Where a node stands. made: its files are in their place, so that readers may start, and on their
@@ -125,20 +126,8 @@ class Job:
     def accept(
         self, node: Node, outputs: Mapping[str, Sequence[Part]], contents: bytes
     ) -> dict[str, list[FileRecord]]:
-        """Put what a child handed over in its place.
-
-        Raises `ProtocolError`, `ContractError` or OSError.
-        """
-        accepted = {}
-        if surplus := set(outputs) - {spec.name for spec in node.outputs}:
-            raise ProtocolError(f"{node.name} handed over {min(surplus)}, which it does not have")
-        for spec in node.outputs:
-            if spec.name in outputs:
-                parts = outputs[spec.name]
-                accepted[spec.name] = self.run.accept(node.name, spec, parts, contents)
-            elif not spec.optional:
-                raise ProtocolError(f"{node.name} did not hand over {spec.name}")
-        return accepted
+        """Put what a child handed over in its place: see `accept_outputs`."""
+        return accept_outputs(self.run.inside, node.name, node.outputs, outputs, contents)
 
     def fail(self, node: str, reason: str) -> None:
         """Mark a node failed and everything that depends on it skipped."""
