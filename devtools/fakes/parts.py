@@ -6,15 +6,22 @@ import sys
 import types
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from orchestrator.pipeline.graph import Node
+from orchestrator.pipeline.profile import Runtime
+from orchestrator.processes.handle import StageProcess
+from orchestrator.processes.hub import ProcessHub
 from orchestrator.record.manifest import FileRecord, InputRecord, Manifest, NodeRecord
 from orchestrator.record.run_directory import RunDirectory
 from orchestrator.running.run_events import RunEvent
+from orchestrator.running.session import Session
 from orchestrator.system.atomic_files import digest_bytes
+from orchestrator.system.gpu import GpuMonitor
 from stages.contract import ArtifactSpec, Params, Stage, registry
+from stages.process import protocol
 
 PICTURE = b"1 2 3"
 
@@ -24,6 +31,27 @@ class Silent:
 
     def notify(self, event: RunEvent) -> None:
         pass
+
+
+class SilentHub:
+    """Stands for a `ProcessHub` that lets every message go: `sent`."""
+
+    def __init__(self) -> None:
+        self.sent: list[protocol.Message] = []
+
+    def send(self, process: StageProcess, message: protocol.Message) -> None:
+        self.sent.append(message)
+
+
+def make_session(
+    node: Node, folder: Path, monitor: GpuMonitor | None = None, hub: SilentHub | None = None
+) -> Session:
+    """A session whose process was never started. folder: of its log."""
+    log = folder / "log"
+    stage = node.config.stage
+    process = StageProcess("fake-1", stage, "token", log, log, {}, warm=False, started=0.0)
+    as_hub = cast(ProcessHub, hub or SilentHub())
+    return Session(node, 0, as_hub, process, Runtime(), monitor or GpuMonitor(), log, 42, 1)
 
 
 def make_stage(

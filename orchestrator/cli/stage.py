@@ -12,7 +12,8 @@ from orchestrator.cli import common
 from orchestrator.system.terminal import say
 
 if TYPE_CHECKING:
-    from orchestrator.commands.single_stage import StageJob
+    from orchestrator.running.stage_client import StageJob
+    from orchestrator.system.gpu import Card
 
 
 @click.command()
@@ -111,7 +112,7 @@ def stage(
             job = _job_of_files(name, stage_name, inputs, output, sets, seed)
         else:
             raise UsageError("--input needs --output DIR")
-        job = replace(job, dtype=dtype or job.dtype, visible=_visible(device))
+        job = replace(job, dtype=dtype or job.dtype, card=_card(device))
         if job_file is not None:
             told_command = single_stage.write_job(job, job_file)
             if as_json:
@@ -122,6 +123,8 @@ def stage(
         written = single_stage.run_job(job, inline, quiet=as_json)
         if as_json:
             common.print_json({"outputs": written})
+        else:
+            say("\n".join(written))
 
 
 def _job_of_run(
@@ -129,6 +132,7 @@ def _job_of_run(
 ) -> StageJob:
     from orchestrator.commands import single_stage
     from orchestrator.record.run_directory import INLINE, RunDirectory
+    from orchestrator.running.stage_client import StageJob
     from orchestrator.system.locks import as_output_error
 
     run = RunDirectory.open(run_dir)
@@ -137,7 +141,7 @@ def _job_of_run(
         output = run_dir / name / INLINE
         with as_output_error(output):
             run.inside.check(f"{name}/{INLINE}")
-    return single_stage.StageJob(
+    return StageJob(
         f"{run_dir}, node {name}",
         stage_name,
         params,
@@ -156,21 +160,22 @@ def _job_of_files(
     seed: int | None,
 ) -> StageJob:
     from orchestrator.commands import single_stage
+    from orchestrator.running.stage_client import StageJob
 
     params, files = single_stage.inputs_of_files(name, stage_name, inputs, sets)
-    return single_stage.StageJob(
+    return StageJob(
         ", ".join(inputs), stage_name, params, files, output.resolve(), 42 if seed is None else seed
     )
 
 
-def _visible(device: str) -> str:
-    """CUDA_VISIBLE_DEVICES for --device. With auto, one stage by itself is given the CPU."""
+def _card(device: str) -> Card | None:
+    """The card of --device. With auto, one stage by itself is given the CPU."""
     from orchestrator.planning.cards import choose_cards
     from orchestrator.system.gpu import GpuMonitor
 
     if device in ("auto", "cpu"):
-        return ""
-    return choose_cards(device, GpuMonitor())[0].visible
+        return None
+    return choose_cards(device, GpuMonitor())[0]
 
 
 def _redo(

@@ -1,25 +1,17 @@
 """One stage outside of a run: its job, from a run's real inputs or from files, and running it.
 
-The job is what `python -m stages.process.child --job FILE` takes; the same program that a run's
-processes are runs it, in a process of its own or in this one.
+A job is computed by `running/stage_client.py`, or written for `python -m stages.process.child`.
 """
 
 from __future__ import annotations
 
-import codecs
 import contextlib
-import json
-import os
 import shlex
-import signal
-import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from orchestrator.errors import (
     ConfigError,
@@ -37,52 +29,27 @@ from orchestrator.pipeline.graph import INPUT, Source
 from orchestrator.pipeline.profile import NodeConfig
 from orchestrator.planning.options import Options
 from orchestrator.planning.request import prepared_for, recorded_settings
-from orchestrator.processes import guard
 from orchestrator.processes.environment import child_environment
-from orchestrator.processes.workspace import guarded
+from orchestrator.record.handover import accept_outputs
 from orchestrator.record.run_directory import RunDirectory
+from orchestrator.running.session_events import StageFailure
+from orchestrator.running.stage_client import (
+    JobFailedError,
+    StageJob,
+    compute_here,
+    compute_isolated,
+)
 from orchestrator.system.atomic_files import next_log, write_json
-from orchestrator.system.exit_codes import describe_exit
 from orchestrator.system.folders import make_folders
+from orchestrator.system.inside import Inside
 from orchestrator.system.locks import as_output_error
-from orchestrator.system.private_folders import private_folder
 from orchestrator.system.reading import yaml_data
-from orchestrator.system.terminal import say_on
-from stages.contract.registry import known_stages
+from orchestrator.system.terminal import say, say_on
+from stages.contract import ContractError, codec
+from stages.contract.registry import known_stages, stage_class
+from stages.process.protocol import Done, ProtocolError
 
 LISTING = "kiss3d-orchestrate stages list"
-
-
-@dataclass(frozen=True)
-class StageJob:
-    """A stage, and what it is to do.
-
-    subject  whose job it is, for people: a picture, a run and its node
-    inputs   input name -> absolute paths of its files
-    output   folder of the files that it writes; absolute
-    visible  of the card that it may use (CUDA_VISIBLE_DEVICES); "": the CPU computes
-    """
-
-    subject: str
-    stage: str
-    params: Mapping[str, Any]
-    inputs: Mapping[str, Sequence[str]]
-    output: Path
-    seed: int
-    dtype: str = "float32"
-    visible: str = ""
-
-    def document(self) -> dict[str, Any]:
-        """The JSON document of `stages.process.child --job`."""
-        return {
-            "stage": self.stage,
-            "params": dict(self.params),
-            "inputs": {name: list(paths) for name, paths in self.inputs.items()},
-            "output": str(self.output),
-            "device": "cuda:0" if self.visible else "cpu",
-            "dtype": self.dtype,
-            "seed": self.seed,
-        }
 
 
 def require_node(run: RunDirectory, name: str) -> None:
@@ -188,124 +155,89 @@ def _parse_sets(sets: Sequence[str]) -> dict[str, Any]:
 
 def write_job(job: StageJob, file: Path) -> str:
     """Write the job's document, and return the command line that runs it. Raises `OutputError`."""
+    document = {
+        "stage": job.stage,
+        "params": dict(job.params),
+        "inputs": {name: list(paths) for name, paths in job.inputs.items()},
+        "output": str(job.output),
+        "device": "cuda:0" if job.card else "cpu",
+        "dtype": job.dtype,
+        "seed": job.seed,
+        "threads": job.threads,
+    }
     try:
-        write_json(file, job.document())
+        write_json(file, document)
     except OSError as error:
         raise OutputError(f"cannot write {file}: {error.strerror or error}") from error
     environment = {
-        "CUDA_VISIBLE_DEVICES": job.visible,
+        "CUDA_VISIBLE_DEVICES": job.card.visible if job.card else "",
         "PYTHONPATH": child_environment()["PYTHONPATH"],
     }
     settings = [f"{name}={shlex.quote(value)}" for name, value in environment.items()]
-    return " ".join([*settings, shlex.join(_host(file.resolve()))])
-
-
-def _host(file: Path) -> list[str]:
-    return [sys.executable, "-P", "-m", "stages.process.child", "--job", str(file)]
+    words = [sys.executable, "-P", "-m", "stages.process.child", "--job", str(file.resolve())]
+    return " ".join([*settings, shlex.join(words)])
 
 
 def run_job(job: StageJob, inline: bool, quiet: bool) -> list[str]:
     """Run a job and return the files that it wrote. What the stage prints goes to the terminal.
 
-    inline: in this process. quiet: what would go to stdout goes to stderr.
-    Raises `StageFailedError`, or `OutputError` before anything starts.
+    inline: in this process, where what it prints goes to stdout unless `quiet`.
+    Raises `StageFailedError`, or `OutputError`.
     """
     _require_writable(job.output)
-    with private_folder() as folder:
-        listing, failure, file = (folder / f"{n}.json" for n in ("listing", "failure", "job"))
-        scratch = folder / "scratch"  # in ours, which goes even if that process is killed
-        scratch.mkdir()
-        places = {"listing": listing, "failure": failure, "scratch": scratch}
-        document = {**job.document(), **{name: str(path) for name, path in places.items()}}
-        file.write_text(json.dumps(document))
+    log = None
+    try:
         if inline:
-            from stages.process.single_job import run_job_file
-
-            os.environ["CUDA_VISIBLE_DEVICES"] = job.visible
             with contextlib.redirect_stdout(sys.stderr if quiet else sys.stdout):
-                code = run_job_file(file)
-            log = None
+                done, contents = compute_here(job, _say_progress)
         else:
-            if not guard.works_here():  # a guard sees to it there
-                document["parent"] = os.getpid()
-            file.write_text(json.dumps(document))
             log = next_log(job.output, "attempt-")
-            code = _run_logged(file, job.visible, log, quiet)
-        if code:
-            raise _failed(job, code, failure, log)
-        written: list[str] = json.loads(listing.read_text())
-        return written
+            done, contents = compute_isolated(job, log, _say_progress, _show)
+        written = _put_in_place(job, done, contents)
+    except JobFailedError as error:
+        raise _failed(job, error.failure, log) from error
+    for text in (*done.warnings, *done.degraded):
+        say(f"warning: {text}", err=True)
+    return written
 
 
-def _run_logged(file: Path, visible: str, log: Path, quiet: bool) -> int:
-    """The exit code of the job's process, whose stderr goes to ours and to a log as well.
-
-    Helpers which the stage started end with it.
-    """
-    environment = {"CUDA_VISIBLE_DEVICES": visible}
-    with log.open("wb", buffering=0) as stream, contextlib.ExitStack() as behind:
-        if guard.works_here():
-            pipes = subprocess.PIPE, subprocess.PIPE
-            with guarded(file.parent, False, *pipes, keep_folder=True) as keeper:
-                for copier in _start_copying(keeper.stdout, keeper.stderr, stream, quiet):
-                    behind.callback(copier.join, timeout=2.0)
-                return keeper.run(_host(file), environment)
-        process = subprocess.Popen(
-            _host(file),
-            env={**child_environment(), **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            start_new_session=True,
-        )
-        try:
-            for copier in _start_copying(process.stdout, process.stderr, stream, quiet):
-                behind.callback(copier.join, timeout=2.0)
-            return process.wait()
-        finally:
-            with contextlib.suppress(ProcessLookupError, PermissionError, AttributeError):
-                os.killpg(process.pid, signal.SIGKILL)  # Windows has no groups
-            process.kill()
-            process.wait()
+def _say_progress(step: int, total: int, note: str) -> None:
+    say(f"step {step}/{total} {note}".rstrip(), err=True)
 
 
-def _start_copying(
-    stdout: IO[bytes] | None, stderr: IO[bytes] | None, log: IO[bytes], quiet: bool
-) -> list[threading.Thread]:
-    assert stdout is not None, "asked for with subprocess.PIPE"
-    assert stderr is not None, "asked for with subprocess.PIPE"
-    copiers = [
-        threading.Thread(target=_copy, args=(stderr, True, log), daemon=True),
-        threading.Thread(target=_copy, args=(stdout, quiet), daemon=True),
-    ]
-    for copier in copiers:
-        copier.start()
-    return copiers
+def _show(printed: str) -> None:
+    with contextlib.suppress(OSError, KissError):  # a screen that is gone ends no stage
+        say_on(printed, err=True)
 
 
-def _copy(source: IO[bytes], err: bool, log: IO[bytes] | None = None) -> None:
-    """Show what the stage prints, and keep it in the log as it is."""
-    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
-    with source, contextlib.suppress(ValueError):  # the log was closed
-        while chunk := source.read(1 << 16):
-            with contextlib.suppress(OSError):  # a full disk must not stop the stage
-                if log is not None:
-                    log.write(chunk)
-            with contextlib.suppress(OSError, KissError):
-                say_on(decoder.decode(chunk), err=err)
+def _put_in_place(job: StageJob, done: Done, contents: bytes) -> list[str]:
+    """Accept what the stage handed over, as a run does; the files, previews too."""
+    inside, folder = Inside(job.output.parent), job.output.name
+    specs = stage_class(job.stage).outputs
+    written: list[str] = []
+    try:
+        with as_output_error(job.output):
+            accepted = accept_outputs(inside, folder, specs, done.outputs, contents)
+            for spec in specs:
+                files = [job.output / record.file for record in accepted.get(spec.name, ())]
+                if files and spec.kind == "image":
+                    preview = codec.preview_png(codec.read(spec, files))
+                    inside.write(f"{folder}/{spec.name}.png", preview, durable=False)
+                    files.append(job.output / f"{spec.name}.png")
+                written += map(str, files)
+    except (ProtocolError, ContractError) as error:
+        raise JobFailedError(StageFailure("internal", str(error))) from error
+    finally:
+        inside.discard_temporaries(folder)
+    return written
 
 
-def _failed(job: StageJob, code: int, failure: Path, log: Path | None) -> StageFailedError:
-    told = {"kind": "crashed", "message": f"the process ended with {describe_exit(code)}"}
-    if failure.is_file():
-        told = json.loads(failure.read_text())
-    if told["kind"] == "internal":
+def _failed(job: StageJob, failure: StageFailure, log: Path | None) -> StageFailedError:
+    hint = failure.hint or f"kiss3d-orchestrate stages describe {job.stage}"
+    if failure.kind == "internal":
         hint = "the traceback is " + ("in the log" if log else "above")
-    else:
-        hint = told.get("hint", "") or f"kiss3d-orchestrate stages describe {job.stage}"
-    error = StageFailedError(job.subject, job.stage, told["kind"], told["message"], hint, log)
-    if told["kind"] == "bad_input":
+    error = StageFailedError(job.subject, job.stage, failure.kind, failure.message, hint, log)
+    if failure.kind == "bad_input":
         error.exit_code = UsageError.exit_code
     return error
 

@@ -6,8 +6,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
-import signal
 import socket
 import subprocess
 import sys
@@ -67,7 +65,7 @@ class Guard:
 
     folder    this process's private folder, which the guard removes at its end
     warm      bring a template along
-    stdout    of the guard, and of processes that are started without a log; None: this one's
+    output    the log of the guard itself; None: this process's own streams
     heard     `clock.now()` when it last said something
     template_heard, template_pid   the same of the template; 0: there is none
     """
@@ -76,11 +74,10 @@ class Guard:
         self,
         folder: Path,
         warm: bool,
-        stdout: IO[Any] | int | None = None,
-        stderr: IO[Any] | int | None = None,
+        output: IO[bytes] | int | None = None,
     ) -> None:
         self._folder = folder
-        self._output = (stdout, stderr)
+        self._output = output
         self._adopts = False
         self._open(warm)
         if warm:
@@ -96,12 +93,11 @@ class Guard:
         with theirs, template:
             handed = [theirs.fileno(), *([template.fileno()] if warm else [])]
             numbers = [str(number) for number in (*handed, -1)[:2]]
-            stdout, stderr = self._output
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "stages.process.guard", *numbers, str(self._folder)],
                 stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
+                stdout=self._output,
+                stderr=self._output,
                 env=child_environment(),
                 pass_fds=handed,
                 start_new_session=True,
@@ -116,18 +112,8 @@ class Guard:
     def fileno(self) -> int:
         return self._channel.fileno()
 
-    @property
-    def stdout(self) -> IO[bytes] | None:
-        """The other end of `subprocess.PIPE`, if that was asked for."""
-        return self._process.stdout
-
-    @property
-    def stderr(self) -> IO[bytes] | None:
-        """The same for stderr."""
-        return self._process.stderr
-
     def start(
-        self, name: str, command: Sequence[str], log: Path | None, environment: Mapping[str, str]
+        self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str]
     ) -> None:
         """Ask for a process; the answer is a `Born`. Raises OSError when the guard is gone.
 
@@ -136,26 +122,10 @@ class Guard:
         request = {
             "start": name,
             "command": list(command),
-            "log": str(log or ""),
+            "log": str(log),
             "env": dict(environment),
         }
         self._channel.sendall(json.dumps(request).encode() + b"\n")
-
-    def run(self, command: Sequence[str], environment: Mapping[str, str]) -> int:
-        """Start a process, wait for its end and return its exit code, negative for a signal.
-
-        Raises OSError when it cannot be started.
-        """
-        self.start("", command, None, environment)
-        while True:
-            select.select([self._channel], [], [])
-            for word in self.receive():
-                if isinstance(word, Born) and word.error:
-                    raise OSError(word.error)
-                if isinstance(word, Exited):
-                    return word.code
-                if isinstance(word, GuardGone):
-                    return -signal.SIGKILL
 
     def preload(self, modules: Sequence[str]) -> None:
         """Have the template import these one by one, while nothing else is asked for."""

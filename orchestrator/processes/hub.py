@@ -17,6 +17,7 @@ import selectors
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from orchestrator.processes.handle import Ended, Event, Spoke, SpokeGarbage, StageProcess
 from orchestrator.processes.starter import Starter
@@ -26,6 +27,9 @@ from stages.process import protocol
 from stages.process.connection import Connection
 from stages.process.protocol import ProtocolError
 from stages.process.wire import pack
+
+NO_CARD: Final[Mapping[str, str]] = {"CUDA_VISIBLE_DEVICES": ""}
+"""Environment of a process that has not been given a card (yet: it is told with the load)."""
 
 
 class ProcessHub:

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from orchestrator.processes import environment
 from orchestrator.processes.guard import END_SECONDS, Guard, works_here
@@ -43,25 +43,16 @@ def open_workspace(use_warm: bool = True) -> Iterator[Workspace]:
             guard = None
             if works_here():  # first of all: the template's boot is what a run waits for
                 log = stack.enter_context((folder / "template.log").open("ab"))
-                guard = stack.enter_context(guarded(folder, not cold_reason, log, log))
+                guard = stack.enter_context(_guarded(folder, not cold_reason, log))
         stack.enter_context(claimed(folder))
         sweep_private_folders()
         yield Workspace(folder, guard, cold_reason)
 
 
 @contextlib.contextmanager
-def guarded(
-    folder: Path,
-    warm: bool,
-    stdout: IO[Any] | int,
-    stderr: IO[Any] | int,
-    keep_folder: bool = False,
-) -> Iterator[Guard]:
-    """A guard that is gone, with all that it started, when the context or the program ends.
-
-    keep_folder: what is in the folder is still wanted behind the context.
-    """
-    guard = Guard(folder, warm, stdout, stderr)
+def _guarded(folder: Path, warm: bool, log: IO[bytes]) -> Iterator[Guard]:
+    """A guard that is gone, with all that it started, when the context or the program ends."""
+    guard = Guard(folder, warm, log)
 
     def end_by_force() -> None:
         guard.end_by_force()
@@ -71,5 +62,5 @@ def guarded(
     try:
         yield guard
     finally:
-        guard.close(_HURRY_SECONDS if STOP.count > 1 else END_SECONDS, keep_folder)
+        guard.close(_HURRY_SECONDS if STOP.count > 1 else END_SECONDS)
         STOP.last_acts.remove(end_by_force)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from orchestrator.pipeline.graph import Node
 from orchestrator.processes.handle import StageProcess
-from orchestrator.processes.hub import ProcessHub
+from orchestrator.processes.hub import NO_CARD, ProcessHub
 from orchestrator.running.attempts import Attempts, storage_failure
 from orchestrator.running.durable_writer import DurableWriter
 from orchestrator.running.jobs import Job
@@ -119,13 +119,15 @@ class Dispatcher:
         """Ask for a process. Where there is no room for its files, the jobs that are ready for it
         fail; whether there were any."""
         try:
+            log = next_log(*self._log_place(node))
             session = Session(
                 node,
                 rung,
                 self._hub,
+                self._hub.start(node.config.stage, node.preload, log, NO_CARD),
                 self._work.runtime,
                 self._work.monitor,
-                next_log(*self._log_place(node)),
+                log,
                 self._work.jobs[0].run.manifest.seed,
                 self._threads,
                 self._work.budget,

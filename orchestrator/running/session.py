@@ -65,6 +65,7 @@ class Session:
     node: Node
     rung: int
     hub: ProcessHub
+    process: StageProcess
     runtime: Runtime
     monitor: GpuMonitor
     log: Path
@@ -79,7 +80,6 @@ class Session:
     rss: int = 0
     peak_rss: int = 0
     vram: int = -1
-    process: StageProcess = field(init=False)
 
     def __post_init__(self) -> None:
         now = clock.now()
@@ -91,9 +91,6 @@ class Session:
         self._prepared = False
         self._terminated = False
         self._ledger: Ledger | None = None
-        self.process = self.hub.start(
-            self.node.config.stage, self.node.preload, self.log, {"CUDA_VISIBLE_DEVICES": ""}
-        )
 
     @property
     def attempt(self) -> Attempt:

@@ -34,7 +34,7 @@ from stages.process.connection import Connection
 from stages.process.page_cache import ReadAhead, weight_files
 from stages.process.parent_watch import EXIT_ORPHANED, die_with_parent
 from stages.process.single_job import run_job_file
-from stages.process.stage_runner import JobResult, StageRunner
+from stages.process.stage_runner import StageRunner
 from stages.process.vram_cap import cap_device_memory
 from stages.process.wire import Wire, connect, pack
 
@@ -224,12 +224,8 @@ class HostProcess:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         self._heart.beat()
-        parts, contents = _as_parts(result)
-        peaks = dict(self._heart.peaks)
-        done = protocol.Done(
-            message.job, parts, result.timings, peaks, result.warnings, result.degraded
-        )
-        self._end_job(done, contents)
+        done, contents = result.message(message.job, self._heart.peaks)
+        self._end_job(done, [contents])
 
     def _fail(self, job: str, error: BaseException) -> None:
         failure: Failure = classify(error)
@@ -248,20 +244,6 @@ class HostProcess:
         )
         with contextlib.suppress(OSError):  # the log may lie on the very disk that is full
             print(text, file=sys.stderr, flush=True)
-
-
-def _as_parts(result: JobResult) -> tuple[dict[str, list[protocol.Part]], list[bytes]]:
-    contents: list[bytes] = []
-    outputs: dict[str, list[protocol.Part]] = {}
-    for name, files in result.outputs.items():
-        outputs[name] = []
-        for file in files:
-            start = -1
-            if file.content is not None:
-                start = sum(map(len, contents))
-                contents.append(file.content)
-            outputs[name].append(protocol.Part(file.file, file.size, start, file.temp))
-    return outputs, contents
 
 
 def serve(connection: Connection, warm: bool) -> None:

@@ -13,7 +13,7 @@ then, since a parent may die behind its last word, unless another guard is to us
 
 The channel carries JSON lines; what the template says is passed on as it is:
 
-    parent -> guard      {"start": name, "command": [...], "log": path or "", "env": {...}}
+    parent -> guard      {"start": name, "command": [...], "log": path, "env": {...}}
                          {"end": true, "keep": whether the folder stays}
     guard -> parent      {"template": pid}
                          {"born": name, "pid": n} or with "error"
@@ -130,10 +130,7 @@ class Guard:
                 signal.signal(number, signal.SIG_DFL)
 
         try:
-            with contextlib.ExitStack() as stack:
-                log = None  # the guard's own stdout and stderr
-                if request["log"]:
-                    log = stack.enter_context(open(request["log"], "ab"))
+            with open(request["log"], "ab") as log:
                 child = subprocess.Popen(
                     request["command"],
                     stdin=subprocess.DEVNULL,

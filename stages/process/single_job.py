@@ -1,20 +1,18 @@
-"""One job that a JSON file describes, without a parent: for debuggers, profilers and `stage`."""
+"""One job that a JSON file describes, without a parent: what `stage --write-job` writes, for
+debuggers and profilers."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import secrets
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 
 from stages.contract import Context, codec
 from stages.contract.failures import classify
-from stages.process.parent_watch import die_with_parent
 from stages.process.stage_runner import OutputFile, StageRunner
 
 
@@ -22,14 +20,10 @@ def run_job_file(path: Path) -> int:
     """Run the job, and return the exit code.
 
     Keys: stage, params, inputs (name -> list of paths), output (folder), and optionally device,
-    dtype, seed, threads, scratch (a folder), listing (a file that gets the written files as JSON),
-    failure (one that gets kind, message and hint of a failure, which are not printed then), parent
-    (a pid: this process dies with that one). Prints the written files; exit code 2 when the stage
-    finds its input bad, 1 when it fails otherwise.
+    dtype, seed and threads. Prints the written files; exit code 2 when the stage finds its input
+    bad, 1 when it fails otherwise.
     """
     job = json.loads(path.read_text())
-    if "parent" in job:
-        die_with_parent(job["parent"])
     output = Path(job["output"])
     output.mkdir(parents=True, exist_ok=True)
     context = Context(
@@ -38,49 +32,33 @@ def run_job_file(path: Path) -> int:
         int(job.get("seed", 42)),
         int(job.get("threads", 2)),
     )
-    core = StageRunner(job["stage"], 0)
+    runner = StageRunner(job["stage"], 0)
     inputs = {name: [Path(p) for p in paths] for name, paths in job["inputs"].items()}
-    given = contextlib.nullcontext(Path(job["scratch"])) if "scratch" in job else None
-    with given or _own_scratch() as scratch:
+    with tempfile.TemporaryDirectory(prefix="kiss3d-job-", ignore_cleanup_errors=True) as scratch:
         try:
-            core.load(job.get("params", {}), context)
-            result = core.run(inputs, output, scratch, _print_progress)
+            runner.load(job.get("params", {}), context)
+            result = runner.run(inputs, output, Path(scratch), _print_progress)
         except Exception as error:
             failure = classify(error)
             if failure.kind == "internal":
                 traceback.print_exc()
-            if "failure" in job:
-                told = {"kind": failure.kind, "message": failure.message, "hint": failure.hint}
-                Path(job["failure"]).write_text(json.dumps(told))
-            else:
-                print(f"{failure.kind}: {failure.message}", file=sys.stderr)
-                if failure.hint and failure.kind != "internal":  # it would point to a log
-                    print(f"  -> {failure.hint}", file=sys.stderr)
+            print(f"{failure.kind}: {failure.message}", file=sys.stderr)
+            if failure.hint and failure.kind != "internal":  # it would point to a log
+                print(f"  -> {failure.hint}", file=sys.stderr)
             return 2 if failure.kind == "bad_input" else 1
         finally:
-            core.close()
+            runner.close()
     for text in (*result.warnings, *result.degraded):
         print(f"warning: {text}", file=sys.stderr)
-    written: list[str] = []
     for name, files in result.outputs.items():
         stored = [store_output(output, file) for file in files]
-        spec = core.output_spec(name)
+        spec = runner.output_spec(name)
         if spec.kind == "image":
             preview = output / f"{name}.png"
             _write(preview, codec.preview_png(codec.read(spec, stored)))
             stored.append(preview)
         print(*stored, sep="\n")
-        written += map(str, stored)
-    if "listing" in job:
-        Path(job["listing"]).write_text(json.dumps(written))
     return 0
-
-
-@contextlib.contextmanager
-def _own_scratch() -> Iterator[Path]:
-    """A folder that goes at the end, for a job that was given none."""
-    with tempfile.TemporaryDirectory(prefix="kiss3d-job-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
 
 
 def store_output(folder: Path, file: OutputFile) -> Path:

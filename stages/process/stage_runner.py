@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from stages.contract import ArtifactSpec, Context, ContractError, Stage, StageError, codec
 from stages.contract.registry import stage_class
+from stages.process.protocol import Done, Part
 
 MAX_WARNING = 1000
 """Characters of one warning that are kept."""
@@ -43,6 +44,19 @@ class JobResult:
     timings: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     degraded: list[str] = field(default_factory=list)
+
+    def message(self, job: str, peaks: Mapping[str, int]) -> tuple[Done, bytes]:
+        """What tells the parent of it: the message, and the contents of small files behind it."""
+        contents = bytearray()
+        outputs: dict[str, list[Part]] = {}
+        for name, files in self.outputs.items():
+            outputs[name] = []
+            for file in files:
+                start = -1 if file.content is None else len(contents)
+                contents += file.content or b""
+                outputs[name].append(Part(file.file, file.size, start, file.temp))
+        done = Done(job, outputs, self.timings, dict(peaks), self.warnings, self.degraded)
+        return done, bytes(contents)
 
 
 class StageRunner:

@@ -84,7 +84,7 @@ def test_a_parent_that_is_killed_in_its_last_moments_leaves_no_private_folder(tm
     folder.mkdir()
     (folder / "socket").touch()
     with open(os.devnull, "ab") as null:
-        guard = Guard(folder, warm=False, stdout=null, stderr=null)
+        guard = Guard(folder, warm=False, output=null)
         try:
             guard.begin_close()
             wait_for(lambda: not folder.exists())
@@ -94,7 +94,7 @@ def test_a_parent_that_is_killed_in_its_last_moments_leaves_no_private_folder(tm
 
 def test_a_guard_that_is_replaced_leaves_the_private_folder(tmp_path):
     with open(os.devnull, "ab") as null:
-        guard = Guard(tmp_path, warm=False, stdout=null, stderr=null)
+        guard = Guard(tmp_path, warm=False, output=null)
         try:
             guard.begin_close(keep_folder=True)
             wait_for(lambda: alive([guard.pid]) == [])

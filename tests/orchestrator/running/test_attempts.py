@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from devtools.fakes.parts import Silent, make_run, make_stage
+from devtools.fakes.parts import Silent, make_run, make_session, make_stage
 from orchestrator.pipeline.graph import Graph
 from orchestrator.pipeline.profile import Attempt, NodeConfig, Profile, Runtime
-from orchestrator.processes.handle import StageProcess
 from orchestrator.running.attempts import Attempts
 from orchestrator.running.jobs import Job, NodeProgress
 from orchestrator.running.leases import Leases
@@ -18,13 +17,6 @@ from orchestrator.running.session import Session
 from orchestrator.running.session_events import JobFailed, StageFailure
 from orchestrator.running.workload import Workload
 from orchestrator.system.gpu import GpuMonitor
-
-
-class Hub:
-    """Starts nothing."""
-
-    def start(self, stage, needs, log, environment) -> StageProcess:
-        return StageProcess("end-1", stage, "token", log, log, {}, warm=False, started=0.0)
 
 
 @dataclass
@@ -62,9 +54,7 @@ def bench(tmp_path, monkeypatch, request) -> Bench:
     jobs[0].nodes["begin"].standing, jobs[0].nodes["end"].standing = "done", "ready"
     jobs[1].nodes["begin"].standing = "running"
     work = Workload(graph, jobs, Runtime(), [], GpuMonitor(), Silent(), None)
-    session = Session(
-        graph.nodes["end"], 0, Hub(), Runtime(), work.monitor, tmp_path / "log", 42, 1
-    )
+    session = make_session(graph.nodes["end"], tmp_path)
     return Bench(work, Attempts(work), session)
 
 

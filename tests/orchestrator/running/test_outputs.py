@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from devtools.fakes.parts import finish_node, make_run, make_stage
+from devtools.fakes.parts import finish_node, make_run, make_session, make_stage
 from orchestrator.pipeline.graph import Graph
 from orchestrator.pipeline.profile import NodeConfig, Profile, Runtime
-from orchestrator.processes.handle import StageProcess
 from orchestrator.record.cache import CacheIndex
 from orchestrator.record.manifest import AttemptRow
 from orchestrator.running.attempts import Attempts
@@ -19,7 +18,6 @@ from orchestrator.running.durable_writer import Durable
 from orchestrator.running.jobs import Job
 from orchestrator.running.outputs import Outputs
 from orchestrator.running.run_events import RunEvent
-from orchestrator.running.session import Session
 from orchestrator.running.session_events import JobFailed, StageFailure
 from orchestrator.running.workload import Workload
 from orchestrator.system.gpu import GpuMonitor, Release
@@ -123,12 +121,7 @@ def test_a_lost_result_is_told_as_the_end_of_its_job_and_stops_the_others_too(be
 def test_a_failure_behind_lost_files_does_not_bring_its_job_back(bench, tmp_path):
     """The process was computing from them when they were lost."""
 
-    class Hub:
-        def start(self, stage, needs, log, environment) -> StageProcess:
-            return StageProcess("end-1", stage, "token", log, log, {}, warm=False, started=0.0)
-
-    node = bench.work.graph.nodes["end"]
-    session = Session(node, 0, Hub(), Runtime(), bench.work.monitor, tmp_path / "log", 42, 1)
+    session = make_session(bench.work.graph.nodes["end"], tmp_path)
     bench.job.nodes["end"].standing = "running"
     bench.attempts.open(bench.job, session)
     half = bench.job.run.node_folder("end") / ".b.txt.1.part"

@@ -9,27 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from devtools.fakes.parts import make_stage
+from devtools.fakes.parts import SilentHub, make_session, make_stage
 from orchestrator.pipeline.graph import Graph
-from orchestrator.pipeline.profile import NodeConfig, Profile, Runtime
+from orchestrator.pipeline.profile import NodeConfig, Profile
 from orchestrator.processes.handle import Ended, Spoke, SpokeGarbage, StageProcess
 from orchestrator.running.session import Session
 from orchestrator.running.session_events import Gone, JobDone, JobFailed, StageFailure
 from orchestrator.system.gpu import Card
 from stages.process import protocol
-
-
-class Hub:
-    """Starts nothing, and lets every message go."""
-
-    def __init__(self) -> None:
-        self.sent: list[protocol.Message] = []
-
-    def start(self, stage, needs, log, environment) -> StageProcess:
-        return StageProcess("fake-1", stage, "token", log, log, {}, warm=False, started=0.0)
-
-    def send(self, process: StageProcess, message: protocol.Message) -> None:
-        self.sent.append(message)
 
 
 class Monitor:
@@ -46,16 +33,16 @@ class Monitor:
 
 
 @pytest.fixture
-def make_session(tmp_path, monkeypatch) -> Callable[[], Session]:
+def another(tmp_path, monkeypatch) -> Callable[[], Session]:
     make_stage(monkeypatch, "lonely", reads="input_image", writes="a")
     graph = Graph.from_profile(Profile(nodes={"lonely": NodeConfig(stage="lonely")}))
     node = graph.nodes["lonely"]
-    return lambda: Session(node, 0, Hub(), Runtime(), Monitor(), tmp_path / "log", 42, 1)
+    return lambda: make_session(node, tmp_path, Monitor(), SilentHub())
 
 
 @pytest.fixture
-def session(make_session) -> Session:
-    return make_session()
+def session(another) -> Session:
+    return another()
 
 
 def says(session: Session, message: protocol.Message) -> list:
@@ -198,12 +185,12 @@ ACTIONS = st.sampled_from([*MESSAGES, "garbage", "load", "run", "stop", "termina
     deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_whatever_a_process_says_each_job_gets_one_answer_and_its_end_is_awaited(
-    make_session, actions, right, tmp_path
+    another, actions, right, tmp_path
 ):
     """No sequence makes a session forget its job, or wait for ever."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         ended = killed(monkeypatch)
-        session = lead_to(make_session(), right, tmp_path)
+        session = lead_to(another(), right, tmp_path)
         given_out, happenings = int(right == "running"), []
         for action in actions:
             if isinstance(action, protocol.Message):
