@@ -9,46 +9,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator import __version__
-from orchestrator.commands.pictures import SUFFIXES, require_picture
-from orchestrator.errors import (
-    InputFileError,
-    OutputError,
-)
+from orchestrator.commands.given import Given, read_file, read_given, read_mask
+from orchestrator.errors import OutputError
 from orchestrator.planning.request import Prepared
 from orchestrator.record.cache import ENTRIES, FOLDER, CacheIndex
 from orchestrator.record.manifest import InputRecord, Manifest
 from orchestrator.record.run_directory import MANIFEST, OUTPUTS, RunDirectory
 from orchestrator.system import machine
-from orchestrator.system.atomic_files import digest_bytes, digest_file, write_atomic
+from orchestrator.system.atomic_files import digest_file, write_atomic
 from orchestrator.system.folders import make_folders, new_folder_mode
 from orchestrator.system.inside import is_temporary
 from orchestrator.system.locks import LOCK_FILES
 from orchestrator.system.text import printable, slug
-from stages.contract.filetypes import HEAD, identify
-
-
-def read_picture(path: Path, limit_mib: int) -> bytes:
-    """The input file's bytes. Raises `InputFileError`."""
-    try:
-        if path.is_dir():
-            raise InputFileError(f"{path} is a directory", "`kiss3d-orchestrate batch` takes those")
-        size = path.stat().st_size
-        if not path.is_file():
-            raise InputFileError(f"{path} is no regular file", "give a picture's file")
-        if size > limit_mib << 20:
-            raise InputFileError(
-                f"{path} has {size / 2**20:.0f} MiB, more than {limit_mib} MiB",
-                "--set runtime.max_input_mib=N raises the limit",
-            )
-        if size == 0:
-            raise InputFileError(f"{path} is empty", "give a picture's file that holds something")
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise InputFileError(f"{path} does not exist", "check the path") from None
-    except OSError as error:
-        raise InputFileError(f"cannot read {path}: {error.strerror or error}") from error
-    require_picture(path, content)
-    return content
 
 
 def new_run_path(root: Path, source: Path) -> Path:
@@ -69,57 +41,33 @@ def new_run_path(root: Path, source: Path) -> Path:
     raise AssertionError("unreachable: the count has no end")
 
 
-def open_or_create(prepared: Prepared, source: Path, path: Path) -> RunDirectory:
+def open_or_create(
+    prepared: Prepared, source: Path, path: Path, given: Given | None = None
+) -> RunDirectory:
     """The run directory for a picture: a new one, or a known one that is being run again.
 
-    One that died while it was being made is gone on with, or made anew where its picture has
-    changed since. The caller holds its lock. Raises `InputFileError`, `OutputError` (the directory
-    holds something else) or `RunRecordError`.
+    given: what was read of `source` already. One that died while it was being made is gone on with,
+    or made anew where its picture has changed since. The caller holds its lock. Raises
+    `InputFileError`, `OutputError` (the directory holds something else) or `RunRecordError`.
     """
     known = RunDirectory.open(path) if (path / MANIFEST).is_file() else None
     if known is not None and not known.half_made:
-        return _open_again(prepared, source, known)
-    picture = read_picture(source, prepared.settings.profile.runtime.max_input_mib)
-    record = _record("input", source, picture)
+        return _open_again(prepared, source, known, given)
+    given = given or read_given(prepared, source)
+    record = given.picture.record("input")
     if known is not None and known.manifest.input.digest == record.digest:
-        return _open_again(prepared, source, known)
-    mask, mask_record = read_mask(prepared)
-    given = [record] if mask_record is None else [record, mask_record]
+        return _open_again(prepared, source, known, given)
+    mask = given.mask_record
+    records = [record] if mask is None else [record, mask]
     try:
-        taken = path.is_dir() and any(not _is_beginning(e, given) for e in path.iterdir())
+        taken = path.is_dir() and any(not _is_beginning(e, records) for e in path.iterdir())
     except OSError as error:
         raise OutputError(f"cannot read {path}: {error.strerror or error}") from error
     if taken or path.is_file():
         raise OutputError(f"{path} is not empty and holds no run", "choose another --output")
-    manifest = describe(prepared, record, None, mask_record)
-    return RunDirectory.create(path, manifest, picture, mask)
-
-
-def read_mask(prepared: Prepared) -> tuple[bytes, InputRecord | None]:
-    """The mask that the request names, if any. Raises `InputFileError`."""
-    source = prepared.options.mask
-    if source is None:
-        return b"", None
-    content = read_picture(source, prepared.settings.profile.runtime.max_input_mib)
-    return content, _record("mask", source, content)
-
-
-def _record(name: str, source: Path, content: bytes) -> InputRecord:
-    return InputRecord(
-        source=printable(source.resolve()),
-        file=f"{name}{_suffix(source, content)}",
-        size=len(content),
-        digest=digest_bytes(content),
-    )
-
-
-def _suffix(source: Path, picture: bytes) -> str:
-    """What the copy's name ends in, so that image viewers open it."""
-    if (suffix := source.suffix.lower()) in SUFFIXES:
-        return suffix
-    found = identify(picture[:HEAD])
-    suffix = f".{found.name}" if found else ""
-    return suffix if suffix in SUFFIXES else ".img"
+    manifest = describe(prepared, record, None, mask)
+    mask_content = given.mask.content if given.mask else b""
+    return RunDirectory.create(path, manifest, given.picture.content, mask_content)
 
 
 def _is_beginning(entry: Path, given: Sequence[InputRecord]) -> bool:
@@ -137,21 +85,23 @@ def _is_beginning(entry: Path, given: Sequence[InputRecord]) -> bool:
     )
 
 
-def _open_again(prepared: Prepared, source: Path, run: RunDirectory) -> RunDirectory:
+def _open_again(
+    prepared: Prepared, source: Path, run: RunDirectory, given: Given | None
+) -> RunDirectory:
     """A known run for the same picture; the picture itself may be gone, the copy serves."""
     record = run.manifest.input
-    if source.exists() or printable(source.resolve()) != record.source:
-        picture = read_picture(source, prepared.settings.profile.runtime.max_input_mib)
-        if digest_bytes(picture) != record.digest:
+    if given is not None or source.exists() or printable(source.resolve()) != record.source:
+        picture = given.picture if given else read_file(prepared, source)
+        if picture.digest != record.digest:
             raise OutputError(
                 f"{run.path} holds a run of another picture ({record.source})",
                 "choose another --output",
             )
-        write_atomic(run.input_path, picture)
-    mask, mask_record = read_mask(prepared)
-    if mask_record is not None:
-        write_atomic(run.path / mask_record.file, mask)
-    run.manifest = describe(prepared, record, run.manifest, mask_record)
+        write_atomic(run.input_path, picture.content)
+    mask = given.mask if given else read_mask(prepared)
+    if mask is not None:
+        write_atomic(run.path / mask.record("mask").file, mask.content)
+    run.manifest = describe(prepared, record, run.manifest, mask.record("mask") if mask else None)
     run.check_input()
     return run
 

@@ -7,13 +7,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from orchestrator.commands.given import Given, read_given
 from orchestrator.commands.open_run import (
     cache_beside,
     describe,
     new_run_path,
     open_or_create,
-    read_mask,
-    read_picture,
 )
 from orchestrator.errors import (
     ConfigError,
@@ -28,13 +27,11 @@ from orchestrator.planning.plan import PlanRow, predict
 from orchestrator.planning.request import Prepared, require_card
 from orchestrator.record import belongings, result_folder
 from orchestrator.record.cache import CacheIndex, demote_stale
-from orchestrator.record.manifest import InputRecord
 from orchestrator.record.run_directory import MANIFEST, OUTPUTS, RESULT, RunDirectory
 from orchestrator.running.jobs import Job
 from orchestrator.running.loop import Runner
 from orchestrator.running.run_events import Observer
 from orchestrator.running.workload import Workload
-from orchestrator.system.atomic_files import digest_bytes
 from orchestrator.system.folders import NewFolder
 from orchestrator.system.locks import as_output_error, run_lock
 from orchestrator.system.stop_signals import STOP
@@ -176,7 +173,8 @@ def run_one(
     """
     root = Path(OUTPUTS)
     cache = cache_beside(output or root / "new")
-    imagined = _imagined_run(prepared, source, output)  # refuses before anything is made
+    given = read_given(prepared, source)  # refuses before anything is made
+    imagined = _imagined_run(prepared, given, output)
     require_upstream(prepared, imagined, cache)
     require_resources(prepared, imagined, cache)
     path = output or new_run_path(root, source)
@@ -184,7 +182,7 @@ def run_one(
         with as_output_error(path):
             folder = stack.enter_context(NewFolder(path, fresh=output is None))
         stack.enter_context(run_lock(path))
-        run = open_or_create(prepared, source, path)
+        run = open_or_create(prepared, source, path, given)
         folder.keep()
         own = source.resolve() == run.input_path.resolve()
         fresh = not run.manifest.nodes and not own
@@ -213,24 +211,17 @@ def predict_picture(
     prepared: Prepared, source: Path, output: Path | None, cache: CacheIndex | None
 ) -> list[PlanRow]:
     """The plan for one picture, whose run directory (None: a new one) need not exist."""
-    run = _imagined_run(prepared, source, output)
+    run = _imagined_run(prepared, read_given(prepared, source), output)
     force = frozenset(_forced(prepared))
     return list(predict(prepared.graph, run, prepared.seed, cache, force, prepared.budget))
 
 
-def _imagined_run(prepared: Prepared, source: Path, output: Path | None) -> RunDirectory:
-    """The run of a picture as it would begin, in memory only.
-
-    Raises `InputFileError` or `RunRecordError`.
-    """
-    picture = read_picture(source, prepared.settings.profile.runtime.max_input_mib)
-    record = InputRecord(
-        source=str(source), file="input.img", size=len(picture), digest=digest_bytes(picture)
-    )
+def _imagined_run(prepared: Prepared, given: Given, output: Path | None) -> RunDirectory:
+    """The run of a picture as it would begin, in memory only. Raises `RunRecordError`."""
     known = None
     if output is not None and (output / MANIFEST).is_file():
         known = RunDirectory.open(output).manifest
-    manifest = describe(prepared, record, known, read_mask(prepared)[1])
+    manifest = describe(prepared, given.picture.record("input"), known, given.mask_record)
     return RunDirectory(output or Path(OUTPUTS), manifest)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +18,11 @@ class StageProcess:
 
     environment  what the child gets on top of the parent's environment
     started      time.monotonic() when it was asked for
-    warm         forked from the template (else started cold, for `cold_reason`)
-    popen, pidfd   of one that the parent started itself
     doomed       told to die before it existed
+
+    Only whoever launches it writes the rest:
+
+    warm         forked from the template (else started cold, for `cold_reason`)
     unstarted    why it never came to exist, or ""
     """
 
@@ -33,13 +34,11 @@ class StageProcess:
     environment: Mapping[str, str]
     started: float
     warm: bool = False
+    doomed: bool = False
     pid: int = 0
     exit_code: int | None = None
     cold_reason: str = ""
-    doomed: bool = False
     unstarted: str = ""
-    popen: subprocess.Popen[bytes] | None = field(default=None, repr=False)
-    pidfd: int = -1
 
     def terminate(self) -> None:
         """Ask the child's whole process group to end; quiet when it is gone already."""
@@ -54,11 +53,10 @@ class StageProcess:
             self.doomed = True
         if not self.pid or self.exit_code is not None:
             return
-        if not hasattr(os, "killpg"):  # Windows, which has neither groups nor SIGKILL
-            if self.popen is not None:
-                self.popen.kill()
-            return
         with contextlib.suppress(ProcessLookupError, PermissionError):
+            if not hasattr(os, "killpg"):  # Windows, which has neither groups nor SIGKILL
+                os.kill(self.pid, number)
+                return
             try:
                 os.killpg(self.pid, number)
             except ProcessLookupError:  # forked a moment ago, and not yet a group of its own

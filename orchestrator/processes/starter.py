@@ -1,7 +1,7 @@
 """Starting stage processes, warm or cold, and hearing of their ends.
 
 On Linux the guard does both: it is asked for a cold start, its template for a fork, and it answers
-for every end. Elsewhere the parent starts processes itself, cold.
+for every end. Elsewhere the parent starts processes itself, cold (`direct.py`).
 
     start ──> template ──(no answer, refusal, death)──> cold from now on
     start ──> guard    ──(no answer, death)──> all that lived is lost, another guard, cold
@@ -12,12 +12,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 
-from orchestrator.processes.environment import child_environment
+from orchestrator.processes.direct import DirectLauncher
 from orchestrator.processes.guard import Born, Exited, Guard, TemplateGone
 from orchestrator.processes.handle import StageProcess
 from orchestrator.processes.workspace import Workspace
@@ -53,6 +52,7 @@ class Starter:
         self._silence = silence
         self._watch = watch
         self._unwatch = unwatch
+        self._direct = DirectLauncher(watch, unwatch)
         self._processes: list[StageProcess] = []
         self._awaited: dict[str, StageProcess] = {}
         self._template_cpu = 0
@@ -105,7 +105,7 @@ class Starter:
         ]
         try:
             if self._guard is None:
-                self._start_directly(process, command)
+                self._direct.start(process, command)
             else:
                 name = f"cold {process.connection}"
                 self._awaited[name] = process
@@ -115,28 +115,12 @@ class Starter:
         except OSError as error:  # the others go on
             process.unstarted = f"cannot start a process for {process.stage}: {error}"
 
-    def _start_directly(self, process: StageProcess, command: Sequence[str]) -> None:
-        with process.log.open("ab") as stream:
-            process.popen = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=stream,
-                env={**child_environment(), **process.environment},
-                start_new_session=True,
-            )
-        process.pid = process.popen.pid
-        # Python may have the call where the kernel or a sandbox does not: exits are polled for then
-        with contextlib.suppress(OSError, AttributeError):
-            process.pidfd = os.pidfd_open(process.pid)
-            self._watch(process.pidfd)
-
     @property
     def patience(self) -> float:
         """Seconds until `ended` should be called, at the latest."""
         if any(process.unstarted or self._cancelled(process) for process in self._processes):
             return 0.0
-        if any(p.popen is not None and p.pidfd < 0 for p in self._processes):
+        if self._direct.must_poll:
             return _POLL_SECONDS
         return clock.LOOK_SECONDS
 
@@ -144,16 +128,15 @@ class Starter:
         """Those that have ended since the last call, or will never exist. Does not block."""
         if self._guard is not None:
             self._hear(self._guard)
+        self._direct.collect()
         for process in self._processes:
-            if process.popen is not None:
-                process.exit_code = process.popen.poll()
-            elif self._cancelled(process):
+            if self._cancelled(process):
                 # The template may be in the middle of a long import for it, which is not waited
                 # for. `_on_born` meets the process.
                 process.exit_code = -signal.SIGKILL
         ended = [p for p in self._processes if p.exit_code is not None or p.unstarted]
         for process in ended:
-            self._forget(process)
+            self._processes.remove(process)
         return ended
 
     @staticmethod
@@ -224,26 +207,13 @@ class Starter:
         self._cold_reason = f"the guard of the processes {what}"
         self._awaited.clear()
         for process in self._processes:
-            if process.popen is None:
-                process.exit_code = -signal.SIGKILL
+            process.exit_code = -signal.SIGKILL
         self._unwatch(guard.fileno())
         self._guard = None
         with contextlib.suppress(OSError):  # no more processes: the parent tries it by itself
             guard.restart()
             self._guard = guard
             self._watch(guard.fileno())
-
-    def _forget(self, process: StageProcess) -> None:
-        self._processes.remove(process)
-        if process.popen is not None and hasattr(os, "killpg"):
-            # Helpers that the stage started and left behind would keep their memory, on the card
-            # too. While one lives the group's number is taken, so it can be nobody else's.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-        if process.pidfd >= 0:
-            self._unwatch(process.pidfd)
-            os.close(process.pidfd)
-            process.pidfd = -1
 
     def close(self) -> None:
         """End every process: the guard does it by itself, beside whatever comes next."""
@@ -254,6 +224,6 @@ class Starter:
         for process in self._processes:
             process.kill()
         deadline = time.monotonic() + _CLOSE_SECONDS
-        while any(p.popen is not None for p in self._processes) and time.monotonic() < deadline:
+        while self._direct.lives and time.monotonic() < deadline:
             self.ended()
             time.sleep(0.01)
