@@ -46,7 +46,6 @@ WAYS: dict[str, dict[str, str]] = {
     "file": {"placement": "resident", "storage": "file"},
     "file-model": {"placement": "model", "storage": "file"},
     "file-streamed": {"placement": "streamed", "storage": "file"},
-    "nf4": {"placement": "resident", "storage": "nf4"},
 }
 
 

@@ -179,40 +179,11 @@ def view_options(function: _F) -> _F:
     return function
 
 
-def options_from(
-    profile: str | None = None,
-    config_file: Path | None = None,
-    sets: Sequence[str] = (),
-    seed: int | None = None,
-    until: str | None = None,
-    from_node: str | None = None,
-    device: str = "auto",
-    target_vram: float | None = None,
-    host_ram: float | None = None,
-    caption: str | None = None,
-    fast: bool = False,
-    allow_tf32: bool = False,
-    background: str | None = None,
-    mask: Path | None = None,
-) -> Options:
+def options_from(**request: Any) -> Options:
+    """The options of a command line: the parameters that click gave, None where nothing was."""
     from orchestrator.planning.options import Options
 
-    return Options(
-        profile,
-        config_file,
-        tuple(sets),
-        seed,
-        until,
-        from_node,
-        device,
-        target_vram or 0.0,
-        host_ram or 0.0,
-        caption,
-        fast,
-        allow_tf32,
-        background,
-        mask,
-    )
+    return Options(**{name: value for name, value in request.items() if value is not None})
 
 
 def print_json(value: Any) -> None:

@@ -45,7 +45,7 @@ def build(
     """A `model_class` (of diffusers) with the checkpoint's weights at `form.home`, in eval mode.
 
     Raises StageError: missing_weights where weights or LoRA do not fit the class; bad_input where
-    they cannot be merged or packed; missing_dependency for nf4 without bitsandbytes.
+    they cannot be merged.
     """
     model = empty(model_class, checkpoint)
     linear = storage.linear_layers(model)
@@ -56,16 +56,14 @@ def build(
     if form.storage == "file":
         small -= deltas.keys()  # no longer what the file has
     if checkpoint.is_gguf:
-        if deltas or form.storage == "nf4":
+        if deltas:
             raise StageError(
                 "bad_input",
-                f"the GGUF weights {checkpoint.name} can be neither merged with a LoRA nor packed",
-                "set lora_merge to false, and storage to full or fp8 (of the ControlNet)",
+                f"the GGUF weights {checkpoint.name} cannot be merged with a LoRA",
+                "set lora_merge to false",
             )
         storage.gguf_layers(model, checkpoint.tensors, form.dtype)
         small = frozenset()
-    if form.storage == "nf4":
-        storage.replace_by_nf4(model, small, form.dtype)
     if lora is not None and not merge_lora:
         # Before there are weights: peft gives its matrices the dtype of the layer's own.
         attach(model, lora, form.home, form.dtype)
@@ -74,12 +72,11 @@ def build(
         if leaf == "weight" and layer in deltas:
             tensor = merged(tensor, deltas[layer], form.device, form.dtype)
         storage.original_layer(model, layer).register_parameter(
-            leaf, _parameter(tensor, leaf, form, layer in small)
+            leaf, _parameter(tensor, form, layer in small)
         )
     model.requires_grad_(False)
     model.eval()
-    if form.storage in ("file", "fp8"):
-        storage.cast_layerwise(model, small, form.dtype)
+    storage.cast_layerwise(model, small, form.dtype)
     return model
 
 
@@ -92,13 +89,11 @@ def empty(model_class: Any, checkpoint: Checkpoint) -> Any:
     return model
 
 
-def _parameter(tensor: torch.Tensor, leaf: str, form: Form, small: bool) -> torch.nn.Parameter:
+def _parameter(tensor: torch.Tensor, form: Form, small: bool) -> torch.nn.Parameter:
     if is_gguf(tensor):
         return _gguf_parameter(tensor, form)
     tensor = tensor.to(form.home)  # by itself: `to` with a dtype would convert on the CPU first
-    if small and form.storage == "nf4" and leaf == "weight":
-        return storage.nf4_parameter(tensor.to(form.dtype), form.home)
-    if not small or form.storage == "nf4":
+    if not small:
         tensor = tensor.to(form.dtype)
     elif tensor.dtype is not storage.FP8:
         tensor = tensor.to(form.dtype).to(storage.FP8)

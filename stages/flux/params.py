@@ -82,10 +82,10 @@ class FluxParams(BackendParams, LoraParams):
         "streamed: blocks as the budgets of device and host memory allow, the others from the "
         "files; .safetensors only",
     )
-    storage: Literal["full", "file", "fp8", "nf4"] = Field(
+    storage: Literal["full", "file", "fp8"] = Field(
         "full",
         description="how the nets' blocks are kept: full in the attempt's dtype; file in float8 as "
-        "far as the file has them so (same result); fp8 and nf4 rounded (lossy)",
+        "far as the file has them so (same result); fp8 rounded (lossy)",
     )
     vae_tiling: bool = Field(
         False, description="decode in tiles that overlap: less memory, not the same pixels"
@@ -111,8 +111,6 @@ class FluxParams(BackendParams, LoraParams):
             raise ValueError(f"a bundle is twice as wide as high, not {self.width} x {self.height}")
         if self.height % PATCH:
             raise ValueError(f"height has to be a multiple of {PATCH}, not {self.height}")
-        if self.storage == "nf4" and self.placement != "resident":
-            raise ValueError("storage nf4 needs placement resident: it is packed on the card")
         if "gguf" in self.transformer.lower():
             self._check_gguf()
         return self

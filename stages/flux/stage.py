@@ -34,7 +34,7 @@ class Flux(Stage):
 
     Raises StageError: bad_input if a control image is missing or an input has the wrong size;
     missing_weights, also for those of another model, or that cannot be streamed;
-    missing_dependency (nf4); out_of_memory if a budget is too small to stream or to decode in;
+    out_of_memory if a budget is too small to stream or to decode in;
     internal if the result is NaN or flat.
     """
 

@@ -1,6 +1,6 @@
-"""Weights kept in fewer bits than they are computed in: float8 and nf4.
+"""Weights kept in fewer bits than they are computed in: in float8, or as a GGUF file has them.
 
-Rounding to them is lossy; keeping what a file has in float8 as it is, is not.
+Rounding to float8 is lossy; keeping what a file has in float8 as it is, is not.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from stages.contract import StageError
-
-Storage = Literal["full", "file", "fp8", "nf4"]
+Storage = Literal["full", "file", "fp8"]
 
 FP8 = torch.float8_e4m3fn
 _BLOCKS = (
@@ -39,14 +37,13 @@ def stored_small(
     """Which linear layers `storage` keeps small: of those in blocks; what is around them stays.
 
     file takes those that the file has in float8. fp8 takes these, and all but the modulation layers
-    (norm*.linear), which diffusers leaves alone as well. nf4 takes all. Their biases go with them,
-    except in nf4.
+    (norm*.linear), which diffusers leaves alone as well. Their biases go with them.
     """
     blocks = frozenset(name for name in names if name.startswith(_BLOCKS))
     exact = blocks & frozenset(float8_layers)
     if storage == "fp8":
         return exact | {name for name in blocks if "norm" not in name}
-    return {"full": frozenset(), "file": exact, "nf4": blocks}[storage]
+    return exact if storage == "file" else frozenset()
 
 
 def cast_layerwise(model: Any, names: Collection[str], dtype: torch.dtype) -> None:
@@ -58,32 +55,6 @@ def cast_layerwise(model: Any, names: Collection[str], dtype: torch.dtype) -> No
         apply_layerwise_casting_hook(layer, FP8, dtype, non_blocking=True)
 
 
-def replace_by_nf4(model: Any, names: Collection[str], dtype: torch.dtype) -> None:
-    """Put bitsandbytes' 4-bit layers, still without weights, in the place of the named ones.
-
-    Raises StageError (missing_dependency).
-    """
-    bitsandbytes = _bitsandbytes()
-    for name in names:
-        layer = model.get_submodule(name)
-        with torch.device("meta"):
-            packed = bitsandbytes.nn.Linear4bit(
-                layer.in_features,
-                layer.out_features,
-                layer.bias is not None,
-                compute_dtype=dtype,
-                quant_type="nf4",
-            )
-        model.set_submodule(name, packed)
-
-
-def nf4_parameter(weight: torch.Tensor, device: torch.device) -> torch.nn.Parameter:
-    """A weight packed to 4 bits; bitsandbytes packs on the way to the device."""
-    packed = _bitsandbytes().nn.Params4bit(weight, requires_grad=False, quant_type="nf4")
-    moved: torch.nn.Parameter = packed.to(device)
-    return moved
-
-
 def gguf_layers(model: Any, tensors: Mapping[str, torch.Tensor], dtype: torch.dtype) -> None:
     """Put diffusers' GGUF layers in the place of those whose tensors are quantised."""
     from diffusers import GGUFQuantizationConfig
@@ -93,15 +64,3 @@ def gguf_layers(model: Any, tensors: Mapping[str, torch.Tensor], dtype: torch.dt
     quantizer.preprocess_model(
         model, device_map=None, keep_in_fp32_modules=[], state_dict=dict(tensors)
     )
-
-
-def _bitsandbytes() -> Any:
-    try:
-        import bitsandbytes
-    except ImportError as error:
-        raise StageError(
-            "missing_dependency",
-            f"storage nf4 needs bitsandbytes: {error}",
-            "pip install kiss3d-orchestrate[nf4]",
-        ) from error
-    return bitsandbytes

@@ -67,7 +67,7 @@ OPTIMIZED: dict[str, dict[str, Any]] = {
     "preprocess": {"background": "auto", "framing": "centered"},
     "multiview": {"steps": 24, "guidance": 4.0},
     "reference": {"tilted_normals": False},
-    "prompt": {"enabled": False},
+    "prompt": {"enabled": False, "quantize": "int8"},
     "encode": {"redux_strength": 0.5},
     "flux": {"steps": 14, "strength": 0.95, "guidance_scale": 3.5, "lora_merge": True},
     "isomer": {"stage2_steps": 40, "objective": "improved", "axes": "gltf"},

@@ -89,7 +89,7 @@ def test_a_picture_of_nothing_is_an_error(value: float, words: str) -> None:
         {"controlnet": [{"mode": "tile", "start": 0.5, "end": 0.5}]},
         {"controlnet": [{"mode": "blur", "kernel_size": 10}]},
         {"controlnet": [{"mode": "normal"}]},
-        {"storage": "nf4", "placement": "model"},
+        {"storage": "nf4"},
     ],
 )
 def test_params_that_make_no_sense_are_refused(params: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from stages.flux.build import Form, build
 from stages.flux.checkpoints import Checkpoint, open_folder, open_transformer, transformer_config
 from stages.flux.lora import read_loras
 from stages.flux.ranges import transformer_ranges
-from stages.flux.storage import FP8, stored_small
+from stages.flux.storage import FP8
 from stages.models.lora_params import LoraChoice
 
 
@@ -198,37 +197,6 @@ def test_a_layer_with_a_bias_in_full_precision_is_not_kept_in_float8() -> None:
     tensors = {"a.weight": torch.zeros(2).to(FP8), "a.bias": torch.zeros(2)}
     tensors["b.weight"] = torch.zeros(2).to(FP8)
     assert Checkpoint("own", {}, tensors).float8_layers == {"b"}
-
-
-def test_nf4_takes_the_blocks_linear_layers_only() -> None:
-    names = ["x_embedder", "proj_out", "transformer_blocks.0.norm1.linear"]
-    names += ["single_transformer_blocks.3.proj_out", "controlnet_blocks.1"]
-    assert stored_small(names, "nf4", ()) == frozenset(names[2:])
-
-
-def test_nf4_without_bitsandbytes_says_what_to_install(
-    models: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    original = builtins.__import__
-
-    def refuse(name: str, *rest: Any) -> Any:
-        if name == "bitsandbytes":
-            raise ImportError("No module named 'bitsandbytes'")
-        return original(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(StageError) as caught:
-        loaded("flux1-dev-transformer", Form(torch.float32, "nf4", CPU, CPU))
-    assert caught.value.kind == "missing_dependency"
-    assert "kiss3d-orchestrate[nf4]" in caught.value.hint
-
-
-def test_nf4_packs_four_bits_a_weight(models: Path) -> None:
-    pytest.importorskip("bitsandbytes")
-    model = loaded("flux1-dev-transformer", Form(torch.float32, "nf4", CPU, CPU))
-    weight = model.transformer_blocks[0].attn.to_q.weight
-    assert weight.numel() == tiny.WIDTH * tiny.WIDTH // 2
-    assert 0 < relative(call(model), call(tiny.transformer())) < 0.3
 
 
 # --- ControlNet -----------------------------------------------------------------------------------
