@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,10 +35,27 @@ class Silent:
 
 
 class SilentHub:
-    """Stands for a `ProcessHub` that lets every message go: `sent`."""
+    """Stands for a `ProcessHub` that starts nothing (`asked`) and lets every message go (`sent`).
+
+    full: the disk has no room for what a start has to write.
+    """
 
     def __init__(self) -> None:
         self.sent: list[protocol.Message] = []
+        self.asked: list[str] = []
+        self.full = False
+
+    def preload(self, modules: Sequence[str]) -> None:
+        pass
+
+    def start(
+        self, stage: str, needs: Sequence[str], log: Path, environment: Mapping[str, str]
+    ) -> StageProcess:
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device", str(log))
+        self.asked.append(stage)
+        name = f"fake-{len(self.asked)}"
+        return StageProcess(name, stage, "token", log, log, environment, started=0.0)
 
     def send(self, process: StageProcess, message: protocol.Message) -> None:
         self.sent.append(message)
@@ -47,10 +65,9 @@ def make_session(
     node: Node, folder: Path, monitor: GpuMonitor | None = None, hub: SilentHub | None = None
 ) -> Session:
     """A session whose process was never started. folder: of its log."""
-    log = folder / "log"
-    stage = node.config.stage
-    process = StageProcess("fake-1", stage, "token", log, log, {}, warm=False, started=0.0)
-    as_hub = cast(ProcessHub, hub or SilentHub())
+    log, hub = folder / "log", hub or SilentHub()
+    process = hub.start(node.config.stage, (), log, {})
+    as_hub = cast(ProcessHub, hub)
     return Session(node, 0, as_hub, process, Runtime(), monitor or GpuMonitor(), log, 42, 1)
 
 
