@@ -57,6 +57,10 @@ class ConfigError(UsageError):
     """A profile, a user file or a --set cannot be understood."""
 
 
+MOST_NAMES = 16
+"""More than these are not listed in a message where a command shows them."""
+
+
 class UnknownNameError(UsageError):
     """A profile, node, stage, param or run that does not exist; names the nearest that does."""
 
@@ -77,8 +81,11 @@ class UnknownNameError(UsageError):
         self.known = sorted(known)
         near = nearest(name, self.known)
         hint = f'did you mean "{near}"? ' if near else ""
-        hint += f"known: {', '.join(self.known)}" if self.known else "there are none"
-        hint += f" (`{listing}` says what they are)" if listing else ""
+        if listing and len(self.known) > MOST_NAMES:
+            hint += f"`{listing}` shows what there is"
+        else:
+            hint += f"known: {', '.join(self.known)}" if self.known else "there are none"
+            hint += f" (`{listing}` says what they are)" if listing else ""
         place = f" in {brief(where)}" if where else ""
         super().__init__(f'unknown {what} "{brief(name)}"{place}', meant or hint)
 

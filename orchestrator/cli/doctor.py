@@ -54,11 +54,14 @@ def doctor(profile: str, wait: bool, as_json: bool) -> None:
 def _show(check: Check) -> None:
     """The row, and below it what to do, where a command has room to stand in one line."""
     beside = _MARKS + _NAMES
-    found = _wrapped(check.found, _WIDTH - beside)
-    if max(map(len, found)) > _WIDTH - beside:  # a path: it stands on a line of its own
-        lines = [check.name, *_indented(_wrapped(check.found, _WIDTH - _MARKS), _MARKS)]
-    else:
-        lines = [f"{check.name:<{_NAMES}}{found[0]}", *_indented(found[1:], beside)]
+    lines = [check.name]
+    for text in _wrapped(check.found, _WIDTH - beside):
+        if len(text) > _WIDTH - beside:  # a path: it stands on a line of its own
+            lines.append(" " * _MARKS + text)
+        elif lines == [check.name]:
+            lines = [f"{check.name:<{_NAMES}}{text}"]
+        else:
+            lines.append(" " * beside + text)
     if check.remedy:
         first, *others = _wrapped(check.remedy, _WIDTH - _MARKS - 3)
         lines += _indented([f"-> {first}", *_indented(others, 3)], _MARKS)

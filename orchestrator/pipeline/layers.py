@@ -139,7 +139,8 @@ def params_of(name: str, node: NodeConfig, attempt: Attempt | None = None) -> Ba
     given = {**node.params, **(attempt.params if attempt else {})}
     for key in given:
         if key not in cls.model_fields:
-            raise UnknownNameError("param", key, cls.model_fields, f"node {name} ({node.stage})")
+            place, listing = f"node {name} ({node.stage})", _listing(node.stage)
+            raise UnknownNameError("param", key, cls.model_fields, place, listing)
     try:
         return cls.model_validate(given)
     except ValidationError as error:
@@ -246,7 +247,13 @@ def _node_path(name: str, node: Mapping[str, Any], keys: list[str], text: str) -
     if keys[0] in NodeConfig.model_fields:
         return keys
     known = [*cls.model_fields, *NodeConfig.model_fields]
-    raise UnknownNameError("param", keys[0], known, f"node {name}")
+    listing = _listing(str(node.get("stage", "")))
+    raise UnknownNameError("param", keys[0], known, f"node {name}", listing)
+
+
+def _listing(stage: str) -> str:
+    """The command that shows what a stage's params are."""
+    return f"kiss3d-orchestrate stages describe {stage}"
 
 
 def _validate(merged: Mapping[str, Any]) -> Profile:

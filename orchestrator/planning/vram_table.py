@@ -193,7 +193,7 @@ def fit(graph: Graph, budget: Budget, rows: Sequence[Row]) -> Graph:
         fitted.append(replace(below, skipped=tuple(skipped), predictions=_all(below, budget, rows)))
     if refused:
         needed = _smallest_budget(graph, budget, rows)
-        raise UsageError("\n".join([*refused, f"budget: {budget.why}"]), f"{needed} would do")
+        raise UsageError("\n".join([*refused, f"budget: {budget.why}"]), needed)
     return Graph(fitted)
 
 
@@ -245,8 +245,8 @@ def _bytes(gib: float) -> int:
 
 
 def _smallest_budget(graph: Graph, budget: Budget, rows: Sequence[Row]) -> str:
-    """The options with which every node of the graph fits: the smallest target, then the least host
-    memory, then as few options as possible.
+    """The options with which every node of the graph fits, and what its rungs cost there: the
+    smallest target, then the least host memory, then as few options as possible.
 
     An option only raises what there is: what is unlimited, or suffices, is left out.
     """
@@ -268,8 +268,19 @@ def _smallest_budget(graph: Graph, budget: Budget, rows: Sequence[Row]) -> str:
         if all(any(not _does_not_fit(row, tried) for row in ladder) for ladder in ladders):
             asked = {"--target-vram": target, "--host-ram": host}
             options = [f"{name} {gib:g}" for name, gib in asked.items() if gib is not None]
-            found.append((tried.vram, tried.host, len(options), " ".join(options)))
+            costs = _costs(graph, tried, rows)
+            words = f"{' '.join(options)} would do" + (f", {costs}" if costs else "")
+            found.append((tried.vram, tried.host, len(options), words))
     return min(found)[-1]
+
+
+def _costs(graph: Graph, budget: Budget, rows: Sequence[Row]) -> str:
+    """What the first rungs that fit a budget cost, node by node, or ""."""
+    first = {node.name: _skip(node, budget, rows)[1][:1] for node in graph.nodes.values()}
+    costs = [
+        f"{n} {rung.degraded}" for n, rungs in first.items() for rung in rungs if rung.degraded
+    ]
+    return f"with {'; '.join(costs)}" if costs else ""
 
 
 def _all(node: Node, budget: Budget, rows: Sequence[Row]) -> Mapping[int, Prediction]:
