@@ -164,9 +164,9 @@ def _work(node: str, steps: int, reuse: bool) -> int:
     if node != "flux":
         return steps
     from stages.flux.params import FluxParams
-    from stages.flux.schedule import Schedule
+    from stages.flux.schedule import NoiseLevels
 
-    return Schedule.heun(steps, FluxParams().strength, reuse).evaluations
+    return NoiseLevels.heun(steps, FluxParams().strength, reuse).evaluations
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

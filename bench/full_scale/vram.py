@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from bench.full_scale.bench import GIB, manifest
-from orchestrator.planning.vram_table import Row
+from orchestrator.planning.vram_table import VramRow
 from orchestrator.record.manifest import AttemptRow
 from stages.contract.registry import stage_class
 
@@ -101,4 +101,4 @@ def _row(group: Sequence[Sample], measured: str) -> dict[str, Any]:
         row |= {"step_seconds": round(compute / most.steps, 3), "steps": STEPS[most.stage]}
     else:
         row["job_seconds"] = round(compute, 1)
-    return Row(**row, measured=measured).model_dump(exclude_defaults=True)
+    return VramRow(**row, measured=measured).model_dump(exclude_defaults=True)

@@ -24,7 +24,7 @@ import statistics
 import torch
 
 from orchestrator.system.text import format_table
-from stages.flux.schedule import Schedule, Velocity, integrate, noisy_start
+from stages.flux.schedule import NoiseLevels, Velocity, integrate, noisy_start
 
 STRENGTH = 0.95
 SUBSPACE = 8
@@ -66,19 +66,19 @@ def mixture(count: int, dimensions: int, deviation: float) -> Velocity:
     return velocity
 
 
-def entered_at(sigma: float, steps: int, reuse: bool) -> Schedule:
+def entered_at(sigma: float, steps: int, reuse: bool) -> NoiseLevels:
     """The reference's levels below sigma, with sigma before them."""
-    below = [level for level in Schedule.heun(steps, 1.0).sigmas if level < sigma]
-    return Schedule((sigma, *below), reuse=reuse)
+    below = [level for level in NoiseLevels.heun(steps, 1.0).sigmas if level < sigma]
+    return NoiseLevels((sigma, *below), reuse=reuse)
 
 
-def true_schedule(sigma: float) -> Schedule:
+def true_schedule(sigma: float) -> NoiseLevels:
     """As above with many steps, the last of which, Euler's, begins at a thousandth of the usual."""
     *levels, smallest, zero = entered_at(sigma, TRUE_STEPS, reuse=False).sigmas
-    return Schedule((*levels, *(smallest * 0.9**power for power in range(66)), zero))
+    return NoiseLevels((*levels, *(smallest * 0.9**power for power in range(66)), zero))
 
 
-def solve(velocity: Velocity, start: torch.Tensor, schedule: Schedule) -> torch.Tensor:
+def solve(velocity: Velocity, start: torch.Tensor, schedule: NoiseLevels) -> torch.Tensor:
     *_, end = integrate(velocity, start, schedule)
     return end
 
@@ -86,7 +86,7 @@ def solve(velocity: Velocity, start: torch.Tensor, schedule: Schedule) -> torch.
 def errors(field: tuple[int, int, float], seeds: int) -> list[list[float]]:
     """Of each of `SAMPLERS`, one a seed."""
     velocity = mixture(*field)
-    sigma = Schedule.heun(20, STRENGTH).start
+    sigma = NoiseLevels.heun(20, STRENGTH).start
     found: list[list[float]] = [[] for _ in SAMPLERS]
     for seed in range(seeds):
         generator = torch.Generator().manual_seed(seed)
@@ -103,7 +103,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, default=40)
     seeds = parser.parse_args().seeds
-    sigma = Schedule.heun(20, STRENGTH).start
+    sigma = NoiseLevels.heun(20, STRENGTH).start
     table = []
     for name, field in FIELDS.items():
         found = errors(field, seeds)

@@ -24,10 +24,10 @@ _PROGRESS_SECONDS = 5.0
 _STOPPING = "stopping; Ctrl-C again stops at once"
 
 
-class View(Observer, Protocol):
+class RunView(Observer, Protocol):
     """An observer that is shown between `__enter__` and `__exit__`."""
 
-    def __enter__(self) -> View: ...
+    def __enter__(self) -> RunView: ...
 
     def __exit__(
         self,
@@ -37,7 +37,7 @@ class View(Observer, Protocol):
     ) -> None: ...
 
 
-def open_view(nodes: Iterable[str], jobs: int, quiet: bool, verbose: bool) -> View:
+def open_view(nodes: Iterable[str], jobs: int, quiet: bool, verbose: bool) -> RunView:
     """The view that fits: none when quiet, live on a terminal, lines otherwise."""
     if quiet:
         return Lines(sys.stderr, jobs, only_failures=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class PullView:
-    """`pull.View` on stderr. A context manager: the bars stop at its end."""
+    """`pull.PullObserver` on stderr. A context manager: the bars stop at its end."""
 
     def __init__(self, quiet: bool = False) -> None:
         self._quiet = quiet

@@ -30,7 +30,7 @@ HOST_MARGIN = 4 * GIB
 """Of what is available in host memory: for the processes themselves and the system."""
 
 
-class Row(BaseModel):
+class VramRow(BaseModel):
     """One measurement; sizes in GiB.
 
     when            params that a rung must have for the row to speak of it; a list: one of these
@@ -89,16 +89,16 @@ class Row(BaseModel):
 
 
 @cache
-def table() -> tuple[Row, ...]:
+def table() -> tuple[VramRow, ...]:
     """The rows of configs/vram.yaml. Raises `ConfigError` for a broken file."""
     path = config_folder() / "vram.yaml"
     try:
-        return tuple(Row(**row) for row in yaml.safe_load(path.read_text(encoding="utf-8")))
+        return tuple(VramRow(**row) for row in yaml.safe_load(path.read_text(encoding="utf-8")))
     except (OSError, TypeError, ValidationError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: {error}", "reinstall kiss3d-orchestrate") from error
 
 
-def row_for(node: Node, rung: int, rows: Sequence[Row]) -> Row | None:
+def row_for(node: Node, rung: int, rows: Sequence[VramRow]) -> VramRow | None:
     """The measurement that speaks of this rung of a node, if there is one."""
     params = _params(node, rung)
     of_stage = (row for row in rows if row.stage == node.config.stage)
@@ -112,7 +112,7 @@ def _params(node: Node, rung: int) -> dict[str, Any]:
     return {**params, "device": attempt.device, "dtype": attempt.dtype}
 
 
-def predict(node: Node, rung: int, budget: Budget, rows: Sequence[Row]) -> Prediction | None:
+def predict(node: Node, rung: int, budget: Budget, rows: Sequence[VramRow]) -> Prediction | None:
     """What a rung will take. None: nobody has measured it."""
     row = row_for(node, rung, rows)
     if row is None:
@@ -177,7 +177,7 @@ def least_card(profile: Profile) -> int:
     return math.ceil(needed + VRAM_MARGIN / GIB) if needed else 0
 
 
-def fit(graph: Graph, budget: Budget, rows: Sequence[Row]) -> Graph:
+def fit(graph: Graph, budget: Budget, rows: Sequence[VramRow]) -> Graph:
     """Drop the upper rungs that are known not to fit, and note what the others will take.
 
     Raises `UsageError` when no rung of some node fits: with the reasons, and the smallest budget
@@ -197,7 +197,7 @@ def fit(graph: Graph, budget: Budget, rows: Sequence[Row]) -> Graph:
     return Graph(fitted)
 
 
-def with_cpu_figures(graph: Graph, rows: Sequence[Row]) -> Graph:
+def with_cpu_figures(graph: Graph, rows: Sequence[VramRow]) -> Graph:
     """The graph with what its rungs on the CPU will take; none is dropped."""
     return Graph(
         replace(
@@ -212,7 +212,7 @@ def with_cpu_figures(graph: Graph, rows: Sequence[Row]) -> Graph:
     )
 
 
-def _skip(node: Node, budget: Budget, rows: Sequence[Row]) -> tuple[list[str], list[Attempt]]:
+def _skip(node: Node, budget: Budget, rows: Sequence[VramRow]) -> tuple[list[str], list[Attempt]]:
     """Why the upper rungs do not fit, and the rungs from the first one that does on."""
     skipped: list[str] = []
     ladder = node.config.attempts
@@ -223,7 +223,7 @@ def _skip(node: Node, budget: Budget, rows: Sequence[Row]) -> tuple[list[str], l
     return skipped, []
 
 
-def _measured(node: Node, rows: Sequence[Row]) -> list[Row | None]:
+def _measured(node: Node, rows: Sequence[VramRow]) -> list[VramRow | None]:
     """The row of each rung; None where nothing of the card is needed, or nobody measured it."""
     return [
         row_for(node, rung, rows) if attempt.device == "cuda" else None
@@ -231,7 +231,7 @@ def _measured(node: Node, rows: Sequence[Row]) -> list[Row | None]:
     ]
 
 
-def _does_not_fit(row: Row, budget: Budget) -> str:
+def _does_not_fit(row: VramRow, budget: Budget) -> str:
     if budget.vram and _bytes(row.least) > budget.vram:
         return f"needs {row.least:g} GiB of the card, {budget.vram / GIB:.1f} may be used"
     if budget.host and _bytes(row.least_host) > budget.host:
@@ -244,7 +244,7 @@ def _bytes(gib: float) -> int:
     return int(gib * GIB)
 
 
-def _smallest_budget(graph: Graph, budget: Budget, rows: Sequence[Row]) -> str:
+def _smallest_budget(graph: Graph, budget: Budget, rows: Sequence[VramRow]) -> str:
     """The options with which every node of the graph fits, and what its rungs cost there: the
     smallest target, then the least host memory, then as few options as possible.
 
@@ -274,7 +274,7 @@ def _smallest_budget(graph: Graph, budget: Budget, rows: Sequence[Row]) -> str:
     return min(found)[-1]
 
 
-def _costs(graph: Graph, budget: Budget, rows: Sequence[Row]) -> str:
+def _costs(graph: Graph, budget: Budget, rows: Sequence[VramRow]) -> str:
     """What the first rungs that fit a budget cost, node by node, or ""."""
     first = {node.name: _skip(node, budget, rows)[1][:1] for node in graph.nodes.values()}
     costs = [
@@ -283,6 +283,6 @@ def _costs(graph: Graph, budget: Budget, rows: Sequence[Row]) -> str:
     return f"with {'; '.join(costs)}" if costs else ""
 
 
-def _all(node: Node, budget: Budget, rows: Sequence[Row]) -> Mapping[int, Prediction]:
+def _all(node: Node, budget: Budget, rows: Sequence[VramRow]) -> Mapping[int, Prediction]:
     found = {rung: predict(node, rung, budget, rows) for rung in range(len(node.config.attempts))}
     return {rung: prediction for rung, prediction in found.items() if prediction is not None}

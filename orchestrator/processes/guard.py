@@ -60,7 +60,7 @@ class GuardGone:
 Word = Born | Exited | TemplateGone | GuardGone
 
 
-class Guard:
+class GuardLink:
     """A running guard. Whatever it starts ends with it, and it ends with this process.
 
     folder    this process's private folder, which the guard removes at its end

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from orchestrator.processes.direct import DirectLauncher
-from orchestrator.processes.guard import Born, Exited, Guard, TemplateGone
+from orchestrator.processes.guard import Born, Exited, GuardLink, TemplateGone
 from orchestrator.processes.handle import StageProcess
 from orchestrator.processes.workspace import Workspace
 from orchestrator.system import clock
@@ -47,7 +47,7 @@ class Starter:
         watch: Callable[[int], None],
         unwatch: Callable[[int], None],
     ) -> None:
-        self._guard: Guard | None = workspace.guard
+        self._guard: GuardLink | None = workspace.guard
         self._cold_reason = workspace.cold_reason
         self._silence = silence
         self._watch = watch
@@ -144,7 +144,7 @@ class Starter:
         """Told to die before it existed."""
         return process.doomed and not process.pid
 
-    def _hear(self, guard: Guard) -> None:
+    def _hear(self, guard: GuardLink) -> None:
         gone = False
         for word in guard.receive():
             if isinstance(word, Born):
@@ -177,7 +177,7 @@ class Starter:
         else:
             process.pid = word.pid
 
-    def _template_stuck(self, guard: Guard, now: float) -> str:
+    def _template_stuck(self, guard: GuardLink, now: float) -> str:
         """Why the template is not to be waited for any longer, or ""."""
         if not any(process.warm for process in self._awaited.values()):
             return ""
@@ -202,7 +202,7 @@ class Starter:
             if not process.doomed:
                 self._start_cold(process)
 
-    def _replace(self, guard: Guard, what: str) -> None:
+    def _replace(self, guard: GuardLink, what: str) -> None:
         """The guard is lost, and what it had started with it."""
         self._cold_reason = f"the guard of the processes {what}"
         self._awaited.clear()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from orchestrator.processes import environment
-from orchestrator.processes.guard import END_SECONDS, Guard, works_here
+from orchestrator.processes.guard import END_SECONDS, GuardLink, works_here
 from orchestrator.system.limits import require_room
 from orchestrator.system.private_folders import claimed, sweep_private_folders, unclaimed_folder
 from orchestrator.system.stop_signals import STOP
@@ -28,7 +28,7 @@ class Workspace:
     cold_reason: why processes start cold, or ""."""
 
     folder: Path
-    guard: Guard | None
+    guard: GuardLink | None
     cold_reason: str
 
 
@@ -50,9 +50,9 @@ def open_workspace(use_warm: bool = True) -> Iterator[Workspace]:
 
 
 @contextlib.contextmanager
-def _guarded(folder: Path, warm: bool, log: IO[bytes]) -> Iterator[Guard]:
+def _guarded(folder: Path, warm: bool, log: IO[bytes]) -> Iterator[GuardLink]:
     """A guard that is gone, with all that it started, when the context or the program ends."""
-    guard = Guard(folder, warm, log)
+    guard = GuardLink(folder, warm, log)
 
     def end_by_force() -> None:
         guard.end_by_force()

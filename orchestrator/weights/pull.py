@@ -29,7 +29,7 @@ MARGIN = 1 << 30
 State = Literal["here", "pulled", "failed"]
 
 
-class View(Protocol):
+class PullObserver(Protocol):
     """What the screen is told. Called from several threads."""
 
     def plan(self, size: int) -> None: ...
@@ -75,7 +75,9 @@ class _Order:
         return self.files[0].target.parent if self.files else catalogue.hub_storage(self.model)
 
 
-def pull(models: Sequence[Model], view: View, workers: int, repair: bool = False) -> list[Result]:
+def pull(
+    models: Sequence[Model], view: PullObserver, workers: int, repair: bool = False
+) -> list[Result]:
     """Fetch what is not here. Raises `UsageError` before anything is downloaded.
 
     repair: hash what is here first, and fetch again what is damaged.
@@ -105,7 +107,7 @@ def pull(models: Sequence[Model], view: View, workers: int, repair: bool = False
     return [results[model.name] for model in models]
 
 
-def _end(results: dict[str, Result], view: View, result: Result) -> None:
+def _end(results: dict[str, Result], view: PullObserver, result: Result) -> None:
     results[result.name] = result
     view.model_done(result)
 
@@ -125,7 +127,7 @@ def _refuse_offline(models: Iterable[Model]) -> None:
 
 
 def _look_up(
-    models: Sequence[Model], results: dict[str, Result], view: View, workers: int
+    models: Sequence[Model], results: dict[str, Result], view: PullObserver, workers: int
 ) -> list[_Order]:
     orders = []
     with ThreadPoolExecutor(workers, "look-up") as pool:
@@ -176,7 +178,7 @@ def _existing(folder: Path) -> Path:
 
 
 def _fetch_all(
-    orders: Sequence[_Order], results: dict[str, Result], view: View, workers: int
+    orders: Sequence[_Order], results: dict[str, Result], view: PullObserver, workers: int
 ) -> None:
     stop = threading.Event()
     with ThreadPoolExecutor(workers, "download") as pool:
@@ -207,7 +209,7 @@ def _fetch_all(
             raise
 
 
-def _fetch(model: Model, file: RemoteFile, view: View, stop: threading.Event) -> None:
+def _fetch(model: Model, file: RemoteFile, view: PullObserver, stop: threading.Event) -> None:
     with hub.explained(model):
         download(file, view.meter(file.label), stop)
         view.file_done(file)

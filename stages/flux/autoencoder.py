@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from stages.flux.latents import Noise
+from stages.flux.latents import LatentNoise
 
 FACTOR = 8
 """Pixels a side of one latent."""
@@ -54,7 +54,7 @@ class Autoencoder:
     tiling: bool
 
     @torch.no_grad()
-    def encode(self, image: np.ndarray, noise: Noise) -> torch.Tensor:
+    def encode(self, image: np.ndarray, noise: LatentNoise) -> torch.Tensor:
         """(H, W, 3) in [0, 1] -> a sample of its latents, (1, C, H/8, W/8) float32."""
         self.vae.disable_tiling()  # a decode of an earlier job may have turned it on
         pixels = torch.from_numpy(np.array(image, np.float32)).permute(2, 0, 1)[None]

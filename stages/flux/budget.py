@@ -34,7 +34,7 @@ _RING_SHARE = 4
 
 
 @dataclass(frozen=True)
-class Budget:
+class NetBudget:
     """weights: on the device; host: registered memory beside it; device: all that may be allocated
     there, activations included."""
 
@@ -55,7 +55,7 @@ def activation_bytes(
     return states * width * itemsize
 
 
-def plan_budget(context: Context, activations: int) -> Budget:
+def plan_budget(context: Context, activations: int) -> NetBudget:
     """What the context leaves for weights.
 
     On a CPU the device is host memory: `host_bytes` is divided between weights and ring.
@@ -63,12 +63,12 @@ def plan_budget(context: Context, activations: int) -> Budget:
     if context.device == "cpu":
         limit = context.host_bytes or max(0, free_bytes("cpu") - activations - MARGIN)
         ring = limit // _RING_SHARE
-        return Budget(limit - ring, ring, limit - ring + activations)
+        return NetBudget(limit - ring, ring, limit - ring + activations)
     device = context.vram_bytes - CONTEXT_BYTES
     if not context.vram_bytes:
         device = free_bytes(context.device) - MARGIN
     host = context.host_bytes or int(_FREE_HOST_SHARE * free_bytes("cpu"))
-    return Budget(max(0, device - activations), host, device)
+    return NetBudget(max(0, device - activations), host, device)
 
 
 def require_room_to_decode(params: FluxParams, context: Context, dtype: torch.dtype) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch.nn.functional import silu
 
 from stages.contract import StageError
-from stages.flux.schedule import TRAIN_STEPS, Schedule, integrate
+from stages.flux.schedule import TRAIN_STEPS, NoiseLevels, integrate
 
 Residuals = tuple[list[torch.Tensor] | None, list[torch.Tensor] | None]
 """What is added to the double and the single blocks; None where a ControlNet has none of a kind."""
@@ -73,7 +73,7 @@ class Denoiser:
     expect: Callable[[int, int], None]
 
     @torch.no_grad()
-    def embeddings(self, net: Any, schedule: Schedule) -> list[torch.Tensor]:
+    def embeddings(self, net: Any, schedule: NoiseLevels) -> list[torch.Tensor]:
         """What AdaLN's layers of a net are given, (1, d) for each noise level of the schedule.
 
         As `forward` makes it of noise level, guidance and prompt, the activation included.
@@ -90,7 +90,7 @@ class Denoiser:
 
     @torch.no_grad()
     def run(
-        self, start: torch.Tensor, schedule: Schedule, on_step: Callable[[int], None]
+        self, start: torch.Tensor, schedule: NoiseLevels, on_step: Callable[[int], None]
     ) -> torch.Tensor:
         """Noisy tokens (1, L, 64) float32 at the schedule's start -> clean ones.
 
@@ -166,7 +166,7 @@ class Denoiser:
         return torch.tensor([self.text.guidance], device=self.ids.device)
 
 
-def _levels(schedule: Schedule) -> tuple[float, ...]:
+def _levels(schedule: NoiseLevels) -> tuple[float, ...]:
     """The noise levels of evaluations; 0, where the last step ends, is none."""
     return schedule.sigmas[schedule.first : -1]
 

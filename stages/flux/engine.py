@@ -16,12 +16,12 @@ from stages.flux.build import Form, build
 from stages.flux.checkpoints import open_folder
 from stages.flux.controls import MODE_NUMBER
 from stages.flux.denoise import Control, Denoiser, Text
-from stages.flux.latents import Noise, image_ids, pack, unpack
+from stages.flux.latents import LatentNoise, image_ids, pack, unpack
 from stages.flux.lora import read_loras
 from stages.flux.nets import Nets, WholeNets
 from stages.flux.params import FluxParams
 from stages.flux.placement import home_of, place
-from stages.flux.schedule import Schedule, noisy_start
+from stages.flux.schedule import NoiseLevels, noisy_start
 from stages.flux.streamed_nets import StreamedNets
 
 FLAT = 0.02
@@ -29,7 +29,7 @@ FLAT = 0.02
 
 
 @dataclass(frozen=True)
-class Job:
+class Denoising:
     """What one run works on, sizes as in the params.
 
     reference      (H, W, 3) float32 in [0, 1], None in text mode
@@ -76,7 +76,7 @@ class Engine:
         """Give back what the nets hold."""
         self._nets.close()
 
-    def run(self, job: Job, note: str, progress: Callable[..., None]) -> np.ndarray:
+    def run(self, job: Denoising, note: str, progress: Callable[..., None]) -> np.ndarray:
         """The bundle, (H, W, 3) float32 in [0, 1]. Raises StageError: bad_input, internal.
 
         Random numbers are drawn in the reference's order: for each control image, for the
@@ -84,7 +84,7 @@ class Engine:
         that changing a scale or the strength leaves the noise alone.
         """
         params = self._params
-        schedule = Schedule.heun(
+        schedule = NoiseLevels.heun(
             params.steps,
             1.0 if job.reference is None else params.strength,
             reuse=params.sampler == "heun_pec",
@@ -92,7 +92,7 @@ class Engine:
         total = schedule.steps + 2
         progress(0, total, note + self._note)
         text = self._text(job)
-        noise = Noise(job.seed, params.noise, self._device, self._dtype)
+        noise = LatentNoise(job.seed, params.noise, self._device, self._dtype)
         shape = self._autoencoder.latent_shape(params.height, params.width)
         with self._vae.on_device():
             controls = self._controls(job, noise)
@@ -118,7 +118,7 @@ class Engine:
         progress(total, total)
         return bundle
 
-    def _text(self, job: Job) -> Text:
+    def _text(self, job: Denoising) -> Text:
         config = self._nets.transformer.config
         for name, found, wanted in (
             ("prompt_embeds", job.prompt_embeds.shape[1], config.joint_attention_dim),
@@ -136,7 +136,7 @@ class Engine:
         )
         return Text(tokens, pooled, self._params.guidance_scale)
 
-    def _controls(self, job: Job, noise: Noise) -> list[Control]:
+    def _controls(self, job: Denoising, noise: LatentNoise) -> list[Control]:
         controls = []
         for params, image in zip(self._params.controlnet, job.control_images, strict=True):
             latents = self._autoencoder.encode(image / np.float32(255.0), noise)
@@ -147,7 +147,7 @@ class Engine:
         return controls
 
     def _start(
-        self, job: Job, schedule: Schedule, noise: Noise, shape: Sequence[int]
+        self, job: Denoising, schedule: NoiseLevels, noise: LatentNoise, shape: Sequence[int]
     ) -> torch.Tensor:
         """(1, C, h, w) float32 at the schedule's first noise level."""
         if job.reference is None or schedule.start == 1.0:

@@ -33,7 +33,7 @@ def image_ids(height: int, width: int, device: torch.device | str) -> torch.Tens
     return torch.nn.functional.pad(grid, (1, 0)).reshape(-1, 3)
 
 
-class Noise:
+class LatentNoise:
     """Normal deviates from one generator, in the order in which they are asked for.
 
     where    cpu: float32 on the CPU, so that every card gets the same numbers; device: on `device`

@@ -31,7 +31,7 @@ Velocity = Callable[["torch.Tensor", float, int], "torch.Tensor"]
 
 
 @dataclass(frozen=True)
-class Schedule:
+class NoiseLevels:
     """Noise levels from 1 to 0, and where an img2img run enters them.
 
     sigmas   N + 1 levels, the last one 0
@@ -44,7 +44,7 @@ class Schedule:
     reuse: bool = False
 
     @classmethod
-    def heun(cls, steps: int, strength: float, reuse: bool = False) -> Schedule:
+    def heun(cls, steps: int, strength: float, reuse: bool = False) -> NoiseLevels:
         """`steps` Heun steps, of which the last `strength` share is taken."""
         smallest = float(_shifted(np.array(1.0 / TRAIN_STEPS)))
         levels = _shifted(np.linspace(1.0, smallest, steps))
@@ -77,7 +77,7 @@ def noisy_start(latents: torch.Tensor, noise: torch.Tensor, sigma: float) -> tor
 
 
 def integrate(
-    velocity: Velocity, state: torch.Tensor, schedule: Schedule
+    velocity: Velocity, state: torch.Tensor, schedule: NoiseLevels
 ) -> Iterator[torch.Tensor]:
     """Follow the ODE; yields the state after each step."""
     count = itertools.count()

@@ -78,7 +78,7 @@ class Flux(Stage):
     def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
         """Inputs and output as in stages/contract/artifacts.py; `bundle` has the params' size."""
         from stages.flux.controls import resize_bundle
-        from stages.flux.engine import Job
+        from stages.flux.engine import Denoising
 
         if self._engine is None:
             raise StageError("internal", "run before load")
@@ -89,7 +89,7 @@ class Flux(Stage):
             if (height, width) != (params.height, params.width):
                 note = f"encode ({width} x {height} resized to {params.width} x {params.height})"
             reference = resize_bundle(reference, params.height)
-        job = Job(
+        job = Denoising(
             reference,
             [self._control_image(control, reference, inputs) for control in params.controlnet],
             inputs[PROMPT_EMBEDS.name],

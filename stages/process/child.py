@@ -31,7 +31,7 @@ from stages.contract import Context
 from stages.contract.failures import Failure, classify
 from stages.process import protocol
 from stages.process.connection import Connection
-from stages.process.page_cache import ReadAhead, weight_files
+from stages.process.page_cache import CacheWarmer, weight_files
 from stages.process.parent_watch import EXIT_ORPHANED, die_with_parent
 from stages.process.single_job import run_job_file
 from stages.process.stage_runner import StageRunner
@@ -178,7 +178,7 @@ class HostProcess:
         except Exception:  # whatever it is, load() meets it again, where it can be told
             log.exception("no reading ahead")
             return
-        ReadAhead(files, message.limit).start()
+        CacheWarmer(files, message.limit).start()
 
     def _load(self, message: protocol.Load, spawned: float) -> StageRunner | None:
         began = time.perf_counter()

@@ -39,7 +39,7 @@ def weight_files(stage: str, params: Mapping[str, Any]) -> list[Path]:
     return found
 
 
-class ReadAhead(threading.Thread):
+class CacheWarmer(threading.Thread):
     """Reads files, in order, until `limit` bytes; `stop` ends it within one piece."""
 
     def __init__(self, files: Iterable[Path], limit: int) -> None:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from bench.full_scale import checkpoints, vram, writer
 from bench.full_scale.certificate import Request, extrapolated
 from bench.full_scale.sizes import TINY
-from orchestrator.planning.vram_table import Row
+from orchestrator.planning.vram_table import VramRow
 from orchestrator.record.manifest import AttemptRow, InputRecord, Manifest, NodeRecord
 
 CPU = torch.device("cpu")
@@ -107,7 +107,7 @@ def test_runs_of_one_rung_under_several_targets_become_one_row(tmp_path: Path) -
         (runs[-1] / "run.json").write_text(document.model_dump_json())
     results = tmp_path / "results.jsonl"
     results.write_text(json.dumps({"run": str(runs[1]), "node": "flux", "host_gib": 2.5}))
-    (row,) = [Row(**row) for row in yaml.safe_load(vram.rows(runs, results, "a card"))]
+    (row,) = [VramRow(**row) for row in yaml.safe_load(vram.rows(runs, results, "a card"))]
     assert (row.peak_gib, row.least_gib, row.host_gib) == (7.01, 5.0, 2.5)
     assert (row.load_seconds, row.step_seconds, row.steps) == (5.0, 2.0, "steps")
     assert row.when["placement"] == "streamed"

@@ -10,7 +10,7 @@ import pytest
 
 from devtools.fakes.running import alive, attempts, below, finish, guard_of, seen, start, wait_for
 from devtools.fakes.stages import HELPERS
-from orchestrator.processes.guard import Guard
+from orchestrator.processes.guard import GuardLink
 from orchestrator.system.private_folders import sweep_private_folders
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="no guard elsewhere")
@@ -84,7 +84,7 @@ def test_a_parent_that_is_killed_in_its_last_moments_leaves_no_private_folder(tm
     folder.mkdir()
     (folder / "socket").touch()
     with open(os.devnull, "ab") as null:
-        guard = Guard(folder, warm=False, output=null)
+        guard = GuardLink(folder, warm=False, output=null)
         try:
             guard.begin_close()
             wait_for(lambda: not folder.exists())
@@ -94,7 +94,7 @@ def test_a_parent_that_is_killed_in_its_last_moments_leaves_no_private_folder(tm
 
 def test_a_guard_that_is_replaced_leaves_the_private_folder(tmp_path):
     with open(os.devnull, "ab") as null:
-        guard = Guard(tmp_path, warm=False, output=null)
+        guard = GuardLink(tmp_path, warm=False, output=null)
         try:
             guard.begin_close(keep_folder=True)
             wait_for(lambda: alive([guard.pid]) == [])

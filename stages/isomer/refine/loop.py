@@ -25,7 +25,7 @@ from stages.isomer.refine.losses import (
     picture_loss,
 )
 from stages.isomer.refine.normal_render import render_vectors
-from stages.isomer.refine.optimizer import POSITION, MeshOptimizer, Schedule
+from stages.isomer.refine.optimizer import POSITION, MeshOptimizer, StepRates
 from stages.isomer.refine.outline import outline_loss
 from stages.isomer.refine.targets import Targets, explicit_normals
 from stages.isomer.refine.unseen import evidence, hold
@@ -55,7 +55,7 @@ class Plan:
 
     kind: Literal["shape", "detail"]
     steps: int
-    schedule: Schedule
+    schedule: StepRates
 
 
 class Refiner:

@@ -24,7 +24,7 @@ COLUMNS = 9
 
 
 @dataclass(frozen=True)
-class Schedule:
+class StepRates:
     """What differs between ISOMER's stages.
 
     rate       learning rate before the first decay
@@ -52,7 +52,7 @@ class MeshOptimizer:
     """
 
     def __init__(
-        self, vertices: Tensor, faces: Tensor, schedule: Schedule, carried: Tensor | None = None
+        self, vertices: Tensor, faces: Tensor, schedule: StepRates, carried: Tensor | None = None
     ) -> None:
         self.schedule = schedule
         self.faces = faces

@@ -13,7 +13,7 @@ from stages.geometry.cameras import bundle_cameras
 from stages.geometry.numpy_edges import compact
 from stages.isomer.refine.bounds import bound
 from stages.isomer.refine.loop import Plan, Progress, Refiner
-from stages.isomer.refine.optimizer import Schedule
+from stages.isomer.refine.optimizer import StepRates
 from stages.isomer.refine.start import choose_start, misfit
 from stages.isomer.refine.targets import Targets
 from stages.isomer.refine.unseen import eaten, shown
@@ -144,8 +144,8 @@ def vertex_limit(params: IsomerParams, start: int) -> int:
 def stage_plans(params: IsomerParams) -> tuple[Plan, ...]:
     """ISOMER's two stages with the reference's schedules."""
 
-    def schedule(edges: tuple[float, float], decay: float, ramp: float, gain: float) -> Schedule:
-        return Schedule(
+    def schedule(edges: tuple[float, float], decay: float, ramp: float, gain: float) -> StepRates:
+        return StepRates(
             rate=params.learning_rate,
             decay=decay,
             ramp=ramp,

@@ -19,7 +19,7 @@ from transformers.models.clip.modeling_clip import CLIPVisionModelWithProjection
 
 from stages.models.visit import visiting
 from stages.multiview.zero123plus import latents
-from stages.multiview.zero123plus.noise import Noise, normal
+from stages.multiview.zero123plus.noise import ViewNoise, normal
 from stages.multiview.zero123plus.text import empty_prompt_ids
 from stages.multiview.zero123plus.weights import load_text_encoder
 from stages.weights.checkpoint import readable
@@ -66,7 +66,7 @@ def text_tokens(
 
 
 def condition_latents(
-    vae: AutoencoderKL, pixels: torch.Tensor, noise: Noise, guided: bool
+    vae: AutoencoderKL, pixels: torch.Tensor, noise: ViewNoise, guided: bool
 ) -> torch.Tensor:
     """(B, 4, h, w) from the VAE's `pixels` (1, 3, H, W).
 

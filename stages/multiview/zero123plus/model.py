@@ -27,7 +27,7 @@ from stages.multiview.zero123plus.conditioning import (
     text_tokens,
 )
 from stages.multiview.zero123plus.grid import views_of
-from stages.multiview.zero123plus.noise import Noise
+from stages.multiview.zero123plus.noise import ViewNoise
 from stages.multiview.zero123plus.params import Zero123PlusParams
 from stages.multiview.zero123plus.reference_attention import ReferenceUNet
 from stages.multiview.zero123plus.sampler import denoise, require_finite
@@ -98,7 +98,7 @@ class Zero123Plus:
     def views(self, image: np.ndarray, seed: int, progress: Progress) -> np.ndarray:
         """(S, S, 3) uint8 -> front, left, back, right (4, 512, 512, 3) uint8."""
         total = self.params.steps + 2
-        noise = Noise.from_seed(seed)
+        noise = ViewNoise.from_seed(seed)
         progress(0, total, "encoding the picture")
         condition = self._condition(image, noise)
         progress(1, total, "denoising")
@@ -128,7 +128,7 @@ class Zero123Plus:
         place(module, self.device)
         return nullcontext()
 
-    def _condition(self, image: np.ndarray, noise: Noise) -> Condition:
+    def _condition(self, image: np.ndarray, noise: ViewNoise) -> Condition:
         guided = self.params.guidance > 1.0
         with self._on_device(self.vision):
             embedding = embed_image(self.vision, self.clip_pixels(image), self.device)

@@ -20,14 +20,14 @@ import torch
 
 
 @dataclass(frozen=True)
-class Noise:
+class ViewNoise:
     """The two streams, as generators on the CPU."""
 
     sampling: torch.Generator
     conditioning: torch.Generator
 
     @classmethod
-    def from_seed(cls, seed: int) -> Noise:
+    def from_seed(cls, seed: int) -> ViewNoise:
         """Sampling takes `seed` as it is; conditioning a seed derived from it."""
         derived = int(np.random.SeedSequence([seed, 1]).generate_state(1, np.uint64)[0] >> 1)
         return cls(

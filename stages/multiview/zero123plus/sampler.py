@@ -18,7 +18,7 @@ from diffusers.schedulers.scheduling_euler_ancestral_discrete import (
 
 from stages.contract import StageError
 from stages.multiview.zero123plus.conditioning import Condition
-from stages.multiview.zero123plus.noise import Noise, normal
+from stages.multiview.zero123plus.noise import ViewNoise, normal
 from stages.multiview.zero123plus.reference_attention import ReferenceUNet
 
 
@@ -29,7 +29,7 @@ def denoise(
     condition: Condition,
     side: int,
     guidance: float,
-    noise: Noise,
+    noise: ViewNoise,
     on_step: Callable[[int], None],
 ) -> torch.Tensor:
     """The grid's latent (1, 4, side, side), float32, in the range of `scale_latents`.

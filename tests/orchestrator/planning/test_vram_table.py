@@ -25,7 +25,7 @@ class Sizes(Params):
 
 
 ROWS = (
-    vram_table.Row(
+    vram_table.VramRow(
         stage="big",
         when={"placement": "resident"},
         peak_gib=33.0,
@@ -36,7 +36,7 @@ ROWS = (
         steps="steps",
         measured="a card",
     ),
-    vram_table.Row(
+    vram_table.VramRow(
         stage="big",
         when={"placement": "streamed"},
         peak_gib=33.0,
@@ -279,7 +279,7 @@ def test_the_shipped_table_speaks_of_all_that_a_profile_does_on_a_card(profile, 
     ],
 )
 def test_a_row_speaks_of_alternatives_and_of_what_is_no_larger(params, speaks):
-    row = vram_table.Row(
+    row = vram_table.VramRow(
         stage="big", when={"kind": ["a", "b"]}, at_most={"width": 10}, peak_gib=1, measured="here"
     )
     assert row.speaks_of(params) is speaks
@@ -288,7 +288,7 @@ def test_a_row_speaks_of_alternatives_and_of_what_is_no_larger(params, speaks):
 @pytest.mark.parametrize(("kind", "seconds"), [("slow", 2.0), ("fast", 0.5)])
 def test_a_step_takes_the_share_that_its_params_have(kind, seconds):
     factors = {"kind": {"fast": 0.25}}
-    row = vram_table.Row(
+    row = vram_table.VramRow(
         stage="big", peak_gib=1, step_seconds=2.0, step_factor=factors, measured="here"
     )
     assert row.seconds_a_step({"kind": kind}) == seconds

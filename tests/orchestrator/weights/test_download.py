@@ -260,7 +260,7 @@ def test_the_three_kinds_of_hash(kind, tmp_path):
 
 
 class Watcher:
-    """`pull.View` that remembers."""
+    """`pull.PullObserver` that remembers."""
 
     def __init__(self) -> None:
         self.results: list[Result] = []

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from stages.flux.latents import image_ids, pack, unpack
-from stages.flux.schedule import Schedule, integrate, noisy_start
+from stages.flux.schedule import NoiseLevels, integrate, noisy_start
 
 
 @pytest.fixture(scope="module")
@@ -21,13 +21,13 @@ def golden() -> Mapping[str, np.ndarray]:
 
 @pytest.mark.parametrize("steps", [20, 30])
 def test_the_noise_levels_are_the_references(golden: Mapping[str, np.ndarray], steps: int) -> None:
-    levels = np.array(Schedule.heun(steps, 1.0).sigmas)
+    levels = np.array(NoiseLevels.heun(steps, 1.0).sigmas)
     doubled = [levels[:1], np.repeat(levels[1:-1], 2), levels[-1:]]
     np.testing.assert_allclose(np.concatenate(doubled), golden[f"sigmas_{steps}"], atol=1e-6)
 
 
 def test_strength_095_skips_the_first_of_20_steps() -> None:
-    schedule = Schedule.heun(20, 0.95)
+    schedule = NoiseLevels.heun(20, 0.95)
     assert (schedule.first, schedule.steps, schedule.evaluations) == (1, 19, 37)
     assert schedule.start == pytest.approx(0.981875, abs=1e-6)
 
@@ -35,7 +35,7 @@ def test_strength_095_skips_the_first_of_20_steps() -> None:
 @pytest.mark.parametrize("strength", [0.001, 0.5, 1.0])
 @pytest.mark.parametrize("steps", [1, 2, 7])
 def test_any_strength_leaves_at_least_one_step(steps: int, strength: float) -> None:
-    schedule = Schedule.heun(steps, strength)
+    schedule = NoiseLevels.heun(steps, strength)
     assert 1 <= schedule.steps <= steps
 
 
@@ -48,7 +48,7 @@ def test_the_trajectory_is_the_references(golden: Mapping[str, np.ndarray]) -> N
         return torch.einsum("ij,bjhw->bihw", matrix, torch.tanh(state)) * (0.5 + sigma)
 
     given: list[torch.Tensor] = []
-    schedule = Schedule.heun(20, 0.95)
+    schedule = NoiseLevels.heun(20, 0.95)
     latents, noise = (torch.from_numpy(golden[f"img2img_{name}"]) for name in ("init", "noise"))
     start = noisy_start(latents, noise, schedule.start)
     np.testing.assert_allclose(start, golden["img2img_start"], atol=1e-6)
@@ -66,7 +66,7 @@ def test_both_samplers_are_of_second_order(reuse: bool) -> None:
     def error(steps: int) -> float:
         levels = (*np.linspace(1.0, 0.0, steps + 1)[:-1].tolist(), 1e-9, 0.0)
         start = torch.ones(1, dtype=torch.float64)
-        *_, last = integrate(lambda state, *_: state, start, Schedule(levels, reuse=reuse))
+        *_, last = integrate(lambda state, *_: state, start, NoiseLevels(levels, reuse=reuse))
         return abs(float(last) - np.exp(-1.0))
 
     assert 3.0 < error(20) / error(40) < 5.0  # 4.08 and 4.0; of first order it is 2, of third 8
@@ -80,7 +80,7 @@ def test_reuse_evaluates_once_at_each_level() -> None:
         levels.append(sigma)
         return -state
 
-    schedule = Schedule.heun(20, 0.95, reuse=True)
+    schedule = NoiseLevels.heun(20, 0.95, reuse=True)
     states = list(integrate(velocity, torch.ones(1), schedule))
     assert levels == list(schedule.sigmas[1:-1])
     assert len(states) == schedule.evaluations == 19
@@ -88,7 +88,7 @@ def test_reuse_evaluates_once_at_each_level() -> None:
 
 def test_a_single_step_is_eulers_with_either_sampler() -> None:
     for reuse in (False, True):
-        schedule = Schedule.heun(1, 1.0, reuse)
+        schedule = NoiseLevels.heun(1, 1.0, reuse)
         (state,) = integrate(lambda state, *_: state, torch.ones(1), schedule)
         assert (float(state), schedule.evaluations) == (0.0, 1)
 

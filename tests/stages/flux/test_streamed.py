@@ -67,7 +67,7 @@ def aligned(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def allow(monkeypatch: pytest.MonkeyPatch, weights: int, host: int, device: int = 0) -> None:
     """Plan with these budgets, which the real formula would not give to nets so small."""
-    limits = budget.Budget(weights, host, device or weights)
+    limits = budget.NetBudget(weights, host, device or weights)
     monkeypatch.setattr(budget, "plan_budget", lambda *_: limits)
 
 

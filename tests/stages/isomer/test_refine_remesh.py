@@ -11,7 +11,7 @@ import torch
 
 from stages.geometry.torch_edges import edge_lengths, edge_table, pack, vertex_normals
 from stages.isomer.refine import remesh as remeshing
-from stages.isomer.refine.optimizer import MeshOptimizer, Schedule
+from stages.isomer.refine.optimizer import MeshOptimizer, StepRates
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 
@@ -49,11 +49,11 @@ def assert_same_mesh(
 @pytest.mark.parametrize(
     ("stage", "schedule"),
     [
-        ("stage1", Schedule(decay=0.995, ramp=1.0, gain=0.05, shortest=0.02, longest=0.1)),
-        ("stage2", Schedule()),
+        ("stage1", StepRates(decay=0.995, ramp=1.0, gain=0.05, shortest=0.02, longest=0.1)),
+        ("stage2", StepRates()),
     ],
 )
-def test_optimizer_follows_the_reference(stage: str, schedule: Schedule) -> None:
+def test_optimizer_follows_the_reference(stage: str, schedule: StepRates) -> None:
     golden = Golden("isomer_optimizer.npz")
     optimizer = MeshOptimizer(golden["verts"], golden["faces"], schedule)
     for gradient, state, positions in zip(

@@ -25,7 +25,7 @@ from stages.models.pixels import PixelExtractor
 from stages.multiview.zero123plus import latents, sampler
 from stages.multiview.zero123plus.conditioning import Condition, condition_latents, text_tokens
 from stages.multiview.zero123plus.grid import views_of
-from stages.multiview.zero123plus.noise import Noise, normal
+from stages.multiview.zero123plus.noise import ViewNoise, normal
 from stages.multiview.zero123plus.reference_attention import (
     ReferenceAttention,
     ReferenceTokens,
@@ -254,15 +254,15 @@ def test_the_empty_prompt_is_padded_with_the_special_token_maps_padding(base):
 def test_the_condition_is_the_vaes_raw_sample_and_its_negative_is_that_of_zero():
     vae = small_vae()
     pixels = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(2))
-    sampled = condition_latents(vae, pixels, Noise.from_seed(5), guided=True)
-    draws = Noise.from_seed(5).conditioning
+    sampled = condition_latents(vae, pixels, ViewNoise.from_seed(5), guided=True)
+    draws = ViewNoise.from_seed(5).conditioning
     with torch.no_grad():
         picture = vae.encode(pixels).latent_dist
         zero = vae.encode(torch.zeros_like(pixels)).latent_dist
     conditional = picture.mean + picture.std * normal((1, 4, 4, 4), draws)
     negative = zero.mean + zero.std * normal((1, 4, 4, 4), draws)
     torch.testing.assert_close(sampled, torch.cat([negative, conditional]))
-    alone = condition_latents(vae, pixels, Noise.from_seed(5), guided=False)
+    alone = condition_latents(vae, pixels, ViewNoise.from_seed(5), guided=False)
     torch.testing.assert_close(alone, conditional)
 
 
@@ -298,7 +298,7 @@ def scheduler_of(steps: int) -> EulerAncestralDiscreteScheduler:
     return scheduler
 
 
-def sample(unet: ToyUNet, steps: int, guidance: float, noise: Noise) -> torch.Tensor:
+def sample(unet: ToyUNet, steps: int, guidance: float, noise: ViewNoise) -> torch.Tensor:
     rows = len(unet.mixes)
     condition = Condition(torch.zeros(rows, 2, 3), torch.full((rows, 4, 5, 5), 0.5))
     return denoise(unet, scheduler_of(steps), condition, 8, guidance, noise, lambda step: None)  # type: ignore[arg-type]
@@ -321,7 +321,7 @@ def test_the_loop_walks_the_references_trajectory(schedule, monkeypatch):
     )
     unet = ToyUNet(schedule["toy_W"])
     seed = int(schedule["step_noise_seed"])
-    sample(unet, 50, 1.0, Noise(torch.Generator().manual_seed(seed), torch.Generator()))
+    sample(unet, 50, 1.0, ViewNoise(torch.Generator().manual_seed(seed), torch.Generator()))
     for step, expected in enumerate(schedule["trajectory_6"], start=1):
         scale = torch.sqrt(schedule["sigmas_50"][step] ** 2 + 1.0)
         torch.testing.assert_close(unet.latents[step] * scale, expected, atol=1e-4, rtol=0)
@@ -330,15 +330,15 @@ def test_the_loop_walks_the_references_trajectory(schedule, monkeypatch):
 def test_guidance_goes_from_the_unconditional_row_through_the_conditional_one():
     negative, positive = torch.eye(4) * 0.3, torch.eye(4) * -0.7
     guided = ToyUNet(negative, positive)
-    result = sample(guided, 3, 4.0, Noise.from_seed(1))
+    result = sample(guided, 3, 4.0, ViewNoise.from_seed(1))
     assert torch.equal(guided.latents[0][0], guided.latents[0][1])
-    alone = sample(ToyUNet(negative + 4.0 * (positive - negative)), 3, 1.0, Noise.from_seed(1))
+    alone = sample(ToyUNet(negative + 4.0 * (positive - negative)), 3, 1.0, ViewNoise.from_seed(1))
     torch.testing.assert_close(result, alone)
 
 
 def test_the_reference_is_noised_to_the_steps_level_anew_in_every_step_and_row():
     unet = ToyUNet(torch.eye(4), torch.eye(4))
-    sample(unet, 5, 2.0, Noise.from_seed(3))
+    sample(unet, 5, 2.0, ViewNoise.from_seed(3))
     sigmas = scheduler_of(5).sigmas[:5]
     draws = [
         (reference * torch.sqrt(sigma**2 + 1.0) - 0.5) / sigma
@@ -352,18 +352,22 @@ def test_the_reference_is_noised_to_the_steps_level_anew_in_every_step_and_row()
 
 
 def test_both_streams_follow_from_the_seed_and_differ():
-    def first(noise: Noise) -> tuple[float, float]:
+    def first(noise: ViewNoise) -> tuple[float, float]:
         return float(normal((1,), noise.sampling)), float(normal((1,), noise.conditioning))
 
-    assert first(Noise.from_seed(0)) == first(Noise.from_seed(0))
-    values = {*first(Noise.from_seed(0)), *first(Noise.from_seed(42)), *first(Noise.from_seed(1))}
+    assert first(ViewNoise.from_seed(0)) == first(ViewNoise.from_seed(0))
+    values = {
+        *first(ViewNoise.from_seed(0)),
+        *first(ViewNoise.from_seed(42)),
+        *first(ViewNoise.from_seed(1)),
+    }
     assert len(values) == 6
 
 
 def test_numbers_that_are_not_finite_end_the_loop_with_advice():
     unet = ToyUNet(torch.full((4, 4), float("nan")))
     with pytest.raises(StageError, match=r"after step 1 of 3 \(float32\)") as caught:
-        sample(unet, 3, 1.0, Noise.from_seed(1))
+        sample(unet, 3, 1.0, ViewNoise.from_seed(1))
     assert caught.value.kind == "internal"
     assert len(unet.latents) == 1
     with pytest.raises(StageError) as caught:

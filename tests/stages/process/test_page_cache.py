@@ -19,7 +19,7 @@ def asked(monkeypatch):
 def test_files_are_read_in_pieces_up_to_the_limit(tmp_path, asked):
     for name, size in (("a", 1500), ("b", 3000)):
         (tmp_path / name).write_bytes(bytes(size))
-    reader = page_cache.ReadAhead([tmp_path / "a", tmp_path / "b"], 3200)
+    reader = page_cache.CacheWarmer([tmp_path / "a", tmp_path / "b"], 3200)
     reader.run()
     assert asked == [(0, 1000), (1000, 500), (0, 1000), (1000, 700)]
     assert reader.done == 3200
@@ -27,14 +27,14 @@ def test_files_are_read_in_pieces_up_to_the_limit(tmp_path, asked):
 
 def test_a_file_that_is_gone_is_left_to_load(tmp_path, asked):
     (tmp_path / "b").write_bytes(bytes(10))
-    reader = page_cache.ReadAhead([tmp_path / "a", tmp_path / "b"], 100)
+    reader = page_cache.CacheWarmer([tmp_path / "a", tmp_path / "b"], 100)
     reader.run()
     assert asked == [(0, 10)]
 
 
 def test_it_stops_when_told(tmp_path, asked):
     (tmp_path / "a").write_bytes(bytes(5000))
-    reader = page_cache.ReadAhead([tmp_path / "a"], 5000)
+    reader = page_cache.CacheWarmer([tmp_path / "a"], 5000)
     reader.stop()
     reader.run()
     assert asked == []
@@ -43,7 +43,7 @@ def test_it_stops_when_told(tmp_path, asked):
 def test_without_advice_the_range_is_read(tmp_path, monkeypatch):
     monkeypatch.delattr(page_cache.os, "posix_fadvise", raising=False)
     (tmp_path / "a").write_bytes(bytes(5000))
-    reader = page_cache.ReadAhead([tmp_path / "a"], 4000)
+    reader = page_cache.CacheWarmer([tmp_path / "a"], 4000)
     reader.run()
     assert reader.done == 4000
 
