@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.commands import open_run
+from orchestrator.commands import open_run, pages
 from orchestrator.commands import run as runs
 from orchestrator.commands.batch_directory import LOGS, Batch
 from orchestrator.errors import InterruptedRunError, KissError, command
@@ -19,6 +19,7 @@ from orchestrator.planning.request import Prepared, require_card
 from orchestrator.record import result_folder, summary
 from orchestrator.record.manifest import AttemptRow
 from orchestrator.record.run_directory import MANIFEST, OUTPUTS, RESULT, RunDirectory
+from orchestrator.report.gallery import INDEX_HTML, Entry
 from orchestrator.running.run_events import Observer
 from orchestrator.system.atomic_files import write_atomic, write_json
 from orchestrator.system.inside import Inside
@@ -70,7 +71,7 @@ class Outcome:
         return last.log if last else ""
 
     def row(self) -> dict[str, Any]:
-        mesh = self.run.path / RESULT / result_folder.RESULT_FILES["glb"] if self.run else None
+        mesh = self._result(result_folder.RESULT_FILES["glb"])
         return {
             "name": self.name,
             "input": str(self.picture),
@@ -81,9 +82,15 @@ class Outcome:
             "degraded": "; ".join(self.degraded.values()),
             "warnings": "; ".join(self.warnings),
             "run": str(self.run.path) if self.run else "",
-            "mesh": str(mesh) if mesh and mesh.is_file() else "",
+            "mesh": mesh,
             "compute_seconds": round(_compute_seconds(self.run), 3),
+            "report": self._result(result_folder.REPORT_HTML),
         }
+
+    def _result(self, name: str) -> str:
+        """Path of a file of the run's result, or "" where there is none."""
+        path = self.run.path / RESULT / name if self.run else None
+        return str(path) if path and path.is_file() else ""
 
 
 def require_resources(
@@ -169,6 +176,8 @@ def execute(
             ordered = [outcomes[name] for name in batch.pictures]
             on_end(ordered)
             _write_summary(batch, ordered)
+            if prepared.options.report:
+                _write_index(batch, ordered)
     return ordered
 
 
@@ -191,6 +200,20 @@ def _compute_seconds(run: RunDirectory | None) -> float:
 def skipped_rows(batch: Batch) -> list[dict[str, str]]:
     """What of the pictures' folder is no input, and why, for --json and summary.json."""
     return [{"path": printable(one.path), "reason": one.reason} for one in batch.skipped]
+
+
+def index_of(batch: Batch) -> str:
+    """Path of the batch's page, or "" where it has none."""
+    path = batch.path / INDEX_HTML
+    return str(path) if path.is_file() else ""
+
+
+def _write_index(batch: Batch, outcomes: Sequence[Outcome]) -> None:
+    """Write index.html; `open` tells why there is none, should that fail."""
+    pages.write_index(
+        batch.path,
+        [Entry(o.name, printable(Path(o.picture.name)), o.run, o.error) for o in outcomes],
+    )
 
 
 def _write_summary(batch: Batch, outcomes: Sequence[Outcome]) -> None:

@@ -17,6 +17,8 @@ from orchestrator.errors import OutputError, RunRecordError
 from orchestrator.planning.options import Options
 from orchestrator.record.manifest import FileName as JobName
 from orchestrator.record.run_directory import OUTPUTS
+from orchestrator.report.gallery import INDEX_HTML
+from orchestrator.report.logs import BATCH_LOGS
 from orchestrator.system.atomic_files import write_json
 from orchestrator.system.folders import NewFolder
 from orchestrator.system.inside import is_temporary
@@ -24,7 +26,7 @@ from orchestrator.system.locks import BATCH_FILE, LOCK_FILES, as_output_error
 from orchestrator.system.reading import JSON_BYTES, json_data, read_limited
 from orchestrator.system.text import slug
 
-LOGS = "logs"
+LOGS = BATCH_LOGS
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Batch:
 
 def job_names(folder: Path, pictures: Sequence[Path], taken: Iterable[str] = ()) -> dict[str, Path]:
     """A unique, path-safe name for each picture: its stem, with more where stems collide."""
-    used = {LOGS, *(name.lower() for name in taken)}
+    used = {LOGS, INDEX_HTML, *(name.lower() for name in taken)}
     named: dict[str, Path] = {}
     for picture in pictures:
         relative = picture.relative_to(folder)
@@ -111,6 +113,7 @@ def save(batch: Batch) -> None:
                 "fast": options.fast,
                 "allow_tf32": options.allow_tf32,
                 "background": options.background,
+                "report": options.report,
             },
         },
     )

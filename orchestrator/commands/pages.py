@@ -1,0 +1,100 @@
+"""Pages of runs and batches: written at the end of each, and made later for those without one.
+
+A run never fails for its page: a full disk, a strange file or a fault of the page's own code costs
+the page, and the terminal says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from orchestrator.commands import batch_directory
+from orchestrator.errors import KissError
+from orchestrator.record.manifest import Manifest
+from orchestrator.record.result_folder import REPORT_HTML
+from orchestrator.record.run_directory import RESULT, RunDirectory
+from orchestrator.report.gallery import INDEX_HTML, Entry
+from orchestrator.system.inside import Inside
+from orchestrator.system.locks import as_output_error, directory_lock
+from orchestrator.system.stop_signals import STOP
+
+
+def write(run: RunDirectory) -> None:
+    """Write a run's page; what went wrong stands in its manifest. Not while the user waits for the
+    program to stop: `open` makes the page then."""
+    if STOP.count or not (run.path / RESULT).is_dir():
+        return
+    try:
+        from orchestrator.report.run_page import write_report
+
+        write_report(run)
+        run.manifest.no_report = ""
+    except Exception as error:  # noqa: BLE001 (whatever it is, the run is done)
+        run.manifest.no_report = _why(error)
+        run.event("no report", error=run.manifest.no_report)
+
+
+def complete(run: RunDirectory) -> None:
+    """Write the page that had to wait for a measurement."""
+    if not run.manifest.no_report and not (run.path / RESULT / REPORT_HTML).is_file():
+        write(run)
+
+
+def all_measured(manifest: Manifest) -> bool:
+    """Whether it is known of each process that it gave its card's memory back."""
+    return all(row.vram for node in manifest.nodes.values() for row in node.attempts)
+
+
+def write_index(path: Path, entries: Iterable[Entry]) -> str:
+    """Write a batch's index.html; "" or why there is none. The caller holds the batch's lock."""
+    try:
+        from orchestrator.report.gallery import write_gallery
+
+        write_gallery(Inside(path), entries)
+    except Exception as error:  # noqa: BLE001 (whatever it is, the batch is done)
+        return _why(error)
+    return ""
+
+
+def page_of(path: Path) -> Path:
+    """The page of a run or batch directory, which is made where it has none.
+
+    Raises `RunRecordError`, `RunLockedError` or `OutputError`.
+    """
+    if batch_directory.is_batch(path):
+        page = path / INDEX_HTML
+        if not page.is_file():
+            _make_index(path)
+        return page
+    run = RunDirectory.open(path)
+    page = path / RESULT / REPORT_HTML
+    if not page.is_file():
+        from orchestrator.report.run_page import write_report
+
+        with run.locked(), as_output_error(path):
+            write_report(run)
+    return page
+
+
+def _make_index(path: Path) -> None:
+    from orchestrator.report.gallery import write_gallery
+
+    batch = batch_directory.load(path)
+    with directory_lock(path), as_output_error(path):
+        write_gallery(Inside(path), [_entry(path, *one) for one in batch.pictures.items()])
+
+
+def _entry(path: Path, name: str, picture: Path) -> Entry:
+    """A picture of a batch, as its run's record has it."""
+    try:
+        run = RunDirectory.open(path / name)
+    except KissError as error:
+        return Entry(name, picture.name, None, error.message)
+    return Entry(name, picture.name, run, run.manifest.error)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return f"{type(error).__name__}: {error}"
