@@ -174,14 +174,14 @@ def _leaves(data: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:
 
 def weights_of(manifest: Manifest) -> list[Weights]:
     """The weights that were loaded, each once."""
-    known = {}
-    with contextlib.suppress(CatalogueError):
-        known = catalogue()
     found: dict[str, tuple[str, list[str]]] = {}
     for node, record in manifest.nodes.items():
         for one in record.weights:
             if one.place:
                 found.setdefault(one.name, (one.revision, []))[1].append(node)
+    known = {}
+    with contextlib.suppress(CatalogueError):
+        known = catalogue() if found else {}
     rows = []
     for name, (revision, nodes) in found.items():
         model = known.get(name)

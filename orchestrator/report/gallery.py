@@ -1,7 +1,7 @@
 """index.html of a batch: every picture with what became of it, and links to the runs' pages.
 
-It shows the thumbnails that lie in the runs' own directories, each when it comes into sight, so that
-a thousand of them make a page of half a megabyte.
+It shows the thumbnails that lie in the runs' own directories, each when it comes into sight, so
+that a thousand of them make a page of half a megabyte.
 """
 
 from __future__ import annotations

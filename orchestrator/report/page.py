@@ -32,8 +32,6 @@ def render(
     viewers: 3D views in it. script: a file of the templates' folder that is put into the page.
     beside: it shows pictures that lie beside it
     """
-    from markupsafe import Markup
-
     code = _file(script) if script else ""
     hashes = {name for viewer in viewers for name in viewer.scripts}
     if code:
@@ -53,8 +51,8 @@ def render(
         .render(
             generator=GENERATOR,
             policy="; ".join(f"{name} {value}" for name, value in policy.items()),
-            style=Markup(_file("style.css")),
-            script=Markup(code),
+            style=_file("style.css"),
+            script=code,
             **facts,
         )
     )
@@ -87,6 +85,5 @@ def _environment() -> jinja2.Environment:
 
 def _spelled_out(value: Any) -> Any:
     """A text with characters that act, or that no file can hold, spelled out; escaping follows."""
-    from markupsafe import Markup
-
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    marked_safe = hasattr(value, "__html__")
+    return visible(value) if isinstance(value, str) and not marked_safe else value

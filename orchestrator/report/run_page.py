@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import TYPE_CHECKING
 
 from orchestrator.record.result_folder import (
     BUNDLE_PNG,
@@ -22,9 +21,6 @@ from orchestrator.report.pictures import Shown, Tile, data_url, pictures_of
 from orchestrator.report.viewer import MOST_BYTES, NoViewerError, Viewer, make_viewer
 from orchestrator.system.reading import limited
 
-if TYPE_CHECKING:
-    from markupsafe import Markup
-
 _LINKED = (*RESULT_FILES.values(), BUNDLE_PNG, PREVIEW_PNG)
 _TEXTURE_BYTES = 4 << 20
 _TEXTURE_PIXELS = 4096 * 4096
@@ -35,7 +31,7 @@ _TEXTURE_PIXELS = 4096 * 4096
 class MeshView:
     """The mesh of a run as a page shows it.
 
-    frame    the 3D view's page, for a `srcdoc`; why_not says why there is none
+    viewer   the 3D view; why_not says why there is none
     texture  its base colour, where it has one of its own
     """
 
@@ -44,12 +40,6 @@ class MeshView:
     viewer: Viewer | None = None
     texture: Tile | None = None
     why_not: str = ""
-
-    @property
-    def frame(self) -> Markup:
-        from markupsafe import Markup
-
-        return Markup(self.viewer.as_attribute if self.viewer else "")
 
 
 def write_report(run: RunDirectory) -> None:

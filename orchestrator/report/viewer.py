@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib.util
-import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,6 @@ MOST_BYTES = 32 << 20
 _MARK = "$B64GLTF"
 _TEMPLATE_BYTES = 8 << 20
 """Version 5.2 of trimesh has 0.7 MB of it."""
-_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 
 class NoViewerError(Exception):
@@ -53,7 +51,8 @@ def make_viewer(glb: Glb) -> Viewer:
     before, _, after = template.partition(_MARK)
     body, end, rest = after.rpartition("</body>")
     document = f"{before}{content}{body}<script>{setup}</script>{end}{rest}"
-    return Viewer(document, tuple(map(script_hash, _SCRIPT.findall(document))))
+    pieces = document.split("<script>")[1:]
+    return Viewer(document, tuple(script_hash(one.partition("</script>")[0]) for one in pieces))
 
 
 def script_hash(script: str) -> str:
