@@ -19,7 +19,6 @@ from orchestrator.planning.request import Prepared, require_card
 from orchestrator.record import result_folder, summary
 from orchestrator.record.manifest import AttemptRow
 from orchestrator.record.run_directory import MANIFEST, OUTPUTS, RESULT, RunDirectory
-from orchestrator.report.gallery import INDEX_HTML, Entry
 from orchestrator.running.run_events import Observer
 from orchestrator.system.atomic_files import write_atomic, write_json
 from orchestrator.system.inside import Inside
@@ -204,12 +203,14 @@ def skipped_rows(batch: Batch) -> list[dict[str, str]]:
 
 def index_of(batch: Batch) -> str:
     """Path of the batch's page, or "" where it has none."""
-    path = batch.path / INDEX_HTML
+    path = batch.path / result_folder.INDEX_HTML
     return str(path) if path.is_file() else ""
 
 
 def _write_index(batch: Batch, outcomes: Sequence[Outcome]) -> None:
     """Write index.html; `open` tells why there is none, should that fail."""
+    from orchestrator.report.gallery import Entry
+
     pages.write_index(
         batch.path,
         [Entry(o.name, printable(Path(o.picture.name)), o.run, o.error) for o in outcomes],

@@ -16,9 +16,8 @@ from orchestrator.commands.pictures import Gathered, Skipped
 from orchestrator.errors import OutputError, RunRecordError
 from orchestrator.planning.options import Options
 from orchestrator.record.manifest import FileName as JobName
-from orchestrator.record.run_directory import OUTPUTS
-from orchestrator.report.gallery import INDEX_HTML
-from orchestrator.report.logs import BATCH_LOGS
+from orchestrator.record.result_folder import INDEX_HTML
+from orchestrator.record.run_directory import BATCH_LOGS, OUTPUTS
 from orchestrator.system.atomic_files import write_json
 from orchestrator.system.folders import NewFolder
 from orchestrator.system.inside import is_temporary

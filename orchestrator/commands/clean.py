@@ -17,8 +17,9 @@ from orchestrator.errors import KissError, RunLockedError
 from orchestrator.record import belongings
 from orchestrator.record.cache import FOLDER
 from orchestrator.record.find import Unreadable, find_runs
+from orchestrator.record.result_folder import INDEX_HTML
 from orchestrator.record.run_directory import MANIFEST, RunDirectory
-from orchestrator.report.gallery import INDEX_HTML, may_write
+from orchestrator.report.gallery import may_write
 from orchestrator.system.inside import Inside, LinkError, is_temporary
 from orchestrator.system.locks import BATCH_FILE, directory_lock
 from orchestrator.system.reading import JSON_BYTES, json_data, limited

@@ -6,18 +6,22 @@ the page, and the terminal says so.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestrator.commands import batch_directory
 from orchestrator.errors import KissError
 from orchestrator.record.manifest import Manifest
-from orchestrator.record.result_folder import REPORT_HTML
+from orchestrator.record.result_folder import INDEX_HTML, REPORT_HTML
 from orchestrator.record.run_directory import RESULT, RunDirectory
-from orchestrator.report.gallery import INDEX_HTML, Entry
 from orchestrator.system.inside import Inside
 from orchestrator.system.locks import as_output_error, directory_lock
 from orchestrator.system.stop_signals import STOP
+
+if TYPE_CHECKING:
+    from orchestrator.report.gallery import Entry
 
 
 def write(run: RunDirectory) -> None:
@@ -46,15 +50,15 @@ def all_measured(manifest: Manifest) -> bool:
     return all(row.vram for node in manifest.nodes.values() for row in node.attempts)
 
 
-def write_index(path: Path, entries: Iterable[Entry]) -> str:
-    """Write a batch's index.html; "" or why there is none. The caller holds the batch's lock."""
-    try:
+def write_index(path: Path, entries: Iterable[Entry]) -> None:
+    """Write a batch's index.html, unless something goes wrong. The caller holds the batch's lock.
+
+    What it was is said by `open`, which tries again.
+    """
+    with contextlib.suppress(Exception):
         from orchestrator.report.gallery import write_gallery
 
         write_gallery(Inside(path), entries)
-    except Exception as error:  # noqa: BLE001 (whatever it is, the batch is done)
-        return _why(error)
-    return ""
 
 
 def page_of(path: Path) -> Path:
@@ -87,6 +91,8 @@ def _make_index(path: Path) -> None:
 
 def _entry(path: Path, name: str, picture: Path) -> Entry:
     """A picture of a batch, as its run's record has it."""
+    from orchestrator.report.gallery import Entry
+
     try:
         run = RunDirectory.open(path / name)
     except KissError as error:

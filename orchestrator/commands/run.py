@@ -74,7 +74,7 @@ def execute(
     )
     for job in jobs:
         demote_stale(job.whole, job.run)
-        job.run.manifest.state = "running"
+        job.run.manifest.state, job.run.manifest.no_report = "running", ""
         with contextlib.suppress(OSError):  # a full disk is told by the first node that meets it
             job.run.save()  # from now on result/ may change: nobody is to read "done" meanwhile
         job.run.event("begin", profile=prepared.settings.name, seed=prepared.seed)

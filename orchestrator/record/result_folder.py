@@ -13,6 +13,8 @@ BUNDLE_PNG = "bundle.png"
 PREVIEW_PNG = "preview.png"
 REPORT_HTML = "report.html"
 THUMBNAIL_JPG = "thumbnail.jpg"
+INDEX_HTML = "index.html"
+"""A batch's page, in its directory."""
 RESULT_NAMES = (*RESULT_FILES.values(), BUNDLE_PNG, PREVIEW_PNG, REPORT_HTML, THUMBNAIL_JPG)
 
 

@@ -48,6 +48,8 @@ EVENTS = "events.jsonl"
 RESULT = "result"
 INLINE = "inline"
 """In a node's folder: what `stage --inline` wrote."""
+BATCH_LOGS = "logs"
+"""In a batch directory: the logs of its processes, which serve many runs."""
 
 
 class RunDirectory:

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import quote
 
 from orchestrator.record.result_folder import (
+    INDEX_HTML,
     PREVIEW_PNG,
     REPORT_HTML,
     RESULT_FILES,
@@ -22,7 +24,6 @@ from orchestrator.record.summary import state_now
 from orchestrator.report import page
 from orchestrator.system.inside import Inside
 
-INDEX_HTML = "index.html"
 _PAGES = (REPORT_HTML, RESULT_FILES["glb"], PREVIEW_PNG)
 """What a picture's card leads to: the first of these that there is."""
 
@@ -64,7 +65,9 @@ def write_gallery(inside: Inside, entries: Iterable[Entry]) -> None:
     """Write index.html into a batch directory. Raises OSError, `ForeignPageError` among them."""
     if not may_write(inside):
         raise ForeignPageError(f"{inside.root / INDEX_HTML} was not made by this program")
-    inside.write(INDEX_HTML, gallery_html(inside.root.name, [card(one) for one in entries]))
+    inside.write(
+        INDEX_HTML, gallery_html(Path(inside.root).resolve().name, [card(one) for one in entries])
+    )
 
 
 def may_write(inside: Inside) -> bool:

@@ -8,11 +8,10 @@ from pathlib import PurePath
 from typing import BinaryIO
 
 from orchestrator.record.manifest import AttemptRow
-from orchestrator.record.run_directory import RunDirectory
+from orchestrator.record.run_directory import BATCH_LOGS, RunDirectory
 from orchestrator.system.inside import Inside
 from orchestrator.system.locks import BATCH_FILE
 
-BATCH_LOGS = "logs"
 _OWN = re.compile(r"attempt-\d+\.log")
 _SHARED = re.compile(r"[A-Za-z][A-Za-z0-9_-]*-\d+\.log")
 _BYTES = 4096

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from devtools.page_runs import TRAPS, Page, page_run
+from orchestrator.record.result_folder import INDEX_HTML
 from orchestrator.report.gallery import (
-    INDEX_HTML,
     Card,
     Entry,
     ForeignPageError,
