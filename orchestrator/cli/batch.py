@@ -172,6 +172,6 @@ def _print_outcomes(made: Batch, outcomes: list[Outcome], as_json: bool) -> None
     if page := batch_run.index_of(made):
         say(f"report: {page}", err=True)
     elif made.options.report:
-        say("warning: no index.html; `kiss3d-orchestrate open` says why", err=True)
+        say(f"warning: no index.html: `kiss3d-orchestrate open {made.path}` says why", err=True)
     with nobody_need_read(f"{made.path}"):
         say(made.path / "summary.json")

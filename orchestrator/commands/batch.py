@@ -176,7 +176,9 @@ def execute(
             on_end(ordered)
             _write_summary(batch, ordered)
             if prepared.options.report:
-                _write_index(batch, ordered)
+                pages.write_index(
+                    batch.path, [(one.name, one.picture, one.run, one.error) for one in ordered]
+                )
     return ordered
 
 
@@ -203,18 +205,10 @@ def skipped_rows(batch: Batch) -> list[dict[str, str]]:
 
 def index_of(batch: Batch) -> str:
     """Path of the batch's page, or "" where it has none."""
+    from orchestrator.report.gallery import may_write
+
     path = batch.path / result_folder.INDEX_HTML
-    return str(path) if path.is_file() else ""
-
-
-def _write_index(batch: Batch, outcomes: Sequence[Outcome]) -> None:
-    """Write index.html; `open` tells why there is none, should that fail."""
-    from orchestrator.report.gallery import Entry
-
-    pages.write_index(
-        batch.path,
-        [Entry(o.name, printable(Path(o.picture.name)), o.run, o.error) for o in outcomes],
-    )
+    return str(path) if path.is_file() and may_write(Inside(batch.path)) else ""
 
 
 def _write_summary(batch: Batch, outcomes: Sequence[Outcome]) -> None:

@@ -19,6 +19,7 @@ from orchestrator.record.run_directory import RESULT, RunDirectory
 from orchestrator.system.inside import Inside
 from orchestrator.system.locks import as_output_error, directory_lock
 from orchestrator.system.stop_signals import STOP
+from orchestrator.system.text import printable
 
 if TYPE_CHECKING:
     from orchestrator.report.gallery import Entry
@@ -50,14 +51,18 @@ def all_measured(manifest: Manifest) -> bool:
     return all(row.vram for node in manifest.nodes.values() for row in node.attempts)
 
 
-def write_index(path: Path, entries: Iterable[Entry]) -> None:
+def write_index(path: Path, ends: Iterable[tuple[str, Path, RunDirectory | None, str]]) -> None:
     """Write a batch's index.html, unless something goes wrong. The caller holds the batch's lock.
 
-    What it was is said by `open`, which tries again.
+    ends: (name, picture, run, error) of each. What went wrong is said by `open`, which tries again.
     """
     with contextlib.suppress(Exception):
-        from orchestrator.report.gallery import write_gallery
+        from orchestrator.report.gallery import Entry, write_gallery
 
+        entries = [
+            Entry(name, printable(Path(picture.name)), run, error)
+            for name, picture, run, error in ends
+        ]
         write_gallery(Inside(path), entries)
 
 
@@ -96,8 +101,8 @@ def _entry(path: Path, name: str, picture: Path) -> Entry:
     try:
         run = RunDirectory.open(path / name)
     except KissError as error:
-        return Entry(name, picture.name, None, error.message)
-    return Entry(name, picture.name, run, run.manifest.error)
+        return Entry(name, printable(Path(picture.name)), None, error.message)
+    return Entry(name, printable(Path(picture.name)), run, run.manifest.error)
 
 
 def _why(error: Exception) -> str:

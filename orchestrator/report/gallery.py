@@ -65,9 +65,8 @@ def write_gallery(inside: Inside, entries: Iterable[Entry]) -> None:
     """Write index.html into a batch directory. Raises OSError, `ForeignPageError` among them."""
     if not may_write(inside):
         raise ForeignPageError(f"{inside.root / INDEX_HTML} was not made by this program")
-    inside.write(
-        INDEX_HTML, gallery_html(Path(inside.root).resolve().name, [card(one) for one in entries])
-    )
+    title = Path(inside.root).resolve().name
+    inside.write(INDEX_HTML, gallery_html(title, [card(one) for one in entries]))
 
 
 def may_write(inside: Inside) -> bool:
