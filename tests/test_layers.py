@@ -20,7 +20,7 @@ FLOORS = {
         ("system",),
         ("pipeline", "processes"),
         ("record", "weights"),
-        ("planning", "running"),
+        ("planning", "running", "report"),
         ("commands",),
         ("cli",),
         ("__main__",),

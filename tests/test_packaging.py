@@ -87,16 +87,20 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]
         yield archive
 
 
-def test_the_wheel_holds_every_profile_and_every_module_and_nothing_else(
+def test_the_wheel_holds_all_profiles_modules_and_templates_and_nothing_else(
     wheel: zipfile.ZipFile,
 ) -> None:
     modules = {
         str(file.relative_to(ROOT)) for folder in OURS for file in (ROOT / folder).rglob("*.py")
     }
     profiles = {f"orchestrator/configs/{file.name}" for file in (ROOT / "configs").glob("*.yaml")}
+    templates = {
+        str(file.relative_to(ROOT)) for file in (ROOT / "orchestrator/report/templates").iterdir()
+    }
     names = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert profiles
-    assert modules | profiles <= names
+    assert templates
+    assert modules | profiles | templates <= names
     assert {Path(name).parts[0] for name in names} == set(OURS)
     assert not [name for name in names if "__pycache__" in name]
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 )
 @common.settings_options
 @click.option("--until", metavar="NODE", help="Stop after this node.")
+@common.report_option
 @common.device_options
 @common.budget_options
 @common.view_options
@@ -108,6 +109,7 @@ def finish_batch(
         sets=(*known.options.sets, *options.sets),
         target_vram=options.target_vram or known.options.target_vram,
         host_ram=options.host_ram or known.options.host_ram,
+        report=known.options.report and options.report,
     )
     made = replace(known, options=merged)
     prepared = prepare(merged, workspace)
@@ -158,6 +160,7 @@ def _print_outcomes(made: Batch, outcomes: list[Outcome], as_json: bool) -> None
                     "failed": len(outcomes) - good,
                     "jobs": [outcome.row() for outcome in outcomes],
                     "skipped": batch_run.skipped_rows(made),
+                    "report": batch_run.index_of(made),
                 }
             )
         return
@@ -166,5 +169,9 @@ def _print_outcomes(made: Batch, outcomes: list[Outcome], as_json: bool) -> None
     tables.print_table(header, rows, err=True, shorten=names)
     for line in batch_report.closing_lines(made, outcomes):
         say(line, err=True)
+    if page := batch_run.index_of(made):
+        say(f"report: {page}", err=True)
+    elif made.options.report:
+        say(f"warning: no index.html: `kiss3d-orchestrate open {made.path}` says why", err=True)
     with nobody_need_read(f"{made.path}"):
         say(made.path / "summary.json")

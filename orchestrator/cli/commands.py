@@ -25,6 +25,8 @@ _COMMANDS = {
     "stage": ("orchestrator.cli.stage", "stage"),
     "stages": ("orchestrator.cli.stages", "stages"),
     "runs": ("orchestrator.cli.runs", "runs"),
+    "open": ("orchestrator.cli.pages", "open_page"),
+    "compare": ("orchestrator.cli.pages", "compare"),
     "evaluate": ("orchestrator.cli.evaluate", "evaluate"),
     "config": ("orchestrator.cli.config", "config"),
     "models": ("orchestrator.cli.models", "models"),

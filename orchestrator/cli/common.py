@@ -115,6 +115,17 @@ def mask_option(function: _F) -> _F:
     )(function)
 
 
+def report_option(function: _F) -> _F:
+    """--no-report."""
+    return click.option(
+        "--no-report",
+        "report",
+        flag_value=False,
+        default=True,
+        help="Write no page for the browser into the result.",
+    )(function)
+
+
 def device_option(function: _F) -> _F:
     """--device."""
     return click.option(
@@ -239,7 +250,9 @@ def print_run(run: RunDirectory, as_json: bool) -> None:
         for text in texts:
             say(f"warning: {node}: {visible(text, one_line=True)}", err=True)
     result = run.path / "result"
-    for name, label in (("preview.png", "preview"), ("mesh.obj", "obj")):
+    if run.manifest.no_report:
+        say(f"warning: no report.html: {run.manifest.no_report}", err=True)
+    for name, label in (("preview.png", "preview"), ("mesh.obj", "obj"), ("report.html", "report")):
         if (result / name).is_file():
             say(f"{label}: {result / name}", err=True)
     mesh = result / "mesh.glb"

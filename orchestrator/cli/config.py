@@ -35,10 +35,13 @@ def show(as_json: bool, everything: bool, **request: Any) -> None:
             [dict(zip(("path", "value", "source"), row, strict=True)) for row in rows]
         )
         return
+    from orchestrator.pipeline.value_text import value_text
+
     say(f"profile {prepared.settings.name} ({prepared.reason})", err=True)
     # Values last: one of them is a sentence, which would push the next column out of sight.
     tables.print_table(
-        ("path", "from", "value"), [(path, source, _text(value)) for path, value, source in rows]
+        ("path", "from", "value"),
+        [(path, source, value_text(value)) for path, value, source in rows],
     )
 
 
@@ -129,13 +132,6 @@ def _side(entry: tuple[Any, str] | None) -> str:
     if entry is None:
         return "-"
     from orchestrator.pipeline.layers import DEFAULT
+    from orchestrator.pipeline.value_text import value_text
 
-    return _text(entry[0]) + (" (default)" if entry[1] == DEFAULT else "")
-
-
-def _text(value: Any) -> str:
-    from orchestrator.pipeline.profile import Attempt
-
-    if isinstance(value, list) and value and isinstance(value[0], dict) and "device" in value[0]:
-        return " -> ".join(str(Attempt.model_validate(rung)) for rung in value)
-    return value if isinstance(value, str) and value else repr(value)
+    return value_text(entry[0]) + (" (default)" if entry[1] == DEFAULT else "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -78,8 +77,10 @@ def evaluate(
     options = ["--tau", str(tau), "--samples", str(samples), "--seed", str(seed)]
     options += ["--normalize"] if normalize else []
     options += ["--outside-only"] if outside_only else []
+    from orchestrator.commands.score import score
+
     with common.errors_as_json(as_json):
-        result = _score(mesh, truth, options)
+        result = score(mesh, truth, options)
     if as_json:
         request = {
             "mesh": str(mesh),
@@ -100,23 +101,3 @@ def evaluate(
         ("score", "value", "what it is"),
         [(name.replace("_", " "), f"{scores[name]:.5f}", meaning) for name, meaning in _ROWS],
     )
-
-
-def _score(mesh: Path, truth: Path, options: list[str]) -> dict[str, Any]:
-    """What `stages.evaluation` answers. Raises InputFileError, RunFailedError."""
-    from orchestrator.errors import InputFileError, RunFailedError
-    from orchestrator.processes.json_child import NoAnswerError, ask
-
-    for path in (mesh, truth):
-        if not path.is_file():
-            raise InputFileError(f"{path} does not exist or is no file")
-    try:
-        answer = ask(["-m", "stages.evaluation", *options, "--", str(mesh), str(truth)])
-    except NoAnswerError as error:
-        raise RunFailedError(
-            f"the scoring process failed ({error.how}): {error.last_words or 'it wrote nothing'}",
-            "if memory ran out, fewer --samples or a mesh of fewer faces needs less",
-        ) from None
-    if "error" in answer:
-        raise InputFileError(answer["error"], answer["hint"])
-    return answer

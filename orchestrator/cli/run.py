@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @common.settings_options
 @common.mask_option
 @common.range_options
+@common.report_option
 @common.device_options
 @common.budget_options
 @common.view_options
@@ -118,6 +119,7 @@ def plan(image: Path, output: Path | None, as_json: bool, **request: Any) -> Non
     metavar="NODE.PARAM=VALUE",
     help="Change one value before going on.",
 )
+@common.report_option
 @common.device_options
 @common.budget_options
 @common.view_options

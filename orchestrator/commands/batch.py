@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.commands import open_run
+from orchestrator.commands import open_run, pages
 from orchestrator.commands import run as runs
 from orchestrator.commands.batch_directory import LOGS, Batch
 from orchestrator.errors import InterruptedRunError, KissError, command
@@ -70,7 +70,7 @@ class Outcome:
         return last.log if last else ""
 
     def row(self) -> dict[str, Any]:
-        mesh = self.run.path / RESULT / result_folder.RESULT_FILES["glb"] if self.run else None
+        mesh = self._result(result_folder.RESULT_FILES["glb"])
         return {
             "name": self.name,
             "input": str(self.picture),
@@ -81,9 +81,15 @@ class Outcome:
             "degraded": "; ".join(self.degraded.values()),
             "warnings": "; ".join(self.warnings),
             "run": str(self.run.path) if self.run else "",
-            "mesh": str(mesh) if mesh and mesh.is_file() else "",
+            "mesh": mesh,
             "compute_seconds": round(_compute_seconds(self.run), 3),
+            "report": self._result(result_folder.REPORT_HTML),
         }
+
+    def _result(self, name: str) -> str:
+        """Path of a file of the run's result, or "" where there is none."""
+        path = self.run.path / RESULT / name if self.run else None
+        return str(path) if path and path.is_file() else ""
 
 
 def require_resources(
@@ -169,6 +175,10 @@ def execute(
             ordered = [outcomes[name] for name in batch.pictures]
             on_end(ordered)
             _write_summary(batch, ordered)
+            if prepared.options.report:
+                pages.write_index(
+                    batch.path, [(one.name, one.picture, one.run, one.error) for one in ordered]
+                )
     return ordered
 
 
@@ -191,6 +201,14 @@ def _compute_seconds(run: RunDirectory | None) -> float:
 def skipped_rows(batch: Batch) -> list[dict[str, str]]:
     """What of the pictures' folder is no input, and why, for --json and summary.json."""
     return [{"path": printable(one.path), "reason": one.reason} for one in batch.skipped]
+
+
+def index_of(batch: Batch) -> str:
+    """Path of the batch's page, or "" where it has none."""
+    from orchestrator.report.gallery import may_write
+
+    path = batch.path / result_folder.INDEX_HTML
+    return str(path) if path.is_file() and may_write(Inside(batch.path)) else ""
 
 
 def _write_summary(batch: Batch, outcomes: Sequence[Outcome]) -> None:

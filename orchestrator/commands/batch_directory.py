@@ -16,7 +16,8 @@ from orchestrator.commands.pictures import Gathered, Skipped
 from orchestrator.errors import OutputError, RunRecordError
 from orchestrator.planning.options import Options
 from orchestrator.record.manifest import FileName as JobName
-from orchestrator.record.run_directory import OUTPUTS
+from orchestrator.record.result_folder import INDEX_HTML
+from orchestrator.record.run_directory import BATCH_LOGS, OUTPUTS
 from orchestrator.system.atomic_files import write_json
 from orchestrator.system.folders import NewFolder
 from orchestrator.system.inside import is_temporary
@@ -24,7 +25,7 @@ from orchestrator.system.locks import BATCH_FILE, LOCK_FILES, as_output_error
 from orchestrator.system.reading import JSON_BYTES, json_data, read_limited
 from orchestrator.system.text import slug
 
-LOGS = "logs"
+LOGS = BATCH_LOGS
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Batch:
 
 def job_names(folder: Path, pictures: Sequence[Path], taken: Iterable[str] = ()) -> dict[str, Path]:
     """A unique, path-safe name for each picture: its stem, with more where stems collide."""
-    used = {LOGS, *(name.lower() for name in taken)}
+    used = {LOGS, INDEX_HTML, *(name.lower() for name in taken)}
     named: dict[str, Path] = {}
     for picture in pictures:
         relative = picture.relative_to(folder)
@@ -111,6 +112,7 @@ def save(batch: Batch) -> None:
                 "fast": options.fast,
                 "allow_tf32": options.allow_tf32,
                 "background": options.background,
+                "report": options.report,
             },
         },
     )

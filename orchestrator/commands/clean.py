@@ -17,7 +17,9 @@ from orchestrator.errors import KissError, RunLockedError
 from orchestrator.record import belongings
 from orchestrator.record.cache import FOLDER
 from orchestrator.record.find import Unreadable, find_runs
+from orchestrator.record.result_folder import INDEX_HTML
 from orchestrator.record.run_directory import MANIFEST, RunDirectory
+from orchestrator.report.gallery import may_write
 from orchestrator.system.inside import Inside, LinkError, is_temporary
 from orchestrator.system.locks import BATCH_FILE, directory_lock
 from orchestrator.system.reading import JSON_BYTES, json_data, limited
@@ -204,7 +206,9 @@ def _remove_batch(folder: Path, left: list[Left]) -> int:
         own = {entry.name: entry for entry in inside.entries() if entry.is_file}
         parts = [name for name in own if is_temporary(name)]
         files = [(f"{LOGS}/{entry.name}", entry.size) for entry in logs]
-        files += [(name, own[name].size) for name in (*parts, *_BATCH_FILES) if name in own]
+        pages = [INDEX_HTML] if may_write(inside) else []
+        names = (*parts, *pages, *_BATCH_FILES)
+        files += [(name, own[name].size) for name in names if name in own]
         for file, size in files:
             inside.remove(file)
             freed += size

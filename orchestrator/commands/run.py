@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from orchestrator.commands import pages
 from orchestrator.commands.given import Given, read_given
 from orchestrator.commands.open_run import (
     cache_beside,
@@ -69,19 +71,22 @@ def execute(
     )
     for job in jobs:
         demote_stale(job.whole, job.run)
-        job.run.manifest.state = "running"
+        job.run.manifest.state, job.run.manifest.no_report = "running", ""
         with contextlib.suppress(OSError):  # a full disk is told by the first node that meets it
             job.run.save()  # from now on result/ may change: nobody is to read "done" meanwhile
         job.run.event("begin", profile=prepared.settings.name, seed=prepared.seed)
+    close_books = functools.partial(_close_books, report=prepared.options.report)
     try:
-        Runner(work, prepared.workspace, _close_books).run()
+        Runner(work, prepared.workspace, close_books).run()
     finally:
         for job in jobs:
             if not job.closed:
-                _close_books(job)
+                close_books(job)
             elif job.unsaved:
                 with contextlib.suppress(OSError):
                     job.run.save()
+            if prepared.options.report:
+                pages.complete(job.run)
     return jobs
 
 
@@ -124,8 +129,8 @@ def to_run(rows: Iterable[PlanRow]) -> set[str]:
     return {row.node for row in rows if not row.cached}
 
 
-def _close_books(job: Job) -> None:
-    """Bring the manifest to its final state, assemble result/, save."""
+def _close_books(job: Job, report: bool = True) -> None:
+    """Bring the manifest to its final state, assemble result/, save; then write the page."""
     manifest = job.run.manifest
     for record in manifest.nodes.values():
         if record.state == "running":
@@ -149,6 +154,8 @@ def _close_books(job: Job) -> None:
     with contextlib.suppress(OSError):  # a full disk has been reported by then
         job.run.save()
     job.run.event("end", state=manifest.state, seconds=round(manifest.wall_seconds, 3))
+    if report and pages.all_measured(manifest):
+        pages.write(job.run)
 
 
 @contextlib.contextmanager

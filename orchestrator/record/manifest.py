@@ -120,6 +120,7 @@ class Manifest(Row):
     mask          the user's own mask of the picture, if there is one
     wall_seconds  of the last go alone; in a batch, from its start until this picture was done
     former        nodes of a profile that the run no longer has; their files are still there
+    no_report     why result/report.html could not be written, or ""
     """
 
     format: int = FORMAT
@@ -143,6 +144,7 @@ class Manifest(Row):
     nodes: dict[NodeName, NodeRecord] = Field(default_factory=dict)
     former: dict[NodeName, NodeRecord] = Field(default_factory=dict)
     error: str = ""
+    no_report: str = ""
 
     @property
     def stage_seconds(self) -> float:

@@ -106,27 +106,27 @@ class PreviewSheet:
         return self._thumbnails[key]
 
 
-def input_thumbnail(path: Path) -> Image.Image | None:
-    """The user's picture upright, on white, at most a tile wide and high; None if it has none."""
+def input_thumbnail(path: Path, side: int = _TILE) -> Image.Image | None:
+    """The user's picture upright, on white, at most `side` wide and high; None if it has none."""
     from PIL import Image
 
     # preprocess has its own, fuller decoder; a thumbnail is not worth an error, and Pillow's
     # plugins have many of them for a damaged file or EXIF block.
     with contextlib.suppress(Exception), Image.open(path) as picture:
         if picture.width * picture.height <= _MAX_INPUT_PIXELS:
-            return _upright(picture)
+            return _upright(picture, side)
     return None
 
 
-def _upright(picture: Image.Image) -> Image.Image:
+def _upright(picture: Image.Image, side: int) -> Image.Image:
     from PIL import Image, ImageOps
 
-    picture.draft("RGB", (_TILE, _TILE))
+    picture.draft("RGB", (side, side))
     upright = ImageOps.exif_transpose(picture)
     if upright.mode.startswith("I") or upright.mode == "F":
         upright = _eight_bit(upright)
     rgba = upright.convert("RGBA")
-    rgba.thumbnail((_TILE, _TILE))
+    rgba.thumbnail((side, side))
     flat = Image.new("RGBA", rgba.size, "white")
     return Image.alpha_composite(flat, rgba).convert("RGB")
 

@@ -11,11 +11,18 @@ from orchestrator.record.run_directory import RESULT, RunDirectory
 RESULT_FILES = {"glb": "mesh.glb", "obj": "mesh.obj"}
 BUNDLE_PNG = "bundle.png"
 PREVIEW_PNG = "preview.png"
-RESULT_NAMES = (*RESULT_FILES.values(), BUNDLE_PNG, PREVIEW_PNG)
+REPORT_HTML = "report.html"
+THUMBNAIL_JPG = "thumbnail.jpg"
+INDEX_HTML = "index.html"
+"""A batch's page, in its directory."""
+RESULT_NAMES = (*RESULT_FILES.values(), BUNDLE_PNG, PREVIEW_PNG, REPORT_HTML, THUMBNAIL_JPG)
 
 
 def write_result(run: RunDirectory, sheet: PreviewSheet) -> None:
-    """Make <run>/result/ anew from the nodes that are done: meshes, bundle.png, preview.png."""
+    """Make <run>/result/ anew from the nodes that are done: meshes, bundle.png, preview.png.
+
+    What `report` made of an earlier state goes, and comes back behind the record.
+    """
     written = {
         artifact: name
         for name, record in run.manifest.nodes.items()

@@ -5,7 +5,7 @@
     <run>/input.<suffix>      the picture as given
     <run>/mask.<suffix>       the user's own mask of it, if there is one
     <run>/<node>/             artifacts, previews, attempt-N.log
-    <run>/result/             mesh.glb, mesh.obj, bundle.png, preview.png
+    <run>/result/             mesh.glb, mesh.obj, bundle.png, preview.png, report.html
 
 An artifact counts only when the manifest lists it, and the manifest lists one that was computed
 only after its files are fsynced and renamed. A copy from another run is not fsynced: whoever takes
@@ -42,6 +42,8 @@ EVENTS = "events.jsonl"
 RESULT = "result"
 INLINE = "inline"
 """In a node's folder: what `stage --inline` wrote."""
+BATCH_LOGS = "logs"
+"""In a batch directory: the logs of its processes, which serve many runs."""
 
 
 class RunDirectory:

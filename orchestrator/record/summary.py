@@ -8,6 +8,7 @@ from typing import Any
 
 from orchestrator.errors import RunRecordError
 from orchestrator.record.manifest import AttemptRow, NodeRecord
+from orchestrator.record.result_folder import REPORT_HTML
 from orchestrator.record.run_directory import RESULT, RunDirectory
 from orchestrator.system.locks import BATCH_FILE, in_use
 
@@ -33,6 +34,7 @@ def summary(run: RunDirectory) -> dict[str, Any]:
     """The facts of a finished run for --json and summary files."""
     manifest = run.manifest
     result = run.path.resolve() / RESULT
+    report = result / REPORT_HTML
     return {
         "run": str(run.path.resolve()),
         "input": manifest.input.source,
@@ -50,6 +52,7 @@ def summary(run: RunDirectory) -> dict[str, Any]:
             for path in sorted(result.glob("*"))
             if not path.name.startswith(".")
         },
+        "report": str(report) if report.is_file() else "",
         "nodes": {name: _node_summary(record) for name, record in manifest.nodes.items()},
     }
 

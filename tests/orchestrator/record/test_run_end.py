@@ -21,6 +21,7 @@ def test_each_warning_and_each_cost_is_one_line_after_the_table(
             warnings={"preprocess": ["in two\npieces", "cut off"], "lift": ["thin"]},
             state="done",
             wall_seconds=1.0,
+            no_report="",
         ),
     )
     row = ("preprocess", "done", *["-"] * (len(run_table.TABLE_HEADER) - 2))

@@ -1,0 +1,30 @@
+"""How near a mesh is to the true one, asked of a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import InputFileError, RunFailedError
+from orchestrator.processes.json_child import NoAnswerError, ask
+
+USUAL = ("--tau", "0.05", "--samples", "30000", "--seed", "0", "--normalize")
+"""What `evaluate` takes where nothing else is asked for."""
+
+
+def score(mesh: Path, truth: Path, options: Sequence[str] = USUAL) -> dict[str, Any]:
+    """What `stages.evaluation` answers. Raises InputFileError, RunFailedError."""
+    for path in (mesh, truth):
+        if not path.is_file():
+            raise InputFileError(f"{path} does not exist or is no file")
+    try:
+        answer = ask(["-m", "stages.evaluation", *options, "--", str(mesh), str(truth)])
+    except NoAnswerError as error:
+        raise RunFailedError(
+            f"the scoring process failed ({error.how}): {error.last_words or 'it wrote nothing'}",
+            "if memory ran out, fewer --samples or a mesh of fewer faces needs less",
+        ) from None
+    if "error" in answer:
+        raise InputFileError(answer["error"], answer["hint"])
+    return answer
