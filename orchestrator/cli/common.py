@@ -116,9 +116,9 @@ def mask_option(function: _F) -> _F:
 
 
 def report_option(function: _F) -> _F:
-    """--no-report."""
+    """--report and --no-report."""
     return click.option(
-        "--no-report", is_flag=True, help="Write no page for the browser into the result."
+        "--report/--no-report", default=True, help="A page for the browser in each result, or not."
     )(function)
 
 
@@ -201,7 +201,7 @@ def options_from(
     allow_tf32: bool = False,
     background: str | None = None,
     mask: Path | None = None,
-    no_report: bool = False,
+    report: bool = True,
 ) -> Options:
     from orchestrator.planning.options import Options
 
@@ -220,7 +220,7 @@ def options_from(
         allow_tf32,
         background,
         mask,
-        not no_report,
+        report,
     )
 
 
