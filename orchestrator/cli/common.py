@@ -116,13 +116,9 @@ def mask_option(function: _F) -> _F:
 
 
 def report_option(function: _F) -> _F:
-    """--no-report."""
+    """--report and --no-report."""
     return click.option(
-        "--no-report",
-        "report",
-        flag_value=False,
-        default=True,
-        help="Write no page for the browser into the result.",
+        "--report/--no-report", default=True, help="A page for the browser in each result, or not."
     )(function)
 
 
