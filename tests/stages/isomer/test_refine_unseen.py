@@ -109,7 +109,7 @@ def on_top(mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:
 def test_a_flat_top_that_no_view_shows_stays_flat(
     table: Refined,
 ) -> None:
-    """Without what holds it there it leans to 0.8 (upward), 0.05 high; processors differ by 0.006."""
+    """Let loose, its normals lean to 0.8 and it is 0.05 high; processors differ by 0.006."""
     height, upward = on_top(table.mesh)
     assert len(height) > 100
     assert np.ptp(height) < 0.042
