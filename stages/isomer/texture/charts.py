@@ -15,7 +15,7 @@ from stages.geometry.camera_rig import BUNDLE_AZIMUTHS, BUNDLE_ELEVATION
 from stages.geometry.cameras import Camera
 from stages.geometry.numpy_edges import find_edges
 from stages.geometry.raster import Rasterizer
-from stages.isomer.visibility import by_depth
+from stages.isomer.visibility import by_depth, window_depth
 
 FAR_AWAY = 100.0
 """Distance of the cameras that look for what hides what, in radii of the object: nearly parallel
@@ -139,10 +139,9 @@ def _seen(
     columns = []
     for camera in around.cameras:
         clip = camera.to_clip(vertices)
-        fragments = rasterizer.rasterize(clip, mesh.corners, (RASTER, RASTER))
-        columns.append(
-            by_depth(middles, mesh.normals, camera, fragments, BARELY, MARGIN, "axis")
-        )
+        depth = rasterizer.rasterize(clip, mesh.corners, (RASTER, RASTER)).depth
+        nearest = window_depth(depth, MARGIN)
+        columns.append(by_depth(middles, mesh.normals, camera, nearest, BARELY, MARGIN, "axis"))
     return np.stack(columns, axis=1)
 
 
