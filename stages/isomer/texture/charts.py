@@ -8,6 +8,7 @@ surface and, for the bundle's own four directions, as in the bundle's pictures.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from stages.geometry.cameras import Camera
 from stages.geometry.numpy_edges import find_edges
 from stages.geometry.raster import Rasterizer
 from stages.isomer.visibility import by_depth, window_depth
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 FAR_AWAY = 100.0
 """Distance of the cameras that look for what hides what, in radii of the object: nearly parallel
@@ -103,18 +107,14 @@ def choose_directions(
     worth = cosine + np.where(around.main, MAIN_BONUS, 0.0)
     worth = np.where(seen, worth, worth - 1.0)
     worth[cosine < WELL] -= 4.0  # a face without area has cosine 0 everywhere, and takes any
-    chosen = _agree(worth, worth.argmax(axis=1), mesh.pairs, ROUNDS)
+    beside = _beside(mesh)
+    chosen = _agree(worth, worth.argmax(axis=1), beside)
     for _ in range(MERGES):
         piece, size = pieces(chosen, mesh.pairs)
         small = size[piece] < LEAST_FACES
         if not small.any():
             break
-        there = np.zeros_like(worth)
-        there[np.arange(len(chosen)), chosen] = -1.0
-        open_to = np.where(cosine > BARELY, 0.0, -100.0) + there
-        held = np.full_like(worth, -1000.0)
-        held[np.arange(len(chosen)), chosen] = 1000.0
-        chosen = _agree(np.where(small[:, None], open_to, held), chosen, mesh.pairs, 4, 4.0)
+        chosen = _given_away(chosen, small, cosine, beside)
     return chosen
 
 
@@ -145,30 +145,49 @@ def _seen(
     return np.stack(columns, axis=1)
 
 
-def _agree(
-    worth: np.ndarray,
-    chosen: np.ndarray,
-    pairs: np.ndarray,
-    rounds: int,
-    agreement: float = AGREEMENT,
-) -> np.ndarray:
+def _beside(mesh: Faces) -> csr_array:
+    """(F, F) float32 with a 1 for every two faces beside each other."""
+    from scipy.sparse import coo_array
+
+    count = len(mesh.corners)
+    rows, columns = np.concatenate([mesh.pairs, mesh.pairs[:, ::-1]]).T
+    ones = np.ones(len(rows), np.float32)
+    return coo_array((ones, (rows, columns)), shape=(count, count)).tocsr()
+
+
+def _agree(worth: np.ndarray, chosen: np.ndarray, beside: csr_array) -> np.ndarray:
     """Let faces take the direction that is worth most, counting that of their neighbours.
 
     worth (F, D); chosen (F,). Iterated conditional modes (Besag, "On the statistical analysis of
     dirty pictures", 1986), every second face a round, as all at once would swing to and fro.
     """
-    from scipy.sparse import coo_array
-
-    count, directions = worth.shape
-    ones = np.ones(2 * len(pairs), np.float32)
-    rows, columns = np.concatenate([pairs, pairs[:, ::-1]]).T
-    beside = coo_array((ones, (rows, columns)), shape=(count, count)).tocsr()
-    turn = np.arange(count) % 2
+    turn = np.arange(len(chosen)) % 2
     chosen = chosen.copy()
-    for step in range(rounds):
-        now = np.zeros((count, directions), np.float32)
-        now[np.arange(count), chosen] = 1.0
-        best = (worth + agreement / 3.0 * (beside @ now)).argmax(axis=1)
+    for step in range(ROUNDS):
+        now = np.zeros(worth.shape, np.float32)
+        now[np.arange(len(chosen)), chosen] = 1.0
+        best = (worth + AGREEMENT / 3.0 * (beside @ now)).argmax(axis=1)
         moving = (turn == step % 2) & (best != chosen)
         chosen[moving] = best[moving]
+    return chosen
+
+
+def _given_away(
+    chosen: np.ndarray, small: np.ndarray, cosine: np.ndarray, beside: csr_array
+) -> np.ndarray:
+    """Let `small` faces (F,) bool take the direction of neighbours that are not, or not any more,
+    where that sees them at all; cosine (F, D). Returns the like of chosen (F,)."""
+    chosen, left = chosen.copy(), small.copy()
+    for _ in range(LEAST_FACES):
+        settled = np.flatnonzero(~left)
+        now = np.zeros(cosine.shape, np.float32)
+        now[settled, chosen[settled]] = 1.0
+        waiting = np.flatnonzero(left)
+        support = (beside[waiting] @ now) * (cosine[waiting] > BARELY)
+        best = (support + 0.1 * cosine[waiting] * (support > 0.0)).argmax(axis=1)
+        takes = support[np.arange(len(waiting)), best] > 0.0
+        if not takes.any():
+            break
+        chosen[waiting[takes]] = best[takes]
+        left[waiting[takes]] = False
     return chosen
