@@ -20,10 +20,12 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from PIL import Image
@@ -47,6 +49,8 @@ from stages.isomer.texture.unwrap import Unwrapped, unwrap
 NAMES = ("teapot", "animal", "house", "torus_knot")
 SIZE, SAMPLES = 512, 3
 FINE = 100_000
+SAND, NAVY = np.array((0.85, 0.7, 0.5)), np.array((0.1, 0.15, 0.35))
+RED, WHITE = np.array((0.8, 0.2, 0.15)), np.array((0.95, 0.95, 0.9))
 OTHERS = tuple(Camera(22.5 + 45.0 * k, 30.0 if k % 2 else -10.0) for k in range(8))
 HEADER = (
     "shape", "colours", "faces", "4 views", "8 others", "charts", "covered", "unwrap s", "bake s",
@@ -58,17 +62,14 @@ Shade = Callable[[Fragments], np.ndarray]
 
 
 def paint(points: np.ndarray) -> np.ndarray:
-    """(..., 3) in [0, 1] at points of frame W: checks of 0.2, and in every second one thin lines, in
-    the others dots."""
+    """(..., 3) in [0, 1] at points of frame W: checks of side 0.2, in every second one thin lines,
+    in the others a dot."""
     cell = np.floor(points / 0.2).astype(int).sum(axis=-1) % 2
     local = np.mod(points, 0.2) / 0.2 - 0.5
     dots = (local**2).sum(axis=-1) < 0.09
     lines = np.mod(points.sum(axis=-1), 0.05) < 0.02
-    sand, navy, red, white = (
-        np.array(color) for color in ((0.85, 0.7, 0.5), (0.1, 0.15, 0.35), (0.8, 0.2, 0.15), (0.95, 0.95, 0.9))
-    )  # fmt: skip
-    odd = np.where(lines[..., None], navy, sand)
-    even = np.where(dots[..., None], red, white)
+    odd = np.where(lines[..., None], NAVY, SAND)
+    even = np.where(dots[..., None], RED, WHITE)
     return np.where(cell[..., None] == 1, odd, even)
 
 
@@ -106,17 +107,28 @@ def painted(name: str, params: IsomerParams, rasterizer: Rasterizer) -> Painted:
 
     truths = tuple(pictures(truth, pattern, c, rasterizer) for c in (bundle_cameras(), OTHERS))
     smooth = vertex_normals(truth.vertices, truth.faces)
-    normal_tiles = [
-        normal_tile(look(truth.vertices, truth.faces, c, SIZE, SAMPLES, rasterizer), truth.faces, smooth, c, SAMPLES)
-        for c in bundle_cameras()
-    ]  # fmt: skip
-    mask = foreground(np.stack(normal_tiles), params.background_tolerance, 64)
+    tiles = []
+    for camera in bundle_cameras():
+        seen = look(truth.vertices, truth.faces, camera, SIZE, SAMPLES, rasterizer)
+        tiles.append(normal_tile(seen, truth.faces, smooth, camera, SAMPLES))
+    mask = foreground(np.stack(tiles), params.background_tolerance, 64)
     views = color_views(truths[0][0], mask, params)
     vertices, faces = clean(truth.vertices, truth.faces, 0, 8, 0.0, FINE, keep_shape=True)
     normals = vertex_normals(vertices, faces)
     coloring = color_vertices(vertices, faces, normals, views, rasterizer, params)
     fine = Mesh(vertices, faces, coloring.colors)
     return Painted(fine, normals, coloring, views, truths)
+
+
+def texture_shade(mesh: make.Textured) -> Shade:
+    """Bilinear look-ups in its texture."""
+    texture = mesh.colors / 255.0
+
+    def shade(seen: Fragments) -> np.ndarray:
+        at = interpolate(seen, mesh.faces, mesh.uv) * len(texture)
+        return sample(texture, at.reshape(-1, 2)).reshape(*at.shape[:2], 3)
+
+    return shade
 
 
 def score(
@@ -145,8 +157,6 @@ def textured(
                 marks[part] = marks.get(part, 0.0) + time.perf_counter() - began
 
         return call
-
-    from unittest import mock
 
     with (
         mock.patch.object(make, "_reduced", timed("unwrap", make._reduced)),
@@ -201,14 +211,8 @@ def measure(
     for label, layout, count in layouts:
         asked = params.model_copy(update={"texture_faces": count})
         made, seconds = textured(case, asked, threads, layout)
-        texture = made.colors / 255.0
-
-        def shade(seen: Fragments, made: make.Textured = made, texture=texture) -> np.ndarray:  # type: ignore[no-untyped-def]
-            uv = interpolate(seen, made.faces, made.uv) * len(texture)
-            return sample(texture, uv.reshape(-1, 2)).reshape(*uv.shape[:2], 3)
-
         mesh = Mesh(made.vertices, made.faces)
-        scores, picture = score(mesh, shade, case, rasterizer)
+        scores, picture = score(mesh, texture_shade(made), case, rasterizer)
         cover = f"{made.cut.fragments.covered.mean():.0%}"
         rows.append(
             ("", label, f"{len(made.faces):,}", *scores, str(made.cut.charts), cover,
@@ -231,6 +235,7 @@ def main() -> None:
     for name in arguments.only:
         rows, shown = measure(name, arguments.size, arguments.faces, threads)
         table += rows
+        print(format_table(HEADER, rows), file=sys.stderr, flush=True)
         if arguments.pictures:
             arguments.pictures.mkdir(parents=True, exist_ok=True)
             Image.fromarray((shown * 255.0 + 0.5).astype(np.uint8)).save(

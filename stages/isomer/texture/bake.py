@@ -42,30 +42,41 @@ def bake_colors(
     shown = cut.fragments
     texture = np.zeros((*shown.pix_to_face.shape, 3), np.uint8)
     cameras = [view.camera for view in views]
-    nearest = coloring.nearest
-    if nearest is None:
-        nearest = np.zeros((len(views), 1, 1), np.float32)
-    floats = [
-        plain_array(each, np.float64)
-        for each in (
-            mesh.vertices,
-            normals,
-            seen,
-            hidden,
-            np.stack([camera.center for camera in cameras]),
-            np.stack([camera.axes for camera in cameras]),
-            np.array([camera.focal for camera in cameras]),
-            np.array([view.weight for view in views]),
-        )
-    ]
+    nowhere = np.zeros((len(views), 1, 1))
+    nearest = nowhere if coloring.nearest is None else coloring.nearest
+    depths = plain_array(nearest, np.float32)
+
+    def floats(values: object) -> np.ndarray:
+        return plain_array(values, np.float64)
+
+    positions, facing = floats(mesh.vertices), floats(normals)
+    trust, beneath = floats(seen), floats(hidden)
+    centers = floats([camera.center for camera in cameras])
+    axes = floats([camera.axes for camera in cameras])
+    focal = floats([camera.focal for camera in cameras])
+    weights = floats([view.weight for view in views])
     images = plain_array(np.stack([view.image for view in views]), np.float32)
     alphas = plain_array(np.stack([view.alpha for view in views]), np.float32)
     faces = plain_array(mesh.faces, np.int32)
 
     def band(top: int, bottom: int) -> None:
         kernels.bake(
-            top, bottom, shown.pix_to_face, shown.barycentrics, faces, *floats, images, alphas,
-            plain_array(nearest, np.float32),
+            top,
+            bottom,
+            shown.pix_to_face,
+            shown.barycentrics,
+            faces,
+            positions,
+            facing,
+            trust,
+            beneath,
+            centers,
+            axes,
+            focal,
+            weights,
+            images,
+            alphas,
+            depths,
             2.0 if params.cosine == "square" else 1.0,
             params.view_direction == "axis",
             coloring.nearest is not None,
@@ -74,7 +85,7 @@ def bake_colors(
             DEPTH_BIAS,
             params.weight_threshold,
             texture,
-        )  # fmt: skip
+        )
 
     edges = np.linspace(0, len(texture), threads * BANDS_PER_THREAD + 1).astype(int).tolist()
     with ThreadPoolExecutor(threads, thread_name_prefix="bake") as pool:

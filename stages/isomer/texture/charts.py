@@ -72,7 +72,10 @@ class Faces:
 
 def frames(radius: float) -> Frames:
     """Eighteen directions around an object of `radius`: the bundle's, up, down and between."""
-    main = [(azimuth, BUNDLE_ELEVATION) for azimuth in BUNDLE_AZIMUTHS] + [(0.0, 90.0), (0.0, -90.0)]
+    main = [(azimuth, BUNDLE_ELEVATION) for azimuth in BUNDLE_AZIMUTHS] + [
+        (0.0, 90.0),
+        (0.0, -90.0),
+    ]
     slanted = [(azimuth + 45.0, e) for e in (0.0, 40.0, -40.0) for azimuth in BUNDLE_AZIMUTHS]
     distance = FAR_AWAY * radius
     fovy = 2.0 * float(np.rad2deg(np.arctan(1.05 / FAR_AWAY)))
@@ -130,9 +133,7 @@ def pieces(key: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return piece, np.bincount(piece)
 
 
-def _seen(
-    mesh: Faces, around: Frames, center: np.ndarray, rasterizer: Rasterizer
-) -> np.ndarray:
+def _seen(mesh: Faces, around: Frames, center: np.ndarray, rasterizer: Rasterizer) -> np.ndarray:
     """(F, D) bool: whether a direction sees the middle of a face."""
     vertices = mesh.vertices - center
     middles = vertices[mesh.corners].mean(axis=1)

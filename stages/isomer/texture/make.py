@@ -34,7 +34,8 @@ class Textured:
     faces       (F, 3) int32
     normals     (U, 3) float32 unit, alike on both sides of a seam
     uv          (U, 2) float32 in [0, 1], v down
-    color_png   sRGB
+    colors      (size, size, 3) uint8 sRGB
+    color_png   the same as a file
     tangents    (U, 4) float32 as glTF has them, where there is a normal map
     normal_png  in that tangent space, x right, y up; b"" without
     cut         how it was unwrapped
@@ -44,11 +45,11 @@ class Textured:
     faces: np.ndarray
     normals: np.ndarray
     uv: np.ndarray
+    colors: np.ndarray
     color_png: bytes
     tangents: np.ndarray | None
     normal_png: bytes
     cut: Unwrapped
-    colors: np.ndarray
 
 
 def make_textured(
@@ -89,11 +90,11 @@ def make_textured(
         cut.faces,
         smooth[cut.origin],
         cut.uv,
+        colors,
         png(colors),
         along,
         bumps,
         cut,
-        colors,
     )
 
 

@@ -55,9 +55,7 @@ def bake_normals(
     covered = shown.covered
     points = interpolate(shown, mesh.faces, mesh.vertices)[covered]
     count = min(NEIGHBOURS, len(fine.vertices))
-    away, near = KDTree(fine.vertices).query(
-        points, k=list(range(1, count + 1)), workers=threads
-    )
+    away, near = KDTree(fine.vertices).query(points, k=list(range(1, count + 1)), workers=threads)
     ours = _unit(interpolate(shown, mesh.faces, normals)[covered])
     theirs = fine_normals[near]
     # Vertices on the other side of a thin part do not count.

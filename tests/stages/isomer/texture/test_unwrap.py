@@ -36,7 +36,13 @@ def soup(count: int) -> Mesh:
     return Mesh(corners.reshape(-1, 3).astype(np.float32), faces)
 
 
-SHAPES = {"ball": ball, "torus": torus, "animal": animal, "spring": spring, "soup": lambda: soup(60)}
+SHAPES = {
+    "ball": ball,
+    "torus": torus,
+    "animal": animal,
+    "spring": spring,
+    "soup": lambda: soup(60),
+}
 
 
 @pytest.fixture(scope="module", params=SHAPES)
@@ -91,7 +97,8 @@ def test_no_face_is_mirrored_and_texels_are_about_as_large_everywhere(
     mesh, cut = laid
     flat = areas(texels(cut))
     corners = mesh.vertices[mesh.faces].astype(np.float64)
-    true = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2.0  # fmt: skip
+    across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    true = np.linalg.norm(across, axis=1) / 2.0
     assert flat.min() > -1e-3
     shrunk = flat / np.maximum(true * cut.scale**2, 1e-12)
     big = true > np.percentile(true, 5)
@@ -106,7 +113,8 @@ def test_charts_keep_their_distance(laid: tuple[Mesh, Unwrapped]) -> None:
 
     mesh, cut = laid
     shown = cut.fragments.pix_to_face
-    piece, _ = pieces(np.zeros(len(mesh.faces), np.int64), describe(mesh.vertices[cut.origin], cut.faces).pairs)  # fmt: skip
+    pairs = describe(mesh.vertices[cut.origin], cut.faces).pairs
+    piece, _ = pieces(np.zeros(len(mesh.faces), np.int64), pairs)
     chart = np.where(shown >= 0, piece[shown] + 1, 0)
     reach = GUTTER * CELL
     highest = ndimage.maximum_filter(chart, 2 * reach + 1)
