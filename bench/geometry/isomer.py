@@ -15,7 +15,8 @@ remesh      optimiser step, collapse, split, flip
 projection  the normals that all views together ask for
 cleaning    reduction, subdivision
 colour      visibility, projection and completion of colours
-files       GLB, OBJ and previews
+texture     reduction, charts, texels, PNG
+files       GLB, OBJ, PLY and previews
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ from stages.isomer.params import IsomerParams
 from stages.isomer.refine import loop, refine
 from stages.isomer.refine.optimizer import MeshOptimizer
 from stages.isomer.stage import Isomer
+from stages.isomer.texture import make
 
 LEAST_FACES = 50_000
 PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
@@ -58,7 +60,11 @@ PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
     "projection": ((loop, "explicit_normals"),),
     "cleaning": ((cleaning, "clean"),),
     "colour": ((coloring, "color_views"), (coloring, "color_vertices")),
-    "files": ((export, "glb"), (export, "obj"), (shading, "render_views")),
+    "texture": ((make, "make_textured"),),
+    "files": (
+        (export, "textured_glb"), (export, "textured_obj"), (export, "ply"),
+        (shading, "render_views"),
+    ),
 }  # fmt: skip
 
 

@@ -8,7 +8,15 @@ from collections.abc import Mapping
 from orchestrator.record.preview_sheet import BUNDLES, UNDRAWABLE, PreviewSheet
 from orchestrator.record.run_directory import RESULT, RunDirectory
 
-RESULT_FILES = {"glb": "mesh.glb", "obj": "mesh.obj"}
+RESULT_FILES = {
+    "glb": "mesh.glb",
+    "obj": "mesh.obj",
+    "obj_material": "mesh.mtl",
+    "texture": "mesh_color.png",
+    "normal_map": "mesh_normal.png",
+    "full_mesh": "mesh_full.ply",
+}
+"""Artifacts and their names there; an OBJ and its material name the files that they need."""
 BUNDLE_PNG = "bundle.png"
 PREVIEW_PNG = "preview.png"
 REPORT_HTML = "report.html"

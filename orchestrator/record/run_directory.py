@@ -5,7 +5,7 @@
     <run>/input.<suffix>      the picture as given
     <run>/mask.<suffix>       the user's own mask of it, if there is one
     <run>/<node>/             artifacts, previews, attempt-N.log
-    <run>/result/             mesh.glb, mesh.obj, bundle.png, preview.png, report.html
+    <run>/result/             meshes and their textures, bundle.png, preview.png, report.html
 
 An artifact counts only when the manifest lists it, and the manifest lists one that was computed
 only after its files are fsynced and renamed. A copy from another run is not fsynced: whoever takes

@@ -90,13 +90,51 @@ BUNDLE_MASK = ArtifactSpec(
 )
 COARSE_MESH = ArtifactSpec("coarse_mesh", "mesh", "closed start mesh for ISOMER, frame W")
 MESH = ArtifactSpec("mesh", "mesh", "the final mesh with vertex colours, frame W")
-GLB = ArtifactSpec("glb", "file", "the final mesh, binary glTF", suffix=".glb", filename="mesh.glb")
+GLB = ArtifactSpec(
+    "glb",
+    "file",
+    "the final mesh with its texture, binary glTF",
+    suffix=".glb",
+    filename="mesh.glb",
+)
 OBJ = ArtifactSpec(
     "obj",
     "file",
-    "the final mesh, Wavefront OBJ with vertex colours",
+    "the final mesh, Wavefront OBJ: of the texture, or with vertex colours",
     suffix=".obj",
     filename="mesh.obj",
+)
+OBJ_MATERIAL = ArtifactSpec(
+    "obj_material",
+    "file",
+    "the material that `obj` names",
+    suffix=".mtl",
+    filename="mesh.mtl",
+    optional=True,
+)
+TEXTURE = ArtifactSpec(
+    "texture",
+    "file",
+    "the colours that `obj_material` names, sRGB",
+    suffix=".png",
+    filename="mesh_color.png",
+    optional=True,
+)
+NORMAL_MAP = ArtifactSpec(
+    "normal_map",
+    "file",
+    "the normal map that `obj_material` names, in tangent space, y up",
+    suffix=".png",
+    filename="mesh_normal.png",
+    optional=True,
+)
+FULL_MESH = ArtifactSpec(
+    "full_mesh",
+    "file",
+    "`mesh`, the fine one with vertex colours, binary PLY",
+    suffix=".ply",
+    filename="mesh_full.ply",
+    optional=True,
 )
 RENDERS = ArtifactSpec(
     "renders",

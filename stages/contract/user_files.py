@@ -72,16 +72,38 @@ def _read_mesh(_: ArtifactSpec, path: Path) -> Mesh:
     from stages.contract.srgb import linear_to_srgb
 
     loaded: Any = trimesh.load(path, force="mesh", process=False)
+    vertices = np.asarray(loaded.vertices, dtype=np.float32)
+    faces = np.asarray(loaded.faces, dtype=np.int32)
     colors = None
     if loaded.visual.kind == "vertex":
         colors = np.asarray(loaded.visual.vertex_colors)[:, :3].astype(np.uint8)
         if path.suffix.lower() in (".glb", ".gltf"):  # glTF's are linear light
             colors = np.rint(linear_to_srgb(colors / 255.0) * 255.0).astype(np.uint8)
-    return Mesh(
-        np.asarray(loaded.vertices, dtype=np.float32),
-        np.asarray(loaded.faces, dtype=np.int32),
-        colors,
-    )
+    elif loaded.visual.kind == "texture":
+        colors = _texture_colors(loaded.visual, len(vertices))
+        # The file has the vertices of a seam once a side: here the surface is whole again.
+        vertices, first, inverse = np.unique(
+            vertices, axis=0, return_index=True, return_inverse=True
+        )
+        faces = inverse.reshape(-1)[faces].astype(np.int32)
+        colors = None if colors is None else colors[first]
+    return Mesh(vertices, faces, colors)
+
+
+def _texture_colors(visual: Any, count: int) -> np.ndarray | None:
+    """(V, 3) uint8 sRGB of a texture at the vertices; None without a picture that fits."""
+    import numpy as np
+
+    picture = getattr(visual.material, "baseColorTexture", None)
+    if picture is None:
+        picture = getattr(visual.material, "image", None)
+    if picture is None or visual.uv is None or len(visual.uv) != count:
+        return None
+    texels = np.asarray(picture.convert("RGB"))
+    size = (texels.shape[1], texels.shape[0])
+    at = np.nan_to_num(np.asarray(visual.uv, np.float64) % 1.0) * size
+    column, row = np.minimum(at.astype(np.int64), np.array(size) - 1).T
+    return np.asarray(texels[texels.shape[0] - 1 - row, column])
 
 
 def _read_picture(spec: ArtifactSpec, path: Path) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from stages.contract import BadInput
@@ -12,7 +14,21 @@ from stages.geometry.raster import Rasterizer, visible_faces
 from stages.isomer.completion import complete, fill_islands
 from stages.isomer.params import IsomerParams
 from stages.isomer.projection import Evidence, View, gather, overwrite
-from stages.isomer.visibility import by_depth, by_faces, feather
+from stages.isomer.visibility import by_depth, by_faces, feather, window_depth
+
+
+@dataclass(frozen=True)
+class Coloring:
+    """Colours of a mesh' vertices, and which views they may come from.
+
+    colors   (V, 3) uint8 sRGB
+    seen     (K, V) float64 in [0, 1], how far view k counts near a vertex
+    nearest  (K, R, R) float32, for visibility by depth: the `window_depth` of each view; else None
+    """
+
+    colors: np.ndarray
+    seen: np.ndarray
+    nearest: np.ndarray | None
 
 
 def color_views(rgb: np.ndarray, mask: np.ndarray, params: IsomerParams) -> list[View]:
@@ -36,20 +52,14 @@ def color_vertices(
     views: list[View],
     rasterizer: Rasterizer,
     params: IsomerParams,
-) -> np.ndarray:
-    """(V, 3) uint8 sRGB colours of the vertices of a mesh in frame W.
+) -> Coloring:
+    """Colour the vertices of a mesh in frame W.
 
     Raises BadInput when no view sees any of it.
     """
     edges = find_edges(faces, len(vertices)).ends
-    visible = np.stack(
-        [
-            feather(
-                _seen(vertices, faces, normals, view, rasterizer, params), edges, params.feather
-            )
-            for view in views
-        ]
-    )
+    found = [_seen(vertices, faces, normals, view, rasterizer, params) for view in views]
+    visible = np.stack([feather(seen, edges, params.feather) for seen, _ in found])
     power = 2.0 if params.cosine == "square" else 1.0
     evidence = gather(vertices, normals, views, visible, power, params.view_direction)
     if not (evidence.weight > 0.0).any():
@@ -62,7 +72,12 @@ def color_vertices(
     if params.base_color == "overwritten":
         base = overwrite(base, vertices, views, visible)
     colors = _finish(evidence, base, vertices, edges, params)
-    return np.rint(np.clip(colors, 0.0, 1.0) * 255.0).astype(np.uint8)
+    depths = [nearest for _, nearest in found if nearest is not None]
+    return Coloring(
+        np.rint(np.clip(colors, 0.0, 1.0) * 255.0).astype(np.uint8),
+        visible,
+        np.stack(depths) if depths else None,
+    )
 
 
 def _seen(
@@ -72,21 +87,19 @@ def _seen(
     view: View,
     rasterizer: Rasterizer,
     params: IsomerParams,
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """(V,) bool: what a view sees, and the `Coloring.nearest` that says so."""
     size = params.raster_size
     fragments = rasterizer.rasterize(view.camera.to_clip(vertices), faces, (size, size))
     if params.visibility == "faces":
         ids = visible_faces(fragments)
-        return by_faces(vertices, faces, view.camera, ids, params.min_cosine)
-    return by_depth(
-        vertices,
-        normals,
-        view.camera,
-        fragments,
-        params.min_cosine,
-        params.occlusion_margin,
-        params.view_direction,
+        return by_faces(vertices, faces, view.camera, ids, params.min_cosine), None
+    margin = params.occlusion_margin
+    nearest = window_depth(fragments.depth, margin)
+    seen = by_depth(
+        vertices, normals, view.camera, nearest, params.min_cosine, margin, params.view_direction
     )
+    return seen, nearest
 
 
 def _finish(

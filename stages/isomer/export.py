@@ -1,21 +1,36 @@
-"""Mesh files: binary glTF 2.0 and Wavefront OBJ, both with vertex colours and normals."""
+"""Mesh files: binary glTF 2.0 and Wavefront OBJ, textured or with vertex colours, and PLY."""
 
 from __future__ import annotations
 
 import json
 import struct
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from stages.contract import Mesh
+from stages.contract.artifacts import NORMAL_MAP, OBJ_MATERIAL, TEXTURE
 from stages.contract.srgb import srgb_to_linear
+
+if TYPE_CHECKING:
+    from stages.isomer.texture.make import Textured
 
 Axes = Literal["gltf", "reference"]
 """gltf: front towards +z as glTF asks, which is frame W; reference: turned half about y."""
 
 FLOAT, UINT = 5126, 5125
 ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER = 34962, 34963
+LINEAR, LINEAR_MIPMAP_LINEAR, CLAMP_TO_EDGE = 9729, 9987, 33071
+SAMPLER = {
+    "magFilter": LINEAR,
+    "minFilter": LINEAR_MIPMAP_LINEAR,
+    "wrapS": CLAMP_TO_EDGE,
+    "wrapT": CLAMP_TO_EDGE,
+}
+MATERIAL = "object"
+ROUGHNESS = 0.8
+"""Nothing is of metal."""
 
 
 def turn(vectors: np.ndarray, axes: Axes) -> np.ndarray:
@@ -34,40 +49,86 @@ def glb(mesh: Mesh, normals: np.ndarray, axes: Axes = "gltf") -> bytes:
     without texture coordinates, trimesh would show the material's white alone.
     """
     linear = srgb_to_linear(_colors(mesh) / 255.0)
-    positions = turn(mesh.vertices.astype("<f4"), axes)
-    arrays: list[tuple[np.ndarray, dict[str, Any]]] = [
-        (
-            positions,
-            {
-                "componentType": FLOAT,
-                "type": "VEC3",
-                "min": positions.min(axis=0).tolist(),
-                "max": positions.max(axis=0).tolist(),
-            },
-        ),
-        (turn(normals.astype("<f4"), axes), {"componentType": FLOAT, "type": "VEC3"}),
-        (linear.astype("<f4"), {"componentType": FLOAT, "type": "VEC3"}),
-        (mesh.faces.astype("<u4").reshape(-1), {"componentType": UINT, "type": "SCALAR"}),
-    ]
-    views, accessors, blob = [], [], bytearray()
-    for index, (array, accessor) in enumerate(arrays):
-        data = np.ascontiguousarray(array).tobytes()  # every one a multiple of 4 bytes long
-        target = ELEMENT_ARRAY_BUFFER if accessor["type"] == "SCALAR" else ARRAY_BUFFER
-        views.append(
-            {"buffer": 0, "byteOffset": len(blob), "byteLength": len(data), "target": target}
-        )
-        accessors.append({"bufferView": index, "count": len(array), **accessor})
-        blob += data
-    primitive = {
-        "attributes": {"POSITION": 0, "NORMAL": 1, "COLOR_0": 2},
-        "indices": 3,
+    return _glb(mesh.vertices, mesh.faces, normals, {"COLOR_0": linear}, axes)
+
+
+def textured_glb(mesh: Textured, axes: Axes = "gltf") -> bytes:
+    """A .glb file: one mesh with a material whose pictures are in the file.
+
+    Their texture coordinates start at the top left, as in glTF.
+    """
+    attributes = {"TEXCOORD_0": mesh.uv}
+    pictures = [mesh.color_png]
+    material: dict[str, Any] = {
+        "name": MATERIAL,
+        "pbrMetallicRoughness": {
+            "baseColorTexture": {"index": 0},
+            "metallicFactor": 0.0,
+            "roughnessFactor": ROUGHNESS,
+        },
     }
-    document = {
+    if mesh.tangents is not None:
+        along = turn(mesh.tangents[:, :3], axes)
+        attributes["TANGENT"] = np.concatenate([along, mesh.tangents[:, 3:]], axis=1)
+        pictures.append(mesh.normal_png)
+        material["normalTexture"] = {"index": 1}
+    return _glb(mesh.vertices, mesh.faces, mesh.normals, attributes, axes, material, pictures)
+
+
+def _glb(
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    normals: np.ndarray,
+    attributes: Mapping[str, np.ndarray],
+    axes: Axes,
+    material: Mapping[str, Any] | None = None,
+    pictures: Sequence[bytes] = (),
+) -> bytes:
+    positions = turn(vertices.astype("<f4"), axes)
+    arrays = {"POSITION": positions, "NORMAL": turn(normals.astype("<f4"), axes), **attributes}
+    blob = bytearray()
+    views: list[dict[str, int]] = []
+    accessors: list[dict[str, Any]] = []
+
+    def add(data: bytes, **more: int) -> int:
+        """A view of the buffer that starts at a multiple of 4 bytes; returns its number."""
+        views.append({"buffer": 0, "byteOffset": len(blob), "byteLength": len(data), **more})
+        blob.extend(data + bytes(-len(data) % 4))
+        return len(views) - 1
+
+    for array in arrays.values():
+        data = np.ascontiguousarray(array, "<f4")
+        kind = f"VEC{array.shape[1]}"
+        view = add(data.tobytes(), target=ARRAY_BUFFER)
+        accessors.append(
+            {"bufferView": view, "componentType": FLOAT, "count": len(data), "type": kind}
+        )
+    accessors[0] |= {"min": positions.min(axis=0).tolist(), "max": positions.max(axis=0).tolist()}
+    indices = faces.astype("<u4").reshape(-1)
+    view = add(indices.tobytes(), target=ELEMENT_ARRAY_BUFFER)
+    accessors.append(
+        {"bufferView": view, "componentType": UINT, "count": len(indices), "type": "SCALAR"}
+    )
+    primitive: dict[str, Any] = {
+        "attributes": {name: number for number, name in enumerate(arrays)},
+        "indices": len(arrays),
+    }
+    document: dict[str, Any] = {
         "asset": {"version": "2.0", "generator": "kiss3d-orchestrate"},
         "scene": 0,
         "scenes": [{"nodes": [0]}],
         "nodes": [{"mesh": 0, "name": "object"}],
         "meshes": [{"name": "object", "primitives": [primitive]}],
+    }
+    if material is not None:
+        primitive["material"] = 0
+        document |= {
+            "materials": [material],
+            "samplers": [SAMPLER],
+            "images": [{"bufferView": add(each), "mimeType": "image/png"} for each in pictures],
+            "textures": [{"sampler": 0, "source": number} for number in range(len(pictures))],
+        }
+    document |= {
         "accessors": accessors,
         "bufferViews": views,
         "buffers": [{"byteLength": len(blob)}],
@@ -98,6 +159,57 @@ def obj(mesh: Mesh, normals: np.ndarray, axes: Axes = "gltf") -> bytes:
             _lines("f %d//%d %d//%d %d//%d\n", corners.reshape(-1, 6)),
         ]
     ).encode()
+
+
+def textured_obj(mesh: Textured, axes: Axes = "gltf") -> bytes:
+    """A .obj file with `v x y z`, `vt u v` (from the bottom left), `vn` and `f a/a/a b/b/b c/c/c`,
+    which names the .mtl file of `material`."""
+    upward = np.stack([mesh.uv[:, 0], 1.0 - mesh.uv[:, 1]], axis=1)
+    corners = np.repeat(mesh.faces.reshape(-1) + 1, 3)
+    return "".join(
+        [
+            f"# kiss3d-orchestrate: y up\nmtllib {OBJ_MATERIAL.filename}\no object\n",
+            _lines("v %.6f %.6f %.6f\n", turn(mesh.vertices, axes)),
+            _lines("vt %.6f %.6f\n", upward),
+            _lines("vn %.4f %.4f %.4f\n", turn(mesh.normals, axes)),
+            f"usemtl {MATERIAL}\n",
+            _lines("f %d/%d/%d %d/%d/%d %d/%d/%d\n", corners.reshape(-1, 9)),
+        ]
+    ).encode()
+
+
+def material(normal_map: bool) -> bytes:
+    """The .mtl file of `textured_obj`: no highlights, and the pictures by their names beside it."""
+    lines = [
+        f"newmtl {MATERIAL}",
+        "Ka 1 1 1",
+        "Kd 1 1 1",
+        "Ks 0 0 0",
+        "illum 1",
+        "Pm 0",
+        f"Pr {ROUGHNESS}",
+        f"map_Kd {TEXTURE.filename}",
+    ]
+    if normal_map:
+        lines.append(f"norm {NORMAL_MAP.filename}")
+    return ("\n".join(lines) + "\n").encode()
+
+
+def ply(mesh: Mesh, normals: np.ndarray, axes: Axes = "gltf") -> bytes:
+    """A binary .ply file with normals and sRGB colours at the vertices."""
+    fields = [(name, "<f4") for name in ("x", "y", "z", "nx", "ny", "nz")]
+    fields += [(name, "u1") for name in ("red", "green", "blue")]
+    rows = np.empty(len(mesh.vertices), fields)
+    values = [*turn(mesh.vertices, axes).T, *turn(normals, axes).T, *_colors(mesh).T]
+    for (name, _), column in zip(fields, values, strict=True):
+        rows[name] = column
+    corners = np.empty(len(mesh.faces), [("count", "u1"), ("corners", "<i4", 3)])
+    corners["count"], corners["corners"] = 3, mesh.faces
+    head = ["ply", "format binary_little_endian 1.0", "comment kiss3d-orchestrate: y up"]
+    head.append(f"element vertex {len(rows)}")
+    head += [f"property {'float' if kind == '<f4' else 'uchar'} {name}" for name, kind in fields]
+    head += [f"element face {len(corners)}", "property list uchar int vertex_indices", "end_header"]
+    return ("\n".join(head) + "\n").encode() + rows.tobytes() + corners.tobytes()
 
 
 def _lines(template: str, rows: np.ndarray) -> str:

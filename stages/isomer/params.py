@@ -188,6 +188,26 @@ class IsomerParams(Params):
         "the attempt.",
     )
 
+    # Texture.
+    texture: Literal["baked", "none"] = Field(
+        "baked",
+        description="The files' colours. baked: a mesh of fewer faces with a texture from the "
+        "bundle's pixels; none: colours at the vertices of the fine mesh (reference).",
+    )
+    texture_size: Literal[1024, 2048, 4096] = Field(
+        2048, description="Side of the texture in texels."
+    )
+    texture_faces: int | None = Field(
+        30_000,
+        ge=100,
+        le=10_000_000,
+        description="The textured mesh has no more faces; null: those of the fine one.",
+    )
+    normal_map: bool = Field(
+        False,
+        description="Whether the textured mesh gets a normal map with the fine mesh's shading.",
+    )
+
     # Files.
     axes: Literal["gltf", "reference"] = Field(
         "gltf",

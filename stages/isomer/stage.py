@@ -12,23 +12,26 @@ if TYPE_CHECKING:
     import numpy as np
 
     from stages.geometry.raster import Rasterizer
+    from stages.isomer.coloring import Coloring
+    from stages.isomer.projection import View
+    from stages.isomer.texture.make import Textured
 
-STEPS = 5
+STEPS = 6
 """After refinement."""
 MIN_FOREGROUND = 64
 """A silhouette of fewer pixels than this is a speck, not an object."""
 
 
 class Isomer(Stage):
-    """Fit the mesh to the bundle's normal maps, clean it, colour its vertices, export it.
+    """Fit the mesh to the bundle's normal maps, clean it, colour it, reduce and texture it, export.
 
     Runs the same code on every device.
     """
 
     name: ClassVar[str] = "isomer"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     summary: ClassVar[str] = (
-        "refines the mesh with the bundle, colours it and writes GLB, OBJ and previews"
+        "refines the mesh with the bundle, textures it and writes GLB, OBJ, PLY and previews"
     )
     inputs: ClassVar[tuple[ArtifactSpec, ...]] = (
         artifacts.BUNDLE,
@@ -39,6 +42,10 @@ class Isomer(Stage):
         artifacts.MESH,
         artifacts.GLB,
         artifacts.OBJ,
+        artifacts.OBJ_MATERIAL,
+        artifacts.TEXTURE,
+        artifacts.NORMAL_MAP,
+        artifacts.FULL_MESH,
         artifacts.RENDERS,
     )
     Params: ClassVar[type[Params]] = IsomerParams
@@ -49,6 +56,9 @@ class Isomer(Stage):
         "scipy.sparse",
         "scipy.sparse.csgraph",
         "scipy.spatial",
+        "cv2",
+        "fast_simplification",
+        "PIL.PngImagePlugin",
         "torch",
     )
 
@@ -64,7 +74,6 @@ class Isomer(Stage):
     def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
         """See the class. Raises BadInput for a bundle or mesh that cannot be used."""
         from stages.geometry.render import vertex_normals
-        from stages.isomer import export
         from stages.isomer.cleaning import clean
         from stages.isomer.coloring import color_vertices, color_views
         from stages.isomer.shading import render_views
@@ -103,27 +112,69 @@ class Isomer(Stage):
         _compare(vertices, faces, rgb[0], mask[0], params, self._rasterizer, context)
 
         context.progress(refining + 2, steps, "color")
-        colors = color_vertices(vertices, faces, normals, views, self._rasterizer, params)
-        mesh = Mesh(vertices, faces, colors)
+        coloring = color_vertices(vertices, faces, normals, views, self._rasterizer, params)
+        mesh = Mesh(vertices, faces, coloring.colors)
 
-        context.progress(refining + 3, steps, "export")
-        glb = export.glb(mesh, normals, params.axes)
-        obj = export.obj(mesh, normals, params.axes)
+        context.progress(refining + 3, steps, "texture")
+        textured = None
+        if params.texture == "baked":
+            textured = _textured(mesh, normals, coloring, views, params, context)
 
-        context.progress(refining + 4, steps, "render")
+        context.progress(refining + 4, steps, "export")
+        files = _files(mesh, normals, textured, params)
+
+        context.progress(refining + 5, steps, "render")
         renders = render_views(mesh, normals, params.render_size, self._rasterizer)
         context.progress(steps, steps)
-        return {
-            artifacts.MESH.name: mesh,
-            artifacts.GLB.name: glb,
-            artifacts.OBJ.name: obj,
-            artifacts.RENDERS.name: renders,
-        }
+        return {artifacts.MESH.name: mesh, **files, artifacts.RENDERS.name: renders}
 
     @property
     def _params(self) -> IsomerParams:
         assert isinstance(self.params, IsomerParams)
         return self.params
+
+
+def _textured(
+    mesh: Mesh,
+    normals: np.ndarray,
+    coloring: Coloring,
+    views: list[View],
+    params: IsomerParams,
+    context: Context,
+) -> Textured | None:
+    """The mesh with a texture; None, and a word about it, if it cannot be laid flat."""
+    from stages.isomer.texture.make import make_textured
+    from stages.isomer.texture.unwrap import CannotUnwrapError
+
+    try:
+        return make_textured(mesh, normals, coloring, views, params, context.threads)
+    except CannotUnwrapError as error:
+        context.warn(f"no texture, but colours at the vertices: {error}", degraded=True)
+        return None
+
+
+def _files(
+    mesh: Mesh, normals: np.ndarray, textured: Textured | None, params: IsomerParams
+) -> dict[str, bytes]:
+    """Files by the name of their artifact: of the textured mesh if there is one."""
+    from stages.isomer import export
+
+    axes = params.axes
+    if textured is None:
+        return {
+            artifacts.GLB.name: export.glb(mesh, normals, axes),
+            artifacts.OBJ.name: export.obj(mesh, normals, axes),
+        }
+    files = {
+        artifacts.GLB.name: export.textured_glb(textured, axes),
+        artifacts.OBJ.name: export.textured_obj(textured, axes),
+        artifacts.OBJ_MATERIAL.name: export.material(bool(textured.normal_png)),
+        artifacts.TEXTURE.name: textured.color_png,
+        artifacts.FULL_MESH.name: export.ply(mesh, normals, axes),
+    }
+    if textured.normal_png:
+        files[artifacts.NORMAL_MAP.name] = textured.normal_png
+    return files
 
 
 def _compare(

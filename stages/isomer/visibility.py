@@ -6,7 +6,6 @@ import numpy as np
 
 from stages.geometry.cameras import Camera
 from stages.geometry.numpy_edges import adjacency
-from stages.geometry.raster import Fragments
 from stages.isomer.projection import Direction, view_cosines
 
 DEPTH_BIAS = 0.01
@@ -36,25 +35,38 @@ def by_faces(
     return seen
 
 
+def window_depth(depth: np.ndarray, margin: int) -> np.ndarray:
+    """The least depth of the 2 x 2 pixels from each on, which a bilinear look-up reads, and of
+    those within `margin` of them. depth (R, R); returns the like."""
+    from scipy import ndimage
+
+    # minimum_filter's window of an even side covers [-side / 2, side / 2): with origin -1 it is
+    # the look-up's 2 x 2 block starting at a pixel, and its margin.
+    return np.asarray(ndimage.minimum_filter(depth, size=2 * margin + 2, origin=-1, mode="nearest"))
+
+
+def window_reach(margin: int) -> float:
+    """From a point to the far corner of its window, in pixels."""
+    return float((margin + 1.0) * np.sqrt(2.0))
+
+
 def by_depth(
     vertices: np.ndarray,
     normals: np.ndarray,
     camera: Camera,
-    fragments: Fragments,
+    nearest: np.ndarray,
     min_cosine: float,
     margin: int,
     direction: Direction,
 ) -> np.ndarray:
     """A depth test for every vertex against all pixels near its projection.
 
-    A vertex is seen if nothing within `margin` pixels of the four that a bilinear look-up reads
-    lies in front of it by more than the surface's own slope explains. So a colour is never taken
-    from an occluder, also when picture and mesh disagree by up to a pixel or two about where its
-    outline is. Returns (V,) bool.
+    nearest (R, R) is the `window_depth` of what the camera sees, with the same margin. A vertex is
+    seen if nothing in its window lies in front of it by more than the surface's own slope explains.
+    So a colour is never taken from an occluder, also when picture and mesh disagree by up to a
+    pixel or two about where its outline is. Returns (V,) bool.
     """
-    from scipy import ndimage
-
-    size = fragments.depth.shape[0]
+    size = nearest.shape[0]
     points = vertices.astype(np.float64)
     cosine = view_cosines(points, normals, camera, direction)
     pixels, depth = camera.project(points, size)
@@ -64,16 +76,10 @@ def by_depth(
         & (pixels >= 0.0).all(axis=1)
         & (pixels <= size).all(axis=1)
     )
-    # minimum_filter's window of an even side covers [-side / 2, side / 2): with origin -1 it is
-    # the look-up's 2 x 2 block starting at a pixel, and its margin.
-    nearest = ndimage.minimum_filter(
-        fragments.depth, size=2 * margin + 2, origin=-1, mode="nearest"
-    )
     column, row = np.clip((pixels[ids] - 0.5).astype(np.int64), 0, size - 1).T
     pixel_width = 2.0 * depth[ids] / (camera.focal * size)
     tangent = np.sqrt(np.maximum(1.0 - cosine[ids] ** 2, 0.0)) / cosine[ids]
-    # From the vertex to the far corner of the window.
-    reach = (margin + 1.0) * np.sqrt(2.0) * pixel_width
+    reach = window_reach(margin) * pixel_width
     seen = np.zeros(len(points), bool)
     seen[ids] = nearest[row, column] >= depth[ids] - DEPTH_BIAS - reach * tangent
     return seen

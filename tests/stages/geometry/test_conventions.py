@@ -6,7 +6,6 @@ or the words of one convention and compares with that.
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,8 @@ import trimesh
 from devtools import labelled
 from devtools.labelled import NAMES, OBJECT, PALETTE, Box, Picture, cast, look_at, turn
 from stages.contract import Context, Mesh
-from stages.contract.srgb import linear_to_srgb
+from stages.contract.artifacts import MESH
+from stages.contract.user_files import read_any
 from stages.geometry.bundle import join, split
 from stages.geometry.camera_rig import BUNDLE_AZIMUTHS, BUNDLE_ELEVATION, RADIUS
 from stages.geometry.normal_fusion.params import ReconstructParams
@@ -266,22 +266,30 @@ def test_the_hull_puts_every_part_of_a_bundle_where_the_object_has_it() -> None:
     )
 
 
+@pytest.mark.parametrize("texture", ["baked", "none"])
 @pytest.mark.parametrize("axes", ["gltf", "reference"])
 def test_the_exported_file_has_each_colour_on_its_side_and_its_front_where_it_should(
-    axes: str,
+    axes: str, texture: str, tmp_path: Path
 ) -> None:
     bundle = bundle_of_object(256)
     np.testing.assert_array_equal(split(bundle)[0][0], shoot(0.0, 256).colors.astype(np.float32))
     params = IsomerParams(
-        stage2_steps=0, smooth=False, subdivisions=0, mask_erode=2, axes=axes, render_size=64
+        stage2_steps=0,
+        smooth=False,
+        subdivisions=0,
+        mask_erode=2,
+        axes=axes,
+        render_size=64,
+        texture=texture,
+        texture_size=1024,
     )
     stage = Isomer(params)
     context = Context()
     stage.load(context)
     mesh = object_mesh(cuts=16)
     outputs = stage.run({"bundle": bundle, "coarse_mesh": mesh}, context)
-    scene = trimesh.load(io.BytesIO(outputs["glb"]), file_type="glb")
-    (found,) = scene.geometry.values()
+    (tmp_path / "mesh.glb").write_bytes(outputs["glb"])
+    found = read_any(MESH, tmp_path / "mesh.glb")
     sign = 1.0 if axes == "gltf" else -1.0
     body, knob = OBJECT
     middle = (body.low + body.high) / 2.0
@@ -295,8 +303,7 @@ def test_the_exported_file_has_each_colour_on_its_side_and_its_front_where_it_sh
         place[axis] = side
         place *= (sign, 1.0, sign)
         nearest = np.linalg.norm(found.vertices - place, axis=1).argmin()
-        color = linear_to_srgb(np.asarray(found.visual.vertex_colors)[nearest, :3] / 255.0)
-        assert NAMES[labels_of(color)] == label
+        assert NAMES[labels_of(found.colors[nearest] / 255.0)] == label
     top = found.vertices[found.vertices[:, 1] > body.high[1] + 0.1].mean(axis=0)
     assert np.sign(top[0]) == np.sign(top[2]) == sign
     assert found.vertices[:, 1].max() == pytest.approx(knob.high[1], abs=1e-4)

@@ -13,7 +13,7 @@ from stages.geometry.raster import open_rasterizer, visible_faces
 from stages.geometry.render import vertex_normals
 from stages.isomer.completion import complete, fill_islands
 from stages.isomer.projection import Evidence, View, gather, overwrite, sample
-from stages.isomer.visibility import by_depth, by_faces, feather
+from stages.isomer.visibility import by_depth, by_faces, feather, window_depth
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "isomer_projection.npz"
 
@@ -132,7 +132,8 @@ def test_the_depth_test_keeps_an_occluders_colour_off_what_it_hides(margin: int)
         evidence = gather(vertices, normals, [view], seen[None], 2.0, "ray")
         return evidence.mean()[wall][seen[wall], 0]
 
-    tested = by_depth(vertices, normals, camera, fragments, 0.05, margin, "ray")
+    nearest = window_depth(fragments.depth, margin)
+    tested = by_depth(vertices, normals, camera, nearest, 0.05, margin, "ray")
     assert redness(tested).max() == 0.0
     untested = by_faces(vertices, faces, camera, visible_faces(fragments), 0.05)
     assert redness(untested).max() > 0.5  # what the rule without a depth test lets through
@@ -155,7 +156,8 @@ def test_the_depth_test_sees_steep_surfaces_and_faces_smaller_than_a_pixel(golde
     toward = camera.center - golden.vertices
     toward /= np.linalg.norm(toward, axis=1, keepdims=True)
     facing = np.einsum("vc,vc->v", golden.normals, toward) > 0.1
-    seen = by_depth(golden.vertices, golden.normals, camera, fragments, 0.05, 1, "ray")
+    nearest = window_depth(fragments.depth, 1)
+    seen = by_depth(golden.vertices, golden.normals, camera, nearest, 0.05, 1, "ray")
     assert seen[facing].all()  # nothing occludes a convex shape
     assert not seen[~facing & (golden.normals @ camera.axes[:, 2] < 0)].any()
     owned = by_faces(golden.vertices, golden.faces, camera, visible_faces(fragments), 0.05)
