@@ -48,12 +48,20 @@ def pytest_arguments(outcome: Outcome) -> list[str]:
     return last[1:]
 
 
+def without_workers(outcome: Outcome) -> list[str]:
+    """pytest's arguments for a whole run, which has at least two workers."""
+    arguments = pytest_arguments(outcome)
+    (workers,) = [word for word in arguments if word.startswith("--numprocesses=")]
+    assert int(workers.partition("=")[2]) >= 2
+    return [word for word in arguments if word not in (workers, "--dist=loadfile")]
+
+
 def test_without_arguments_everything_but_slow_tests_runs(checkout: FakeCheckout) -> None:
     outcome = bin_test(checkout)
     assert outcome.returncode == 0, outcome.stderr
     tools = [line.split()[0] for line in outcome.stdout.splitlines() if " ok " not in line]
     assert tools == ["ruff", "ruff", "mypy", "pytest"]
-    assert pytest_arguments(outcome) == ["-m", "not slow", "--maxfail=20"]
+    assert without_workers(outcome) == ["-m", "not slow", "--maxfail=20"]
     assert outcome.stderr == ""
 
 
@@ -87,7 +95,7 @@ def test_a_choice_of_markers_or_of_one_test_is_kept(
 def test_slow_tests_run_on_demand(checkout: FakeCheckout) -> None:
     outcome = bin_test(checkout, "--slow")
     assert "mypy" in outcome.stdout
-    assert pytest_arguments(outcome) == ["--maxfail=20"]
+    assert without_workers(outcome) == ["--maxfail=20"]
 
 
 def test_paths_are_relative_to_the_users_folder(checkout: FakeCheckout) -> None:
