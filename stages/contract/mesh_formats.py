@@ -15,10 +15,10 @@ from dataclasses import dataclass
 class MeshFormat:
     """A format of mesh files.
 
-    title     for people
+    title      for people
     for_print  the file is closed, turned z up, stands at the origin, and is in millimetres
-    unit      metres that its unit stands for where a real size is asked for
-    module    what it takes besides this program's own packages, "" for nothing; extra: of ours
+    unit       metres that its unit stands for where a real size is asked for
+    module     what it takes that need not be installed, "" for nothing; package: as pip names it
     """
 
     name: str
@@ -26,7 +26,7 @@ class MeshFormat:
     for_print: bool = False
     unit: float = 0.001
     module: str = ""
-    extra: str = ""
+    package: str = ""
 
 
 FORMATS: Mapping[str, MeshFormat] = {
@@ -37,7 +37,7 @@ FORMATS: Mapping[str, MeshFormat] = {
         MeshFormat("ply", "binary PLY"),
         MeshFormat("stl", "binary STL", for_print=True),
         MeshFormat("3mf", "3MF", for_print=True),
-        MeshFormat("usdz", "USDZ", unit=1.0, module="pxr", extra="usd"),
+        MeshFormat("usdz", "USDZ", unit=1.0, module="pxr", package="usd-core>=26.5,<27"),
     )
 }
 USUAL = ("glb", "obj")

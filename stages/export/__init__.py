@@ -1,4 +1,4 @@
-"""Meshes in other formats: read, reduced, closed for printing, written (`kiss3d-orchestrate export`).
+"""Meshes in other formats, for `kiss3d-orchestrate export`: read, reduced, closed, written.
 
-It stands above the stages, since it textures anew with isomer's own code.
+The package stands above the stages, since it textures anew with isomer's own code.
 """

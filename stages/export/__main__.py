@@ -58,7 +58,7 @@ def main() -> int:
     except NotClosedError as error:
         return _failed(
             f"{options.mesh} cannot be made watertight: {error}",
-            "mend it in a 3D program, or choose a format that needs no closed surface: glb, obj, ply",
+            "mend it in a 3D program, or ask for glb, obj or ply, which may be open",
             1,
         )
     except MemoryError:

@@ -76,7 +76,7 @@ class Corners:
                 bits = np.ascontiguousarray(values, np.float32).view(np.int32)
                 columns.append(bits.reshape(-1, values.shape[2]).astype(np.int64))
         if len(columns) == 1:
-            used, first, inverse = np.unique(columns[0], return_index=True, return_inverse=True)
+            _, first, inverse = np.unique(columns[0], return_index=True, return_inverse=True)
         else:
             rows = np.ascontiguousarray(np.concatenate(columns, axis=1))
             _, first, inverse = np.unique(

@@ -44,7 +44,7 @@ def read_model(path: Path) -> Model:
         raise
     except Exception as error:  # each library has its own exceptions for a broken file
         raise BadInput(
-            f"{path} is no usable mesh: {error or type(error).__name__}",
+            f"{path} is no usable mesh: {str(error) or type(error).__name__}",
             "open it in a 3D program, and save it as .glb, .obj, .ply or .stl",
         ) from error
 
@@ -53,11 +53,12 @@ def _loaded(path: Path, content: bytes, suffix: str) -> Any:
     import trimesh
 
     # Materials and normals of an OBJ are only kept where vertices are split for them.
+    beside: Any = _Beside(path.parent)
     more = {"maintain_order": True} if suffix == ".obj" else {}
     loaded: Any = trimesh.load(
         io.BytesIO(content),
         file_type=suffix[1:],
-        resolver=_Beside(path.parent),
+        resolver=beside,
         force="mesh",
         process=False,
         **more,

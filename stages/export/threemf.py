@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import numpy as np
 
@@ -23,7 +23,8 @@ _TYPES = (
     f'{_HEAD}<Types xmlns="{_PACKAGE}/content-types">'
     '<Default Extension="rels" '
     'ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
-    '<Default Extension="model" ContentType="application/vnd.ms-package.3dmanufacturing-3dmodel+xml"/>'
+    '<Default Extension="model" '
+    'ContentType="application/vnd.ms-package.3dmanufacturing-3dmodel+xml"/>'
     '<Default Extension="png" ContentType="image/png"/></Types>'
 )
 _CHUNK = 1 << 16
@@ -97,7 +98,7 @@ def _document(solid: Model) -> Iterator[str]:
     )
 
 
-def _coordinates(uv: np.ndarray) -> Iterator[str]:
+def _coordinates(uv: np.ndarray) -> Generator[str, None, np.ndarray]:
     """The texture's resources; returns (F, 3), which pair of coordinates each corner has."""
     pairs = np.ascontiguousarray(uv.reshape(-1, 2), np.float32)
     _, first, inverse = np.unique(
@@ -114,7 +115,7 @@ def _coordinates(uv: np.ndarray) -> Iterator[str]:
     return inverse.reshape(-1, 3)
 
 
-def _colors(colors: np.ndarray, faces: np.ndarray) -> Iterator[str]:
+def _colors(colors: np.ndarray, faces: np.ndarray) -> Generator[str, None, np.ndarray]:
     """The colours' resources; returns (F, 3), which of them each corner has."""
     known, inverse = np.unique(colors, axis=0, return_inverse=True)
     yield f'<m:colorgroup id="{_COLORS}">\n'

@@ -60,9 +60,7 @@ def _mesh(stage: Any, corners: Corners) -> Any:
         upward = np.stack([corners.uv[:, 0], 1.0 - corners.uv[:, 1]], axis=1)
         upward = np.ascontiguousarray(upward, np.float32)
         kind = Sdf.ValueTypeNames.TexCoord2fArray
-        values.CreatePrimvar("st", kind, UsdGeom.Tokens.vertex).Set(
-            Vt.Vec2fArray.FromNumpy(upward)
-        )
+        values.CreatePrimvar("st", kind, UsdGeom.Tokens.vertex).Set(Vt.Vec2fArray.FromNumpy(upward))
     elif corners.colors is not None:
         linear = np.ascontiguousarray(srgb_to_linear(corners.colors / 255.0), np.float32)
         mesh.CreateDisplayColorPrimvar(UsdGeom.Tokens.vertex).Set(Vt.Vec3fArray.FromNumpy(linear))
@@ -90,7 +88,7 @@ def _material(stage: Any, mesh: Any, model: Model) -> None:
         if model.uv is not None:
             texture = UsdShade.Shader.Define(stage, "/object/material/texture")
             texture.CreateIdAttr("UsdUVTexture")
-            texture.CreateInput("file", kinds.Asset).Set(Sdf.AssetPath("color.png"))
+            texture.CreateInput("file", kinds.Asset).Set(Sdf.AssetPath("./color.png"))
             texture.CreateInput("sourceColorSpace", kinds.Token).Set("sRGB")
             texture.CreateInput("st", kinds.Float2).ConnectToSource(read)
             for side in ("wrapS", "wrapT"):

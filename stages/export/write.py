@@ -47,9 +47,7 @@ class Written:
     unit: str = ""
 
 
-def files_of(
-    model: Model, fine: Model | None, wanted: Wanted
-) -> tuple[list[Written], list[str]]:
+def files_of(model: Model, fine: Model | None, wanted: Wanted) -> tuple[list[Written], list[str]]:
     """The files, and sentences on what they lack. fine: the same in more faces, without a texture,
     for the formats that hold none.
 
