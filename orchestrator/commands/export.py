@@ -82,11 +82,10 @@ def export(source: Path, output: Path | None, request: Request) -> Exported:
     if output is not None:
         mesh, fine = _meshes_of(run)
         return _into_folder(mesh, fine, output, STEM, request)
-    usual = [name for name in request.formats if name in USUAL]
+    usual = [f"{STEM}.{name}" for name in request.formats if name in USUAL]
     if usual and request.changes_the_mesh:
         raise OutputError(
-            f"{source / RESULT} keeps {' and '.join(f'{STEM}.{name}' for name in usual)} as the run "
-            "made it",
+            f"{source / RESULT} keeps {' and '.join(usual)} as the run made it",
             "choose a folder for a changed one with --output",
         )
     with run.locked():
