@@ -23,6 +23,8 @@ MOST_BYTES = 1 << 30
 MOST_NUMBERS = 20 * MOST_FACES
 """Of one accessor of a .glb file."""
 MOST_PIXELS = 8192 * 8192
+TRIMESH_GREY = 102
+"""Of a material that is not there."""
 
 
 def read_model(path: Path) -> Model:
@@ -140,6 +142,8 @@ def _model(loaded: Any, suffix: str) -> Model:
         colors = np.asarray(loaded.visual.vertex_colors)[:, :3].astype(np.uint8)[first]
         if suffix == ".glb":  # glTF's are linear light
             colors = np.rint(linear_to_srgb(colors / 255.0) * 255.0).astype(np.uint8)
+    elif uv is None and (flat := _one_color(loaded.visual)) is not None:
+        colors = np.tile(flat, (len(vertices), 1))
     return Model(vertices, faces, normals, uv, color_png, normal_png, None, colors)
 
 
@@ -168,18 +172,43 @@ def _texture(
     visual: Any, count: int, corners: np.ndarray
 ) -> tuple[np.ndarray | None, bytes, bytes]:
     """(F, 3, 2) float32 coordinates, v down, and PNG files of colours and normals; (None, b"", b"")
-    without a picture that fits."""
+    without a picture that fits, or with one of a single colour."""
     if visual.kind != "texture" or visual.uv is None or len(visual.uv) != count:
         return None, b"", b""
-    picture = getattr(visual.material, "baseColorTexture", None)
-    if picture is None:
-        picture = getattr(visual.material, "image", None)
-    if picture is None:
+    picture = _picture(visual)
+    if picture is None or _is_flat(picture):
         return None, b"", b""
     upward = np.nan_to_num(np.asarray(visual.uv, np.float64), posinf=0.0, neginf=0.0)
     uv = np.stack([upward[:, 0], 1.0 - upward[:, 1]], axis=1).astype(np.float32)
     bumps = getattr(visual.material, "normalTexture", None)
     return uv[corners], _png(picture), b"" if bumps is None else _png(bumps)
+
+
+def _picture(visual: Any) -> Any:
+    """The material's picture of colours, not decoded yet, or None."""
+    picture = getattr(visual.material, "baseColorTexture", None)
+    picture = getattr(visual.material, "image", None) if picture is None else picture
+    if picture is not None and picture.width * picture.height > MOST_PIXELS:
+        raise ValueError(f"its texture has {picture.width} x {picture.height} pixels, too many")
+    return picture
+
+
+def _is_flat(picture: Any) -> bool:
+    return all(low == high for low, high in picture.convert("RGB").getextrema())
+
+
+def _one_color(visual: Any) -> np.ndarray | None:
+    """(3,) uint8 sRGB that all of a material has, or None; trimesh's own grey is no colour."""
+    if visual.kind != "texture":
+        return None
+    picture = _picture(visual)
+    if picture is None:
+        flat = np.asarray(visual.material.main_color)[:3]
+    elif _is_flat(picture):
+        flat = np.asarray(picture.convert("RGB").getpixel((0, 0)))
+    else:
+        return None
+    return None if (flat == TRIMESH_GREY).all() else flat.astype(np.uint8)
 
 
 def _png(picture: Any) -> bytes:

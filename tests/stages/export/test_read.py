@@ -10,19 +10,18 @@ import numpy as np
 import pytest
 import trimesh
 
+from devtools.painted import colored, plain, written
 from stages.contract import BadInput
 from stages.export import read
 from stages.export.model import Corners, sampled
 from stages.export.read import read_model, texels_of
-from stages.export.write import Wanted, files_of
-from tests.stages.export.conftest import colored, plain
 
 
-def written(model, name, folder):
-    files, _ = files_of(model, None, Wanted([name], "mesh"))
-    for file in files:
-        (folder / file.name).write_bytes(file.content)
-    return folder / f"mesh.{name}"
+CLAIMS = (
+    b"ply\nformat binary_little_endian 1.0\nelement vertex 4000000000\n"
+    b"property float x\nproperty float y\nproperty float z\nend_header\n"
+)
+"""A .ply file of 48 GB, in its own words."""
 
 
 def glb_of(document: dict, binary: bytes = b"") -> bytes:
@@ -95,6 +94,16 @@ def test_what_an_obj_names_elsewhere_is_not_read(ball, tmp_path):
     assert read_model(inner / "mesh.obj").uv is None
 
 
+def test_a_material_of_one_colour_is_that_colour(ball, tmp_path):
+    shape = trimesh.Trimesh(ball.vertices, ball.faces, process=False)
+    material = trimesh.visual.material.PBRMaterial(baseColorFactor=(200, 100, 50, 255))
+    shape.visual = trimesh.visual.TextureVisuals(material=material)
+    shape.export(tmp_path / "one.glb")
+    colors = read_model(tmp_path / "one.glb").colors
+    assert colors is not None
+    assert np.ptp(colors, axis=0).max() == 0
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -108,8 +117,7 @@ def test_what_an_obj_names_elsewhere_is_not_read(ball, tmp_path):
         ("huge.obj", b"v 0 0 1e300\nv 1 0 0\nv 0 1 0\nf 1 2 3\n"),
         ("one.obj", b"v 1 1 1\nv 1 1 1\nv 1 1 1\nf 1 2 3\n"),
         ("claims.stl", bytes(80) + struct.pack("<I", 1 << 31) + bytes(50)),
-        ("claims.ply", b"ply\nformat binary_little_endian 1.0\nelement vertex 4000000000\n"
-         b"property float x\nproperty float y\nproperty float z\nend_header\n"),
+        ("claims.ply", CLAIMS),
         ("none.ply", b"ply\nformat ascii 1.0\nelement vertex 0\nend_header\n"),
         ("mesh.fbx", b"Kaydara FBX Binary"),
     ],

@@ -57,7 +57,7 @@ def test_a_bent_hole_is_closed_within_its_outline():
     """The bottom of an L: a lid from the middle of its outline would lie outside of it."""
     outline = np.array([(0, 0), (3, 0), (3, 1), (1, 1), (1, 3), (0, 3)], float)
     low = np.column_stack([outline, np.zeros(6)])
-    points = np.concatenate([low, low + (0, 0, 1)])
+    points = np.concatenate([low, low + np.array((0, 0, 1))])
     here, there = np.arange(6), (np.arange(6) + 1) % 6
     sides = np.concatenate(
         [np.stack([here, there, there + 6], axis=1), np.stack([here, there + 6, here + 6], axis=1)]
