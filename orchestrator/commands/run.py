@@ -79,8 +79,6 @@ def execute(
     close_books = functools.partial(_close_books, report=prepared.options.report)
     try:
         Runner(work, prepared.workspace, close_books).run()
-        for job in jobs:
-            export.complete(job.run)
     finally:
         for job in jobs:
             if not job.closed:
@@ -90,6 +88,8 @@ def execute(
                     job.run.save()
             if prepared.options.report:
                 pages.complete(job.run)
+    for job in jobs:
+        export.complete(job.run)
     return jobs
 
 

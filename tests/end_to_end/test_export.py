@@ -9,6 +9,7 @@ import shutil
 import pytest
 import trimesh
 
+from devtools.fakes.tools import ROOT
 from devtools.page_runs import page_run
 from devtools.painted import painted_ball, written
 from orchestrator.record.run_directory import RunDirectory
@@ -22,6 +23,11 @@ def finished(tmp_path_factory):
     file = written(painted_ball(3), "glb", tmp_path_factory.mktemp("mesh"))
     shutil.copy(file, path / "result" / "mesh.glb")
     return run.path
+
+
+@pytest.fixture
+def robot():
+    return ROOT / "examples" / "robot.png"
 
 
 @pytest.fixture
@@ -87,7 +93,7 @@ def test_a_mesh_file_is_exported_beside_nothing_of_the_same_name(kiss3d, run, tm
     done = kiss3d("export", "my ball.glb", "--format", "obj,ply")
     assert done.returncode == 0, done.stderr
     names = done.stdout.splitlines()
-    assert names[:1] == ["my-ball.obj"] or names[:1] == ["my_ball.obj"]
+    assert names[0] == "my_ball.obj"
     assert all((tmp_path / name).is_file() for name in names)
     refused(kiss3d("export", "my ball.glb", "--format", "ply"), 2, "is there already")
     assert kiss3d("export", "my ball.glb", "--format", "ply", "-o", "new/deep").returncode == 0

@@ -16,7 +16,6 @@ from stages.export import read
 from stages.export.model import Corners, sampled
 from stages.export.read import read_model, texels_of
 
-
 CLAIMS = (
     b"ply\nformat binary_little_endian 1.0\nelement vertex 4000000000\n"
     b"property float x\nproperty float y\nproperty float z\nend_header\n"
