@@ -31,6 +31,7 @@ FLOORS = {
         ("process", "geometry", "streaming"),
         ("models", "evaluation"),
         ("preprocess", "caption", "prompt", "encode", "flux", "multiview", "lrm", "isomer"),
+        ("export",),
     ),
 }
 """Rooms of each package from the lowest floor up: a room imports from lower floors and from itself,

@@ -49,13 +49,17 @@ def third_party_imports(*folders: str) -> dict[str, str]:
     }
 
 
+PACKAGE_OF = {"pxr": "usd-core"}
+"""Of modules whose optional package need not be installed."""
+
+
 def undeclared(imports: dict[str, str], requirements: list[str]) -> dict[str, str]:
     provided_by = packages_distributions()
     allowed = declared(requirements)
     return {
         module: file
         for module, file in imports.items()
-        if not allowed & {normalised(name) for name in provided_by.get(module, [module])}
+        if not allowed & {normalised(name) for name in provided_by.get(module, [PACKAGE_OF.get(module, module)])}
     }
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 )
 @common.settings_options
 @click.option("--until", metavar="NODE", help="Stop after this node.")
+@common.format_option
 @common.report_option
 @common.device_options
 @common.budget_options

@@ -27,6 +27,7 @@ _COMMANDS = {
     "runs": ("orchestrator.cli.runs", "runs"),
     "open": ("orchestrator.cli.pages", "open_page"),
     "compare": ("orchestrator.cli.pages", "compare"),
+    "export": ("orchestrator.cli.export", "export"),
     "evaluate": ("orchestrator.cli.evaluate", "evaluate"),
     "config": ("orchestrator.cli.config", "config"),
     "models": ("orchestrator.cli.models", "models"),

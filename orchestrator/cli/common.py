@@ -60,6 +60,27 @@ class OutputPath(click.Path):
         return super().convert(value, param, ctx)
 
 
+def read_formats(_: click.Context, __: click.Parameter, value: str | None) -> Any:
+    """Names of formats of mesh files, as in "stl,3mf": the callback of an option."""
+    from stages.contract.mesh_formats import parse_formats
+
+    return _understood(parse_formats, value)
+
+
+def read_length(_: click.Context, __: click.Parameter, value: str | None) -> Any:
+    """A length with its unit, as in "100mm", in metres: the callback of an option."""
+    from stages.contract.mesh_formats import parse_length
+
+    return _understood(parse_length, value)
+
+
+def _understood(parse: Callable[[str], Any], value: str | None) -> Any:
+    try:
+        return None if value is None else parse(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.") from None
+
+
 def output_option(metavar: str, text: str) -> Callable[[_F], _F]:
     """--output, -o."""
     return click.option("--output", "-o", type=OutputPath(), metavar=metavar, help=text)
@@ -112,6 +133,17 @@ def mask_option(function: _F) -> _F:
         type=click.Path(path_type=Path),
         metavar="FILE",
         help="Your own mask of IMAGE, of the same shape: white, or opaque, is the object.",
+    )(function)
+
+
+def format_option(function: _F) -> _F:
+    """--format."""
+    return click.option(
+        "--format",
+        "formats",
+        callback=read_formats,
+        metavar="stl,3mf,...",
+        help="More mesh files in each result: ply, stl and 3mf (100 mm high), usdz.",
     )(function)
 
 
@@ -246,6 +278,8 @@ def print_run(run: RunDirectory, as_json: bool) -> None:
         for text in texts:
             say(f"warning: {node}: {visible(text, one_line=True)}", err=True)
     result = run.path / "result"
+    for name in run.manifest.exports:
+        say(f"export: {result / name}", err=True)
     if run.manifest.no_report:
         say(f"warning: no report.html: {run.manifest.no_report}", err=True)
     for name, label in (("preview.png", "preview"), ("mesh.obj", "obj"), ("report.html", "report")):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @common.settings_options
 @common.mask_option
 @common.range_options
+@common.format_option
 @common.report_option
 @common.device_options
 @common.budget_options

@@ -40,7 +40,7 @@ class Outcome:
 
     @property
     def good(self) -> bool:
-        return self.state == "done"
+        return self.state == "done" and not self.error
 
     @property
     def note(self) -> str:
@@ -169,7 +169,7 @@ def execute(
                     batch.pictures[name],
                     run,
                     manifest.state,
-                    manifest.error,
+                    manifest.error or manifest.no_export,
                     last.hint if last else "",
                 )
             ordered = [outcomes[name] for name in batch.pictures]

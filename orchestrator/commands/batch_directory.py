@@ -112,6 +112,7 @@ def save(batch: Batch) -> None:
                 "fast": options.fast,
                 "allow_tf32": options.allow_tf32,
                 "background": options.background,
+                "formats": list(options.formats),
                 "report": options.report,
             },
         },

@@ -130,6 +130,8 @@ def describe(
         machine=machine.describe(prepared.monitor),
         nodes=old.nodes if old else {},
         former=old.former if old else {},
+        formats=list(prepared.options.formats),
+        exports=old.exports if old else [],
     )
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from orchestrator.commands import pages
+from orchestrator.commands import export, pages
 from orchestrator.commands.given import Given, read_given
 from orchestrator.commands.open_run import (
     cache_beside,
@@ -71,7 +71,8 @@ def execute(
     )
     for job in jobs:
         demote_stale(job.whole, job.run)
-        job.run.manifest.state, job.run.manifest.no_report = "running", ""
+        manifest = job.run.manifest
+        manifest.state, manifest.no_report, manifest.no_export = "running", "", ""
         with contextlib.suppress(OSError):  # a full disk is told by the first node that meets it
             job.run.save()  # from now on result/ may change: nobody is to read "done" meanwhile
         job.run.event("begin", profile=prepared.settings.name, seed=prepared.seed)
@@ -87,6 +88,8 @@ def execute(
                     job.run.save()
             if prepared.options.report:
                 pages.complete(job.run)
+    for job in jobs:
+        export.complete(job.run)
     return jobs
 
 
@@ -248,6 +251,8 @@ def finish_one(
         raise InterruptedRunError(error.message, hint, error.exit_code) from error
     if not jobs[0].succeeded or run.manifest.state == "failed":
         raise failure_of(run)
+    if run.manifest.no_export:
+        raise RunFailedError(run.manifest.no_export, command("export", run.path, "--format", "ply"))
 
 
 def failure_of(run: RunDirectory) -> KissError:

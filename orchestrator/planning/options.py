@@ -21,6 +21,7 @@ class Options:
     allow_tf32   for all nodes that have the param
     background   what the picture's background is, for the profile's preprocess stage
     mask         the user's own mask of the picture
+    formats      of mesh files besides the usual ones, names in `stages.contract.mesh_formats`
     report       a page for people is written into each run's result
     """
 
@@ -38,4 +39,5 @@ class Options:
     allow_tf32: bool = False
     background: str | None = None
     mask: Path | None = None
+    formats: tuple[str, ...] = ()
     report: bool = True

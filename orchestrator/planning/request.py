@@ -21,6 +21,7 @@ from orchestrator.pipeline.profile import Profile
 from orchestrator.planning import vram_table
 from orchestrator.planning.auto_profile import CANDIDATES, choose_profile
 from orchestrator.planning.cards import choose_cards
+from orchestrator.planning.formats import require_formats, require_mesh
 from orchestrator.planning.options import Options
 from orchestrator.processes.workspace import Workspace
 from orchestrator.record.run_directory import RunDirectory
@@ -166,6 +167,7 @@ def prepared_for(
         options,
         device=manifest.device if options.device == "auto" else options.device,
         until=manifest.until or None,
+        formats=tuple(manifest.formats),
         target_vram=options.target_vram or manifest.target_vram,
         host_ram=options.host_ram or manifest.host_ram,
     )
@@ -193,6 +195,8 @@ def _checked(
                 f"--from {options.from_node} lies behind --until {options.until}",
                 "nothing would be computed",
             )
+    require_formats(options.formats)
+    require_mesh(graph, options.formats)
     held = _is_held(options, cards)
     graph = _within(graph, held, budget)
     whole = _as_planned(whole, graph, held, budget)

@@ -3,7 +3,7 @@
     run.json, events.jsonl, the picture's copy
     <node>/          what the node's stage may write, a PNG beside each artifact, attempt-N.log
     <node>/inline/   the same, written by `stage --inline`
-    result/          the files that `result_folder` puts there
+    result/          the files that `result_folder` puts there, and exports
 
 and what was being written when a process was killed (.NAME.1a2b3c4d.part). All else was put there
 by somebody else, and is left alone: files of other names, links, folders.
@@ -45,7 +45,8 @@ def all_files(run: RunDirectory) -> dict[str, int]:
     """As `node_files`, of the whole run; run.json comes last, so that a failure leaves a run."""
     manifest = run.manifest
     top = {MANIFEST, EVENTS, *(one.file for one in (manifest.input, manifest.mask) if one)}
-    found = node_files(run) | _listed(run, RESULT, set(RESULT_NAMES)) | _listed(run, "", top)
+    result = {*RESULT_NAMES, *manifest.exports}
+    found = node_files(run) | _listed(run, RESULT, result) | _listed(run, "", top)
     record = found.pop(MANIFEST, None)
     return found if record is None else {**found, MANIFEST: record}
 

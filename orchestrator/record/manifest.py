@@ -121,6 +121,9 @@ class Manifest(Row):
     wall_seconds  of the last go alone; in a batch, from its start until this picture was done
     former        nodes of a profile that the run no longer has; their files are still there
     no_report     why result/report.html could not be written, or ""
+    formats       of mesh files that are wanted in result/ besides the usual ones
+    exports       the files that were written there for that, or by `export`
+    no_export     why some of them could not be written, or ""
     """
 
     format: int = FORMAT
@@ -145,6 +148,9 @@ class Manifest(Row):
     former: dict[NodeName, NodeRecord] = Field(default_factory=dict)
     error: str = ""
     no_report: str = ""
+    formats: list[str] = Field(default_factory=list)
+    exports: list[FileName] = Field(default_factory=list)
+    no_export: str = ""
 
     @property
     def stage_seconds(self) -> float:

@@ -29,7 +29,8 @@ RESULT_NAMES = (*RESULT_FILES.values(), BUNDLE_PNG, PREVIEW_PNG, REPORT_HTML, TH
 def write_result(run: RunDirectory, sheet: PreviewSheet) -> None:
     """Make <run>/result/ anew from the nodes that are done: meshes, bundle.png, preview.png.
 
-    What `report` made of an earlier state goes, and comes back behind the record.
+    What `report` and `export` made of an earlier state goes; what was asked for with the run comes
+    back behind the record.
     """
     written = {
         artifact: name
@@ -49,8 +50,9 @@ def write_result(run: RunDirectory, sheet: PreviewSheet) -> None:
 
 def _fill(run: RunDirectory, written: Mapping[str, str], sheet: PreviewSheet) -> None:
     """written: artifact name -> the node that wrote it."""
-    for stale in RESULT_NAMES:
+    for stale in (*RESULT_NAMES, *run.manifest.exports):
         run.inside.remove(f"{RESULT}/{stale}")
+    run.manifest.exports = []
     for artifact, target in RESULT_FILES.items():
         if artifact in written:
             node = written[artifact]

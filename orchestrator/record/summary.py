@@ -52,6 +52,7 @@ def summary(run: RunDirectory) -> dict[str, Any]:
             for path in sorted(result.glob("*"))
             if not path.name.startswith(".")
         },
+        "not_exported": manifest.no_export,
         "report": str(report) if report.is_file() else "",
         "nodes": {name: _node_summary(record) for name, record in manifest.nodes.items()},
     }

@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from stages.contract import Mesh
 from stages.contract.artifacts import NORMAL_MAP, OBJ_MATERIAL, TEXTURE
 from stages.contract.srgb import srgb_to_linear
-
-if TYPE_CHECKING:
-    from stages.isomer.texture.make import Textured
 
 Axes = Literal["gltf", "reference"]
 """gltf: front towards +z as glTF asks, which is frame W; reference: turned half about y."""
@@ -31,6 +28,25 @@ SAMPLER = {
 MATERIAL = "object"
 ROUGHNESS = 0.8
 """Nothing is of metal."""
+
+
+class Textured(Protocol):
+    """A mesh that is cut open along its seams, and its pictures: as `texture.make.Textured`."""
+
+    @property
+    def vertices(self) -> np.ndarray: ...
+    @property
+    def faces(self) -> np.ndarray: ...
+    @property
+    def normals(self) -> np.ndarray: ...
+    @property
+    def uv(self) -> np.ndarray: ...
+    @property
+    def color_png(self) -> bytes: ...
+    @property
+    def tangents(self) -> np.ndarray | None: ...
+    @property
+    def normal_png(self) -> bytes: ...
 
 
 def turn(vectors: np.ndarray, axes: Axes) -> np.ndarray:
@@ -70,6 +86,7 @@ def textured_glb(mesh: Textured, axes: Axes = "gltf") -> bytes:
     if mesh.tangents is not None:
         along = turn(mesh.tangents[:, :3], axes)
         attributes["TANGENT"] = np.concatenate([along, mesh.tangents[:, 3:]], axis=1)
+    if mesh.normal_png:
         pictures.append(mesh.normal_png)
         material["normalTexture"] = {"index": 1}
     return _glb(mesh.vertices, mesh.faces, mesh.normals, attributes, axes, material, pictures)
@@ -161,14 +178,16 @@ def obj(mesh: Mesh, normals: np.ndarray, axes: Axes = "gltf") -> bytes:
     ).encode()
 
 
-def textured_obj(mesh: Textured, axes: Axes = "gltf") -> bytes:
+def textured_obj(
+    mesh: Textured, axes: Axes = "gltf", material_file: str = OBJ_MATERIAL.filename
+) -> bytes:
     """A .obj file with `v x y z`, `vt u v` (from the bottom left), `vn` and `f a/a/a b/b/b c/c/c`,
-    which names the .mtl file of `material`."""
+    which names `material_file`, the .mtl file of `material`."""
     upward = np.stack([mesh.uv[:, 0], 1.0 - mesh.uv[:, 1]], axis=1)
     corners = np.repeat(mesh.faces.reshape(-1) + 1, 3)
     return "".join(
         [
-            f"# kiss3d-orchestrate: y up\nmtllib {OBJ_MATERIAL.filename}\no object\n",
+            f"# kiss3d-orchestrate: y up\nmtllib {material_file}\no object\n",
             _lines("v %.6f %.6f %.6f\n", turn(mesh.vertices, axes)),
             _lines("vt %.6f %.6f\n", upward),
             _lines("vn %.4f %.4f %.4f\n", turn(mesh.normals, axes)),
@@ -178,7 +197,11 @@ def textured_obj(mesh: Textured, axes: Axes = "gltf") -> bytes:
     ).encode()
 
 
-def material(normal_map: bool) -> bytes:
+def material(
+    normal_map: bool,
+    color_file: str = TEXTURE.filename,
+    normal_file: str = NORMAL_MAP.filename,
+) -> bytes:
     """The .mtl file of `textured_obj`: no highlights, and the pictures by their names beside it."""
     lines = [
         f"newmtl {MATERIAL}",
@@ -188,10 +211,10 @@ def material(normal_map: bool) -> bytes:
         "illum 1",
         "Pm 0",
         f"Pr {ROUGHNESS}",
-        f"map_Kd {TEXTURE.filename}",
+        f"map_Kd {color_file}",
     ]
     if normal_map:
-        lines.append(f"norm {NORMAL_MAP.filename}")
+        lines.append(f"norm {normal_file}")
     return ("\n".join(lines) + "\n").encode()
 
 

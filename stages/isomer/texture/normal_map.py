@@ -63,6 +63,19 @@ def bake_normals(
     weight = weight * (np.einsum("nkc,nc->nk", theirs, ours) > 0.0)
     wanted = np.einsum("nk,nkc->nc", weight, theirs)
     wanted = np.where(weight.any(axis=1)[:, None], _unit(wanted), ours)
+    return in_tangent_space(mesh, normals, cut, along, wanted)
+
+
+def in_tangent_space(
+    mesh: Mesh, normals: np.ndarray, cut: Unwrapped, along: np.ndarray, wanted: np.ndarray
+) -> np.ndarray:
+    """(size, size, 3) uint8, (n + 1) / 2 of normals `wanted` (n, 3), one a covered texel.
+
+    The rest as in `bake_normals`.
+    """
+    shown = cut.fragments
+    covered = shown.covered
+    ours = _unit(interpolate(shown, mesh.faces, normals)[covered])
     tangent = _unit(interpolate(shown, cut.faces, along[:, :3])[covered])
     upward = np.cross(ours, tangent)
     local = [np.einsum("nc,nc->n", wanted, axis) for axis in (tangent, upward, ours)]
