@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 @common.settings_options
 @click.option("--until", metavar="NODE", help="Stop after this node.")
 @common.report_option
+@common.keep_option("result")
 @common.device_options
 @common.budget_options
 @common.view_options

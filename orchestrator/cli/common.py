@@ -126,6 +126,18 @@ def report_option(function: _F) -> _F:
     )(function)
 
 
+def keep_option(default: str) -> Callable[[_F], _F]:
+    """--keep."""
+    return click.option(
+        "--keep",
+        type=click.Choice(["all", "result"]),
+        default=default,
+        show_default=True,
+        help="What stays of a run that is done. result: its result/, picture and record, without "
+        "what its stages made on the way.",
+    )
+
+
 def device_option(function: _F) -> _F:
     """--device."""
     return click.option(
@@ -256,6 +268,8 @@ def print_run(run: RunDirectory, as_json: bool) -> None:
         if (result / name).is_file():
             say(f"{label}: {result / name}", err=True)
     mesh = result / "mesh.glb"
+    if run.manifest.kept == "result":
+        say("kept: the result alone, so nothing can be computed from it (--keep all)", err=True)
     if run.manifest.state == "done":
         say(f"done in {run.manifest.wall_seconds:.2f} s", err=True)
         with nobody_need_read(f"{run.path}"):

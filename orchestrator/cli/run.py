@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @common.mask_option
 @common.range_options
 @common.report_option
+@common.keep_option("all")
 @common.device_options
 @common.budget_options
 @common.view_options

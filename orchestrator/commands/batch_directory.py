@@ -113,6 +113,7 @@ def save(batch: Batch) -> None:
                 "allow_tf32": options.allow_tf32,
                 "background": options.background,
                 "report": options.report,
+                "keep": options.keep,
             },
         },
     )

@@ -130,6 +130,8 @@ def describe(
         machine=machine.describe(prepared.monitor),
         nodes=old.nodes if old else {},
         former=old.former if old else {},
+        keep=prepared.options.keep,
+        kept=old.kept if old else "all",
     )
 
 

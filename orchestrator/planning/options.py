@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.record.manifest import Keep
+
 
 @dataclass(frozen=True)
 class Options:
@@ -22,6 +24,7 @@ class Options:
     background   what the picture's background is, for the profile's preprocess stage
     mask         the user's own mask of the picture
     report       a page for people is written into each run's result
+    keep         what stays of a run that is done
     """
 
     profile: str | None = None
@@ -39,3 +42,4 @@ class Options:
     background: str | None = None
     mask: Path | None = None
     report: bool = True
+    keep: Keep = "all"

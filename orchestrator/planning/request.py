@@ -168,6 +168,7 @@ def prepared_for(
         until=manifest.until or None,
         target_vram=options.target_vram or manifest.target_vram,
         host_ram=options.host_ram or manifest.host_ram,
+        keep=manifest.keep,
     )
     return _checked(options, settings, manifest.profile_reason, GpuMonitor(), workspace)
 

@@ -16,6 +16,8 @@ _YEAR_10000 = 253402300800
 
 NodeState = Literal["pending", "running", "done", "failed", "skipped"]
 RunState = Literal["running", "done", "failed", "interrupted"]
+Keep = Literal["all", "result"]
+"""What stays of a run: all, or (once it is done) result/, the picture and the record alone."""
 
 
 def plain_name(name: str) -> str:
@@ -121,6 +123,9 @@ class Manifest(Row):
     wall_seconds  of the last go alone; in a batch, from its start until this picture was done
     former        nodes of a profile that the run no longer has; their files are still there
     no_report     why result/report.html could not be written, or ""
+    keep          what is to stay when the run is done
+    kept          what has stayed: "result" as soon as the files of its nodes go; their records,
+                  which still say "done", tell what they were
     """
 
     format: int = FORMAT
@@ -145,6 +150,8 @@ class Manifest(Row):
     former: dict[NodeName, NodeRecord] = Field(default_factory=dict)
     error: str = ""
     no_report: str = ""
+    keep: Keep = "all"
+    kept: Keep = "all"
 
     @property
     def stage_seconds(self) -> float:

@@ -53,6 +53,7 @@ def summary(run: RunDirectory) -> dict[str, Any]:
             if not path.name.startswith(".")
         },
         "report": str(report) if report.is_file() else "",
+        "kept": manifest.kept,
         "nodes": {name: _node_summary(record) for name, record in manifest.nodes.items()},
     }
 
