@@ -126,15 +126,14 @@ def report_option(function: _F) -> _F:
     )(function)
 
 
-def keep_option(default: str) -> Callable[[_F], _F]:
+def keep_option(default: str | None, shown: str) -> Callable[[_F], _F]:
     """--keep."""
     return click.option(
         "--keep",
-        type=click.Choice(["all", "result"]),
+        type=click.Choice(["all", "result", "mesh"]),
         default=default,
-        show_default=True,
-        help="What stays of a run that is done. result: its result/, picture and record, without "
-        "what its stages made on the way.",
+        help="What stays of a run that is done. result: no files that its stages made on the way; "
+        f"mesh: of the result's mesh files mesh.glb alone. Default: {shown}.",
     )
 
 
@@ -268,7 +267,7 @@ def print_run(run: RunDirectory, as_json: bool) -> None:
         if (result / name).is_file():
             say(f"{label}: {result / name}", err=True)
     mesh = result / "mesh.glb"
-    if run.manifest.kept == "result":
+    if run.manifest.kept != "all":
         say("kept: the result alone, so nothing can be computed from it (--keep all)", err=True)
     if run.manifest.state == "done":
         say(f"done in {run.manifest.wall_seconds:.2f} s", err=True)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @common.mask_option
 @common.range_options
 @common.report_option
-@common.keep_option("all")
+@common.keep_option("all", "all")
 @common.device_options
 @common.budget_options
 @common.view_options

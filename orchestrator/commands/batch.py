@@ -62,7 +62,7 @@ class Outcome:
     @property
     def kept_alone(self) -> bool:
         """Whether its result is all that was kept."""
-        return self.run is not None and self.run.manifest.kept == "result"
+        return self.run is not None and self.run.manifest.kept != "all"
 
     @property
     def costs(self) -> list[str]:

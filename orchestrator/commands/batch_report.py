@@ -67,7 +67,8 @@ def closing_lines(batch: Batch, outcomes: Sequence[Outcome]) -> Iterator[str]:
     yield _counts(batch, outcomes)
     if alone := [outcome for outcome in outcomes if outcome.kept_alone]:
         size = format_size(sum(_size_of(outcome) for outcome in alone))
-        yield f"kept: results alone, {size} (--keep all keeps what the stages made on the way)"
+        also = ", --keep result mesh.obj" if batch.options.keep == "mesh" else ""
+        yield f"kept: results alone, {size} (--keep all keeps what the stages made{also})"
     if troubled:
         yield f"logs of the stages: {batch.path / LOGS}"
 

@@ -1,4 +1,4 @@
-"""Runs of which only the result is kept (`--keep result`): files of their nodes go when it is done.
+"""Runs of which only the result is kept: the files of their nodes go when they are done.
 
 The nodes' records stay, with the digests of what they made. So it is known of such a run that it
 is done, and what with, but nothing can be computed from it: `--set` and `--from` begin anew.
@@ -11,7 +11,7 @@ from collections.abc import Collection
 from orchestrator.pipeline.graph import Graph
 from orchestrator.record import belongings
 from orchestrator.record.cache import CacheIndex, keys_of, node_key
-from orchestrator.record.result_folder import RESULT_FILES
+from orchestrator.record.result_folder import RESULT_FILES, mesh_files
 from orchestrator.record.run_directory import RESULT, RunDirectory
 
 
@@ -23,10 +23,10 @@ def let_go(run: RunDirectory, cache: CacheIndex | None) -> None:
     said to be there. Raises OSError.
     """
     manifest = run.manifest
-    if manifest.keep != "result" or manifest.state != "done" or not _meshes(run):
+    if manifest.keep == "all" or manifest.state != "done" or not _meshes(run):
         return
-    if manifest.kept != "result":
-        manifest.kept = "result"
+    if manifest.kept != manifest.keep:
+        manifest.kept = manifest.keep
         run.save()
     if cache is not None:
         cache.forget(run)
@@ -39,7 +39,7 @@ def is_settled(run: RunDirectory, graph: Graph, force: Collection[str] = ()) -> 
     force: nodes that are to be computed whatever there is.
     """
     manifest = run.manifest
-    if manifest.kept != "result" or force:
+    if manifest.kept == "all" or force:
         return False
     for name, node in graph.nodes.items():
         record = manifest.nodes.get(name)
@@ -48,13 +48,13 @@ def is_settled(run: RunDirectory, graph: Graph, force: Collection[str] = ()) -> 
         if node_key(node, manifest.seed, run) not in keys_of(record):
             return False
     made = {artifact for record in manifest.nodes.values() for artifact in record.artifacts}
-    wanted = {name for artifact, name in RESULT_FILES.items() if artifact in made}
+    wanted = set(mesh_files(manifest.kept, made).values())
     return bool(wanted) and wanted <= _meshes(run)
 
 
 def begin_anew(run: RunDirectory) -> None:
     """Let no record of a run of which only the result is left promise files that are gone."""
-    if run.manifest.kept != "result":
+    if run.manifest.kept == "all":
         return
     for name, record in run.manifest.nodes.items():
         if record.state == "done" and (why := run.intact(name)):

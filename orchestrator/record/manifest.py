@@ -16,8 +16,9 @@ _YEAR_10000 = 253402300800
 
 NodeState = Literal["pending", "running", "done", "failed", "skipped"]
 RunState = Literal["running", "done", "failed", "interrupted"]
-Keep = Literal["all", "result"]
-"""What stays of a run: all, or (once it is done) result/, the picture and the record alone."""
+Keep = Literal["all", "result", "mesh"]
+"""What stays of a run once it is done: all; result/, picture and record; or of result/ too no mesh
+file but mesh.glb."""
 
 
 def plain_name(name: str) -> str:
@@ -124,8 +125,8 @@ class Manifest(Row):
     former        nodes of a profile that the run no longer has; their files are still there
     no_report     why result/report.html could not be written, or ""
     keep          what is to stay when the run is done
-    kept          what has stayed: "result" as soon as the files of its nodes go; their records,
-                  which still say "done", tell what they were
+    kept          what has stayed: as `keep` as soon as files of its nodes go; their records, which
+                  still say "done", tell what they were
     """
 
     format: int = FORMAT

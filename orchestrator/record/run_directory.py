@@ -246,7 +246,8 @@ class RunDirectory:
     @property
     def why_gone(self) -> str:
         """What to say of a node's file that is missing."""
-        return "is gone" if self.manifest.kept == "all" else "was not kept (--keep result)"
+        kept = self.manifest.kept
+        return "is gone" if kept == "all" else f"was not kept (--keep {kept})"
 
     def discard_partial(self, node: str = "") -> None:
         """Remove temporary files that a killed run or child left behind (of one node, or all)."""
