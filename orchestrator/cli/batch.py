@@ -139,7 +139,7 @@ def _run(
         say(f"profile {prepared.settings.name} ({prepared.reason})", err=True)
         count = len(made.pictures)
         say(f"{count} picture{'s' if count > 1 else ''} -> {made.path}", err=True)
-    view = open_view(prepared.graph.nodes, len(made.pictures), as_json, verbose)
+    view = open_view(prepared.graph.nodes.values(), len(made.pictures), as_json, verbose)
     outcomes: list[Outcome] = []
     try:
         with run.resumable(made.path), view:
