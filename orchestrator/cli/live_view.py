@@ -99,7 +99,7 @@ class Lines:
             self._last[key] = now
             note = f" {fields['note']}" if fields["note"] else ""
             seconds = self._left.of_all() if self._left is not None else None
-            left = "" if seconds is None else f", {in_words(seconds)} left"
+            left = "" if seconds is None else f" ({in_words(seconds)} left)"
             return f"{event.node}: step {fields['step']}/{fields['total']}{left}{note}"
         if event.kind == "started":
             self._last[event.job, event.node] = time.monotonic()

@@ -71,6 +71,7 @@ def execute(
         cache,
         log_folder,
         fail_fast,
+        log_folder is None and prepared.settings.profile.runtime.previews,
         prepared.budget,
     )
     for job in to_do:

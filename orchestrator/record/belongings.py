@@ -1,7 +1,8 @@
 """Which files of a run directory are this program's: those that its record names, and no others.
 
     run.json, events.jsonl, the picture's copy
-    <node>/          what the node's stage may write, a PNG beside each artifact, attempt-N.log
+    <node>/          what the node's stage may write, a PNG beside each artifact, attempt-N.log,
+                     preview-NAME.png
     <node>/inline/   the same, written by `stage --inline`
     result/          the files that `result_folder` puts there
 
@@ -19,6 +20,7 @@ from collections.abc import Iterable, Iterator
 from orchestrator.record.manifest import NodeRecord
 from orchestrator.record.result_folder import RESULT_NAMES
 from orchestrator.record.run_directory import EVENTS, INLINE, MANIFEST, RESULT, RunDirectory
+from orchestrator.record.stage_pictures import PICTURE
 from orchestrator.system.inside import Entry, LinkError, is_temporary
 from orchestrator.system.locks import LOCK_FILES
 from stages.contract import codec
@@ -118,7 +120,7 @@ def _listed(run: RunDirectory, folder: str, names: set[str]) -> dict[str, Entry]
         and (
             entry.name in names
             or is_temporary(entry.name)
-            or (folder and _LOG.fullmatch(entry.name))
+            or (folder and (_LOG.fullmatch(entry.name) or PICTURE.fullmatch(entry.name)))
         )
     }
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from orchestrator.errors import RunRecordError
 from orchestrator.pipeline.graph import INPUT, Graph, Node
+from orchestrator.record import stage_pictures
 from orchestrator.record.manifest import NodeRecord
 from orchestrator.record.run_directory import RunDirectory
 from orchestrator.system.atomic_files import digest_bytes, json_bytes
@@ -153,6 +154,7 @@ class CacheIndex:
         """
         record = hit.run.manifest.nodes[hit.node]
         run.inside.make_folder(node)
+        stage_pictures.clear(run, node)  # of what was here before
 
         def share(name: str) -> None:
             run.inside.share(hit.run.inside, f"{hit.node}/{name}", f"{node}/{name}", True)

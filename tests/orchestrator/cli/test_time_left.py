@@ -149,5 +149,5 @@ def test_a_plain_line_says_it_beside_the_step(monkeypatch):
     monkeypatch.setattr("orchestrator.cli.live_view._PROGRESS_SECONDS", 0.0)
     story.clock.time += 10.0
     lines.notify(RunEvent("progress", "robot", "paint", {"step": 5, "total": 20, "note": "hm"}))
-    assert "paint: step 5/20, 70 s left hm" not in stream.getvalue()
-    assert "paint: step 5/20, 2 min left hm" in stream.getvalue()
+    assert "70 s" not in stream.getvalue()
+    assert "paint: step 5/20 (2 min left) hm" in stream.getvalue()
