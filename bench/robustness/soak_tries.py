@@ -259,8 +259,8 @@ class Soak:
         return [f"{name} was done, and is not kept" for name in lost]
 
     def _results(self) -> dict[str, str]:
-        """File -> digest of all artifacts and results of runs that are done. A page has to be there,
-        and no more: it tells times."""
+        """File -> digest of all artifacts and results of runs that are done; of a page, which tells
+        times, only that it is there."""
         found = {}
         for run in self._runs():
             if json.loads((run / "run.json").read_text())["state"] != "done":

@@ -113,7 +113,8 @@ def finish_node(
     """Record `node` as done: artifact name -> content of its one file, NAME.txt."""
     artifacts = {}
     for name, content in files.items():
-        (run.node_folder(node) / f"{name}.txt").write_bytes(content)
+        run.inside.make_folder(node)
+        run.inside.write(f"{node}/{name}.txt", content)
         artifacts[name] = [
             FileRecord(file=f"{name}.txt", size=len(content), digest=digest_bytes(content))
         ]

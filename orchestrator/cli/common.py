@@ -154,6 +154,17 @@ def report_option(function: _F) -> _F:
     )(function)
 
 
+def keep_option(default: str | None, shown: str) -> Callable[[_F], _F]:
+    """--keep."""
+    return click.option(
+        "--keep",
+        type=click.Choice(["all", "result", "mesh"]),
+        default=default,
+        help="What stays of a run that is done. result: no files that its stages made on the way; "
+        f"mesh: of the result's mesh files mesh.glb alone. Default: {shown}.",
+    )
+
+
 def device_option(function: _F) -> _F:
     """--device."""
     return click.option(
@@ -286,6 +297,8 @@ def print_run(run: RunDirectory, as_json: bool) -> None:
         if (result / name).is_file():
             say(f"{label}: {result / name}", err=True)
     mesh = result / "mesh.glb"
+    if run.manifest.kept != "all":
+        say("kept: the result alone, so nothing can be computed from it (--keep all)", err=True)
     if run.manifest.state == "done":
         say(f"done in {run.manifest.wall_seconds:.2f} s", err=True)
         with nobody_need_read(f"{run.path}"):

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Protocol, TextIO
 
+from orchestrator.cli.time_left import TimeLeft, expected_seconds, in_words
+from orchestrator.pipeline.graph import Node
 from orchestrator.running.run_events import Observer, RunEvent
 from orchestrator.system.terminal import open_console, say_to, visible
 
@@ -37,21 +39,30 @@ class RunView(Observer, Protocol):
     ) -> None: ...
 
 
-def open_view(nodes: Iterable[str], jobs: int, quiet: bool, verbose: bool) -> RunView:
+def open_view(nodes: Iterable[Node], jobs: int, quiet: bool, verbose: bool) -> RunView:
     """The view that fits: none when quiet, live on a terminal, lines otherwise."""
+    nodes = list(nodes)
     if quiet:
         return Lines(sys.stderr, jobs, only_failures=True)
+    names = [node.name for node in nodes]
+    left = TimeLeft(names, jobs, expected_seconds(nodes))
     if sys.stderr.isatty() and not verbose:
-        return Live(nodes, jobs)
-    return Lines(sys.stderr, jobs, processes=verbose)
+        return Live(names, jobs, left)
+    return Lines(sys.stderr, jobs, processes=verbose, left=left)
 
 
 class Lines:
     """One line an event; progress at most every few seconds."""
 
     def __init__(
-        self, stream: TextIO, jobs: int, only_failures: bool = False, processes: bool = False
+        self,
+        stream: TextIO,
+        jobs: int,
+        only_failures: bool = False,
+        processes: bool = False,
+        left: TimeLeft | None = None,
     ) -> None:
+        self._left = left
         self._stream = stream
         self._jobs = jobs
         self._only_failures = only_failures
@@ -66,6 +77,8 @@ class Lines:
         self._stream.flush()
 
     def notify(self, event: RunEvent) -> None:
+        if self._left is not None:
+            self._left.hear(event)
         if self._only_failures and event.kind != "failed":
             return
         if _is_told_at_the_end(event, self._jobs):
@@ -85,7 +98,9 @@ class Lines:
                 return ""
             self._last[key] = now
             note = f" {fields['note']}" if fields["note"] else ""
-            return f"{event.node}: step {fields['step']}/{fields['total']}{note}"
+            seconds = self._left.of_all() if self._left is not None else None
+            left = "" if seconds is None else f" ({in_words(seconds)} left)"
+            return f"{event.node}: step {fields['step']}/{fields['total']}{left}{note}"
         if event.kind == "started":
             self._last[event.job, event.node] = time.monotonic()
             start = "warm" if fields["warm"] else "cold"
@@ -140,12 +155,13 @@ class _Row:
 
 
 class Live:
-    """A rich table with a row a node: state, step/total, elapsed, attempt, memory."""
+    """A rich table with a row a node: state, step/total, what is left, elapsed, attempt, memory."""
 
-    def __init__(self, nodes: Iterable[str], jobs: int) -> None:
+    def __init__(self, nodes: Iterable[str], jobs: int, left: TimeLeft | None = None) -> None:
         from rich.live import Live as RichLive
 
         self._rows = {name: _Row() for name in nodes}
+        self._left = left or TimeLeft(self._rows, jobs, {})
         self._jobs = jobs
         console = open_console(err=True)
         self._live = RichLive(
@@ -161,6 +177,7 @@ class Live:
         self._live.stop()
 
     def notify(self, event: RunEvent) -> None:
+        self._left.hear(event)
         if event.kind == "stopping":
             self._console.print(_STOPPING)
         row = self._rows.get(event.node)
@@ -197,10 +214,12 @@ class Live:
 
         from orchestrator.system.text import format_size
 
-        table = Table(box=None, pad_edge=False)
+        left = self._left.of_all()
+        caption = None if left is None else f"{in_words(left)} left"
+        table = Table(box=None, pad_edge=False, caption=caption, caption_justify="left")
         retried = any(row.attempt > 1 for row in self._rows.values())
         attempt = ("attempt",) if retried else ()
-        for title in ("node", "state", "step", "elapsed", *attempt, "RSS", "VRAM"):
+        for title in ("node", "state", "step", "left", "elapsed", *attempt, "RSS", "VRAM"):
             justify: Literal["left", "right"] = "left" if title in ("node", "state") else "right"
             table.add_column(title, justify=justify, no_wrap=True)
         table.add_column("")  # what is being done: it alone gives way in a narrow terminal
@@ -214,6 +233,7 @@ class Live:
                 name,
                 state,
                 f"{row.step}/{row.total}" if running and row.total else "",
+                in_words(self._left.of_node(name)) if running else "",
                 f"{elapsed:.1f} s" if elapsed else "",
                 *([str(row.attempt) if row.attempt > 1 else ""] if retried else []),
                 format_size(row.rss),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @common.range_options
 @common.format_option
 @common.report_option
+@common.keep_option("all", "all")
 @common.device_options
 @common.budget_options
 @common.view_options
@@ -50,7 +51,7 @@ def run(
 
         if verbose and not as_json:
             _print_plan(prepared, runs.plan(prepared, image, output))
-        view = open_view(prepared.graph.nodes, 1, as_json, verbose)
+        view = open_view(prepared.graph.nodes.values(), 1, as_json, verbose)
         try:
             with view:
                 runs.run_one(image, output, prepared, view, started.append)
@@ -151,7 +152,7 @@ def resume(run_dir: Path, no_warm: bool, as_json: bool, verbose: bool, **request
             prepared = prepared_for(run_directory, options, workspace)
             cache = cache_beside(run_dir)
             runs.require_resources(prepared, run_directory, cache)
-            view = open_view(prepared.graph.nodes, 1, as_json, verbose)
+            view = open_view(prepared.graph.nodes.values(), 1, as_json, verbose)
             with run_directory.locked():
                 opened.append(run_directory)
                 try:

@@ -211,7 +211,7 @@ def _redo(
             command("resume", run_dir),
         )
     needs.require(Graph([node]), bool(prepared.cards))
-    view = open_view([name], 1, as_json, verbose)
+    view = open_view([node], 1, as_json, verbose)
     with open_workspace(not no_warm) as workspace, run.locked():
         try:
             with view:

@@ -7,7 +7,8 @@ import csv
 import io
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from orchestrator.commands import run as runs
 from orchestrator.commands.batch_directory import LOGS, Batch
 from orchestrator.errors import InterruptedRunError, KissError, command
 from orchestrator.planning.request import Prepared, require_card
+from orchestrator.processes.workspace import Workspace, open_workspace
 from orchestrator.record import result_folder, summary
+from orchestrator.record.cache import CacheIndex
 from orchestrator.record.manifest import AttemptRow
 from orchestrator.record.run_directory import MANIFEST, OUTPUTS, RESULT, RunDirectory
 from orchestrator.running.run_events import Observer
@@ -25,6 +28,10 @@ from orchestrator.system.inside import Inside
 from orchestrator.system.locks import as_output_error, directory_lock
 from orchestrator.system.text import printable
 from orchestrator.weights import needs
+
+AT_ONCE = 64
+"""Pictures that are worked on together where only results are kept. A sketch takes 70 MB until it
+is done, so that these need 4.5 GB; each model is loaded once for all of them."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,11 @@ class Outcome:
     def degraded(self) -> dict[str, str]:
         """Node -> what its result lacks."""
         return self.run.manifest.degraded if self.run else {}
+
+    @property
+    def kept_alone(self) -> bool:
+        """Whether its result is all that was kept."""
+        return self.run is not None and self.run.manifest.kept != "all"
 
     @property
     def costs(self) -> list[str]:
@@ -155,8 +167,8 @@ def execute(
         logs = batch.path / LOGS
         cache = open_run.cache_beside(batch.path)
         try:
-            if opened and not (fail_fast and outcomes):
-                runs.execute(prepared, opened, observer, cache, logs, fail_fast=fail_fast)
+            if not (fail_fast and outcomes):
+                _execute(opened, prepared, observer, cache, logs, fail_fast)
         except InterruptedRunError as error:
             hint = command("resume", batch.path)
             raise InterruptedRunError(error.message, hint, error.exit_code) from error
@@ -180,6 +192,36 @@ def execute(
                     batch.path, [(one.name, one.picture, one.run, one.error) for one in ordered]
                 )
     return ordered
+
+
+def _execute(
+    opened: Sequence[tuple[str, RunDirectory]],
+    prepared: Prepared,
+    observer: Observer,
+    cache: CacheIndex | None,
+    logs: Path,
+    fail_fast: bool,
+) -> None:
+    """Run the jobs: all together where everything is kept, else `AT_ONCE` after each other, so that
+    no more than those have what is going to go."""
+    left = list(opened)
+    at_once = len(left) if prepared.options.keep == "all" else AT_ONCE
+    use_warm = prepared.workspace is None or prepared.workspace.use_warm
+    workspace: AbstractContextManager[Workspace | None] = nullcontext(prepared.workspace)
+    good = True
+    try:
+        while left and (good or not fail_fast):
+            now, left = left[:at_once], left[at_once:]
+            with workspace as place:
+                part = replace(prepared, workspace=place)
+                jobs = runs.execute(part, now, observer, cache, logs, fail_fast=fail_fast)
+            good = all(job.succeeded for job in jobs)
+            workspace = open_workspace(use_warm)  # one ends with the runner that has used it
+    finally:
+        for _, run in left:
+            run.manifest.state = "interrupted"
+            with contextlib.suppress(OSError):
+                run.save()
 
 
 def _failed_attempt(run: RunDirectory) -> AttemptRow | None:

@@ -114,6 +114,7 @@ def save(batch: Batch) -> None:
                 "background": options.background,
                 "formats": list(options.formats),
                 "report": options.report,
+                "keep": options.keep,
             },
         },
     )

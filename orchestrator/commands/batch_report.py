@@ -5,6 +5,7 @@ Pictures are called by their files' names here, for x.png and x.jpg lie in folde
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +13,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from orchestrator.commands.batch import Outcome
 from orchestrator.commands.batch_directory import LOGS, Batch
 from orchestrator.commands.pictures import listed, shortlist
+from orchestrator.record import belongings
 from orchestrator.system.terminal import shortened, visible
+from orchestrator.system.text import format_size
 
 _MOST = 10
 """Pictures that are told of one by one; the others are in summary.json."""
@@ -62,8 +65,21 @@ def closing_lines(batch: Batch, outcomes: Sequence[Outcome]) -> Iterator[str]:
     if batch.skipped:
         yield f"skipped: {listed(batch.skipped)}"
     yield _counts(batch, outcomes)
+    if alone := [outcome for outcome in outcomes if outcome.kept_alone]:
+        size = format_size(sum(_size_of(outcome) for outcome in alone))
+        also = ", --keep result mesh.obj" if batch.options.keep == "mesh" else ""
+        yield f"kept: results alone, {size} (--keep all keeps what the stages made{also})"
     if troubled:
         yield f"logs of the stages: {batch.path / LOGS}"
+
+
+def _size_of(outcome: Outcome) -> int:
+    """Bytes of a picture's directory."""
+    if outcome.run is None:
+        return 0
+    with contextlib.suppress(OSError):
+        return belongings.space(belongings.all_files(outcome.run).values())
+    return 0
 
 
 def _by_text(told: Iterable[tuple[str, Sequence[str]]]) -> dict[str, list[str]]:

@@ -7,6 +7,7 @@ nothing else lies in it.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from orchestrator.record.find import Unreadable, find_runs
 from orchestrator.record.result_folder import INDEX_HTML
 from orchestrator.record.run_directory import MANIFEST, RunDirectory
 from orchestrator.report.gallery import may_write
-from orchestrator.system.inside import Inside, LinkError, is_temporary
+from orchestrator.system.inside import Entry, Inside, LinkError, is_temporary
 from orchestrator.system.locks import BATCH_FILE, directory_lock
 from orchestrator.system.reading import JSON_BYTES, json_data, limited
 
@@ -50,8 +51,9 @@ class Chosen:
 
     @property
     def size(self) -> int:
-        """Bytes of the runs' files that would go."""
-        return sum(sum(_seen(run, self.intermediate).values()) for run in self.runs)
+        """Bytes that the runs' files would give back."""
+        files = (_seen(run, self.intermediate).values() for run in self.runs)
+        return belongings.space(itertools.chain.from_iterable(files))
 
     def __bool__(self) -> bool:
         return bool(self.runs or self.batches or self.entries)
@@ -107,11 +109,11 @@ def choose(root: Path, wanted: Callable[[RunDirectory], bool], intermediate: boo
     return Chosen(runs, batches, entries, tuple(unreadable), False)
 
 
-def _files(run: RunDirectory, intermediate: bool) -> dict[str, int]:
+def _files(run: RunDirectory, intermediate: bool) -> dict[str, Entry]:
     return belongings.node_files(run) if intermediate else belongings.all_files(run)
 
 
-def _seen(run: RunDirectory, intermediate: bool) -> dict[str, int]:
+def _seen(run: RunDirectory, intermediate: bool) -> dict[str, Entry]:
     """As `_files`; a folder that cannot be read is told when the run is removed."""
     with contextlib.suppress(OSError):
         return _files(run, intermediate)

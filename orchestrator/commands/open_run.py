@@ -132,6 +132,8 @@ def describe(
         former=old.former if old else {},
         formats=list(prepared.options.formats),
         exports=old.exports if old else [],
+        keep=prepared.options.keep,
+        kept=old.kept if old else "all",
     )
 
 

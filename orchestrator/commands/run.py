@@ -27,12 +27,12 @@ from orchestrator.errors import (
 from orchestrator.pipeline.graph import Graph
 from orchestrator.planning.plan import PlanRow, predict
 from orchestrator.planning.request import Prepared, require_card
-from orchestrator.record import belongings, result_folder
+from orchestrator.record import belongings, keep, result_folder
 from orchestrator.record.cache import CacheIndex, demote_stale
 from orchestrator.record.run_directory import MANIFEST, OUTPUTS, RESULT, RunDirectory
 from orchestrator.running.jobs import Job
 from orchestrator.running.loop import Runner
-from orchestrator.running.run_events import Observer
+from orchestrator.running.run_events import Observer, RunEvent
 from orchestrator.running.workload import Workload
 from orchestrator.system.folders import NewFolder
 from orchestrator.system.locks import as_output_error, run_lock
@@ -51,15 +51,20 @@ def execute(
 ) -> list[Job]:
     """Run jobs to their end and write their results. Each run must be locked by the caller.
 
-    only: compute just this node, again, from what its run holds.
+    only: compute just this node, again, from what its run holds. A run of which only the result is
+    left, and that is what it would make, is done as it is.
     Raises `InterruptedRunError`, and whatever else ends the whole thing, after saving manifests.
     """
     graph = Graph([prepared.graph.require(only)]) if only else prepared.graph
     forced = frozenset({only} if only else _forced(prepared))
     jobs = [Job(name, run, graph, prepared.whole, forced) for name, run in runs]
+    to_do = [job for job in jobs if not _is_settled(job, cache, observer)]
+    if not to_do:
+        _export(jobs)
+        return jobs
     work = Workload(
         graph,
-        jobs,
+        to_do,
         prepared.settings.profile.runtime,
         prepared.cards,
         prepared.monitor,
@@ -67,20 +72,22 @@ def execute(
         cache,
         log_folder,
         fail_fast,
+        log_folder is None and prepared.settings.profile.runtime.previews,
         prepared.budget,
     )
-    for job in jobs:
+    for job in to_do:
+        keep.begin_anew(job.run)
         demote_stale(job.whole, job.run)
         manifest = job.run.manifest
         manifest.state, manifest.no_report, manifest.no_export = "running", "", ""
         with contextlib.suppress(OSError):  # a full disk is told by the first node that meets it
             job.run.save()  # from now on result/ may change: nobody is to read "done" meanwhile
         job.run.event("begin", profile=prepared.settings.name, seed=prepared.seed)
-    close_books = functools.partial(_close_books, report=prepared.options.report)
+    close_books = functools.partial(_close_books, report=prepared.options.report, cache=cache)
     try:
         Runner(work, prepared.workspace, close_books).run()
     finally:
-        for job in jobs:
+        for job in to_do:
             if not job.closed:
                 close_books(job)
             elif job.unsaved:
@@ -88,9 +95,40 @@ def execute(
                     job.run.save()
             if prepared.options.report:
                 pages.complete(job.run)
+            _let_go(job, cache)
+    _export(jobs)
+    return jobs
+
+
+def _export(jobs: Iterable[Job]) -> None:
+    """Write what other formats were asked for; it is made of what lies in the results."""
     for job in jobs:
         export.complete(job.run)
-    return jobs
+
+
+def _is_settled(job: Job, cache: CacheIndex | None, observer: Observer) -> bool:
+    """Whether a job is done as it is; if so, its nodes are done, and its record says so."""
+    if not keep.is_settled(job.run, job.graph, job.force):
+        return False
+    for name in job.nodes:
+        job.enter(name, "done")
+        observer.notify(RunEvent("reused", job.name, name, {"source": "this run"}))
+    job.closed = True
+    manifest = job.run.manifest
+    manifest.state, manifest.error = "done", ""
+    manifest.finished, manifest.wall_seconds = time.time(), time.monotonic() - job.started
+    with contextlib.suppress(OSError):
+        job.run.save()
+    _let_go(job, cache)  # whatever was left when that was interrupted
+    return True
+
+
+def _let_go(job: Job, cache: CacheIndex | None) -> None:
+    """What was not to be kept goes; where it cannot, it stays."""
+    try:
+        keep.let_go(job.run, cache)
+    except OSError as error:
+        job.run.event("not let go", error=str(error))
 
 
 def _forced(prepared: Prepared) -> set[str]:
@@ -103,7 +141,8 @@ def require_upstream(prepared: Prepared, run: RunDirectory, cache: CacheIndex | 
     first = prepared.options.from_node
     if not first:
         return
-    rows = {row.node: row for row in predict(prepared.graph, run, prepared.seed, cache)}
+    found = predict(prepared.graph, run, prepared.seed, cache, frozenset(_forced(prepared)))
+    rows = {row.node: row for row in found}
     missing = sorted(n for n in prepared.graph.ancestors(first) if not rows[n].cached)
     if missing:
         raise ConfigError(
@@ -132,8 +171,9 @@ def to_run(rows: Iterable[PlanRow]) -> set[str]:
     return {row.node for row in rows if not row.cached}
 
 
-def _close_books(job: Job, report: bool = True) -> None:
-    """Bring the manifest to its final state, assemble result/, save; then write the page."""
+def _close_books(job: Job, report: bool = True, cache: CacheIndex | None = None) -> None:
+    """Bring the manifest to its final state, assemble result/, save; then write the page, and let
+    go of what is not to be kept. A page that has to wait is made of that, so it waits too."""
     manifest = job.run.manifest
     for record in manifest.nodes.values():
         if record.state == "running":
@@ -157,8 +197,11 @@ def _close_books(job: Job, report: bool = True) -> None:
     with contextlib.suppress(OSError):  # a full disk has been reported by then
         job.run.save()
     job.run.event("end", state=manifest.state, seconds=round(manifest.wall_seconds, 3))
-    if report and pages.all_measured(manifest):
+    if report and not pages.all_measured(manifest):
+        return
+    if report:
         pages.write(job.run)
+    _let_go(job, cache)
 
 
 @contextlib.contextmanager

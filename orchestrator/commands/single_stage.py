@@ -53,9 +53,14 @@ LISTING = "kiss3d-orchestrate stages list"
 
 
 def require_node(run: RunDirectory, name: str) -> None:
-    """Raise `UsageError` unless the run has a node of this name."""
+    """Raise `UsageError` unless the run has a node of this name, and has kept what nodes made."""
     nodes = recorded_settings(run).profile.nodes
     if name in nodes:
+        if run.manifest.kept != "all":
+            raise UsageError(
+                f"what the nodes of {run.path} made {run.why_gone}",
+                f"make it anew: {command('run', run.input_path, '--keep', 'all')}",
+            )
         return
     same = [node for node, made in nodes.items() if made.stage == name]
     if same:

@@ -43,6 +43,9 @@ class NodeConfig(_Strict):
     )
     timeout: float = Field(600.0, gt=0, description="seconds that one job may take")
     load_timeout: float = Field(300.0, gt=0, description="seconds that loading may take")
+    previews: int = Field(
+        4, ge=0, le=50, description="pictures of its work on the way, where it shows any; 0: none"
+    )
     enabled: bool = Field(True, description="false leaves the node out of the graph")
 
 
@@ -71,7 +74,9 @@ class Runtime(_Strict):
     vram_tolerance_mib: int = Field(64, ge=0, description="rest that counts as released")
     release_deadline: float = Field(10.0, gt=0, description="seconds until memory counts as held")
     max_input_mib: int = Field(256, gt=0, description="larger input files are refused")
-    previews: bool = Field(True, description="write a PNG beside each image artifact")
+    previews: bool = Field(
+        True, description="write a PNG beside each image artifact, and what stages show on the way"
+    )
 
 
 def _finite(layer: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.record.manifest import Keep
+
 
 @dataclass(frozen=True)
 class Options:
@@ -23,6 +25,7 @@ class Options:
     mask         the user's own mask of the picture
     formats      of mesh files besides the usual ones, names in `stages.contract.mesh_formats`
     report       a page for people is written into each run's result
+    keep         what stays of a run that is done
     """
 
     profile: str | None = None
@@ -41,3 +44,4 @@ class Options:
     mask: Path | None = None
     formats: tuple[str, ...] = ()
     report: bool = True
+    keep: Keep = "all"

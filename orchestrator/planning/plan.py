@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from orchestrator.pipeline.budget import NO_LIMIT, Budget, Prediction
 from orchestrator.pipeline.graph import Graph, Node
 from orchestrator.record.cache import CacheIndex, Hit, changed, damage, key_of, key_parts, keys_of
+from orchestrator.record.keep import is_settled
 from orchestrator.record.manifest import NodeRecord
 from orchestrator.record.run_directory import RunDirectory
 
@@ -50,8 +51,11 @@ def predict(
     """
     known = RunDirectory(run.path, run.manifest.model_copy(deep=True))
     settled: dict[str, bool] = {}
+    done = is_settled(known, graph, force)
     for name, node in graph.nodes.items():
-        if name in force:
+        if done:
+            settled[name], reason = True, "done in this run, which kept its result alone"
+        elif name in force:
             settled[name], reason = False, "--from asks for it"
         else:
             settled[name], reason = _look_up(node, known, seed, cache, settled)

@@ -170,6 +170,7 @@ def prepared_for(
         formats=tuple(manifest.formats),
         target_vram=options.target_vram or manifest.target_vram,
         host_ram=options.host_ram or manifest.host_ram,
+        keep=manifest.keep,
     )
     return _checked(options, settings, manifest.profile_reason, GpuMonitor(), workspace)
 

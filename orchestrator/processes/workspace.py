@@ -25,11 +25,12 @@ _HURRY_SECONDS = 0.1
 @dataclass(frozen=True)
 class Workspace:
     """folder: private (0700); guard: who starts the processes, None where the parent itself does;
-    cold_reason: why processes start cold, or ""."""
+    cold_reason: why processes start cold, or ""; use_warm: whether warm starts were asked for."""
 
     folder: Path
     guard: GuardLink | None
     cold_reason: str
+    use_warm: bool = True
 
 
 @contextlib.contextmanager
@@ -46,7 +47,7 @@ def open_workspace(use_warm: bool = True) -> Iterator[Workspace]:
                 guard = stack.enter_context(_guarded(folder, not cold_reason, log))
         stack.enter_context(claimed(folder))
         sweep_private_folders()
-        yield Workspace(folder, guard, cold_reason)
+        yield Workspace(folder, guard, cold_reason, use_warm)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
 """Which files of a run directory are this program's: those that its record names, and no others.
 
     run.json, events.jsonl, the picture's copy
-    <node>/          what the node's stage may write, a PNG beside each artifact, attempt-N.log
+    <node>/          what the node's stage may write, a PNG beside each artifact, attempt-N.log,
+                     preview-NAME.png
     <node>/inline/   the same, written by `stage --inline`
     result/          the files that `result_folder` puts there, and exports
 
@@ -13,12 +14,14 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 
 from orchestrator.record.manifest import NodeRecord
 from orchestrator.record.result_folder import RESULT_NAMES
 from orchestrator.record.run_directory import EVENTS, INLINE, MANIFEST, RESULT, RunDirectory
-from orchestrator.system.inside import LinkError, is_temporary
+from orchestrator.record.stage_pictures import PICTURE
+from orchestrator.system.inside import Entry, LinkError, is_temporary
 from orchestrator.system.locks import LOCK_FILES
 from stages.contract import codec
 from stages.contract.registry import BrokenStageError, UnknownStageError, stage_class
@@ -26,9 +29,9 @@ from stages.contract.registry import BrokenStageError, UnknownStageError, stage_
 _LOG = re.compile(r"attempt-\d+\.log")
 
 
-def node_files(run: RunDirectory) -> dict[str, int]:
-    """Path below the run directory -> size in bytes of each file in its nodes' folders."""
-    found: dict[str, int] = {}
+def node_files(run: RunDirectory) -> dict[str, Entry]:
+    """Path below the run directory -> each file in its nodes' folders."""
+    found: dict[str, Entry] = {}
     for node in _nodes(run):
         names = _names(run, node)
         for folder in (node, f"{node}/{INLINE}"):
@@ -41,7 +44,7 @@ def node_folders(run: RunDirectory) -> list[str]:
     return [folder for node in _nodes(run) for folder in (f"{node}/{INLINE}", node)]
 
 
-def all_files(run: RunDirectory) -> dict[str, int]:
+def all_files(run: RunDirectory) -> dict[str, Entry]:
     """As `node_files`, of the whole run; run.json comes last, so that a failure leaves a run."""
     manifest = run.manifest
     top = {MANIFEST, EVENTS, *(one.file for one in (manifest.input, manifest.mask) if one)}
@@ -49,6 +52,15 @@ def all_files(run: RunDirectory) -> dict[str, int]:
     found = node_files(run) | _listed(run, RESULT, result) | _listed(run, "", top)
     record = found.pop(MANIFEST, None)
     return found if record is None else {**found, MANIFEST: record}
+
+
+def space(files: Iterable[Entry]) -> int:
+    """Bytes that removing all of these gives back: none for a file that keeps another name, as
+    those do that a run shares with one that took them over."""
+    found = list(files)
+    here = Counter(file.inode for file in found)
+    sizes = {file.inode: file.size for file in found if here[file.inode] >= file.names}
+    return sum(sizes.values())
 
 
 def remove(run: RunDirectory, intermediate: bool = False) -> int:
@@ -62,7 +74,7 @@ def remove(run: RunDirectory, intermediate: bool = False) -> int:
     for folder in node_folders(run) if intermediate else [*node_folders(run), RESULT]:
         with contextlib.suppress(LinkError):
             run.inside.remove_folder(folder)
-    return sum(files.values())
+    return space(files.values())
 
 
 def foreign(run: RunDirectory) -> list[str]:
@@ -101,15 +113,15 @@ def _recorded(record: NodeRecord) -> set[str]:
     return files | {f"{name}.png" for name in record.artifacts}
 
 
-def _listed(run: RunDirectory, folder: str, names: set[str]) -> dict[str, int]:
+def _listed(run: RunDirectory, folder: str, names: set[str]) -> dict[str, Entry]:
     return {
-        _below(folder, entry.name): entry.size
+        _below(folder, entry.name): entry
         for entry in run.inside.entries(folder)
         if entry.is_file
         and (
             entry.name in names
             or is_temporary(entry.name)
-            or (folder and _LOG.fullmatch(entry.name))
+            or (folder and (_LOG.fullmatch(entry.name) or PICTURE.fullmatch(entry.name)))
         )
     }
 

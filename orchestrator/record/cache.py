@@ -13,6 +13,7 @@ which the weights are left out.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from typing import Any
 
 from orchestrator.errors import RunRecordError
 from orchestrator.pipeline.graph import INPUT, Graph, Node
+from orchestrator.record import stage_pictures
 from orchestrator.record.manifest import NodeRecord
 from orchestrator.record.run_directory import RunDirectory
 from orchestrator.system.atomic_files import digest_bytes, json_bytes
@@ -128,18 +130,40 @@ class CacheIndex:
             return None
         return None if run.intact(entry["node"]) else Hit(run, entry["node"])
 
+    def forget(self, run: RunDirectory) -> None:
+        """Drop the entries that name a run whose nodes' files are about to go."""
+        with contextlib.suppress(OSError):
+            for record in run.manifest.nodes.values():
+                for key in keys_of(record) if record.key else ():
+                    if self._run_of(key) == str(run.path.resolve()):
+                        self._inside.remove(self._entry(key))
+
+    def _run_of(self, key: str) -> str:
+        with (
+            contextlib.suppress(OSError, ValueError, KeyError, TypeError),
+            self._inside.read(self._entry(key)) as stream,
+        ):
+            return str(json_data(limited(stream, JSON_BYTES))["run"])
+        return ""
+
     def adopt(self, hit: Hit, run: RunDirectory, node: str) -> NodeRecord:
-        """Copy a hit's files (previews too) into `run`, safely on disk; the record to keep."""
+        """Take a hit's files (previews too) into `run`, safely on disk; the record to keep.
+
+        Both runs may share them (`Inside.share`): neither writes to a finished file, and what
+        somebody else writes there is noticed in both, by their digests. Raises OSError.
+        """
         record = hit.run.manifest.nodes[hit.node]
         run.inside.make_folder(node)
-        names = [item.file for records in record.artifacts.values() for item in records]
-        names += [f"{name}.png" for name in record.artifacts]
-        for name in names:
-            with (
-                contextlib.suppress(FileNotFoundError),
-                hit.run.inside.read(f"{hit.node}/{name}") as source,
-            ):
-                run.inside.copy(source, f"{node}/{name}", durable=True)
+        stage_pictures.clear(run, node)  # of what was here before
+
+        def share(name: str) -> None:
+            run.inside.share(hit.run.inside, f"{hit.node}/{name}", f"{node}/{name}", True)
+
+        for item in itertools.chain.from_iterable(record.artifacts.values()):
+            share(item.file)
+        for name in record.artifacts:
+            with contextlib.suppress(FileNotFoundError):  # not every artifact has a preview
+                share(f"{name}.png")
         run.inside.sync_folder(node)
         return record.model_copy(
             update={"attempts": [], "cached_from": printable(hit.run.path), "reason": "same key"}

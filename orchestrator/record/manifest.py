@@ -16,6 +16,9 @@ _YEAR_10000 = 253402300800
 
 NodeState = Literal["pending", "running", "done", "failed", "skipped"]
 RunState = Literal["running", "done", "failed", "interrupted"]
+Keep = Literal["all", "result", "mesh"]
+"""What stays of a run once it is done: all; result/, picture and record; or of result/ too no mesh
+file but mesh.glb."""
 
 
 def plain_name(name: str) -> str:
@@ -124,6 +127,9 @@ class Manifest(Row):
     formats       of mesh files that are wanted in result/ besides the usual ones
     exports       the files that were written there for that, or by `export`
     no_export     why some of them could not be written, or ""
+    keep          what is to stay when the run is done
+    kept          what has stayed: as `keep` as soon as files of its nodes go; their records, which
+                  still say "done", tell what they were
     """
 
     format: int = FORMAT
@@ -151,6 +157,8 @@ class Manifest(Row):
     formats: list[str] = Field(default_factory=list)
     exports: list[FileName] = Field(default_factory=list)
     no_export: str = ""
+    keep: Keep = "all"
+    kept: Keep = "all"
 
     @property
     def stage_seconds(self) -> float:

@@ -1,4 +1,8 @@
-"""result/preview.png: the picture, its views and normals, and the final mesh, on one sheet."""
+"""result/preview.png: the picture, its views and normals, and the final mesh, on one sheet.
+
+The mesh is seen by the cameras that the views are of, in its own colours: what differs between the
+two rows differs in the mesh.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,9 @@ import contextlib
 import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
+from orchestrator.record import mesh_views
 from orchestrator.record.run_directory import RunDirectory
 from stages.contract.npy import map_npy
 
@@ -18,13 +23,22 @@ if TYPE_CHECKING:
 SIDES = ("front", "left", "back", "right")
 BUNDLES = ("bundle", "reference_bundle")
 """The bundle that the mesh was made from: the first of these that there is."""
+_ASKEW = (30.0, 20.0)
+"""Azimuth and elevation, in degrees, of one more look at the mesh, which shows its depth."""
 _TILE = 256
 _MARGIN = 22
+_ROW = _TILE + _MARGIN
 _INK = (60, 60, 60)
 _MAX_INPUT_PIXELS = 40_000_000
 """A larger picture is not decoded again just for its thumbnail."""
+_MESH = "mesh"
+_MOST_RADIUS = 1000.0
 UNDRAWABLE = (OSError, ValueError, TypeError)
 """What artifacts of a strange shape, or none, raise: a picture for people must not end a run."""
+
+
+Row: TypeAlias = tuple[str, Sequence[tuple[str, "Image.Image"]]]
+"""What a row shows, and its pictures, each with what it shows of that."""
 
 
 class PreviewSheet:
@@ -54,43 +68,77 @@ class PreviewSheet:
             self._thumbnails.clear()  # a batch has many runs
         if not rows and len(column) < 2:
             return b""
-        height = max(len(rows), len(column)) * (_TILE + _MARGIN)
-        sheet = Image.new("RGB", ((1 + len(SIDES)) * _TILE, height), "white")
+        if not rows:  # nothing stands beside them
+            rows, column = [("", column)], []
+        column = column[: len(rows)]
+        wide = bool(column) + max(len(tiles) for _, tiles in rows)
+        sheet = Image.new("RGB", (wide * _TILE, len(rows) * _ROW), "white")
         draw = ImageDraw.Draw(sheet)
 
-        def put(image: Image.Image, row: int, col: int, label: str) -> None:
-            left, top = col * _TILE, row * (_TILE + _MARGIN)
+        def put(image: Image.Image, col: int, top: int, label: str) -> None:
+            left = col * _TILE
             sheet.paste(image, (left + (_TILE - image.width) // 2, top + _MARGIN))
             draw.text((left + 6, top + 5), label, fill=_INK)
 
         for index, (label, image) in enumerate(column):
-            put(image, index, 0, label)
+            room = len(rows) * _ROW // len(column)  # all of the height is theirs
+            put(image, 0, index * room + (room - _ROW) // 2, label)
         for index, (label, tiles) in enumerate(rows):
-            for side, tile in enumerate(tiles):
-                put(tile, index, 1 + side, f"{label}: {SIDES[side]}")
+            for number, (side, tile) in enumerate(tiles):
+                told = f"{label}: {side}" if label else side
+                put(tile, bool(column) + number, index * _ROW, told)
         buffer = io.BytesIO()
         sheet.save(buffer, "png", compress_level=1)
         return buffer.getvalue()
 
     def _first_column(self, written: Mapping[str, str]) -> list[tuple[str, Image.Image]]:
-        """The user's picture, and what the stages work on."""
+        """The user's picture, what the stages work on, and what became of it."""
         found = [("input", image) for image in self._once("input", self._input)]
         if "image" in written:
             found += [("object", image) for image in self._images(written, "image")]
+        found += [("mesh", image) for image in self._mesh(written)[len(SIDES) :]]
         return found
 
-    def _rows(self, written: Mapping[str, str]) -> list[tuple[str, Sequence[Image.Image]]]:
-        """(label, one image a side) of the views, the normals and the mesh."""
-        rows: list[tuple[str, Sequence[Image.Image]]] = []
+    def _rows(self, written: Mapping[str, str]) -> list[Row]:
+        """The views, the normals and the mesh."""
+        rows: list[tuple[str, list[Image.Image]]] = []
         bundle = next((name for name in BUNDLES if name in written), None)
         if bundle is not None:
             tiles = self._images(written, bundle)
             rows += [("views", tiles[: len(SIDES)]), ("normals", tiles[len(SIDES) :])]
         elif "views" in written:
             rows.append(("views", self._images(written, "views")))
-        if "renders" in written:
+        if mesh := self._mesh(written):
+            rows.append(("mesh", mesh[: len(SIDES)]))
+        elif "renders" in written:
             rows.append(("mesh, from above", self._images(written, "renders")))
-        return rows
+        return [(label, list(zip(SIDES, images, strict=False))) for label, images in rows]
+
+    def _mesh(self, written: Mapping[str, str]) -> list[Image.Image]:
+        """The mesh from each side, and once more; [] where it cannot be drawn."""
+        if _MESH not in written:
+            return []
+        with contextlib.suppress(*UNDRAWABLE):
+            return self._once(_MESH, lambda: self._draw_mesh(written[_MESH]))
+        return []
+
+    def _draw_mesh(self, node: str) -> list[Image.Image]:
+        from PIL import Image
+
+        mesh = mesh_views.read_mesh(*self._run.artifact_paths(node, _MESH))
+        radius = self._radius(node)
+        looks = [(azimuth, mesh_views.ELEVATION) for azimuth in mesh_views.AZIMUTHS]
+        return [
+            Image.fromarray(mesh_views.view(mesh, azimuth, _TILE, elevation, radius))
+            for azimuth, elevation in (*looks, _ASKEW)
+        ]
+
+    def _radius(self, node: str) -> float:
+        """Of the cameras that the node took its pictures to be of."""
+        params = self._run.manifest.nodes[node].key_parts.get("params")
+        radius = params.get("radius") if isinstance(params, dict) else None
+        usable = isinstance(radius, int | float) and 0.0 < radius < _MOST_RADIUS
+        return float(radius) if usable and radius is not None else mesh_views.RADIUS
 
     def _images(self, written: Mapping[str, str], artifact: str) -> list[Image.Image]:
         path = self._run.artifact_paths(written[artifact], artifact)[0]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
+from orchestrator.record.manifest import Keep
 from orchestrator.record.preview_sheet import BUNDLES, UNDRAWABLE, PreviewSheet
 from orchestrator.record.run_directory import RESULT, RunDirectory
 
@@ -24,6 +25,15 @@ THUMBNAIL_JPG = "thumbnail.jpg"
 INDEX_HTML = "index.html"
 """A batch's page, in its directory."""
 RESULT_NAMES = (*RESULT_FILES.values(), BUNDLE_PNG, PREVIEW_PNG, REPORT_HTML, THUMBNAIL_JPG)
+
+
+def mesh_files(keep: Keep, made: Container[str]) -> dict[str, str]:
+    """Artifact -> its file in result/, of those that were made and are to stay there.
+
+    made: names of artifacts. mesh.glb holds all that the other mesh files do.
+    """
+    found = {artifact: name for artifact, name in RESULT_FILES.items() if artifact in made}
+    return {"glb": found["glb"]} if keep == "mesh" and "glb" in found else found
 
 
 def write_result(run: RunDirectory, sheet: PreviewSheet) -> None:
@@ -53,12 +63,11 @@ def _fill(run: RunDirectory, written: Mapping[str, str], sheet: PreviewSheet) ->
     for stale in (*RESULT_NAMES, *run.manifest.exports):
         run.inside.remove(f"{RESULT}/{stale}")
     run.manifest.exports = []
-    for artifact, target in RESULT_FILES.items():
-        if artifact in written:
-            node = written[artifact]
-            file = run.manifest.nodes[node].artifacts[artifact][0].file
-            with run.inside.read(f"{node}/{file}") as source:
-                run.inside.copy(source, f"{RESULT}/{target}", durable=True)
+    for artifact, target in mesh_files(run.manifest.keep, written).items():
+        node = written[artifact]
+        file = run.manifest.nodes[node].artifacts[artifact][0].file
+        with run.inside.read(f"{node}/{file}") as source:
+            run.inside.copy(source, f"{RESULT}/{target}", durable=True)
     bundle = next((name for name in BUNDLES if name in written), None)
     if bundle:
         with (

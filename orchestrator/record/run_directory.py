@@ -234,7 +234,7 @@ class RunDirectory:
             for record in records:
                 path = self.path / node / record.file
                 if path.is_symlink() or not path.is_file():
-                    return f"{record.file} is gone"
+                    return f"{record.file} {self.why_gone}"
                 try:
                     same = path.stat().st_size == record.size and digest_file(path) == record.digest
                 except OSError as error:
@@ -242,6 +242,12 @@ class RunDirectory:
                 if not same:
                     return f"{record.file} was changed"
         return ""
+
+    @property
+    def why_gone(self) -> str:
+        """What to say of a node's file that is missing."""
+        kept = self.manifest.kept
+        return "is gone" if kept == "all" else f"was not kept (--keep {kept})"
 
     def discard_partial(self, node: str = "") -> None:
         """Remove temporary files that a killed run or child left behind (of one node, or all)."""

@@ -54,6 +54,7 @@ def summary(run: RunDirectory) -> dict[str, Any]:
         },
         "not_exported": manifest.no_export,
         "report": str(report) if report.is_file() else "",
+        "kept": manifest.kept,
         "nodes": {name: _node_summary(record) for name, record in manifest.nodes.items()},
     }
 

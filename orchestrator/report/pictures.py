@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from orchestrator.record import stage_pictures
 from orchestrator.record.preview_sheet import BUNDLES, SIDES, UNDRAWABLE, input_thumbnail
 from orchestrator.record.run_directory import RunDirectory
+from orchestrator.system.reading import limited
 from stages.contract import ArtifactSpec
 from stages.contract.npy import map_npy
 from stages.contract.registry import BrokenStageError, UnknownStageError, stage_class
@@ -36,6 +38,8 @@ _SIDE, _TILE, _BUNDLE_SIDE, _THUMBNAIL_SIDE = 512, 320, 1280, 256
 _MOST_VALUES = 1 << 28
 """Of an array. A bundle of 2048 x 4096 has a tenth of it."""
 _QUALITY = 85
+_MOST_SHOWN, _SHOWN_BYTES, _SHOWN_PIXELS = 50, 1 << 20, 1 << 18
+"""Of the pictures that a stage has shown on the way."""
 _TEXT_BYTES = 4096
 """What is shown of a text: prompts are shorter."""
 
@@ -102,6 +106,12 @@ def pictures_of(run: RunDirectory) -> Shown:
             with contextlib.suppress(*UNDRAWABLE):
                 images[spec.name] = _images(run, node, spec)
                 found.append(_picture(node, spec, images[spec.name]))
+    for node in run.manifest.nodes:
+        tiles = tuple(_shown_on_the_way(run, node))
+        if tiles:
+            found.append(
+                Picture(f"{node} on the way", "roughly, while it computed", node, tiles, False)
+            )
     order = list(_TITLES.values())
     found.sort(key=lambda one: order.index(one.title) if one.title in order else len(order))
     found.sort(key=lambda one: one.title != "Input")
@@ -112,6 +122,20 @@ def pictures_of(run: RunDirectory) -> Shown:
 def data_url(kind: str, content: bytes) -> str:
     """A file of this MIME type as an address that needs no file."""
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def _shown_on_the_way(run: RunDirectory, node: str) -> Iterator[Tile]:
+    """What a node has shown of its work."""
+    from PIL import Image
+
+    for name in stage_pictures.names(run, node)[:_MOST_SHOWN]:
+        # Pillow's plugins have many errors for a damaged file.
+        with contextlib.suppress(Exception), run.inside.read(f"{node}/{name}") as stream:
+            content = limited(stream, _SHOWN_BYTES)
+            with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+                if image.width * image.height <= _SHOWN_PIXELS:
+                    label = stage_pictures.PICTURE.sub(r"\1", name).replace("-", " ")
+                    yield _tile(image.convert("RGB"), label)
 
 
 def _artifacts(run: RunDirectory) -> Iterator[tuple[str, ArtifactSpec]]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from orchestrator.pipeline.graph import Node
 from orchestrator.processes.handle import StageProcess
 from orchestrator.processes.hub import NO_CARD, ProcessHub
+from orchestrator.record import stage_pictures
 from orchestrator.running.attempts import Attempts, storage_failure
 from orchestrator.running.durable_writer import DurableWriter
 from orchestrator.running.jobs import Job
@@ -190,6 +191,7 @@ class Dispatcher:
             scratch = self._scratch / f"{node.name}-{time.monotonic_ns()}"
             scratch.mkdir()
             folder = job.run.node_folder(node.name).resolve()
+            stage_pictures.clear(job.run, node.name)
         except OSError as error:
             self.job_over(session)
             row = self._attempts.close(job, session)
@@ -197,7 +199,8 @@ class Dispatcher:
             self._attempts.fail(job, node, row, failure)
             return
         device = progress.attempt.device
-        session.run(job.name, job.input_paths(node), folder, scratch)
+        wanted = node.config.previews if self._work.previews else 0
+        session.run(job.name, job.input_paths(node), folder, scratch, wanted)
         if job.last == node.name:
             self._durable.draw(functools.partial(job.sheet.prepare, job.written()))
         self._work.tell(

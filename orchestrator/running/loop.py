@@ -32,6 +32,7 @@ from orchestrator.running.session_events import (
     JobDone,
     JobFailed,
     Loaded,
+    Previewed,
     Progressed,
     SessionEvent,
 )
@@ -182,11 +183,13 @@ class Runner:
     ) -> None:
         for happening in happenings:
             # Progress, which comes often, moves no job on; everything else may.
-            self._changed = self._changed or not isinstance(happening, Progressed)
+            self._changed = self._changed or not isinstance(happening, Progressed | Previewed)
             if isinstance(happening, Imported | Loaded):
                 self._work.tell("process", None, session.node.name, state=session.state)
             elif isinstance(happening, Progressed):
                 self._tell_progress(session, happening)
+            elif isinstance(happening, Previewed):
+                self._outputs.show(session, happening)
             elif isinstance(happening, JobDone):
                 dispatcher.job_over(session)
                 self._outputs.take(session, happening)

@@ -14,13 +14,14 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+from orchestrator.record import stage_pictures
 from orchestrator.record.cache import answers_to_its_key, key_of, key_parts
 from orchestrator.record.manifest import AttemptRow, FileRecord
 from orchestrator.running.attempts import Attempts, storage_failure
 from orchestrator.running.durable_writer import Durable, DurableWriter
 from orchestrator.running.jobs import Job
 from orchestrator.running.session import Session
-from orchestrator.running.session_events import JobDone, StageFailure
+from orchestrator.running.session_events import JobDone, Previewed, StageFailure
 from orchestrator.running.workload import Workload
 from stages.contract import ContractError
 from stages.process.protocol import Done, ProtocolError
@@ -73,6 +74,12 @@ class Outputs:
         self._durable.submit(job, node.name, artifacts)
         if self._work.runtime.previews:
             self._durable.draw(functools.partial(job.run.write_previews, node.name, node.outputs))
+
+    def show(self, session: Session, happening: Previewed) -> None:
+        """Write what a stage shows of its work, beside everything else."""
+        run = self._work.job(happening.message.job).run
+        write = functools.partial(stage_pictures.write, run, session.node.name, happening.message)
+        self._durable.draw(write)
 
     def _record(
         self, job: Job, session: Session, row: AttemptRow, artifacts: Artifacts, message: Done

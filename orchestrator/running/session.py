@@ -20,12 +20,14 @@ from orchestrator.pipeline.graph import Node
 from orchestrator.pipeline.profile import Attempt, Runtime
 from orchestrator.processes.handle import Ended, Event, Spoke, SpokeGarbage, StageProcess
 from orchestrator.processes.hub import ProcessHub
+from orchestrator.record import stage_pictures
 from orchestrator.running.session_events import (
     Gone,
     Imported,
     JobDone,
     JobFailed,
     Loaded,
+    Previewed,
     Progressed,
     SessionEvent,
     StageFailure,
@@ -49,6 +51,7 @@ EXPECTED: Final[Mapping[tuple[State, type[protocol.Message]], State]] = {
     ("idle", protocol.Heartbeat): "idle",
     ("running", protocol.Heartbeat): "running",
     ("running", protocol.Progress): "running",
+    ("running", protocol.Preview): "running",
     ("running", protocol.Done): "idle",
     ("running", protocol.Failed): "idle",
 }
@@ -91,6 +94,7 @@ class Session:
         self._prepared = False
         self._terminated = False
         self._ledger: Ledger | None = None
+        self._previews = 0
 
     @property
     def attempt(self) -> Attempt:
@@ -146,13 +150,20 @@ class Session:
             ),
         )
 
-    def run(self, job: str, inputs: Mapping[str, list[str]], folder: Path, scratch: Path) -> None:
-        """Give an idle process its next job."""
-        self.job = job
+    def run(
+        self,
+        job: str,
+        inputs: Mapping[str, list[str]],
+        folder: Path,
+        scratch: Path,
+        previews: int = 0,
+    ) -> None:
+        """Give an idle process its next job. previews: how many pictures it may show on the way."""
+        self.job, self._previews = job, previews
         self._enter("running")
         self.hub.send(
             self.process,
-            protocol.Run(job, dict(inputs), str(folder), str(scratch)),
+            protocol.Run(job, dict(inputs), str(folder), str(scratch), previews),
         )
 
     def stop(self) -> None:
@@ -276,9 +287,14 @@ class Session:
                 return f"of protocol {message.protocol} to the parent of {protocol.VERSION}"
             if message.stage != self.node.config.stage:
                 return f"of another stage, {message.stage!r:.80}"
-        elif isinstance(message, protocol.Progress | protocol.Done | protocol.Failed):
+        elif isinstance(
+            message, protocol.Progress | protocol.Preview | protocol.Done | protocol.Failed
+        ):
             if message.job != self.job:
                 return f"of another job, {message.job!r:.80}"
+            if isinstance(message, protocol.Preview):
+                unasked = "that nobody asked for" if self._previews < 1 else ""
+                return unasked or stage_pictures.what_is_wrong(message)
             if isinstance(message, protocol.Failed) and message.kind not in _KINDS:
                 return f"of an unknown kind, {message.kind!r:.80}"
         return ""
@@ -296,6 +312,9 @@ class Session:
                 return [Loaded()]
             case protocol.Progress():
                 return [Progressed(message.job, message.step, message.total, message.note)]
+            case protocol.Preview():
+                self._previews -= 1
+                return [Previewed(message)]
             case protocol.Done():
                 self._note_peaks(message.peaks)
                 self._finish_job()

@@ -37,6 +37,13 @@ class Progressed:
 
 
 @dataclass(frozen=True)
+class Previewed:
+    """A picture of the work, held to its sizes."""
+
+    message: protocol.Preview
+
+
+@dataclass(frozen=True)
 class JobDone:
     """A job is computed; contents: what `Part.start` counts in."""
 
@@ -59,4 +66,4 @@ class Gone:
     release: Release
 
 
-SessionEvent = Imported | Loaded | Progressed | JobDone | JobFailed | Gone
+SessionEvent = Imported | Loaded | Progressed | Previewed | JobDone | JobFailed | Gone

@@ -24,6 +24,7 @@ class Workload:
     cache       index of earlier runs, or None to look at the jobs' own directories only
     log_folder  where sessions of a batch log; None: in the job's own node folders
     fail_fast   stop everything at the first failed job
+    previews    stages may show pictures of their work
     budget      what each process may take of the card and of host memory
     """
 
@@ -36,6 +37,7 @@ class Workload:
     cache: CacheIndex | None = None
     log_folder: Path | None = None
     fail_fast: bool = False
+    previews: bool = False
     budget: Budget = NO_LIMIT
 
     @property

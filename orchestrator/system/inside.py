@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO
 
+from orchestrator.system.sharing import HAS_LINKAT, alike, clone
+
 _HAS_OPENAT = {os.open, os.stat, os.mkdir, os.unlink, os.rmdir, os.rename} <= os.supports_dir_fd
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -40,12 +42,19 @@ class LinkError(OSError):
 
 @dataclass(frozen=True)
 class Entry:
-    """What lies in a folder. is_folder, is_file: itself, not what it links to; size in bytes."""
+    """What lies in a folder.
+
+    is_folder, is_file  itself, not what it links to
+    size    in bytes
+    inode   (device, number): the same for all names of one file, of which there are `names`
+    """
 
     name: str
     is_folder: bool
     is_file: bool
     size: int
+    inode: tuple[int, int] = (0, 0)
+    names: int = 1
 
 
 @dataclass(frozen=True)
@@ -90,6 +99,28 @@ class _Place:
     def rename(self, old: str, new: str) -> None:
         both = {} if self.at is None else {"src_dir_fd": self.at, "dst_dir_fd": self.at}
         os.replace(self.named(old), self.named(new), **both)
+
+    def link(self, there: _Place, its_name: str, name: str, opened: BinaryIO) -> bool:
+        """Make the file `name` another name of an opened one, if that can be done.
+
+        Nothing but the file that was opened is taken, whatever has its name by now.
+        """
+        if not HAS_LINKAT:
+            return False
+        beside = temporary_name(name)
+        both = {} if there.at is None else {"src_dir_fd": there.at}
+        both |= {} if self.at is None else {"dst_dir_fd": self.at}
+        try:
+            os.link(there.named(its_name), self.named(beside), follow_symlinks=False, **both)
+            found = os.stat(self.named(beside), follow_symlinks=False, **self.by)
+            if os.path.samestat(found, os.fstat(opened.fileno())):
+                self.rename(beside, name)
+                return True
+        except OSError:  # too many names, no right to it, a file system without
+            pass
+        with contextlib.suppress(OSError):
+            self.remove(beside)
+        return False
 
     def sync(self) -> None:
         if self.at is not None:
@@ -167,7 +198,10 @@ class Inside:
                     with contextlib.suppress(FileNotFoundError):
                         seen = os.stat(place.named(name), follow_symlinks=False, **place.by)
                         is_folder, is_file = stat.S_ISDIR(seen.st_mode), stat.S_ISREG(seen.st_mode)
-                        found.append(Entry(name, is_folder, is_file, seen.st_size))
+                        inode = seen.st_dev, seen.st_ino
+                        found.append(
+                            Entry(name, is_folder, is_file, seen.st_size, inode, seen.st_nlink)
+                        )
         except (FileNotFoundError, NotADirectoryError, LinkError):
             return []
         return found
@@ -188,24 +222,57 @@ class Inside:
             stream.write(content)
 
     def copy(self, source: IO[bytes], file: str, durable: bool = False) -> None:
-        """Give `file` what is left of a stream, whole or not at all, and fsynced if `durable`.
+        """Give `file` the content of a stream, whole or not at all, and fsynced if `durable`.
 
-        Never a hard link: two runs must not share one inode that an editor could change under both.
+        `source` is at its beginning. Where the file system can, both share their blocks until one
+        of them is written to (a reflink), which takes no space; never a hard link.
         """
         with self._replacing(file, durable) as stream:
-            shutil.copyfileobj(source, stream, 1 << 20)
+            if not clone(source, stream):
+                shutil.copyfileobj(source, stream, 1 << 20)
+
+    def share(self, other: Inside, its_file: str, file: str, durable: bool = False) -> None:
+        """As `copy`, of a file below another root; a hard link to it where there is no reflink.
+
+        A link changes with its other names, so it is only for what is held to a digest before it
+        is used. A file that is somebody else's, or has other rights than a new one, is copied.
+        """
+        with (
+            other._parent(its_file) as (there, its_name),
+            open(there.open(its_name, os.O_RDONLY), "rb") as source,
+            self._renaming(file, durable) as (place, temp),
+            open(place.open(temp, _NEW), "wb") as stream,
+        ):
+            written: IO[bytes] = stream
+            if not clone(source, stream):
+                if alike(source, stream) and place.link(there, its_name, temp, source):
+                    written = source
+                else:
+                    shutil.copyfileobj(source, stream, 1 << 20)
+                    stream.flush()
+            if durable:
+                sync(written.fileno())
 
     @contextlib.contextmanager
     def _replacing(self, file: str, durable: bool) -> Iterator[BinaryIO]:
+        with (
+            self._renaming(file, durable) as (place, temp),
+            open(place.open(temp, _NEW), "wb") as stream,
+        ):
+            yield stream
+            if durable:
+                stream.flush()
+                sync(stream.fileno())
+
+    @contextlib.contextmanager
+    def _renaming(self, file: str, durable: bool) -> Iterator[tuple[_Place, str]]:
+        """Where to make a file, and the temporary name from which it is renamed to `file`."""
         with self._parent(file) as (place, name):
             temp = temporary_name(name)
             try:
-                with open(place.open(temp, _NEW), "wb") as stream:
-                    yield stream
-                    if durable:
-                        stream.flush()
-                        sync(stream.fileno())
+                yield place, temp
                 place.rename(temp, name)
+                place.remove(temp)  # still there if both were names of one file
             except BaseException:
                 with contextlib.suppress(OSError):
                     place.remove(temp)

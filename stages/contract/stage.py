@@ -204,6 +204,10 @@ def _no_warning(text: str, *, degraded: bool = False) -> None:
     pass
 
 
+def _no_preview(name: str, pixels: np.ndarray) -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Context:
     """What a stage may use besides its inputs.
@@ -217,6 +221,10 @@ class Context:
     warn      warn(text, degraded=False): what a person should know of this job's result. It is
               shown while the run goes and at its end, and stays in the record; degraded: the
               result is worse than it should be, and is labelled so
+    previews  how many pictures of the work people would like to see on the way; 0: none
+    preview   preview(name, pixels): one of them, (H, W, 3) uint8 sRGB, small; name: of a-z, 0-9 and
+              "-". More than were asked for are dropped. Nothing that a stage hands over may depend
+              on either
     vram_bytes  what the process may take of the card, its CUDA context included; 0: all of it.
               The host caps torch's allocator to it before `load`
     host_bytes  host memory that the stage may fill with weights; 0: as much as it likes
@@ -231,6 +239,8 @@ class Context:
     scratch: Path = field(default_factory=Path)
     progress: Callable[..., None] = _no_progress
     warn: Callable[..., None] = _no_warning
+    previews: int = 0
+    preview: Callable[[str, np.ndarray], None] = _no_preview
     vram_bytes: int = 0
     host_bytes: int = 0
 

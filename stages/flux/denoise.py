@@ -90,12 +90,16 @@ class Denoiser:
 
     @torch.no_grad()
     def run(
-        self, start: torch.Tensor, schedule: NoiseLevels, on_step: Callable[[int], None]
+        self,
+        start: torch.Tensor,
+        schedule: NoiseLevels,
+        on_step: Callable[[int, torch.Tensor, torch.Tensor], None],
     ) -> torch.Tensor:
         """Noisy tokens (1, L, 64) float32 at the schedule's start -> clean ones.
 
         The state stays float32 between evaluations; only what the nets are given is rounded.
-        on_step(k) is called after each of the schedule's steps. Raises StageError (internal) as
+        on_step(k, before, after) is called after each of the schedule's steps, with the states
+        before and behind it. Raises StageError (internal) as
         soon as a step gives NaN or infinity.
         """
         state, total = start, schedule.evaluations
@@ -106,14 +110,15 @@ class Denoiser:
             self.expect(len(acting), number[sigma])
             return self._velocity(state, sigma, acting)
 
-        for step, state in enumerate(integrate(velocity, start, schedule), 1):
+        for step, after in enumerate(integrate(velocity, start, schedule), 1):
+            before, state = state, after
             if not bool(torch.isfinite(state).all()):
                 raise StageError(
                     "internal",
                     f"step {step} of {schedule.steps} gave NaN or infinity",
                     "use dtype bfloat16 instead of float16, or another storage",
                 )
-            on_step(step)
+            on_step(step, before, state)
         return state
 
     def _velocity(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from stages.flux.lora import read_loras
 from stages.flux.nets import Nets, WholeNets
 from stages.flux.params import FluxParams
 from stages.flux.placement import home_of, place
+from stages.flux.previews import clean_guess, picture, steps_to_show
 from stages.flux.schedule import NoiseLevels, noisy_start
 from stages.flux.streamed_nets import StreamedNets
 
@@ -76,14 +77,15 @@ class Engine:
         """Give back what the nets hold."""
         self._nets.close()
 
-    def run(self, job: Denoising, note: str, progress: Callable[..., None]) -> np.ndarray:
+    def run(self, job: Denoising, note: str, context: Context) -> np.ndarray:
         """The bundle, (H, W, 3) float32 in [0, 1]. Raises StageError: bad_input, internal.
 
+        context: of this job, for what it is told on the way.
         Random numbers are drawn in the reference's order: for each control image, for the
         reference bundle, then the noise; also for pictures that turn out not to matter, so
         that changing a scale or the strength leaves the noise alone.
         """
-        params = self._params
+        params, progress = self._params, context.progress
         schedule = NoiseLevels.heun(
             params.steps,
             1.0 if job.reference is None else params.strength,
@@ -105,12 +107,17 @@ class Engine:
             image_ids(*shape[2:], self._device),
             self._nets.expect,
         )
+        shown = steps_to_show(schedule.steps, context.previews)
+
+        def on_step(step: int, before: torch.Tensor, after: torch.Tensor) -> None:
+            progress(step, total, f"step {step}/{schedule.steps}")
+            if step in shown:
+                levels = schedule.sigmas[schedule.first + step - 1 :][:2]
+                guess = unpack(clean_guess(before, after, *levels), *shape[2:])
+                context.preview(f"step-{step:03}", picture(guess))
+
         with self._nets.on_device(lambda net: denoiser.embeddings(net, schedule)):
-            tokens = denoiser.run(
-                pack(start),
-                schedule,
-                lambda step: progress(step, total, f"step {step}/{schedule.steps}"),
-            )
+            tokens = denoiser.run(pack(start), schedule, on_step)
         progress(total - 1, total, "decode")
         with self._vae.on_device():
             bundle = self._autoencoder.decode(unpack(tokens, *shape[2:]))

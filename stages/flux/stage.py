@@ -97,7 +97,7 @@ class Flux(Stage):
             context.seed,
         )
         with backends(params):
-            return {BUNDLE.name: self._engine.run(job, note, context.progress)}
+            return {BUNDLE.name: self._engine.run(job, note, context)}
 
     def close(self) -> None:
         if self._engine is not None:

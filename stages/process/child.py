@@ -25,7 +25,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from stages.contract import Context
 from stages.contract.failures import Failure, classify
@@ -33,6 +33,7 @@ from stages.process import protocol
 from stages.process.connection import Connection
 from stages.process.page_cache import CacheWarmer, weight_files
 from stages.process.parent_watch import EXIT_ORPHANED, die_with_parent
+from stages.process.preview import shrunk
 from stages.process.single_job import run_job_file
 from stages.process.stage_runner import StageRunner
 from stages.process.vram_cap import cap_device_memory
@@ -118,6 +119,7 @@ class HostProcess:
         self._reporting = threading.Lock()  # held while `_job` is looked at and spoken of
         self._job = ""
         self._last_progress = 0.0
+        self._previews = 0  # that are still wanted of this job
 
     def serve(self) -> None:
         self._send(
@@ -172,6 +174,21 @@ class HostProcess:
                 self._last_progress = now
                 self._send(protocol.Progress(job, step, total, note))
 
+    def _preview(self, job: str, name: str, pixels: Any) -> None:
+        """Send a picture on, if more are wanted; one that is none must not cost the job."""
+        if self._previews < 1:
+            return
+        try:
+            small = shrunk(pixels)
+        except Exception:
+            log.exception("no preview")
+            return
+        height, width = small.shape[:2]
+        with self._reporting:
+            if job == self._job and self._previews > 0:
+                self._previews -= 1
+                self._send(protocol.Preview(job, name, height, width, small.tobytes()))
+
     def _prepare(self, message: protocol.Prepare) -> None:
         try:
             files = weight_files(self._connection.stage, message.params)
@@ -213,11 +230,16 @@ class HostProcess:
         def progress(step: int, total: int, note: str = "") -> None:
             self._progress(message.job, int(step), int(total), str(note)[:200])
 
-        self._job = message.job
+        def preview(name: str, pixels: Any) -> None:
+            self._preview(message.job, str(name), pixels)
+
+        self._job, self._previews = message.job, message.previews
         inputs = {name: [Path(path) for path in paths] for name, paths in message.inputs.items()}
         scratch = Path(message.scratch)
         try:
-            result = core.run(inputs, Path(message.folder), scratch, progress)
+            result = core.run(
+                inputs, Path(message.folder), scratch, progress, message.previews, preview
+            )
         except BaseException as error:
             self._fail(message.job, error)
             return

@@ -5,7 +5,7 @@ after another (`stages.process.wire`). Nothing is pickled. Both halves import th
 imports msgpack and no more. Which message is allowed when stands in
 `orchestrator/running/session.py`.
 
-    child -> parent   hello  ready  progress  heartbeat  done  failed
+    child -> parent   hello  ready  progress  preview  heartbeat  done  failed
     parent -> child   prepare  load  run  exit
 """
 
@@ -25,7 +25,7 @@ class ProtocolError(Exception):
     """A stage process sent something that is not a message."""
 
 
-VERSION = 3
+VERSION = 4
 INLINE_MAX_BYTES = 1 << 20
 """Files of a job ride in its message up to so many bytes together; the others the child writes."""
 
@@ -69,6 +69,17 @@ class Progress:
     step: int
     total: int
     note: str = ""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A picture of the work on a job, for people: height * width * 3 bytes, row by row, sRGB."""
+
+    job: str
+    name: str
+    height: int
+    width: int
+    pixels: bytes
 
 
 @dataclass(frozen=True)
@@ -140,12 +151,13 @@ class Load:
 @dataclass(frozen=True)
 class Run:
     """One job. inputs: artifact name -> absolute paths of its files; folder: where the large
-    outputs go."""
+    outputs go; previews: how many pictures of the work are wanted."""
 
     job: str
     inputs: dict[str, list[str]]
     folder: str
     scratch: str
+    previews: int = 0
 
 
 @dataclass(frozen=True)
@@ -154,7 +166,7 @@ class Exit:
 
 
 Message: TypeAlias = (
-    Hello | Ready | Progress | Heartbeat | Done | Failed | Prepare | Load | Run | Exit
+    Hello | Ready | Progress | Preview | Heartbeat | Done | Failed | Prepare | Load | Run | Exit
 )
 _TYPES: dict[str, type[Any]] = {cls.__name__.lower(): cls for cls in typing.get_args(Message)}
 _HINTS: dict[type[Any], dict[str, Any]] = {

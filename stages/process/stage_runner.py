@@ -97,8 +97,13 @@ class StageRunner:
         folder: Path,
         scratch: Path,
         progress: Callable[..., None],
+        previews: int = 0,
+        preview: Callable[[str, Any], None] = Context.preview,
     ) -> JobResult:
-        """One job: files in, files out. Raises what the stage raises, or `ContractError`."""
+        """One job: files in, files out. Raises what the stage raises, or `ContractError`.
+
+        progress, previews, preview: see `Context`.
+        """
         if self._stage is None:
             raise StageError("internal", "run before load")
         began = time.perf_counter()
@@ -111,7 +116,14 @@ class StageRunner:
             if text not in told:
                 told.append(text[:MAX_WARNING])
 
-        context = replace(self._context, scratch=scratch, progress=progress, warn=warn)
+        context = replace(
+            self._context,
+            scratch=scratch,
+            progress=progress,
+            warn=warn,
+            previews=previews,
+            preview=preview,
+        )
         read = time.perf_counter()
         outputs = self._stage.run(values, context)
         computed = time.perf_counter()

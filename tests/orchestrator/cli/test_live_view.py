@@ -10,6 +10,7 @@ from rich.console import Console
 
 from orchestrator.cli import commands
 from orchestrator.cli.live_view import Lines, Live
+from orchestrator.cli.time_left import TimeLeft
 from orchestrator.errors import InterruptedRunError
 from orchestrator.running.run_events import RunEvent
 
@@ -33,8 +34,19 @@ def test_the_live_table_has_one_line_a_node_at_any_width(width):
     assert [line.split()[0] for line in lines] == ["node", *NODES]
     assert max(map(len, lines)) <= width
     assert "12/25" in lines[-1]
-    assert "refin" in lines[-1]
+    assert ("refin" in lines[-1]) == (width > 60), "the note alone gives way"
     assert ("[50000] at most" in lines[-1]) == (width == 200)
+
+
+def test_what_is_left_stands_beside_the_step_and_below_the_table():
+    left = TimeLeft(NODES, 1, {name: {0: ("cpu", 20.0)} for name in NODES})
+    view = Live(NODES, 1, left)
+    view.notify(RunEvent("reused", "robot", "preprocess", {"source": "this run"}))
+    view.notify(RunEvent("started", "robot", "multiview", {"attempt": 1, "rung": 0}))
+    lines = shown(view, 100)
+    assert lines[0].split()[:4] == ["node", "state", "step", "left"]
+    assert "20 s" in lines[2]
+    assert lines[-1].strip() == "40 s left"
 
 
 def test_attempts_are_told_once_there_is_a_second():

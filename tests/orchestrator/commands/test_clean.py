@@ -102,3 +102,17 @@ def test_a_record_that_cannot_be_read_keeps_its_run_and_its_batch(root):
     assert chosen.batches == ()
     remove(chosen)
     assert (root / "batch" / "two" / "begin" / "a.txt").is_file()
+
+
+def test_a_shared_file_gives_its_space_back_with_its_last_name(root):
+    for name in ("batch/one", "batch/two"):
+        file = root / name / "begin" / "a.txt"
+        file.unlink()
+        file.hardlink_to(root / "alone" / "begin" / "a.txt")
+    size = len(b"a long text")
+    assert choose(root, only("one"), intermediate=True).size == 0
+    chosen = choose(root, everything, intermediate=True)
+    assert chosen.size == size, "one file under three names"
+    assert remove(choose(root, only("one"), intermediate=True)).freed == 0
+    assert (root / "alone" / "begin" / "a.txt").read_bytes() == b"a long text"
+    assert remove(choose(root, everything, intermediate=True)).freed == size

@@ -186,7 +186,7 @@ def test_a_run_made_by_a_relative_path_is_found_from_elsewhere(run, tmp_path, mo
     assert CacheIndex(tmp_path).find(KEY).run.path == run.path.resolve()
 
 
-def test_an_adopted_node_is_a_copy_with_its_previews(index, run, tmp_path):
+def test_an_adopted_node_is_whole_with_its_previews(index, run, tmp_path):
     (run.path / "begin" / "a.png").write_bytes(b"preview")
     mine = make_run(tmp_path / "mine")
     record = index.adopt(index.find(KEY), mine, "start")
@@ -195,9 +195,27 @@ def test_an_adopted_node_is_a_copy_with_its_previews(index, run, tmp_path):
     assert record.cached_from == str(run.path.resolve())
     assert mine.intact("start") == ""
     assert (mine.path / "start" / "a.png").read_bytes() == b"preview"
-    with (mine.path / "start" / "a.txt").open("ab") as stream:
+
+
+def test_what_an_editor_does_to_an_adopted_file_is_noticed_in_all_runs_that_it_reaches(
+    index, run, tmp_path
+):
+    mine = make_run(tmp_path / "mine")
+    mine.manifest.nodes["begin"] = index.adopt(index.find(KEY), mine, "begin")
+    with (mine.path / "begin" / "a.txt").open("ab") as stream:
         stream.write(b" edited")
-    assert run.intact("begin") == "", "an edit of one run must not reach the other"
+    assert mine.intact("begin") == "a.txt was changed"
+    changed = (run.path / "begin" / "a.txt").read_bytes() != b"one"
+    assert run.intact("begin") == ("a.txt was changed" if changed else "")
+    assert (index.find(KEY) is None) == changed
+
+
+def test_a_run_that_computes_again_leaves_the_files_that_it_shares(index, run, tmp_path):
+    mine = make_run(tmp_path / "mine")
+    mine.manifest.nodes["begin"] = index.adopt(index.find(KEY), mine, "begin")
+    finish_node(mine, "begin", {"a": b"two"}, key="blake2b:other")
+    assert (mine.path / "begin" / "a.txt").read_bytes() == b"two"
+    assert run.intact("begin") == ""
 
 
 def test_an_adopted_node_is_on_disk_before_the_record_can_say_so(index, run, tmp_path, monkeypatch):

@@ -65,6 +65,69 @@ def test_a_sheet_has_the_input_the_views_the_normals_and_the_mesh(run):
     assert middles == [(60 * side,) * 3 for side in range(4)]
 
 
+def add_mesh(run: RunDirectory, radius: object = 4.15) -> dict[str, str]:
+    """A red tetrahedron."""
+    corners = np.array([[1, 1, 1], [-1, -1, 1], [-1, 1, -1], [1, -1, -1]], np.float32)
+    arrays = {
+        "vertices": corners * np.float32(0.5),
+        "faces": np.array([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]], np.int32),
+        "colors": np.tile(np.array([[200, 0, 0]], np.uint8), (4, 1)),
+    }
+    record = run.manifest.nodes["node"]
+    record.artifacts["mesh"] = []
+    for name, array in arrays.items():
+        np.save(run.path / "node" / f"mesh.{name}.npy", array)
+        record.artifacts["mesh"].append(FileRecord(file=f"mesh.{name}.npy", size=1))
+    record.key_parts = {"params": {"radius": radius}}
+    return {**WRITTEN, "mesh": "node"}
+
+
+def cells(png: bytes) -> np.ndarray:
+    """(rows, columns): whether each cell of a sheet has a picture in it."""
+    pixels = np.asarray(Image.open(io.BytesIO(png)))
+    rows, columns = pixels.shape[0] // 278, pixels.shape[1] // 256
+    tiles = pixels.reshape(rows, 278, columns, 256, 3)[:, 22:]
+    return (tiles < 250).any(axis=(1, 3, 4))
+
+
+def test_no_cell_is_empty_and_the_mesh_is_in_its_own_colours(run):
+    png = PreviewSheet(run).png(add_mesh(run))
+    assert cells(png).all()
+    assert cells(png).shape == (3, 5)
+    sheet = Image.open(io.BytesIO(png))
+    row = [sheet.getpixel((256 * side + 128, 2 * 278 + 150)) for side in range(5)]
+    assert row == [(200, 0, 0)] * 5, "no light falls on what has its light in it"
+
+
+def test_the_mesh_is_as_large_as_in_its_node_s_pictures(run):
+    near, far, strange = (
+        np.asarray(Image.open(io.BytesIO(PreviewSheet(run).png(add_mesh(run, radius)))))
+        for radius in (4.15, 8.3, "near")
+    )
+    shown = [(sheet[2 * 278 :, 256:512, 1] < 10).sum() for sheet in (near, far, strange)]
+    assert shown[1] * 3 < shown[0] == shown[2]
+
+
+def test_a_mesh_that_cannot_be_drawn_leaves_the_stage_s_own_pictures(run):
+    written = add_mesh(run)
+    (run.path / "node" / "mesh.faces.npy").write_bytes(b"nothing")
+    assert PreviewSheet(run).png(written) == PreviewSheet(run).png(WRITTEN)
+
+
+@pytest.mark.parametrize(
+    ("there", "shape"),
+    [({"image"}, (1, 2)), ({"image", "bundle"}, (2, 5)), ({"renders"}, (1, 5)), (set(), None)],
+)
+def test_what_is_not_there_leaves_no_gap(run, there, shape):
+    (run.path / "node").mkdir(exist_ok=True)
+    png = PreviewSheet(run).png(dict.fromkeys(there, "node"))
+    if shape is None:
+        assert png == b"", "the input alone is no news"
+    else:
+        assert cells(png).shape == shape
+        assert cells(png).all()
+
+
 def test_a_sheet_that_was_prepared_is_the_same_without_decoding_again(run):
     whole = PreviewSheet(run).png(WRITTEN)
     sheet = PreviewSheet(run)

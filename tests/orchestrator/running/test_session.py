@@ -14,7 +14,13 @@ from orchestrator.pipeline.graph import Graph
 from orchestrator.pipeline.profile import NodeConfig, Profile
 from orchestrator.processes.handle import Ended, Spoke, SpokeGarbage, StageProcess
 from orchestrator.running.session import Session
-from orchestrator.running.session_events import Gone, JobDone, JobFailed, StageFailure
+from orchestrator.running.session_events import (
+    Gone,
+    JobDone,
+    JobFailed,
+    Previewed,
+    StageFailure,
+)
 from orchestrator.system.gpu import Card
 from stages.process import protocol
 
@@ -61,6 +67,7 @@ MESSAGES: list[protocol.Message] = [
     READY,
     BEAT,
     *(protocol.Progress(job, 1, 2) for job in JOBS),
+    *(protocol.Preview(job, "half", 1, 1, b"rgb") for job in JOBS),
     *(protocol.Done(job, {}, {}, {}) for job in JOBS),
     *(protocol.Failed(job, kind, "", "", "", fatal)
       for job in JOBS for kind in ("internal", "odd") for fatal in (False, True)),
@@ -75,7 +82,8 @@ ALLOWED = {
     "loading": {"Heartbeat": "loading", "Ready": "idle", "Failed": "stopping"},
     "idle": {"Heartbeat": "idle"},
     "running": {
-        "Heartbeat": "running", "Progress": "running", "Done": "idle", "Failed": "idle",
+        "Heartbeat": "running", "Progress": "running", "Preview": "running",
+        "Done": "idle", "Failed": "idle",
     },
 }  # fmt: skip
 
@@ -89,7 +97,7 @@ def lead_to(session: Session, state: str, folder: Path) -> Session:
     if state in ("idle", "running"):
         says(session, READY)
     if state == "running":
-        session.run("job", {}, folder, folder)
+        session.run("job", {}, folder, folder, previews=2)
     assert session.state == state
     return session
 
@@ -98,12 +106,42 @@ def fits(message: protocol.Message, job: str) -> bool:
     """Whether it is right in itself: of this stage, this protocol, this job."""
     if isinstance(message, protocol.Hello):
         return message == HELLO
-    if isinstance(message, protocol.Progress | protocol.Done):
+    if isinstance(message, protocol.Progress | protocol.Preview | protocol.Done):
         return message.job == job
     return not isinstance(message, protocol.Failed) or (message.job, message.kind) == (
         job,
         "internal",
     )
+
+
+def test_pictures_are_taken_as_many_as_were_asked_for(session, tmp_path, monkeypatch):
+    ended = killed(monkeypatch)
+    lead_to(session, "running", tmp_path)
+    shown = protocol.Preview("job", "step-1", 1, 2, b"rgbRGB")
+    assert says(session, shown) == says(session, shown) == [Previewed(shown)]
+    assert says(session, shown) == []
+    assert ended == [session.process]
+    assert "preview that nobody asked for while running" in session.fault
+
+
+@pytest.mark.parametrize(
+    ("picture", "why"),
+    [
+        (("../x", 1, 1, b"rgb"), "a name that no file may have"),
+        (("", 1, 1, b"rgb"), "a name that no file may have"),
+        (("x" * 41, 1, 1, b"rgb"), "a name that no file may have"),
+        (("x", 1, 1, b"rg"), "another size than it says"),
+        (("x", 0, 1, b""), "another size than it says"),
+        (("x", -1, -1, b"rgb"), "another size than it says"),
+        (("x", 1 << 40, 1 << 40, b"rgb"), "another size than it says"),
+    ],
+)
+def test_what_is_no_picture_ends_the_process(session, tmp_path, monkeypatch, picture, why):
+    ended = killed(monkeypatch)
+    lead_to(session, "running", tmp_path)
+    assert says(session, protocol.Preview("job", *picture)) == []
+    assert ended == [session.process]
+    assert why in session.fault
 
 
 def killed(monkeypatch: pytest.MonkeyPatch) -> list[StageProcess]:

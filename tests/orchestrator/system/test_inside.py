@@ -18,12 +18,22 @@ ACTIONS = {
     "write": lambda tree, file: tree.write(file, b"new"),
     "copy": lambda tree, file: tree.copy(io.BytesIO(b"new"), file),
     "append": lambda tree, file: tree.append(file, b"new"),
+    "share to": lambda tree, file: tree.share(given(tree), "given", file),
+    "share from": lambda tree, file: given(tree).share(tree, file, "taken"),
     "remove": lambda tree, file: tree.remove(file),
     "rename": lambda tree, file: tree.rename(file, "renamed"),
     "partial": lambda tree, file: tree.partial(file, 0).__enter__().write(b"new"),
     "sync": lambda tree, file: tree.sync(file),
     "read": lambda tree, file: tree.read(file).close(),
 }
+
+
+def given(tree: Inside) -> Inside:
+    """Another root, with one file in it."""
+    other = Inside(tree.root.with_name("other"))
+    other.root.mkdir(exist_ok=True)
+    other.write("given", b"given")
+    return other
 
 
 @pytest.fixture(params=["openat", "real paths"])
@@ -192,6 +202,89 @@ def test_a_disk_that_loses_what_is_written_is_an_error(tree, monkeypatch, number
     with pytest.raises(OSError, match=os.strerror(number)):
         tree.write("file", b"new")
     assert os.listdir(tree.root) == ["node"]
+
+
+def names_of(path):
+    return path.stat().st_nlink
+
+
+def left(folder):
+    """What lies in a folder under temporary names."""
+    return [name for name in os.listdir(folder) if is_temporary(name)]
+
+
+@pytest.fixture
+def no_reflinks(monkeypatch):
+    monkeypatch.setattr(inside, "clone", lambda source, target: False)
+
+
+def test_a_shared_file_takes_no_space_of_its_own(tree, no_reflinks):
+    tree.share(given(tree), "given", "node/taken", durable=True)
+    taken = tree.root / "node" / "taken"
+    assert taken.read_bytes() == b"given"
+    assert os.path.samefile(taken, tree.root.with_name("other") / "given")
+    [entry] = tree.entries("node")
+    assert (entry.names, entry.inode[1]) == (2, taken.stat().st_ino)
+
+
+def test_a_reflink_is_preferred_to_a_link(tree, monkeypatch):
+    """Two files for all purposes: an edit of one does not reach the other."""
+
+    def clone(source, target):
+        target.write(source.read())
+        return True
+
+    monkeypatch.setattr(inside, "clone", clone)
+    tree.share(given(tree), "given", "taken")
+    assert (tree.root / "taken").read_bytes() == b"given"
+    assert names_of(tree.root / "taken") == 1
+
+
+def test_sharing_what_is_shared_already_leaves_nothing_behind(tree, no_reflinks):
+    other = given(tree)
+    for _ in range(2):
+        tree.share(other, "given", "node/taken")
+    assert names_of(tree.root / "node" / "taken") == 2
+    assert left(tree.root / "node") == left(other.root) == []
+
+
+def test_writing_to_a_shared_file_leaves_the_other_as_it_was(tree, no_reflinks):
+    other = given(tree)
+    for name, act in (("a", tree.append), ("b", tree.write)):
+        tree.share(other, "given", name)
+        act(name, b" new")
+        assert (tree.root / name).read_bytes() == {"a": b"given new", "b": b" new"}[name]
+    tree.share(other, "given", "c")
+    with pytest.raises(LinkError), tree.partial("c", 0):
+        pass
+    assert (other.root / "given").read_bytes() == b"given"
+
+
+@pytest.mark.parametrize("why", ["rights", "no links here", "too many names", "swapped"])
+def test_what_cannot_be_linked_is_copied(tree, no_reflinks, monkeypatch, why):
+    other = given(tree)
+    if why == "rights":
+        (other.root / "given").chmod(0o600)
+    elif why == "no links here":
+        monkeypatch.setattr(inside, "HAS_LINKAT", False)
+    elif why == "too many names":
+        monkeypatch.setattr(os, "link", refuse)
+    else:
+        link = os.link
+
+        def swapped(source, target, **keywords):
+            given(tree)  # another file has the name by now
+            link(source, target, **keywords)
+
+        monkeypatch.setattr(os, "link", swapped)
+    tree.share(other, "given", "taken")
+    assert (tree.root / "taken").read_bytes() == b"given"
+    assert names_of(tree.root / "taken") == 1
+    assert left(tree.root) == []
+
+
+def refuse(*_, **__):
+    raise OSError(errno.EMLINK, os.strerror(errno.EMLINK))
 
 
 @pytest.mark.parametrize("name", ["run.json", "a.b.npy", "ä"])

@@ -18,6 +18,7 @@ MESSAGES = [
     protocol.Hello("isomer", 4711, protocol.VERSION, warm=True),
     protocol.Ready({"spawn": 0.5, "import": 1.25}),
     protocol.Progress("mug", 3, 20, "bereit – 準備"),
+    protocol.Preview("mug", "step-3", 1, 2, bytes(range(6))),
     protocol.Heartbeat(1 << 40, -1),
     protocol.Done(
         "mug",
