@@ -59,7 +59,8 @@ def undeclared(imports: dict[str, str], requirements: list[str]) -> dict[str, st
     return {
         module: file
         for module, file in imports.items()
-        if not allowed & {normalised(name) for name in provided_by.get(module, [PACKAGE_OF.get(module, module)])}
+        if not allowed
+        & {normalised(name) for name in provided_by.get(module, [PACKAGE_OF.get(module, module)])}
     }
 
 
