@@ -205,6 +205,10 @@ def _one_color(visual: Any) -> np.ndarray | None:
     picture = _picture(visual)
     if picture is None:
         flat = np.asarray(visual.material.main_color)[:3]
+        if hasattr(visual.material, "baseColorFactor"):  # glTF's, linear light
+            if visual.material.baseColorFactor is None:
+                return None
+            flat = np.rint(linear_to_srgb(flat / 255.0) * 255.0)
     elif _is_flat(picture):
         flat = np.asarray(picture.convert("RGB").getpixel((0, 0)))
     else:

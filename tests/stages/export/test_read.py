@@ -115,6 +115,11 @@ def test_a_material_of_one_colour_is_that_colour(ball, tmp_path):
     colors = read_model(tmp_path / "one.glb").colors
     assert colors is not None
     assert np.ptp(colors, axis=0).max() == 0
+    # A glTF factor is linear light: 0.78, 0.39 and 0.2 of it are these in sRGB.
+    assert colors[0] == pytest.approx((229, 169, 122), abs=2)
+    shape.visual.material.baseColorFactor = None
+    shape.export(tmp_path / "none.glb")
+    assert read_model(tmp_path / "none.glb").colors is None
 
 
 @pytest.mark.parametrize(
