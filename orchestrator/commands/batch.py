@@ -47,7 +47,7 @@ class Outcome:
 
     @property
     def good(self) -> bool:
-        return self.state == "done" and not self.error
+        return self.state == "done"
 
     @property
     def note(self) -> str:
@@ -180,7 +180,7 @@ def execute(
                     name,
                     batch.pictures[name],
                     run,
-                    manifest.state,
+                    "not exported" if manifest.no_export else manifest.state,
                     manifest.error or manifest.no_export,
                     last.hint if last else "",
                 )

@@ -105,8 +105,9 @@ def complete(run: RunDirectory) -> None:
         require_formats(manifest.formats)
         _meshes_of(run)
         _into_run(run, Request(manifest.formats))
-    except KissError as error:
-        manifest.no_export = f"no {', '.join(manifest.formats)}: {error.message}"
+    except (KissError, OSError) as error:
+        why = str(error).partition("\n")[0]
+        manifest.no_export = f"no {', '.join(manifest.formats)}: {why}"
         run.event("no export", error=manifest.no_export)
     with contextlib.suppress(OSError):
         run.save()

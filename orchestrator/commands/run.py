@@ -295,7 +295,8 @@ def finish_one(
     if not jobs[0].succeeded or run.manifest.state == "failed":
         raise failure_of(run)
     if run.manifest.no_export:
-        raise RunFailedError(run.manifest.no_export, command("export", run.path, "--format", "ply"))
+        again = command("export", run.path, "--format", ",".join(run.manifest.formats))
+        raise RunFailedError(run.manifest.no_export, f"the run is done; to try again: {again}")
 
 
 def failure_of(run: RunDirectory) -> KissError:

@@ -20,8 +20,10 @@ def require_formats(names: Iterable[str]) -> None:
             raise UnknownNameError("format", name, FORMATS)
         wanted = FORMATS[name]
         if wanted.module and importlib.util.find_spec(wanted.module) is None:
-            install = shlex.join([sys.executable, "-m", "pip", "install", wanted.package])
-            raise UsageError(f"format {name} needs a package that is not installed", install)
+            raise UsageError(
+                f"format {name} needs a package that is not installed",
+                f'{shlex.quote(sys.executable)} -m pip install "{wanted.package}"',
+            )
 
 
 def require_mesh(graph: Graph, names: Iterable[str]) -> None:

@@ -18,6 +18,7 @@ from stages.contract import BadInput
 from stages.contract.mesh_formats import MOST_FACES, READABLE
 from stages.contract.srgb import linear_to_srgb
 from stages.export.model import Model
+from stages.export.normals import creased_normals
 
 MOST_BYTES = 1 << 30
 MOST_NUMBERS = 20 * MOST_FACES
@@ -41,7 +42,7 @@ def read_model(path: Path) -> Model:
         content = path.read_bytes()
         if suffix == ".glb":
             _check_glb(content)
-        return _model(_loaded(path, content, suffix), suffix)
+        return _model(_loaded(path, content, suffix), suffix, _has_normals(content, suffix))
     except (ImportError, MemoryError, BadInput):
         raise
     except Exception as error:  # each library has its own exceptions for a broken file
@@ -113,7 +114,7 @@ def _check_glb(content: bytes) -> None:
         raise ValueError("it repeats its meshes too often")
 
 
-def _model(loaded: Any, suffix: str) -> Model:
+def _model(loaded: Any, suffix: str, has_normals: bool) -> Model:
     points = np.asarray(loaded.vertices, np.float64).reshape(-1, 3)
     corners = np.asarray(loaded.faces, np.int64).reshape(-1, 3)
     if not len(corners):
@@ -133,9 +134,9 @@ def _model(loaded: Any, suffix: str) -> Model:
     faces = inverse.reshape(-1)[corners].astype(np.int32)
     if not np.ptp(vertices, axis=0).max() > 0.0:
         raise ValueError("all its vertices lie at one point")
-    normals = _normals(loaded, corners) if suffix in (".glb", ".obj") else None
-    if suffix == ".stl":
-        normals = np.repeat(_face_normals(vertices, faces)[:, None], 3, axis=1)
+    normals = _given_normals(loaded, corners) if has_normals else None
+    if normals is None:
+        normals = creased_normals(vertices, faces)
     uv, color_png, normal_png = _texture(loaded.visual, len(points), corners)
     colors = None
     if loaded.visual.kind == "vertex":
@@ -147,25 +148,25 @@ def _model(loaded: Any, suffix: str) -> Model:
     return Model(vertices, faces, normals, uv, color_png, normal_png, None, colors)
 
 
-def _normals(loaded: Any, corners: np.ndarray) -> np.ndarray | None:
-    """(F, 3, 3) float32 unit normals that the file has, or made of its vertices as they are split:
-    where a program wrote an edge, its sides are split there."""
+def _has_normals(content: bytes, suffix: str) -> bool:
+    """Whether all of an .obj or .glb file has normals of its own."""
+    if suffix == ".obj":
+        return b"\nvn " in content
+    if suffix != ".glb":
+        return False
+    (length,) = struct.unpack_from("<I", content, 12)
+    document = json.loads(content[20 : 20 + length])
+    parts = [part for mesh in document.get("meshes", []) for part in mesh["primitives"]]
+    return all("NORMAL" in part["attributes"] for part in parts)
+
+
+def _given_normals(loaded: Any, corners: np.ndarray) -> np.ndarray | None:
+    """(F, 3, 3) float32 unit normals of the file, or None where some are missing."""
     given = np.asarray(loaded.vertex_normals, np.float64)
     length = np.linalg.norm(given, axis=1, keepdims=True)
     if given.shape != (len(loaded.vertices), 3) or not (length[corners.reshape(-1)] > 1e-6).all():
         return None
     return (given / np.maximum(length, 1e-6)).astype(np.float32)[corners]
-
-
-def _face_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """(F, 3) float32 unit, (0, 0, 1) for a face without area."""
-    a, b, c = (vertices[faces[:, corner]] for corner in range(3))
-    normal = np.cross(b - a, c - a)
-    length = np.linalg.norm(normal, axis=1, keepdims=True)
-    spare = np.array((0.0, 0.0, 1.0))
-    return np.where(length > 0.0, normal / np.where(length > 0.0, length, 1.0), spare).astype(
-        np.float32
-    )
 
 
 def _texture(
@@ -204,6 +205,10 @@ def _one_color(visual: Any) -> np.ndarray | None:
     picture = _picture(visual)
     if picture is None:
         flat = np.asarray(visual.material.main_color)[:3]
+        if hasattr(visual.material, "baseColorFactor"):  # glTF's, linear light
+            if visual.material.baseColorFactor is None:
+                return None
+            flat = np.rint(linear_to_srgb(flat / 255.0) * 255.0)
     elif _is_flat(picture):
         flat = np.asarray(picture.convert("RGB").getpixel((0, 0)))
     else:

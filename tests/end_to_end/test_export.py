@@ -148,7 +148,7 @@ def test_a_format_without_its_package_is_refused_with_the_command_that_gets_it(k
 
     if find_spec("pxr"):
         pytest.skip("usd-core is installed")
-    refused(kiss3d("export", run, "--format", "usdz"), 2, "pip install usd-core")
+    refused(kiss3d("export", run, "--format", "usdz"), 2, 'pip install "usd-core')
 
 
 def test_a_profile_that_makes_no_mesh_has_nothing_to_export(kiss3d, picture, config_file):

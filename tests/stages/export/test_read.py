@@ -68,18 +68,32 @@ def test_a_plain_mesh_comes_back(ball, name, tmp_path):
     assert found.colors is None or name == "ply"
 
 
-def test_edges_that_a_file_has_stay_edges(tmp_path):
-    """A box of 24 vertices is flat on all sides; smooth normals would round it."""
+@pytest.mark.parametrize("name", ["box.glb", "box.obj", "box.ply", "box.stl"])
+@pytest.mark.parametrize("normals", [True, False], ids=["with", "without"])
+def test_edges_stay_edges(name, normals, tmp_path):
+    """A box is flat on all sides; smooth normals would round it."""
     shape = trimesh.creation.box()
-    split = trimesh.Trimesh(
-        shape.vertices[shape.faces].reshape(-1, 3), np.arange(36).reshape(-1, 3), process=False
-    )
-    split.export(tmp_path / "box.glb", include_normals=True)
-    found = read_model(tmp_path / "box.glb")
+    if normals:
+        shape = trimesh.Trimesh(
+            shape.vertices[shape.faces].reshape(-1, 3), np.arange(36).reshape(-1, 3), process=False
+        )
+    more = {"include_normals": normals} if name.endswith(("glb", "obj")) else {}
+    shape.export(tmp_path / name, **more)
+    found = read_model(tmp_path / name)
     assert len(found.vertices) == 8
     normals = Corners(found).normals
     assert len(normals) == 24
     assert np.abs(normals).max(axis=1) == pytest.approx(np.ones(24))
+
+
+@pytest.mark.parametrize("name", ["ball.obj", "ball.stl"])
+def test_what_is_round_stays_round(name, tmp_path):
+    shape = trimesh.creation.icosphere(3)
+    more = {"include_normals": False} if name.endswith("obj") else {}
+    shape.export(tmp_path / name, **more)
+    corners = Corners(read_model(tmp_path / name))
+    assert len(corners.vertices) == len(shape.vertices)
+    assert np.einsum("vc,vc->v", corners.normals, corners.vertices).min() > 0.99
 
 
 def test_what_an_obj_names_elsewhere_is_not_read(ball, tmp_path):
@@ -101,6 +115,11 @@ def test_a_material_of_one_colour_is_that_colour(ball, tmp_path):
     colors = read_model(tmp_path / "one.glb").colors
     assert colors is not None
     assert np.ptp(colors, axis=0).max() == 0
+    # A glTF factor is linear light: 0.78, 0.39 and 0.2 of it are these in sRGB.
+    assert colors[0] == pytest.approx((229, 169, 122), abs=2)
+    shape.visual.material.baseColorFactor = None
+    shape.export(tmp_path / "none.glb")
+    assert read_model(tmp_path / "none.glb").colors is None
 
 
 @pytest.mark.parametrize(
