@@ -51,3 +51,6 @@ def test_a_run_denoises_the_reference_bundle_in_a_process_of_its_own(
     last = node["attempts"][-1]
     assert (node["state"], last["outcome"], last["warm"]) == ("done", "done", True)
     assert node["degraded"] == "slower"
+    shown = sorted(path.name for path in (out / "flux").glob("preview-*"))
+    assert shown == ["preview-step-001.png", "preview-step-002.png"], "of 3 steps"
+    assert "flux on the way" in (out / "result" / "report.html").read_text()
