@@ -9,6 +9,7 @@ import click
 
 from orchestrator.cli import common, tables
 from orchestrator.system.terminal import say, visible
+from stages.contract.mesh_formats import FEWEST_FACES, MOST_FACES
 
 
 @click.command()
@@ -31,7 +32,7 @@ from orchestrator.system.terminal import say, visible
 )
 @click.option(
     "--faces",
-    type=click.IntRange(4, 5_000_000),
+    type=click.IntRange(FEWEST_FACES, MOST_FACES),
     metavar="N",
     help="No more faces than that; the texture is made anew for them.",
 )
