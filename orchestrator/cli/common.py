@@ -298,7 +298,8 @@ def print_run(run: RunDirectory, as_json: bool) -> None:
             say(f"{label}: {result / name}", err=True)
     mesh = result / "mesh.glb"
     if run.manifest.kept != "all":
-        say("kept: the result alone, so nothing can be computed from it (--keep all)", err=True)
+        told = "the result" if run.manifest.kept == "result" else "of the meshes mesh.glb alone"
+        say(f"kept: {told}, not what it was made of (--keep all keeps that too)", err=True)
     if run.manifest.state == "done":
         say(f"done in {run.manifest.wall_seconds:.2f} s", err=True)
         with nobody_need_read(f"{run.path}"):

@@ -49,7 +49,8 @@ def export(
 ) -> None:
     """Write the mesh of RUN, or a mesh file, in other formats.
 
-    STL and 3MF are for printing: watertight, in millimetres, z up. No file is written over.
+    STL and 3MF are for printing: watertight, in millimetres, z up. Nothing is written over but what
+    an earlier export put into the run.
     Exit code 2: it cannot be done as given, 1: the mesh cannot be made watertight.
     """
     from orchestrator.commands.export import Request

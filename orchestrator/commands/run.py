@@ -80,6 +80,9 @@ def execute(
         demote_stale(job.whole, job.run)
         manifest = job.run.manifest
         manifest.state, manifest.no_report, manifest.no_export = "running", "", ""
+        # `resume` and `stage` may have been given a --set: the record is of what is computed now.
+        manifest.settings = prepared.settings.profile.model_dump(mode="json")
+        manifest.sources = dict(prepared.settings.sources)
         with contextlib.suppress(OSError):  # a full disk is told by the first node that meets it
             job.run.save()  # from now on result/ may change: nobody is to read "done" meanwhile
         job.run.event("begin", profile=prepared.settings.name, seed=prepared.seed)

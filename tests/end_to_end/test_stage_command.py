@@ -188,9 +188,13 @@ def test_stage_redoes_one_node_of_a_run(kiss3d, picture, config_file, tmp_path):
     made_run(kiss3d, picture, config_file(), out)
     done = kiss3d("stage", "trouble", "--run", out, "--set", "seconds=0.01")
     assert done.returncode == 0, done.stderr
+    record = json.loads((out / "run.json").read_text())
+    assert len(record["nodes"]["trouble"]["attempts"]) == 2
+    assert len(record["nodes"]["sink"]["attempts"]) == 1
+    assert record["settings"]["nodes"]["trouble"]["params"]["seconds"] == 0.01
+    assert kiss3d("resume", out).returncode == 0
     rows = json.loads((out / "run.json").read_text())["nodes"]
-    assert len(rows["trouble"]["attempts"]) == 2
-    assert len(rows["sink"]["attempts"]) == 1
+    assert len(rows["trouble"]["attempts"]) == 2, "what it was set to is what the run has now"
 
 
 def test_stage_inline_runs_in_this_process(kiss3d, picture, config_file, tmp_path):
