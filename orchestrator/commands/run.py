@@ -178,6 +178,8 @@ def _close_books(job: Job, report: bool = True, cache: CacheIndex | None = None)
     """Bring the manifest to its final state, assemble result/, save; then write the page, and let
     go of what is not to be kept. A page that has to wait is made of that, so it waits too."""
     manifest = job.run.manifest
+    if manifest.kept != "all":  # they are closed, and what a result is made of has gone
+        return
     for record in manifest.nodes.values():
         if record.state == "running":
             record.state = "pending"

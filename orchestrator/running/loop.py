@@ -75,6 +75,7 @@ class Runner:
         self._advance()
         if self._work.over:
             for job in self._work.jobs:  # everything was there already: no process needed
+                job.closed = True
                 self._close_job(job)
             return
         runtime = self._work.runtime

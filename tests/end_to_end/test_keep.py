@@ -101,6 +101,23 @@ def test_another_setting_or_a_lost_mesh_begins_anew(kept, kiss3d, tmp_path):
     assert (kept / "result" / "mesh.glb").is_file()
 
 
+def test_a_run_that_takes_everything_from_another_has_its_own_result(
+    kiss3d, picture, casting, tmp_path
+):
+    request = ("run", picture, "--config", casting(), "--output")
+    whole, lean = (tmp_path / "outputs" / name for name in ("whole", "lean"))
+    assert kiss3d(*request, whole).returncode == 0
+    done = kiss3d(*request, lean, "--keep", "result")
+    assert done.returncode == 0, done.stderr
+    assert computed(tmp_path) == 1
+    assert not list(lean.rglob("*.npy"))
+    meshes = [(run / "result" / "mesh.glb").read_bytes() for run in (whole, lean)]
+    assert meshes[0] == meshes[1]
+    ends = [line for line in (lean / "events.jsonl").read_text().splitlines() if '"end"' in line]
+    assert len(ends) == 1, "its books are closed once"
+    assert RunDirectory.open(whole).intact("source") == "", "the other one is as it was"
+
+
 def test_what_died_while_it_let_go_loses_the_rest_when_it_is_resumed(kept, kiss3d):
     rest = kept / "source" / "numbers.npy"
     rest.parent.mkdir()
