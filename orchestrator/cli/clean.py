@@ -87,7 +87,7 @@ def _show(chosen: Chosen) -> None:
         say(f"{folder}  batch.json, summaries and logs")
     if chosen.entries:
         count = len(chosen.entries)
-        say(f"{count} cache entr{_ies(count)} of runs that are gone by then")
+        say(f"{count} cache entr{_ies(count)} that would name a run that is gone")
     say(f"{_runs(len(chosen.runs), chosen.intermediate)}, {_size(chosen.size)} in all")
 
 

@@ -31,7 +31,7 @@ from orchestrator.record.manifest import FORMAT, FileRecord, InputRecord, Manife
 from orchestrator.system.atomic_files import digest_bytes, digest_file, digest_stream, json_bytes
 from orchestrator.system.folders import NewFolder
 from orchestrator.system.inside import Inside, LinkError
-from orchestrator.system.locks import as_output_error, run_lock
+from orchestrator.system.locks import BATCH_FILE, as_output_error, run_lock
 from orchestrator.system.reading import JSON_BYTES, json_data, read_limited
 from orchestrator.system.text import valid_text
 from stages.contract import ArtifactSpec, codec
@@ -257,6 +257,8 @@ class RunDirectory:
 
 def _way_to_begin(path: Path) -> str:
     """What to do with a directory that no run was begun in, if one was meant to be."""
+    if (path / BATCH_FILE).is_file():
+        return "it is a batch: name the directory of one of its pictures"
     pictures = sorted(path.glob("input.*"))
     if pictures:
         return f"`{command('run', pictures[0], '--output', path)}` makes one of the picture in it"
