@@ -70,7 +70,7 @@ def page_run(
     run = RunDirectory.create(path, Manifest(**{**known, "input": record, **fields}), picture)
     views = np.stack([np.full((64, 64, 3), 60 * side, np.uint8) for side in range(4)])
     _node(run, "multiview", "inflate", {"views": views, "view_normals": 255 - views})
-    _node(run, "isomer", "isomer", {"renders": views})
+    _node(run, "isomer", "isomer", {"renders": np.concatenate([views, views[:1]])})
     run.inside.make_folder(RESULT)
     run.inside.write(f"{RESULT}/{RESULT_FILES['glb']}", ball_glb(colours), durable=False)
     run.save()

@@ -41,7 +41,7 @@ from orchestrator.system.text import format_table
 from stages.contract import Context
 from stages.geometry import camera_rig
 from stages.geometry.diffrender.views import Views
-from stages.isomer import cleaning, coloring, export, shading
+from stages.isomer import cleaning, coloring, export, pictures
 from stages.isomer.params import IsomerParams
 from stages.isomer.refine import loop, refine
 from stages.isomer.refine.optimizer import MeshOptimizer
@@ -63,7 +63,7 @@ PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
     "texture": ((make, "make_textured"),),
     "files": (
         (export, "textured_glb"), (export, "textured_obj"), (export, "ply"),
-        (shading, "render_views"),
+        (pictures, "render_views"),
     ),
 }  # fmt: skip
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from orchestrator.record import mesh_views
 from orchestrator.record.run_directory import RunDirectory
 from stages.contract.npy import map_npy
 
@@ -23,16 +22,12 @@ if TYPE_CHECKING:
 SIDES = ("front", "left", "back", "right")
 BUNDLES = ("bundle", "reference_bundle")
 """The bundle that the mesh was made from: the first of these that there is."""
-_ASKEW = (30.0, 20.0)
-"""Azimuth and elevation, in degrees, of one more look at the mesh, which shows its depth."""
 _TILE = 256
 _MARGIN = 22
 _ROW = _TILE + _MARGIN
 _INK = (60, 60, 60)
 _MAX_INPUT_PIXELS = 40_000_000
 """A larger picture is not decoded again just for its thumbnail."""
-_MESH = "mesh"
-_MOST_RADIUS = 1000.0
 UNDRAWABLE = (OSError, ValueError, TypeError)
 """What artifacts of a strange shape, or none, raise: a picture for people must not end a run."""
 
@@ -96,7 +91,8 @@ class PreviewSheet:
         found = [("input", image) for image in self._once("input", self._input)]
         if "image" in written:
             found += [("object", image) for image in self._images(written, "image")]
-        found += [("mesh", image) for image in self._mesh(written)[len(SIDES) :]]
+        if "renders" in written:
+            found += [("mesh", image) for image in self._images(written, "renders")[len(SIDES) :]]
         return found
 
     def _rows(self, written: Mapping[str, str]) -> list[Row]:
@@ -108,37 +104,9 @@ class PreviewSheet:
             rows += [("views", tiles[: len(SIDES)]), ("normals", tiles[len(SIDES) :])]
         elif "views" in written:
             rows.append(("views", self._images(written, "views")))
-        if mesh := self._mesh(written):
-            rows.append(("mesh", mesh[: len(SIDES)]))
-        elif "renders" in written:
-            rows.append(("mesh, from above", self._images(written, "renders")))
+        if "renders" in written:
+            rows.append(("mesh", self._images(written, "renders")[: len(SIDES)]))
         return [(label, list(zip(SIDES, images, strict=False))) for label, images in rows]
-
-    def _mesh(self, written: Mapping[str, str]) -> list[Image.Image]:
-        """The mesh from each side, and once more; [] where it cannot be drawn."""
-        if _MESH not in written:
-            return []
-        with contextlib.suppress(*UNDRAWABLE):
-            return self._once(_MESH, lambda: self._draw_mesh(written[_MESH]))
-        return []
-
-    def _draw_mesh(self, node: str) -> list[Image.Image]:
-        from PIL import Image
-
-        mesh = mesh_views.read_mesh(*self._run.artifact_paths(node, _MESH))
-        radius = self._radius(node)
-        looks = [(azimuth, mesh_views.ELEVATION) for azimuth in mesh_views.AZIMUTHS]
-        return [
-            Image.fromarray(mesh_views.view(mesh, azimuth, _TILE, elevation, radius))
-            for azimuth, elevation in (*looks, _ASKEW)
-        ]
-
-    def _radius(self, node: str) -> float:
-        """Of the cameras that the node took its pictures to be of."""
-        params = self._run.manifest.nodes[node].key_parts.get("params")
-        radius = params.get("radius") if isinstance(params, dict) else None
-        usable = isinstance(radius, int | float) and 0.0 < radius < _MOST_RADIUS
-        return float(radius) if usable and radius is not None else mesh_views.RADIUS
 
     def _images(self, written: Mapping[str, str], artifact: str) -> list[Image.Image]:
         path = self._run.artifact_paths(written[artifact], artifact)[0]

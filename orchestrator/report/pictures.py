@@ -165,7 +165,8 @@ def _text(run: RunDirectory, node: str, spec: ArtifactSpec) -> str:
 
 
 def _picture(node: str, spec: ArtifactSpec, images: list[Image.Image]) -> Picture:
-    labels = [""] if len(images) == 1 else [*SIDES, *map(str, range(len(SIDES), len(images)))]
+    more = ["askew"] if spec.name == "renders" else map(str, range(len(SIDES), len(images)))
+    labels = [""] if len(images) == 1 else [*SIDES, *more]
     tiles = tuple(_tile(image, label) for image, label in zip(images, labels, strict=False))
     return Picture(_title(spec), _about(spec), node, tiles, spec.name in _TITLES)
 

@@ -139,7 +139,7 @@ FULL_MESH = ArtifactSpec(
 RENDERS = ArtifactSpec(
     "renders",
     "image",
-    "the final mesh from 4 azimuths, white background",
-    (4, "S", "S", 3),
+    "the final mesh in its own colours as the bundle's 4 cameras see it, and once askew, on white",
+    (5, "S", "S", 3),
     "uint8",
 )

@@ -29,7 +29,7 @@ class Isomer(Stage):
     """
 
     name: ClassVar[str] = "isomer"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     summary: ClassVar[str] = (
         "refines the mesh with the bundle, textures it and writes GLB, OBJ, PLY and previews"
     )
@@ -76,7 +76,7 @@ class Isomer(Stage):
         from stages.geometry.render import vertex_normals
         from stages.isomer.cleaning import clean
         from stages.isomer.coloring import color_vertices, color_views
-        from stages.isomer.shading import render_views
+        from stages.isomer.pictures import render_views
 
         params = self._params
         coarse: Mesh = inputs[artifacts.COARSE_MESH.name]
@@ -124,7 +124,7 @@ class Isomer(Stage):
         files = _files(mesh, normals, textured, params)
 
         context.progress(refining + 5, steps, "render")
-        renders = render_views(mesh, normals, params.render_size, self._rasterizer)
+        renders = render_views(mesh, params.render_size, params.radius, self._rasterizer)
         context.progress(steps, steps)
         return {artifacts.MESH.name: mesh, **files, artifacts.RENDERS.name: renders}
 

@@ -45,7 +45,7 @@ def test_a_page_shows_what_was_made_and_how(tmp_path):
     page = page_of(run)
     for text in ("ball.png", "Views", "Normals", "Mesh", "12.5 s", "1,280 faces"):
         assert text in page.text
-    assert len(page.all("img")) == 1 + 4 + 4 + 4, "the input, and three rows of four"
+    assert len(page.all("img")) == 1 + 4 + 4 + 5, "the input, views, normals, mesh"
     assert len(page.all("iframe")) == 1
     assert "isomer.params.stage2_steps" in page.text
     assert "--set isomer.stage2_steps=3" in page.text, "the origin"
@@ -181,7 +181,7 @@ def test_nothing_of_another_folder_gets_into_a_page(tmp_path):
     page = page_of(run)
     assert page.all("iframe") == []
     assert "mesh.glb cannot be shown" in page.text
-    assert len(page.all("img")) == 4 + 4, "normals and renders"
+    assert len(page.all("img")) == 4 + 5, "normals and renders"
 
 
 def test_a_log_is_shown_to_its_end(tmp_path):

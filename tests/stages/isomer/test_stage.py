@@ -203,29 +203,28 @@ def test_a_given_mask_that_cannot_be_used_is_bad_input(
         given(bundle, egg, mask)
 
 
-def test_renders_are_white_around_a_shaded_object(outputs: dict[str, Any]) -> None:
+def test_renders_show_the_mesh_in_its_own_colours_on_white(outputs: dict[str, Any]) -> None:
     renders = outputs["renders"].astype(int)
-    assert renders.shape == (4, 96, 96, 3)
+    assert renders.shape == (5, 96, 96, 3)
     assert (renders[:, [0, 0, -1, -1], [0, -1, 0, -1]] == 255).all()
     # Azimuth 90 looks at the red side, 270 at the blue one.
     red_side, blue_side = renders[1, 48, 48], renders[3, 48, 48]
     assert red_side[0] > 2 * red_side[2]
     assert blue_side[2] > 2 * blue_side[0]
-    front = renders[0, :, 48]
-    inside = (front != 255).any(axis=1)
-    assert 80 <= inside.sum() <= 96  # fills the frame
-    # Light from above: at equal paint the underside is darker than the top.
-    plain = run_plain_render()
-    assert plain[20, 48, 0] > plain[75, 48, 0] + 30
 
 
-def run_plain_render() -> np.ndarray:
-    from stages.isomer.shading import render_views
+def test_no_light_falls_on_renders_and_a_camera_farther_off_sees_less() -> None:
+    from stages.isomer.pictures import render_views
 
     egg = blob()
     grey = Mesh(egg.vertices, egg.faces, np.full(egg.vertices.shape, 160, np.uint8))
-    normals = vertex_normals(grey.vertices, grey.faces)
-    return render_views(grey, normals, 96, open_rasterizer("cpu"))[0].astype(int)
+    near, far = (
+        render_views(grey, 96, radius, open_rasterizer("cpu")).astype(int) for radius in (4.0, 8.0)
+    )
+    assert (abs(near[:, 48, 48] - 160) <= 1).all()
+    assert abs(near[0, 30, 48] - near[0, 66, 48]).max() <= 1, "the underside is as bright"
+    shown = [(pictures[0] < 255).any(axis=2).sum() for pictures in (near, far)]
+    assert 3 * shown[1] < shown[0]
 
 
 def test_a_mesh_with_a_part_that_no_view_sees_is_coloured_all_over(
