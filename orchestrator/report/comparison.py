@@ -47,7 +47,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparedRow:
     """One line of a table: what, and its value in each run."""
 
     what: str
@@ -84,9 +84,11 @@ def _column(run: RunDirectory) -> Column:
     )
 
 
-def _scores(sides: Sequence[Side]) -> list[Row]:
+def _scores(sides: Sequence[Side]) -> list[ComparedRow]:
     return [
-        Row(name.replace("_", " "), tuple(_score(side.scores.get(name)) for side in sides), note)
+        ComparedRow(
+            name.replace("_", " "), tuple(_score(side.scores.get(name)) for side in sides), note
+        )
         for name, note in SCORES
     ]
 
@@ -95,19 +97,21 @@ def _score(value: Any) -> str:
     return f"{value:.5f}" if isinstance(value, int | float) else "-"
 
 
-def _facts(columns: Sequence[Column]) -> list[Row]:
+def _facts(columns: Sequence[Column]) -> list[ComparedRow]:
     manifests = [column.run.manifest for column in columns]
     return [
-        Row("picture", tuple(column.picture for column in columns)),
-        Row("state", tuple(column.state for column in columns)),
-        Row("profile", tuple(one.profile for one in manifests)),
-        Row("seed", tuple(str(one.seed) for one in manifests)),
-        Row("version", tuple(one.version for one in manifests)),
-        Row("begun", tuple(facts.when(one.created) for one in manifests)),
-        Row("faces", tuple(f"{c.mesh.faces:,}" if c.mesh.faces else "-" for c in columns)),
-        Row("stages, seconds", tuple(f"{one.stage_seconds:.1f}" for one in manifests)),
-        Row("most VRAM", tuple(_most_vram(column.run) for column in columns)),
-        Row("degraded", tuple("; ".join(one.degraded.values()) or "no" for one in manifests)),
+        ComparedRow("picture", tuple(column.picture for column in columns)),
+        ComparedRow("state", tuple(column.state for column in columns)),
+        ComparedRow("profile", tuple(one.profile for one in manifests)),
+        ComparedRow("seed", tuple(str(one.seed) for one in manifests)),
+        ComparedRow("version", tuple(one.version for one in manifests)),
+        ComparedRow("begun", tuple(facts.when(one.created) for one in manifests)),
+        ComparedRow("faces", tuple(f"{c.mesh.faces:,}" if c.mesh.faces else "-" for c in columns)),
+        ComparedRow("stages, seconds", tuple(f"{one.stage_seconds:.1f}" for one in manifests)),
+        ComparedRow("most VRAM", tuple(_most_vram(column.run) for column in columns)),
+        ComparedRow(
+            "degraded", tuple("; ".join(one.degraded.values()) or "no" for one in manifests)
+        ),
     ]
 
 
@@ -118,10 +122,12 @@ def _most_vram(run: RunDirectory) -> str:
     return format_size(max((peak for peak in peaks if isinstance(peak, int)), default=-1))
 
 
-def _seconds(sides: Sequence[Side]) -> list[Row]:
+def _seconds(sides: Sequence[Side]) -> list[ComparedRow]:
     """Seconds of each node's last attempt."""
     names = dict.fromkeys(name for side in sides for name in side.run.manifest.nodes)
-    return [Row(name, tuple(_node_seconds(side.run, name) for side in sides)) for name in names]
+    return [
+        ComparedRow(name, tuple(_node_seconds(side.run, name) for side in sides)) for name in names
+    ]
 
 
 def _node_seconds(run: RunDirectory, name: str) -> str:
@@ -133,11 +139,11 @@ def _node_seconds(run: RunDirectory, name: str) -> str:
     return f"{record.attempts[-1].seconds:.2f}" if record.attempts else record.state
 
 
-def _differences(sides: Sequence[Side]) -> list[Row]:
+def _differences(sides: Sequence[Side]) -> list[ComparedRow]:
     """Settings that are not the same in all runs."""
     found = [
         {row.path: row.value for row in facts.settings_of(side.run.manifest)} for side in sides
     ]
     paths = dict.fromkeys(path for values in found for path in values)
-    rows = [Row(path, tuple(values.get(path, "-") for values in found)) for path in paths]
+    rows = [ComparedRow(path, tuple(values.get(path, "-") for values in found)) for path in paths]
     return [row for row in rows if len(set(row.values)) > 1]

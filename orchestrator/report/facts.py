@@ -148,8 +148,8 @@ def settings_of(manifest: Manifest) -> list[Setting]:
         effective = from_record(manifest.profile, manifest.settings, manifest.sources)
         rows: list[tuple[str, Any, str]] = list(effective.rows())
     except KissError:
-        rows = [(path, value, "") for path, value in _leaves(manifest.settings)]
-        rows = [(path, value, manifest.sources.get(path, DEFAULT)) for path, value, _ in rows]
+        sources = manifest.sources
+        rows = [(path, v, sources.get(path, DEFAULT)) for path, v in _leaves(manifest.settings)]
     return [
         Setting(path.removeprefix("nodes."), _text(value), origin, origin == DEFAULT)
         for path, value, origin in rows

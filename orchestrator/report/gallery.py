@@ -43,7 +43,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Card:
+class GalleryCard:
     """A picture as the gallery shows it. page, thumbnail: addresses relative to it, or ""."""
 
     picture: str
@@ -80,7 +80,7 @@ def may_write(inside: Inside) -> bool:
         return False
 
 
-def gallery_html(title: str, cards: Sequence[Card]) -> bytes:
+def gallery_html(title: str, cards: Sequence[GalleryCard]) -> bytes:
     counts = Counter(one.state for one in cards)
     return page.render(
         "gallery.html",
@@ -92,15 +92,15 @@ def gallery_html(title: str, cards: Sequence[Card]) -> bytes:
     )
 
 
-def card(entry: Entry) -> Card:
+def card(entry: Entry) -> GalleryCard:
     """What the gallery says of a picture."""
     run = entry.run
     if run is None:
-        return Card(entry.picture, entry.folder, "failed", "", "", "", entry.error, "", "")
+        return GalleryCard(entry.picture, entry.folder, "failed", "", "", "", entry.error, "", "")
     manifest = run.manifest
     there = {one.name for one in run.inside.entries(RESULT) if one.is_file}
     shown = next((name for name in _PAGES if name in there), "")
-    return Card(
+    return GalleryCard(
         entry.picture,
         entry.folder,
         state_now(run),

@@ -7,9 +7,9 @@ import pytest
 from devtools.page_runs import TRAPS, Page, page_run
 from orchestrator.record.result_folder import INDEX_HTML
 from orchestrator.report.gallery import (
-    Card,
     Entry,
     ForeignPageError,
+    GalleryCard,
     gallery_html,
     write_gallery,
 )
@@ -56,7 +56,7 @@ def test_what_others_wrote_is_text(trap, tmp_path):
 def test_a_thousand_pictures_are_a_small_page():
     state = ("done", "failed")
     cards = [
-        Card(
+        GalleryCard(
             f"picture number {number}.png",
             f"picture_number_{number}",
             state[number % 2],
