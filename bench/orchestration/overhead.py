@@ -46,7 +46,8 @@ for name, node in graph.nodes.items():
     core = StageRunner(node.config.stage, 0)
     core.load(dict(node.params), Context())
     spent += time.perf_counter() - began
-    inputs = {key: files[s.node, s.artifact] for key, s in node.inputs.items()}
+    sources = {key: (s.node, s.artifact) for key, s in node.inputs.items()}
+    inputs = {key: files[source] for key, source in sources.items() if source in files}
     result = core.run(inputs, folder, folder, lambda *a, **k: None)
     spent += result.timings["compute"]
     for artifact, parts in result.outputs.items():
