@@ -16,14 +16,19 @@ from orchestrator.pipeline.profile import NodeConfig, Profile
 from orchestrator.pipeline.weights_record import WeightsRecord
 from stages.contract import ArtifactSpec
 
-MASK = "input_mask"
-"""Artifact that the user's own mask is."""
-
-
 INPUT = "input"
-"""Pseudo node that stands for what the user gave: it writes `input_image`, and `input_mask` where
-there is one."""
-INPUT_ARTIFACT = "input_image"
+"""Pseudo node that stands for what the user gave: it writes the artifacts of `GIVEN`, as far as
+they were given."""
+GIVEN = (
+    "input_image",
+    "input_mask",
+    "input_back",
+    "input_left",
+    "input_right",
+    "input_text",
+    "input_mesh",
+)
+MASK = "input_mask"
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ class Graph:
         enabled = {name: node for name, node in profile.nodes.items() if node.enabled}
         if not enabled:
             raise ConfigError("the profile has no enabled node")
-        writers: dict[str, str] = {INPUT_ARTIFACT: INPUT, MASK: INPUT}
+        writers: dict[str, str] = dict.fromkeys(GIVEN, INPUT)
         for name, config in enabled.items():
             for spec in node_stage(name, config).outputs:
                 if spec.name in writers:

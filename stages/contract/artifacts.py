@@ -17,6 +17,34 @@ INPUT_MASK = ArtifactSpec(
     suffix=".img",
     optional=True,
 )
+INPUT_BACK = ArtifactSpec(
+    "input_back",
+    "file",
+    "a picture of the same object from behind, undecoded",
+    suffix=".img",
+    optional=True,
+)
+INPUT_LEFT = ArtifactSpec(
+    "input_left",
+    "file",
+    "a picture of the same object from its own left side, undecoded",
+    suffix=".img",
+    optional=True,
+)
+INPUT_RIGHT = ArtifactSpec(
+    "input_right",
+    "file",
+    "a picture of the same object from its own right side, undecoded",
+    suffix=".img",
+    optional=True,
+)
+INPUT_TEXT = ArtifactSpec("input_text", "text", "the user's own words for the object")
+INPUT_MESH = ArtifactSpec(
+    "input_mesh",
+    "file",
+    "the user's own mesh: a GLB, PLY or STL file, or a zip archive of a mesh and what it refers to",
+    suffix=".mesh",
+)
 IMAGE = ArtifactSpec("image", "image", "the object on a white square, sRGB", ("S", "S", 3), "uint8")
 ALPHA = ArtifactSpec(
     "alpha", "image", "coverage of `image` by the object, 255 = object", ("S", "S", 1), "uint8"
