@@ -152,7 +152,7 @@ class _Beside:
                 f"{self._mesh} names {printable(name)[:200]}, which is an address, not a file",
                 f"nothing is downloaded for a mesh: {_SAVE_AS}, with its pictures in it",
             )
-        place = inside(f"{below}/{name}" if below and inside(name) else name)
+        place = inside(name, below)
         for wanted in dict.fromkeys((place, bare(name))):
             if wanted and (found := self._find(wanted, name)) is not None:
                 key = found.relative_to(self._folder).as_posix()

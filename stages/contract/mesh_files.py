@@ -110,15 +110,17 @@ def is_web(name: str) -> bool:
     return re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", name) is not None or name.startswith("//")
 
 
-def inside(name: str) -> str | None:
+def inside(name: str, below: str = "") -> str | None:
     """A named file's path below the mesh's own folder, with "/"; None: it lies elsewhere.
 
-    A drive letter, a leading slash, or more ".." than folders lead elsewhere.
+    below: the folder, seen from there, that the name starts from. A drive letter, a leading slash,
+    or more ".." than folders lead elsewhere.
     """
-    path = posixpath.normpath(name.strip().replace("\\", "/"))
-    if is_web(name) or path.startswith(("/", "../")) or path in ("..", ".") or "\0" in path:
+    told = name.strip().replace("\\", "/")
+    if is_web(told) or told.startswith("/") or re.match(r"[a-zA-Z]:", told) or "\0" in told:
         return None
-    return None if re.match(r"[a-zA-Z]:", path) else path
+    path = posixpath.normpath(posixpath.join(below, told))
+    return None if path.startswith(("/", "../")) or path in ("..", ".") else path
 
 
 def bare(name: str) -> str:

@@ -33,7 +33,7 @@ class Files:
         """
         if is_web(name):
             return None
-        place = inside(f"{below}/{name}" if below and inside(name) else name)
+        place = inside(name, below)
         for wanted in (place, bare(name)):
             if wanted is None:
                 continue

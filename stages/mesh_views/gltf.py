@@ -12,6 +12,7 @@ import base64
 import struct
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -286,7 +287,7 @@ class _Reader:
         uri = str(image["uri"])
         if is_data(uri):
             return _from_data(uri), f"image {source}", wrap
-        return self._told.file(self._beside, uri), name, wrap
+        return self._told.file(self._beside, unquote(uri)), name, wrap
 
     def _buffer(self, number: int) -> bytes:
         if number not in self._buffers:
@@ -299,7 +300,7 @@ class _Reader:
             elif is_data(uri):
                 data = _from_data(uri)
             else:
-                data = self._told.needed(self._beside, uri)
+                data = self._told.needed(self._beside, unquote(uri))
             if len(data) < int(buffer["byteLength"]):
                 raise ValueError("a buffer is shorter than it says")
             self._buffers[number] = data
