@@ -15,8 +15,8 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from orchestrator.errors import InputFileError
-from orchestrator.system.text import printable
+from orchestrator.errors import InputFileError, brief
+from orchestrator.system.text import valid_text
 from stages.contract.filetypes import HEAD, identify
 from stages.contract.mesh_files import (
     WHEN,
@@ -149,7 +149,7 @@ class _Beside:
         """
         if is_web(name):
             raise InputFileError(
-                f"{self._mesh} names {printable(name)[:200]}, which is an address, not a file",
+                f"{self._mesh} names {brief(valid_text(name))}, which is an address, not a file",
                 f"nothing is downloaded for a mesh: {_SAVE_AS}, with its pictures in it",
             )
         place = inside(name, below)
@@ -200,7 +200,7 @@ class _Beside:
 
     def _refuse(self, name: str) -> None:
         raise InputFileError(
-            f"{self._mesh} names {printable(name)[:200]}, which lies outside of its folder",
+            f"{self._mesh} names {brief(valid_text(name))}, which lies outside of its folder",
             "put that file beside the mesh; nothing outside of the folder is read",
         )
 

@@ -26,7 +26,7 @@ from stages.contract.mesh_files import (
 from stages.mesh_views.given import Files
 from stages.mesh_views.gltf_values import Values, matrix_of
 from stages.mesh_views.surface import Material, Part
-from stages.mesh_views.told import Told
+from stages.mesh_views.told import Told, spelled
 
 MOST_NODES = 100_000
 TRIANGLES, STRIP, FAN = 4, 5, 6
@@ -60,7 +60,8 @@ def _glb(content: bytes) -> tuple[dict[str, Any], bytes | None]:
     magic, version, _ = struct.unpack_from("<4sII", content)
     if magic != b"glTF" or version != 2:
         raise BadInput(f"the GLB file is of version {version}; only version 2 is read", _SAVE)
-    at, chunks = 12, {}
+    at = 12
+    chunks: dict[bytes, bytes] = {}
     while at + 8 <= len(content):
         length, kind = struct.unpack_from("<I4s", content, at)
         data = content[at + 8 : at + 8 + length]
@@ -74,7 +75,7 @@ def _glb(content: bytes) -> tuple[dict[str, Any], bytes | None]:
 def _check_version(document: Mapping[str, Any]) -> None:
     version = str(document["asset"]["version"])
     if version.partition(".")[0] != "2":
-        raise BadInput(f"the glTF is of version {version[:20]}; only 2 is read", _SAVE)
+        raise BadInput(f"the glTF is of version {spelled(version[:20])}; only 2 is read", _SAVE)
 
 
 def _check_extensions(document: Mapping[str, Any]) -> None:
@@ -83,7 +84,9 @@ def _check_extensions(document: Mapping[str, Any]) -> None:
         if name in UNREADABLE:
             raise BadInput(f"the glTF needs {UNREADABLE[name]}", _SAVE)
         if not name.startswith(READABLE) and name not in _TEXTURES:
-            raise BadInput(f"the glTF needs the extension {name[:80]}, which is not read", _SAVE)
+            raise BadInput(
+                f"the glTF needs the extension {spelled(name[:80])}, which is not read", _SAVE
+            )
 
 
 class _Reader:

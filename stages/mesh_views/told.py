@@ -17,6 +17,7 @@ class Told:
 
     def once(self, text: str, degraded: bool = False) -> None:
         """degraded: the result is worse than it should be."""
+        text = spelled(text)
         if text not in self._said:
             self._said.add(text)
             self._warn(text, degraded=degraded)
@@ -36,7 +37,12 @@ class Told:
         found = beside.find(name)
         if found is None:
             raise BadInput(
-                f"{name[:200]}, which the mesh names, is not beside it",
+                f"{spelled(name[:200])}, which the mesh names, is not beside it",
                 "Put it into the mesh's folder, or save the mesh as .glb, which has all in it.",
             )
         return found
+
+
+def spelled(text: str) -> str:
+    """Text in Unicode: half a surrogate pair, which JSON may hold, is spelled out."""
+    return text.encode(errors="backslashreplace").decode()

@@ -216,6 +216,18 @@ def test_a_huge_picture_is_refused_before_it_is_decoded(look):
         look(box_glb(), max_pixels=6000)
 
 
+def test_names_that_are_no_unicode_are_spelled_out(look):
+    document, blob = box_document()
+    document["images"] = [{"uri": "a\ud800.png"}]
+    (told,) = look(glb(document, blob)).degraded
+    assert told.encode()
+    assert "\\ud800" in told
+    document["extensionsRequired"] = ["\ud800"]
+    with pytest.raises(BadInput) as caught:
+        look(glb(document, blob))
+    assert caught.value.message.encode()
+
+
 def test_a_texture_only_for_gpus_is_told(look):
     document, blob = box_document()
     document["textures"] = [{"extensions": {"KHR_texture_basisu": {"source": 0}}}]
