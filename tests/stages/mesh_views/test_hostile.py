@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 import time
 import zlib
@@ -271,3 +272,30 @@ def test_names_in_an_archive_lead_nowhere(look, tmp_path):
     data = zipped({"box.glb": box_glb(), f"../../../..{outside}": b"x", "/etc/x": b"x"})
     look(data)
     assert not outside.exists()
+
+
+@pytest.mark.parametrize("kind", ["glb", "ply", "text ply", "stl", "text stl", "obj"])
+def test_damage_of_any_kind_ends_as_bad_input(kind, look):
+    """A file with some bytes changed, added and taken away is read, or refused with a sentence."""
+    data = {
+        "glb": box_glb(),
+        "ply": box_ply(),
+        "text ply": box_ply(binary=False),
+        "stl": box_stl(),
+        "text stl": box_stl(binary=False),
+        "obj": box_obj(),
+    }[kind]
+    draw = random.Random(7)
+    refused = 0
+    for _ in range(40):
+        damaged = bytearray(data)
+        for _ in range(draw.choice((1, 2, 8))):
+            at = draw.randrange(len(damaged))
+            part = draw.choice((b"9", b"-", b"1e99", b"nan", b"\xff\xff", draw.randbytes(3)))
+            damaged[at : at + draw.randrange(4)] = part
+        try:
+            look(bytes(damaged))
+        except BadInput as error:
+            refused += 1
+            assert error.message.encode()
+    assert refused
