@@ -30,29 +30,9 @@ from stages.contract.mesh_files import (
     pictures,
 )
 
-SUFFIXES = frozenset((*ZIP_KINDS, ".zip"))
 MOST_FILES = 1000
 """Beside one mesh. Scanned scenes have some dozens."""
 _SAVE_AS = "save it as .glb in the program that made it"
-
-
-def is_mesh(path: Path) -> bool:
-    """Whether a file is a mesh, by its content; one that only has a mesh's name counts too, so that
-    it fails with a reason. False for what cannot be read."""
-    try:
-        size = path.stat().st_size
-        if not path.is_file():
-            return False
-        with path.open("rb") as stream:
-            head = stream.read(HEAD)
-    except OSError:
-        return False
-    found = identify(head, size)
-    if found is not None and found.name == "archive":
-        return bool(_meshes_in(path))
-    if found is not None:
-        return found.mesh
-    return path.suffix.lower() in ZIP_KINDS
 
 
 def read_mesh(path: Path, limit_bytes: int) -> bytes:
@@ -77,7 +57,7 @@ def _kind(path: Path, content: bytes) -> str:
     if found is None and suffix in ZIP_KINDS:
         return suffix[1:]
     if found is not None and found.name == "archive":
-        if _meshes_in(path):
+        if meshes_in(path):
             return "zip"
         raise InputFileError(
             f"{path} is an archive without a mesh in it",
@@ -89,7 +69,7 @@ def _kind(path: Path, content: bytes) -> str:
     return found.name
 
 
-def _meshes_in(path: Path) -> list[str]:
+def meshes_in(path: Path) -> list[str]:
     """Names of the meshes in a zip archive, none for another file."""
     try:
         with zipfile.ZipFile(path) as archive:

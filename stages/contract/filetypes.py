@@ -21,15 +21,15 @@ class FileType:
     name     for code: "jpeg"
     title    for people, as it stands behind "is": "a JPEG picture"
     picture  whether preprocess may decode it
-    mesh     whether mesh_views may read it
     remedy   for one that it does not: what to do, as a sentence's second half
+    mesh     whether it is a mesh that a run can begin with
     """
 
     name: str
     title: str
     picture: bool = False
-    mesh: bool = False
     remedy: str = "give a PNG, JPEG or WebP file"
+    mesh: bool = False
 
 
 def identify(head: bytes, size: int | None = None) -> FileType | None:

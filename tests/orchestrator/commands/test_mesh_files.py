@@ -23,7 +23,8 @@ from devtools.given_meshes import (
     encoded,
     zipped,
 )
-from orchestrator.commands.mesh_files import is_mesh, read_mesh
+from orchestrator.commands.mesh_files import read_mesh
+from orchestrator.commands.subject import is_mesh
 from orchestrator.errors import InputFileError
 
 LIMIT = 1 << 20
@@ -239,4 +240,4 @@ def test_meshes_are_told_from_other_files(folder):
     assert not is_mesh(put(folder, "renamed.obj", PICTURE))
     assert not is_mesh(put(folder, "words.txt", b"v is for vase\n"))
     assert not is_mesh(folder)
-    assert not is_mesh(folder / "gone.obj")
+    assert not is_mesh(folder / "gone.zip")
