@@ -25,7 +25,7 @@ from stages.mesh_views.surface import Surface
 SAMPLES = 2
 GREY = 0.5
 """Linear light: of a mesh that has no colours."""
-SKY, GROUND = 1.0, 0.45
+SKY, GROUND = 1.0, 0.6
 """What light "soft" gives to surfaces that face up and down, in between by the cosine."""
 BEND = 0.1
 """Cosine towards the camera below which a normal is bent: of the reference's renderer."""

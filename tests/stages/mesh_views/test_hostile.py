@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import struct
 import time
@@ -286,16 +287,14 @@ def test_damage_of_any_kind_ends_as_bad_input(kind, look):
         "obj": box_obj(),
     }[kind]
     draw = random.Random(7)
-    refused = 0
+    read = 0
     for _ in range(40):
         damaged = bytearray(data)
         for _ in range(draw.choice((1, 2, 8))):
             at = draw.randrange(len(damaged))
             part = draw.choice((b"9", b"-", b"1e99", b"nan", b"\xff\xff", draw.randbytes(3)))
             damaged[at : at + draw.randrange(4)] = part
-        try:
+        with contextlib.suppress(BadInput):
             look(bytes(damaged))
-        except BadInput as error:
-            refused += 1
-            assert error.message.encode()
-    assert refused
+            read += 1
+    assert 0 < read < 40
