@@ -85,7 +85,7 @@ def plan(output: Path | None, as_json: bool, **request: Any) -> None:
         prepared = prepare(common.options_from(**request))
         rows = runs.plan(prepared, subject, output)
         graph, gpu = prepared.graph, bool(prepared.cards)
-        shortage = needs.shortage(graph, gpu, lambda: runs.to_run(rows))
+        shortage = needs.shortage(graph, gpu, lambda: runs.to_run(rows), subject.artifacts)
         no_card = card_shortage(prepared, lambda: runs.to_run(rows))
         if as_json:
             common.print_json(

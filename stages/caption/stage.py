@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -56,6 +56,10 @@ class Caption(contract.Stage):
     @classmethod
     def weights(cls, params: CaptionParams) -> tuple[str, ...]:
         return () if params.text.strip() else (params.weights,)
+
+    @classmethod
+    def spares_weights(cls, params: CaptionParams, given: Collection[str]) -> bool:
+        return INPUT_TEXT.name in given
 
     @classmethod
     def uses_seed(cls, params: CaptionParams) -> bool:

@@ -12,7 +12,15 @@ import pytest
 import trimesh
 
 from devtools.given_meshes import atlas, box_glb, box_mtl, box_obj, encoded
-from devtools.profile_runs import SIZES, STEPS, Finished, run_profile, sets
+from devtools.profile_runs import (
+    SIZES,
+    STEPS,
+    Finished,
+    link_models,
+    orchestrate,
+    run_profile,
+    sets,
+)
 from stages.geometry.bundle import split
 
 WORDS = "a chest of gold"
@@ -108,6 +116,19 @@ def test_the_same_mesh_and_words_compute_nothing_again(
         subject=(box, "--text", WORDS),
     )
     assert all(node["cached_from"] for node in again.nodes.values())
+
+
+def test_words_take_the_place_of_the_model_that_describes_pictures(
+    tiny_models: Path, box: Path, tmp_path: Path
+) -> None:
+    models = link_models(tiny_models, tmp_path / "models", but=["florence-2-large"])
+    words = ("--profile", "enhance", "--device", "cpu", "--json")
+    plans = [
+        json.loads(orchestrate(models, tmp_path, "plan", box, *words, *text).stdout)
+        for text in (("--text", WORDS), ())
+    ]
+    missing = [[row["name"] for row in plan["missing_weights"]] for plan in plans]
+    assert missing == [[], ["florence-2-large"]]
 
 
 @pytest.mark.slow
