@@ -36,8 +36,8 @@ NOISE: Mapping[str, dict[str, Any]] = {
     "isomer": {"reads": {"bundle": "reference_bundle"}},
 }
 """What random weights ask for, on top of a profile's nodes. Their captions never end: 100 tokens
-are where a real one does. The bundle that Flux makes of noise is noise, on which ISOMER cannot work;
-the reference bundle has the same size, and its normals are those of a real surface."""
+are where a real one does. The bundle that Flux makes of noise is noise, on which ISOMER cannot
+work; the reference bundle has the same size, and its normals are those of a real surface."""
 NO_REFERENCE: Mapping[str, dict[str, Any]] = {
     "isomer": {"params": {"start": "mesh", "stage2_steps": 0}}
 }
@@ -82,11 +82,11 @@ class Bench:
 
     def sets(self, profile: str, more: Sequence[str] = ()) -> list[str]:
         """--set options: the caller's, and the small sizes of a rehearsal."""
-        values = [*more]
+        small: Sequence[str] = ()
         if self.tiny:
             nodes = layers.load(profile).profile.nodes
-            values += [text for text in TINY_SETS if text.split(".")[0] in nodes]
-        return [part for text in values for part in ("--set", text)]
+            small = [text for text in TINY_SETS if text.split(".")[0] in nodes]
+        return [part for text in (*small, *more) for part in ("--set", text)]
 
     def layer(self, profile: str) -> Path:
         """The file of what random weights ask for."""
