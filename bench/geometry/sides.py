@@ -17,12 +17,12 @@ import argparse
 from typing import Any
 
 import numpy as np
-import yaml
 
 from bench.geometry.cases import SIZE
 from bench.geometry.shapes import FLAT, SHAPES
 from devtools.pictures import file_of
 from devtools.sided import pictures_of
+from orchestrator.pipeline.layers import load
 from orchestrator.system.text import format_table
 from stages.contract import Context, Mesh, Stage
 from stages.contract.registry import stage_class
@@ -30,7 +30,6 @@ from stages.evaluation import compare_surfaces, compare_views, normalized, view_
 from stages.geometry.camera_rig import BUNDLE_AZIMUTHS, RADIUS
 from stages.geometry.cameras import Camera, bundle_cameras
 from stages.geometry.raster import open_rasterizer
-from stages.weights.catalogue import CONFIGS
 
 GIVEN = ((), ("back",), ("left",), ("back", "left"), ("back", "left", "right"))
 FAR = tuple(Camera(azimuth, 10.0, 2.0 * RADIUS, 15.0) for azimuth in BUNDLE_AZIMUTHS)
@@ -38,11 +37,10 @@ FAR = tuple(Camera(azimuth, 10.0, 2.0 * RADIUS, 15.0) for azimuth in BUNDLE_AZIM
 
 def sketch_stages() -> dict[str, Stage]:
     """The stages of profile sketch by node, loaded."""
-    profile = yaml.safe_load((CONFIGS / "sketch.yaml").read_text(encoding="utf-8"))
     stages = {}
-    for name, node in profile["nodes"].items():
-        kind = stage_class(node["stage"])
-        stages[name] = kind(kind.Params(**node.get("params", {})))
+    for name, node in load("sketch", None, [], False).profile.nodes.items():
+        kind = stage_class(node.stage)
+        stages[name] = kind(kind.Params(**node.params))
         stages[name].load(Context())
     return stages
 
