@@ -1,4 +1,4 @@
-"""`batch`: every picture of a directory."""
+"""`batch`: every picture or mesh of a directory, or every line of a list."""
 
 from __future__ import annotations
 
@@ -18,34 +18,38 @@ if TYPE_CHECKING:
     from orchestrator.processes.workspace import Workspace
 
 MANY = 500
-"""Pictures of a batch. A sketch's result takes 17 MB, 9 of them without mesh.obj: so a thousand
+"""Jobs of a batch. A sketch's result takes 17 MB, 9 of them without mesh.obj: so a thousand
 take 9 GB, and 500 no more."""
 
 
 @click.command()
-@click.argument("folder", type=common.InputPath(), metavar="DIR")
-@click.option("--glob", metavar="PATTERN", help='Which files, e.g. "*.png". Default: all pictures.')
+@click.argument("source", type=common.InputPath(), metavar="DIR|LIST")
+@click.option(
+    "--glob",
+    metavar="PATTERN",
+    help='Which files, e.g. "*.png". Default: all pictures, or else meshes.',
+)
 @click.option("--recursive", is_flag=True, help="Look into subdirectories.")
-@common.output_option("BATCH_DIR", "Default: outputs/<DIR>-<time>.")
+@common.output_option("BATCH_DIR", "Default: outputs/<its name>-<time>.")
 @click.option(
     "--resume",
     "go_on",
     is_flag=True,
-    help="Go on with the batch in --output; new pictures join it.",
+    help="Go on with the batch in --output; what is new joins it.",
 )
 @click.option(
-    "--keep-going/--fail-fast", default=True, show_default=True, help="After a failed picture."
+    "--keep-going/--fail-fast", default=True, show_default=True, help="After a failed one."
 )
 @common.settings_options
 @click.option("--until", metavar="NODE", help="Stop after this node.")
 @common.format_option
 @common.report_option
-@common.keep_option(None, f"result; mesh for more than {MANY} pictures")
+@common.keep_option(None, f"result; mesh for more than {MANY}")
 @common.device_options
 @common.budget_options
 @common.view_options
 def batch(
-    folder: Path,
+    source: Path,
     glob: str | None,
     recursive: bool,
     output: Path | None,
@@ -56,22 +60,25 @@ def batch(
     verbose: bool,
     **request: Any,
 ) -> None:
-    """Turn every picture in DIR into a mesh.
+    """Turn every picture in DIR, or every line of LIST, into a mesh.
 
-    Pictures are told by their content. Each model is loaded once for all of them. Ends with a
-    table, what was skipped, failed or degraded, and BATCH_DIR/summary.json and summary.csv.
+    Pictures and meshes are told by their content. LIST is a text file with one description a line,
+    or a CSV file with the columns text, name and seed (the last two may be left out). Each model is
+    loaded once for all of them. Ends with a table, what was skipped, failed or degraded, and
+    BATCH_DIR/summary.json and summary.csv.
     Exit code 0: all good, 1: some failed, 2: nothing to do.
     """
     from orchestrator.commands import batch as batch_run
-    from orchestrator.commands import batch_directory, pictures
+    from orchestrator.commands import batch_directory, batch_inputs
     from orchestrator.errors import UsageError
     from orchestrator.planning.request import prepare
     from orchestrator.processes.workspace import open_workspace
 
     told: list[object] = []
     with common.errors_as_json(as_json, told):
-        found = pictures.gather(folder, glob, recursive)
-        request["keep"] = request["keep"] or ("mesh" if len(found.pictures) > MANY else "result")
+        found = batch_inputs.find_inputs(source, glob, recursive, request["profile"])
+        request["keep"] = request["keep"] or ("mesh" if len(found.listed) > MANY else "result")
+        request["start"] = found.start
         options = common.options_from(**request)
         if go_on and output is None:
             raise UsageError(
@@ -82,11 +89,12 @@ def batch(
             known = None
             if go_on and output is not None and batch_directory.is_batch(output):
                 known = batch_directory.load(output)
-            batch_run.require_resources(prepared, found.pictures, known, output)
+            subjects = [one.subject for one in found.listed]
+            batch_run.require_resources(prepared, subjects, known, output)
             if known is not None:
-                made = batch_directory.join(known, folder, found, options)
+                made = batch_directory.join(known, found, options)
             else:
-                made = batch_directory.create(folder, found, output, options)
+                made = batch_directory.create(found, output, options)
             _run(made, prepared, told, as_json, verbose, not keep_going)
 
 
@@ -138,9 +146,9 @@ def _run(
 
     if not as_json:
         say(f"profile {prepared.settings.name} ({prepared.reason})", err=True)
-        count = len(made.pictures)
-        say(f"{count} picture{'s' if count > 1 else ''} -> {made.path}", err=True)
-    view = open_view(prepared.graph.nodes.values(), len(made.pictures), as_json, verbose)
+        count = len(made.jobs)
+        say(f"{count} job{'s' if count > 1 else ''} -> {made.path}", err=True)
+    view = open_view(prepared.graph.nodes.values(), len(made.jobs), as_json, verbose)
     outcomes: list[Outcome] = []
     try:
         with run.resumable(made.path), view:
@@ -172,7 +180,7 @@ def _print_outcomes(made: Batch, outcomes: list[Outcome], as_json: bool) -> None
             )
         return
     header, rows = batch_report.HEADER, list(batch_report.table_rows(outcomes))
-    names = (header.index("picture"), header.index("mesh"))
+    names = (header.index("input"), header.index("mesh"))
     tables.print_table(header, rows, err=True, shorten=names)
     for line in batch_report.closing_lines(made, outcomes):
         say(line, err=True)

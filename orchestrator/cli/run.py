@@ -1,4 +1,4 @@
-"""`run`, `plan` and `resume`: one picture."""
+"""`run`, `plan` and `resume`: one picture, mesh or text."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("image", type=common.InputPath())
-@common.output_option("DIR", "Run directory. Default: outputs/<image>-<time>.")
+@common.subject_options
+@common.output_option("DIR", "Run directory. Default: outputs/<input>-<time>.")
 @common.settings_options
-@common.mask_option
 @common.range_options
 @common.format_option
 @common.report_option
@@ -30,10 +29,8 @@ if TYPE_CHECKING:
 @common.device_options
 @common.budget_options
 @common.view_options
-def run(
-    image: Path, output: Path | None, no_warm: bool, as_json: bool, verbose: bool, **request: Any
-) -> None:
-    """Turn IMAGE into a mesh."""
+def run(output: Path | None, no_warm: bool, as_json: bool, verbose: bool, **request: Any) -> None:
+    """Turn FILE, a picture or a mesh, or --text into a mesh."""
     from orchestrator.processes.workspace import open_workspace
 
     started: list[RunDirectory] = []
@@ -43,6 +40,7 @@ def run(
     ):
         from orchestrator.planning.request import prepare
 
+        subject = common.take_subject(request)
         prepared = prepare(common.options_from(**request), workspace)
         _announce(prepared, as_json)
         # Only now: the template has something to import meanwhile.
@@ -50,11 +48,11 @@ def run(
         from orchestrator.commands import run as runs
 
         if verbose and not as_json:
-            _print_plan(prepared, runs.plan(prepared, image, output))
+            _print_plan(prepared, runs.plan(prepared, subject, output))
         view = open_view(prepared.graph.nodes.values(), 1, as_json, verbose)
         try:
             with view:
-                runs.run_one(image, output, prepared, view, started.append)
+                runs.run_one(subject, output, prepared, view, started.append)
         finally:
             if started and not started[0].path.exists():  # the input was no picture
                 started.clear()
@@ -63,16 +61,15 @@ def run(
 
 
 @click.command()
-@click.argument("image", type=common.InputPath())
+@common.subject_options
 @common.output_option("DIR", "Run directory that would be used.")
 @common.settings_options
-@common.mask_option
 @common.range_options
 @common.device_option
 @common.budget_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-def plan(image: Path, output: Path | None, as_json: bool, **request: Any) -> None:
-    """Show what `run IMAGE` would do, without starting anything.
+def plan(output: Path | None, as_json: bool, **request: Any) -> None:
+    """Show what `run` would do, without starting anything.
 
     Exit code 2: a card or weights are missing that it would need.
     """
@@ -84,8 +81,9 @@ def plan(image: Path, output: Path | None, as_json: bool, **request: Any) -> Non
 
     told: list[object] = []
     with common.errors_as_json(as_json, told):
+        subject = common.take_subject(request)
         prepared = prepare(common.options_from(**request))
-        rows = runs.plan(prepared, image, output)
+        rows = runs.plan(prepared, subject, output)
         graph, gpu = prepared.graph, bool(prepared.cards)
         shortage = needs.shortage(graph, gpu, lambda: runs.to_run(rows))
         no_card = card_shortage(prepared, lambda: runs.to_run(rows))
