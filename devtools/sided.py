@@ -65,7 +65,7 @@ def _joined(parts: Sequence[tuple[trimesh.Trimesh, tuple[int, int, int]]]) -> Me
     for shape, color in parts:
         vertices.append(np.asarray(shape.vertices))
         faces.append(np.asarray(shape.faces) + start)
-        colors.append(np.tile(np.uint8(color), (len(shape.vertices), 1)))
+        colors.append(np.tile(np.array(color, np.uint8), (len(shape.vertices), 1)))
         start += len(shape.vertices)
     return Mesh(
         np.concatenate(vertices).astype(np.float32),

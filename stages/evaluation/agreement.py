@@ -2,10 +2,10 @@
 
     python -m stages.evaluation.agreement JOB
 
-JOB is a JSON object with paths of one run's files: `mesh` (its three .npy), `image`, `alpha`, and
-where there are such `given_views` and `bundle`; and `radius`, the distance of the bundle's cameras.
-Prints one JSON object: see `Agreement`; or `error` and `hint` with exit status 2 if a file cannot
-be used.
+JOB is a JSON object with paths of one run's files: `mesh` (its three .npy), and where there are
+such `image`, `alpha`, `given_views` and `bundle`; and `radius`, the distance of the bundle's
+cameras. Without a picture the bundle's colours are what the mesh is held to. Prints one JSON
+object: see `Agreement`; or `error` and `hint` with exit status 2 if a file cannot be used.
 
 The mesh is drawn from the sides of which there are pictures. Pictures say nothing of scale, so an
 object in a picture and its drawing are laid over each other as high as each other, in the middle.
@@ -16,17 +16,18 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from stages.contract import BadInput, ContractError, Mesh, artifacts, codec
+from stages.contract import ArtifactSpec, BadInput, ContractError, Mesh, artifacts, codec
 from stages.evaluation.views import Views, silhouette_iou, view_mesh
 from stages.geometry.bundle import split
 from stages.geometry.cameras import bundle_cameras, decode_normals
+from stages.geometry.masks import foreground
 from stages.geometry.raster import open_rasterizer
 
 SIZE = 256
@@ -36,6 +37,8 @@ HIGH = 0.8
 FAR = 50.0
 """Difference in CIELAB that counts as none in common."""
 GIVEN = ("back", "left", "right")
+Pictures = dict[str, tuple[np.ndarray, np.ndarray]]
+"""Side -> (S, S, 3) uint8 sRGB and (S, S) uint8 coverage."""
 VIEW_OF = {"front": 0, "left": 1, "back": 2, "right": 3}
 
 
@@ -119,7 +122,9 @@ def _side_agreement(
 def _normal_agreement(seen: Views, tiles: np.ndarray) -> float:
     angles = []
     for view, camera in enumerate(seen.cameras):
-        tile = cv2.resize(tiles[view].astype(np.float32), (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+        tile = cv2.resize(
+            tiles[view].astype(np.float32), (SIZE, SIZE), interpolation=cv2.INTER_AREA
+        )
         both = seen.mask[view] & ((1.0 - tile).max(axis=-1) > 0.15)
         if both.any():
             a, b = (decode_normals(n[both], camera) for n in (seen.normals[view], tile))
@@ -132,23 +137,45 @@ def of_files(job: Mapping[str, Any]) -> Agreement:
     """The agreement of a run's files: see the module. Raises BadInput."""
     try:
         mesh = codec.read(artifacts.MESH, [Path(path) for path in job["mesh"]])
-        image = codec.read(artifacts.IMAGE, [Path(job["image"])])
-        alpha = codec.read(artifacts.ALPHA, [Path(job["alpha"])])
-        pictures = {"front": (np.array(image), np.array(alpha[..., 0]))}
-        if job.get("given_views"):
-            given = codec.read(artifacts.GIVEN_VIEWS, [Path(job["given_views"])])
-            for name, layer in zip(GIVEN, given, strict=True):
-                if layer[..., 3].any():
-                    pictures[name] = (np.array(layer[..., :3]), np.array(layer[..., 3]))
-        tiles = None
+        rgb, tiles = None, None
         if job.get("bundle"):
-            tiles = split(codec.read(artifacts.BUNDLE, [Path(job["bundle"])]))[1]
+            rgb, tiles = split(_read(artifacts.BUNDLE, job["bundle"]))
+        pictures = _pictures(job) if job.get("image") else _of_bundle(rgb, tiles)
         artifacts.MESH.check(mesh)
         if mesh.colors is None:
             raise BadInput("the mesh has no colours", "it is no result of the stage isomer")
         return agreement(mesh, pictures, tiles, float(job["radius"]))
     except (ContractError, KeyError, TypeError, ValueError) as error:
         raise BadInput(f"the run's files cannot be compared: {error}") from error
+
+
+def _pictures(job: Mapping[str, Any]) -> Pictures:
+    """What the user gave, cut out."""
+    alpha = _read(artifacts.ALPHA, job["alpha"])
+    found = {"front": (_read(artifacts.IMAGE, job["image"]), alpha[..., 0])}
+    if job.get("given_views"):
+        for name, layer in zip(
+            GIVEN, _read(artifacts.GIVEN_VIEWS, job["given_views"]), strict=True
+        ):
+            if layer[..., 3].any():
+                found[name] = (layer[..., :3], layer[..., 3])
+    return found
+
+
+def _of_bundle(rgb: np.ndarray | None, normals: np.ndarray | None) -> Pictures:
+    """Of words, the bundle is all that a mesh can be held to."""
+    if rgb is None or normals is None:
+        raise BadInput("the run has neither a picture nor a bundle")
+    shown = foreground(normals, 0.1, 64)
+    return {
+        name: (np.rint(rgb[view] * 255.0).astype(np.uint8), np.uint8(255) * shown[view])
+        for name, view in VIEW_OF.items()
+    }
+
+
+def _read(spec: ArtifactSpec, path: str) -> np.ndarray:
+    """An array, whatever artifact of the same kind its file is named after."""
+    return np.array(codec.read(replace(spec, name=Path(path).stem), [Path(path)]))
 
 
 def main() -> int:

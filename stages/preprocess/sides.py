@@ -21,10 +21,11 @@ from stages.preprocess.roles import SURE, read_roles
 OPPOSITES: tuple[tuple[str, str], ...] = (("back", "front"), ("right", "left"))
 LEAST_AGREEMENT = 0.7
 """Of an outline and the mirrored one of the opposite side. Of bench/geometry/shapes.py's objects,
-which stand near the camera, the least is 0.78 (a table's legs); the median of pairs of them is 0.59."""
+which stand near the camera, the least is 0.78 (a table's legs); of pairs of them the median is
+0.59."""
 LEAST_PALETTE = 0.15
-"""Of the colours of two pictures of one object: of those objects the least is 0.44; the median of pairs
-of them is 0.09."""
+"""Of the colours of two pictures of one object: of those objects the least is 0.44; of pairs of
+them the median is 0.09."""
 
 
 def join_sides(
@@ -61,8 +62,7 @@ def join_sides(
 
 def _doubts(front: Look, sides: Mapping[Side, Look], roles: str) -> Iterator[str]:
     """What speaks against it that these pictures show one object from these sides."""
-    looks: dict[str, Look] = {"front": front}
-    looks.update(sides)
+    looks = {"front": front, **{str(name): look for name, look in sides.items()}}
     for one, other in OPPOSITES:
         if one in looks and other in looks:
             overlap = mirrored_agreement(looks[one], looks[other])

@@ -73,7 +73,8 @@ def test_sides_are_as_high_as_the_front_and_in_the_middle_whatever_their_picture
     for layer in (BACK, LEFT):
         top, bottom, left, right = box(given[layer, ..., 3])
         assert abs(height(given[layer, ..., 3]) - height(front)) <= 2
-        assert abs(top + bottom - len(front)) <= 2 and abs(left + right - len(front)) <= 2
+        assert abs(top + bottom - len(front)) <= 2
+        assert abs(left + right - len(front)) <= 2
     back = box(given[BACK, ..., 3])
     assert back[3] - back[2] == pytest.approx(0.6 * height(front), rel=0.03)
 
@@ -81,7 +82,8 @@ def test_sides_are_as_high_as_the_front_and_in_the_middle_whatever_their_picture
 def test_a_side_that_was_not_given_is_white_and_covered_nowhere() -> None:
     given = run(image=bar(0.3, 0.5), left=bar(0.2, 0.5))["given_views"]
     for layer in (BACK, RIGHT):
-        assert not given[layer, ..., 3].any() and (given[layer, ..., :3] == 255).all()
+        assert not given[layer, ..., 3].any()
+        assert (given[layer, ..., :3] == 255).all()
     assert given[LEFT, ..., 3].any()
 
 
@@ -151,7 +153,9 @@ def test_auto_says_that_it_guesses_where_all_sides_look_alike() -> None:
     ball = file_of(cutout(disc(128)))
     run(told, {"sides": "auto"}, image=ball, back=ball, left=ball, right=ball)
     assert told[0].count("a guess") == 3
-    assert "2 is the back" in told[0] and "3 is the left" in told[0] and "4 is the right" in told[0]
+    assert "2 is the back" in told[0]
+    assert "3 is the left" in told[0]
+    assert "4 is the right" in told[0]
 
 
 def test_the_four_pictures_of_one_object_are_not_doubted() -> None:
