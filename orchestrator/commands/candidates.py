@@ -25,14 +25,21 @@ from orchestrator.commands.batch import Outcome
 from orchestrator.commands.batch_directory import Batch
 from orchestrator.commands.batch_inputs import BatchInputs, Listed
 from orchestrator.commands.subject import Subject
-from orchestrator.errors import ConfigError, OutputError, UsageError, command
+from orchestrator.errors import (
+    ConfigError,
+    InterruptedRunError,
+    OutputError,
+    UsageError,
+    command,
+)
 from orchestrator.pipeline.graph import INPUT, Graph, Source
 from orchestrator.planning.options import Options
 from orchestrator.planning.request import Prepared
 from orchestrator.processes.json_child import NoAnswerError, ask
 from orchestrator.processes.workspace import open_workspace
 from orchestrator.record import keep
-from orchestrator.record.result_folder import REPORT_HTML, RESULT_NAMES
+from orchestrator.record.manifest import Keep
+from orchestrator.record.result_folder import REPORT_HTML, RESULT_FILES, RESULT_NAMES
 from orchestrator.record.run_directory import RESULT, RunDirectory
 from orchestrator.running.run_events import Observer, RunEvent
 from orchestrator.system.atomic_files import write_json
@@ -91,13 +98,17 @@ def require_choice(prepared: Prepared) -> None:
     name = prepared.settings.name
     if prepared.options.until or prepared.options.from_node:
         raise UsageError("--candidates makes whole runs", "leave --until and --from out")
-    if not any(node.uses_seed for node in prepared.graph.nodes.values()):
+    graph = prepared.graph
+    mesh = _source(graph, MESH)
+    if mesh is None:
+        raise ConfigError(f"--candidates: profile {name} makes no mesh", "leave it out")
+    # What the mesh's own stage draws is the order in which it mends edges.
+    if not any(graph.nodes[one].uses_seed for one in graph.ancestors(mesh.node)):
         raise ConfigError(
-            f"--candidates: nothing in profile {name} depends on the seed: all would be alike",
+            f"--candidates: nothing that shows depends on the seed in profile {name}: all would "
+            "be alike",
             "leave it out, or take a profile with models",
         )
-    if _source(prepared.graph, MESH) is None:
-        raise ConfigError(f"--candidates: profile {name} makes no mesh", "leave it out")
 
 
 def seedless(graph: Graph) -> Graph:
@@ -130,12 +141,22 @@ def execute(
         found = [_scored(batch, prepared, outcome, known) for outcome in outcomes]
         on_end(found)
         _write(batch, found)
-    for outcome in outcomes:
-        if outcome.run is not None and wanted != "all":
-            outcome.run.manifest.keep = wanted
-            with contextlib.suppress(OSError), outcome.run.locked():
-                keep.let_go(outcome.run, batch_run.cache_of(batch))
+    if wanted != "all":
+        for outcome in outcomes:
+            if outcome.run is not None:
+                _let_go(batch, outcome.run, wanted)
     return found
+
+
+def _let_go(batch: Batch, run: RunDirectory, wanted: Keep) -> None:
+    """What was not to be kept goes, now that the score is known; where it cannot, it stays."""
+    with contextlib.suppress(OSError), run.locked():
+        run.manifest.keep = wanted
+        keep.let_go(run, batch_run.cache_of(batch))
+        glb = RESULT_FILES["glb"]
+        if wanted == "mesh" and run.manifest.kept == wanted:
+            for name in set(RESULT_FILES.values()) - {glb}:
+                run.inside.remove(f"{RESULT}/{name}")
 
 
 def best_of(found: Sequence[Candidate]) -> Candidate | None:
@@ -157,10 +178,16 @@ def _compute_shared(batch: Batch, prepared: Prepared, observer: Observer) -> Non
             return
         run.discard_partial()
         part = replace(prepared, graph=shared, options=replace(prepared.options, report=False))
-        cache = batch_run.cache_of(batch)
-        jobs = runs.execute(part, [(name, run)], observer, cache)
+        try:
+            jobs = runs.execute(part, [(name, run)], observer, batch_run.cache_of(batch))
+        except InterruptedRunError as error:
+            hint = command("resume", batch.path)
+            raise InterruptedRunError(error.message, hint, error.exit_code) from error
     if not jobs[0].succeeded:
-        raise runs.failure_of(run)
+        failure = runs.failure_of(run)
+        if failure.exit_code != UsageError.exit_code:
+            failure.hint = command("resume", batch.path)
+        raise failure
 
 
 class _ToldOnce:

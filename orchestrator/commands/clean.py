@@ -216,13 +216,15 @@ def _remove_batch(folder: Path, left: list[Left]) -> int:
         parts = [name for name in own if is_temporary(name)]
         files = [(f"{LOGS}/{entry.name}", entry.size) for entry in logs]
         files += [(f"{RESULT}/{entry.name}", entry.size) for entry in results]
+        index = [e for e in inside.entries(FOLDER) if e.is_file and _ENTRY.fullmatch(e.name)]
+        files += [(f"{FOLDER}/{entry.name}", entry.size) for entry in index]
         pages = [INDEX_HTML] if may_write(inside) else []
         names = (*parts, *pages, *_BATCH_FILES)
         files += [(name, own[name].size) for name in names if name in own]
         for file, size in files:
             inside.remove(file)
             freed += size
-        for own_folder in (LOGS, RESULT):
+        for own_folder in (LOGS, RESULT, FOLDER):
             with contextlib.suppress(LinkError):
                 inside.remove_folder(own_folder)
     rest = [entry.name for entry in inside.entries()]
