@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from stages.contract import ArtifactSpec, Context, Stage
 from stages.contract.artifacts import IMAGE
 
@@ -20,6 +18,8 @@ class Seeded(Stage):
     outputs = (ArtifactSpec("recoloured", "image", "the picture", ("S", "S", 3), "uint8"),)
 
     def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
+        import numpy as np
+
         image = np.array(inputs["image"])
         moved = (image.astype(int) + 50 * (context.seed % 3)) % 256
         return {"recoloured": np.where(image == 255, image, moved).astype(np.uint8)}
