@@ -128,6 +128,11 @@ def finish_batch(
     )
     made = replace(known, options=merged)
     prepared = prepare(merged, workspace)
+    if merged.candidates:
+        from orchestrator.cli.candidates import finish_candidates
+
+        finish_candidates(made, prepared, told, as_json, verbose)
+        return
     batch_run.require_resources(prepared, (), made, path)
     _run(made, prepared, told, as_json, verbose, fail_fast=False)
 

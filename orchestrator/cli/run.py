@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
     from orchestrator.planning.plan import PlanRow
     from orchestrator.planning.request import Prepared
-    from orchestrator.record.run_directory import RunDirectory
+
+
+MOST_CANDIDATES = 64
+"""Seeds of one command: a night's work of the largest profile."""
 
 
 @click.command()
@@ -23,6 +26,12 @@ if TYPE_CHECKING:
 @common.output_option("DIR", "Run directory. Default: outputs/<input>-<time>.")
 @common.settings_options
 @common.range_options
+@click.option(
+    "--candidates",
+    type=click.IntRange(2, MOST_CANDIDATES),
+    metavar="N",
+    help="Make N runs, of seeds from --seed on, and keep the one that agrees best with its input.",
+)
 @common.format_option
 @common.report_option
 @common.keep_option("all", "all")
@@ -30,10 +39,14 @@ if TYPE_CHECKING:
 @common.budget_options
 @common.view_options
 def run(output: Path | None, no_warm: bool, as_json: bool, verbose: bool, **request: Any) -> None:
-    """Turn FILE, a picture or a mesh, or --text into a mesh."""
+    """Turn FILE, a picture or a mesh, or --text into a mesh.
+
+    Pictures of the object's other sides are given with --back, --left and --right, or as further
+    FILEs with --views auto.
+    """
     from orchestrator.processes.workspace import open_workspace
 
-    started: list[RunDirectory] = []
+    started: list[Any] = []
     with (
         common.errors_as_json(as_json, started),
         open_workspace(not no_warm) as workspace,  # first: it boots while the rest is imported
@@ -43,6 +56,11 @@ def run(output: Path | None, no_warm: bool, as_json: bool, verbose: bool, **requ
         subject = common.take_subject(request)
         prepared = prepare(common.options_from(**request), workspace)
         _announce(prepared, as_json)
+        if prepared.options.candidates:
+            from orchestrator.cli.candidates import run_candidates
+
+            run_candidates(subject, output, prepared, started, as_json, verbose)
+            return
         # Only now: the template has something to import meanwhile.
         from orchestrator.cli.live_view import open_view
         from orchestrator.commands import run as runs

@@ -106,6 +106,21 @@ def subject_of(
     return Subject({PICTURE: first, **masked, **more}, words or "", seed)
 
 
+def require_sides_said(files: Sequence[Path], views: str) -> None:
+    """Refuse several pictures of which nobody says what they show. Raises `UsageError`.
+
+    views: "auto" where that is to be found out.
+    """
+    if len(files) > 1 and views != "auto":
+        raise UsageError(
+            f"{len(files)} files: which sides of the object do the pictures show?",
+            "--back FILE, --left FILE and --right FILE say it, --views auto finds it out; for "
+            "pictures of several objects there is `kiss3d-orchestrate batch`",
+        )
+    if views == "auto" and any(is_mesh(path) for path in files):
+        raise UsageError("--views auto is for pictures, not for meshes", "leave it out")
+
+
 def words_of(text: str) -> str:
     """The user's words on one line. Raises `UsageError` for none, too many, or broken ones."""
     words = " ".join(text.split())

@@ -62,6 +62,15 @@ IMAGE = ArtifactSpec("image", "image", "the object on a white square, sRGB", ("S
 ALPHA = ArtifactSpec(
     "alpha", "image", "coverage of `image` by the object, 255 = object", ("S", "S", 1), "uint8"
 )
+GIVEN_VIEWS = ArtifactSpec(
+    "given_views",
+    "image",
+    "the object's back, left and right as given, to the scale of `image` and centred like it: sRGB "
+    "on white and coverage (255 = object); a side of which no picture was given is covered nowhere",
+    (3, "S", "S", 4),
+    "uint8",
+    optional=True,
+)
 VIEWS = ArtifactSpec(
     "views",
     "image",
