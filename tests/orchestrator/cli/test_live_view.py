@@ -10,7 +10,7 @@ from rich.console import Console
 
 from orchestrator.cli import commands
 from orchestrator.cli.live_view import Lines, Live
-from orchestrator.cli.time_left import TimeLeft
+from orchestrator.running.time_left import TimeLeft
 from orchestrator.errors import InterruptedRunError
 from orchestrator.running.run_events import RunEvent
 
