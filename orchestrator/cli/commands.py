@@ -10,8 +10,8 @@ from typing import NoReturn
 import click
 
 from orchestrator import __version__
-from orchestrator.system.faults import as_told
 from orchestrator.errors import KissError, UsageError, nearest
+from orchestrator.system.faults import as_told
 from orchestrator.system.stop_signals import STOP
 from orchestrator.system.terminal import ReaderGoneError, drop_stdout, prepare_streams, say
 

@@ -13,6 +13,7 @@ from orchestrator.system.terminal import say
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from orchestrator.cli.live_view import RunView
     from orchestrator.planning.plan import PlanRow
     from orchestrator.planning.request import Prepared
     from orchestrator.record.run_directory import RunDirectory
@@ -41,20 +42,23 @@ def run(
         common.errors_as_json(as_json, started),
         open_workspace(not no_warm) as workspace,  # first: it boots while the rest is imported
     ):
-        from orchestrator.planning.request import prepare
+        from orchestrator.commands import carry_out
 
-        prepared = prepare(common.options_from(**request), workspace)
-        _announce(prepared, as_json)
-        # Only now: the template has something to import meanwhile.
-        from orchestrator.cli.live_view import open_view
-        from orchestrator.commands import run as runs
+        options = common.options_from(**request)
 
-        if verbose and not as_json:
-            _print_plan(prepared, runs.plan(prepared, image, output))
-        view = open_view(prepared.graph.nodes.values(), 1, as_json, verbose)
+        def view(prepared: Prepared, _: object) -> RunView:
+            _announce(prepared, as_json)
+            # Only now: the template has something to import meanwhile.
+            from orchestrator.cli.live_view import open_view
+            from orchestrator.commands import run as runs
+
+            if verbose and not as_json:
+                _print_plan(prepared, runs.plan(prepared, image, output))
+            return open_view(prepared.graph.nodes.values(), 1, as_json, verbose)
+
         try:
-            with view:
-                runs.run_one(image, output, prepared, view, started.append)
+            shell = carry_out.Shell(view, started.append)
+            carry_out.run(image, output, options, workspace, shell)
         finally:
             if started and not started[0].path.exists():  # the input was no picture
                 started.clear()
@@ -135,31 +139,30 @@ def resume(run_dir: Path, no_warm: bool, as_json: bool, verbose: bool, **request
     opened: list[object] = []
     with common.errors_as_json(as_json, opened), open_workspace(not no_warm) as workspace:
         from orchestrator.cli.live_view import open_view
-        from orchestrator.commands import batch_directory
-        from orchestrator.commands import run as runs
-        from orchestrator.commands.open_run import cache_beside
-        from orchestrator.planning.request import prepared_for
-        from orchestrator.record.run_directory import RunDirectory
+        from orchestrator.commands import batch_directory, carry_out
 
         options = common.options_from(**request)
         if batch_directory.is_batch(run_dir):
-            from orchestrator.cli.batch import finish_batch
+            from orchestrator.cli.batch import finish, shell_of
 
-            finish_batch(run_dir, options, workspace, opened, as_json, verbose)
+            finish(
+                carry_out.resume_batch(
+                    run_dir, options, workspace, shell_of(opened, as_json, verbose)
+                )
+            )
             return
-        run_directory = RunDirectory.open(run_dir)
-        with runs.resumable(run_dir):
-            prepared = prepared_for(run_directory, options, workspace)
-            cache = cache_beside(run_dir)
-            runs.require_resources(prepared, run_directory, cache)
-            view = open_view(prepared.graph.nodes.values(), 1, as_json, verbose)
-            with run_directory.locked():
-                opened.append(run_directory)
-                try:
-                    with view:
-                        runs.finish_one(prepared, run_directory, view, cache)
-                finally:
-                    common.print_run(run_directory, as_json)
+
+        def view(prepared: Prepared, _: object) -> RunView:
+            return open_view(prepared.graph.nodes.values(), 1, as_json, verbose)
+
+        started: list[RunDirectory] = []
+        try:
+            shell = carry_out.Shell(view, started.append)
+            carry_out.resume(run_dir, options, workspace, shell)
+        finally:
+            opened += started
+            if started:
+                common.print_run(started[0], as_json)
 
 
 def _announce(prepared: Prepared, as_json: bool) -> None:

@@ -1,0 +1,66 @@
+"""What a run would do, with what is missing for it: for `plan`, Python and the web page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.commands import run as runs
+from orchestrator.errors import MissingWeightsError, UsageError
+from orchestrator.planning.options import Options
+from orchestrator.planning.plan import PlanRow
+from orchestrator.planning.request import Prepared, card_shortage, prepare
+from orchestrator.weights import needs
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request that was checked, and started nothing.
+
+    rows      a row for each node: where it runs, what it will take, whether it is cached, why
+    weights   those that are missing, as an error; card: the same of a card
+    """
+
+    prepared: Prepared
+    rows: tuple[PlanRow, ...]
+    weights: MissingWeightsError | None
+    card: UsageError | None
+
+    @property
+    def profile(self) -> str:
+        return self.prepared.settings.name
+
+    @property
+    def reason(self) -> str:
+        """Why it is that profile."""
+        return self.prepared.reason
+
+    @property
+    def refusal(self) -> UsageError | None:
+        """Why `run` would refuse, or None."""
+        return self.weights or self.card
+
+    @property
+    def seconds(self) -> float | None:
+        """About how long it takes, by the measurements; None where one is missing."""
+        running = [row for row in self.rows if not row.cached]
+        if not all(row.expected for row in running):
+            return None
+        return sum(row.expected.seconds for row in running if row.expected)
+
+    @property
+    def vram(self) -> int:
+        """The most that a node is expected to take of the card, in bytes; 0: none, or unknown."""
+        return max((row.expected.vram for row in self.rows if row.expected), default=0)
+
+
+def make_plan(source: Path, output: Path | None, options: Options) -> Plan:
+    """Check a request as `run` does. Raises `UsageError`s; writes and starts nothing."""
+    prepared = prepare(options)
+    rows = tuple(runs.plan(prepared, source, output))
+
+    def will_run() -> set[str]:
+        return runs.to_run(rows)
+
+    weights = needs.shortage(prepared.graph, bool(prepared.cards), will_run)
+    return Plan(prepared, rows, weights, card_shortage(prepared, will_run))
