@@ -28,6 +28,7 @@ _COMMANDS = {
     "open": ("orchestrator.cli.pages", "open_page"),
     "compare": ("orchestrator.cli.pages", "compare"),
     "export": ("orchestrator.cli.export", "export"),
+    "web": ("orchestrator.cli.web", "web"),
     "evaluate": ("orchestrator.cli.evaluate", "evaluate"),
     "config": ("orchestrator.cli.config", "config"),
     "models": ("orchestrator.cli.models", "models"),

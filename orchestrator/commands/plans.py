@@ -8,7 +8,7 @@ from pathlib import Path
 from orchestrator.commands import run as runs
 from orchestrator.errors import MissingWeightsError, UsageError
 from orchestrator.planning.options import Options
-from orchestrator.planning.plan import PlanRow
+from orchestrator.planning.plan import PlanRow, plan_row
 from orchestrator.planning.request import Prepared, card_shortage, prepare
 from orchestrator.weights import needs
 
@@ -54,10 +54,18 @@ class Plan:
         return max((row.expected.vram for row in self.rows if row.expected), default=0)
 
 
-def make_plan(source: Path, output: Path | None, options: Options) -> Plan:
-    """Check a request as `run` does. Raises `UsageError`s; writes and starts nothing."""
+def make_plan(source: Path | None, output: Path | None, options: Options) -> Plan:
+    """Check a request as `run` does. Raises `UsageError`s; writes and starts nothing.
+
+    source: None asks for any picture, of which nothing is in the cache.
+    """
     prepared = prepare(options)
-    rows = tuple(runs.plan(prepared, source, output))
+    if source is None:
+        rows = tuple(
+            plan_row(node, False, "", prepared.budget) for node in prepared.graph.nodes.values()
+        )
+    else:
+        rows = tuple(runs.plan(prepared, source, output))
 
     def will_run() -> set[str]:
         return runs.to_run(rows)
