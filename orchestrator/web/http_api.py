@@ -26,7 +26,7 @@ def add(site: Site, options: WebOptions) -> None:
     """Put the functions into the page that is being built, if they were asked for."""
     if not (options.api or options.mcp):
         return
-    from orchestrator.web.page import PictureFile
+    from orchestrator.web.page import picture_file
 
     async def make_mesh(
         picture: str, profile: str = AUTO, seed: float | None = None, fast: bool = False
@@ -116,7 +116,7 @@ def add(site: Site, options: WebOptions) -> None:
         return [actions.listed(one) for one in cards(site.root, actions.MOST_SHOWN)]
 
     with gr.Column(visible=False):
-        picture = PictureFile(type="filepath", image_mode=None, label="picture")
+        picture = picture_file(label="picture")
         profile = gr.Textbox(AUTO, label="profile")
         seed = gr.Number(None, label="seed")
         fast = gr.Checkbox(False, label="fast")

@@ -25,14 +25,14 @@ SHOW_RUN = """() => setTimeout(() => {
 """Puts the run into the address, so that a page that is loaded again shows it."""
 
 
-class PictureFile(gr.Image):
-    """A picture that is handed on as the browser sent it, and not decoded in this process."""
+def picture_file(**options: Any) -> Any:
+    """A picture that is handed on as the browser sent it, and not decoded in this process.
 
-    def get_block_name(self) -> str:
-        return "image"
-
-    def preprocess(self, payload: Any) -> str | None:
-        return None if payload is None else payload.path
+    Not a class of its own: Gradio writes a stub beside the module of each.
+    """
+    picture = gr.Image(type="filepath", image_mode=None, **options)
+    vars(picture)["preprocess"] = lambda sent: None if sent is None else sent.path
+    return picture
 
 
 def theme() -> Any:
@@ -81,10 +81,8 @@ def _make_tab(site: Site) -> dict[str, Any]:
     parts: dict[str, Any] = {}
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
-            parts["picture"] = PictureFile(
+            parts["picture"] = picture_file(
                 label="Picture of one object",
-                type="filepath",
-                image_mode=None,
                 sources=["upload", "clipboard"],
                 height=280,
                 elem_id="picture",
@@ -191,11 +189,11 @@ def _wire(
             return [gr.skip(), shown.error_html(error), *skipped]
         return [job.name, *look(job.name, ("", ""), force=True)]
 
-    def cancel(name: str, before: tuple[str, str]) -> list[Any]:
+    def press_cancel(name: str, before: tuple[str, str]) -> list[Any]:
         site.jobs.cancel(name)
         return look(name, before)
 
-    def resume(name: str, before: tuple[str, str]) -> list[Any]:
+    def press_resume(name: str, before: tuple[str, str]) -> list[Any]:
         try:
             site.jobs.resume(name)
         except KissError as error:
@@ -224,8 +222,8 @@ def _wire(
     made["go"].click(go, inputs, [current, *looked], concurrency_id="take", **hidden).then(
         None, None, None, js=SHOW_RUN
     )
-    made["cancel"].click(cancel, [current, seen], looked, **hidden)
-    made["resume"].click(resume, [current, seen], looked, **hidden)
+    made["cancel"].click(press_cancel, [current, seen], looked, **hidden)
+    made["resume"].click(press_resume, [current, seen], looked, **hidden)
     page.load(arrive, None, [current, *looked], **hidden)
     page.load(gallery, None, listed["gallery"], **hidden)
     page.load(names, None, chosen["runs"], **hidden)
