@@ -67,7 +67,8 @@ def page_run(
         source=source, file="input.png", size=len(picture), digest=digest_bytes(picture)
     )
     known = {"state": "done", "profile": "none", "seed": 7, "version": "0.1.0", "created": 1.7e9}
-    run = RunDirectory.create(path, Manifest(**{**known, "input": record, **fields}), picture)
+    manifest = Manifest(**{**known, "given": {"input_image": record}, **fields})
+    run = RunDirectory.create(path, manifest, {"input_image": picture})
     views = np.stack([np.full((64, 64, 3), 60 * side, np.uint8) for side in range(4)])
     _node(run, "multiview", "inflate", {"views": views, "view_normals": 255 - views})
     _node(run, "isomer", "isomer", {"renders": np.concatenate([views, views[:1]])})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,10 +95,19 @@ class Finished:
         return {name: [row["pid"] for row in node["attempts"]] for name, node in self.nodes.items()}
 
 
-def run_profile(models: Path, folder: Path, profile: str, *options: object) -> Finished:
-    """`run` on the CPU, below `folder`/outputs; fails the test unless it ends well."""
+def run_profile(
+    models: Path,
+    folder: Path,
+    profile: str,
+    *options: object,
+    subject: Sequence[object] = (PICTURE,),
+) -> Finished:
+    """`run` on the CPU, below `folder`/outputs; fails the test unless it ends well.
+
+    subject: the words of the command line that say what it is made of
+    """
     done = orchestrate(
-        models, folder, "run", PICTURE, "--profile", profile, "--device", "cpu", *options
+        models, folder, "run", *subject, "--profile", profile, "--device", "cpu", *options
     )
     assert done.returncode == 0, done.stderr
     result = folder / done.stdout.strip()

@@ -47,11 +47,11 @@ def run_node(node: Node, device: str, seed: int, files: Files, output: Path) -> 
     params = {**node.params, **attempt.params, **RESIDENT.get(node.config.stage, {})}
     began = time.perf_counter()
     core = StageRunner(node.config.stage, 0)
-    core.load(params, Context(where, attempt.dtype, seed, THREADS))
+    core.load(params, Context(where, attempt.dtype, threads=THREADS))
     loaded = time.perf_counter()
     inputs = {key: files[source] for key, source in node.inputs.items() if source in files}
     output.mkdir(parents=True)
-    result = core.run(inputs, output, output, lambda *_, **__: None)
+    result = core.run(inputs, output, output, seed, lambda *_, **__: None)
     core.close()
     for artifact, parts in result.outputs.items():
         files[Source(node.name, artifact)] = [store_output(output, part) for part in parts]

@@ -92,7 +92,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     folder = Path(arguments.folder)
     files = {path.stem: [path] for path in folder.glob("*.npy") if path.stem != "bundle"}
     try:
-        result = core.run(files, folder, folder, progress)
+        result = core.run(files, folder, folder, 42, progress)
         if not tiny:
             peaks["reserved"] = torch.cuda.max_memory_reserved()
     finally:

@@ -74,7 +74,7 @@ class Ours:
 
     def __init__(self, folder: Path) -> None:
         record = InputRecord(source="", file="input.img", size=0, digest="")
-        self._run = RunDirectory(folder, Manifest(input=record))
+        self._run = RunDirectory(folder, Manifest(given={"input_image": record}))
         self._folder = self._run.node_folder("bench")
         self._pipe, theirs = multiprocessing.Pipe()
         self._child = multiprocessing.Process(target=_receive_files, args=(theirs,))

@@ -68,7 +68,7 @@ def make_session(
     log, hub = folder / "log", hub or SilentHub()
     process = hub.start(node.config.stage, (), log, {})
     as_hub = cast(ProcessHub, hub)
-    return Session(node, 0, as_hub, process, Runtime(), monitor or GpuMonitor(), log, 42, 1)
+    return Session(node, 0, as_hub, process, Runtime(), monitor or GpuMonitor(), log, 1)
 
 
 def make_stage(
@@ -104,7 +104,9 @@ def make_run(path: Path, picture: bytes = PICTURE, seed: int = 42) -> RunDirecto
     record = InputRecord(
         source="in.txt", file="input.txt", size=len(picture), digest=digest_bytes(picture)
     )
-    return RunDirectory.create(path, Manifest(seed=seed, input=record), picture)
+    return RunDirectory.create(
+        path, Manifest(seed=seed, given={"input_image": record}), {"input_image": picture}
+    )
 
 
 def finish_node(

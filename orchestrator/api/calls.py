@@ -20,6 +20,7 @@ from orchestrator.api.runs import Batch, Run, begin, carry_out, settings_as_sets
 from orchestrator.commands.carry_out import BatchRequest
 from orchestrator.commands.doctor import Check, checks
 from orchestrator.commands.plans import Plan, make_plan
+from orchestrator.commands.subject import Subject, subject_of
 from orchestrator.errors import UsageError
 from orchestrator.planning.options import Options
 from orchestrator.record.run_directory import OUTPUTS
@@ -32,8 +33,13 @@ Keep = Literal["all", "result", "mesh"]
 
 
 def run(
-    image: AnyPath,
+    file: AnyPath | None = None,
     *,
+    text: str | None = None,
+    mask: AnyPath | None = None,
+    back: AnyPath | None = None,
+    left: AnyPath | None = None,
+    right: AnyPath | None = None,
     profile: str = "auto",
     settings: Mapping[str, Any] | None = None,
     output: AnyPath | None = None,
@@ -41,9 +47,14 @@ def run(
     warm: bool = True,
     **more: Any,
 ) -> Run:
-    """Turn a picture into a mesh; returns when it is done.
+    """Turn a picture, a mesh or words into a mesh; returns when it is done.
 
-    image     a picture's file
+        run("img.png")    run(text="a red vase")    run("model.glb", text="made of wood")
+
+    file      of a picture or a mesh, told apart by what it holds
+    text      the object in words, in place of a file or with it
+    mask      your own mask of the picture: white, or opaque, is the object
+    back, left, right   pictures of the object's other sides, where `file` shows its front
     profile   as `--profile`: "sketch", "full_12gb", ...; auto: the best that this machine can run
     settings  values on top of the profile: {"isomer.stage2_steps": 2}, or nested
     output    the run directory; None: a new one in ./outputs
@@ -54,13 +65,19 @@ def run(
     Raises `UsageError` (and its kinds) for what cannot be done as asked, before anything is made;
     `RunFailedError` for a run that failed, which is resumable.
     """
-    request = _run_request(image, profile, settings, output, warm, more)
+    subject = _subject(file, text, mask, back, left, right)
+    request = _run_request(subject, profile, settings, output, warm, more)
     return cast(Run, carry_out(Run, request, on_event))
 
 
 def start(
-    image: AnyPath,
+    file: AnyPath | None = None,
     *,
+    text: str | None = None,
+    mask: AnyPath | None = None,
+    back: AnyPath | None = None,
+    left: AnyPath | None = None,
+    right: AnyPath | None = None,
     profile: str = "auto",
     settings: Mapping[str, Any] | None = None,
     output: AnyPath | None = None,
@@ -73,7 +90,8 @@ def start(
     on_event is told in a thread of the package's own. If this process ends before the work, that is
     stopped, and can be resumed.
     """
-    request = _run_request(image, profile, settings, output, warm, more)
+    subject = _subject(file, text, mask, back, left, right)
+    request = _run_request(subject, profile, settings, output, warm, more)
     return cast(Run, begin(Run, request, on_event))
 
 
@@ -102,7 +120,7 @@ def resume(
 
 
 def batch(
-    folder: AnyPath,
+    source: AnyPath,
     *,
     glob: str | None = None,
     recursive: bool = False,
@@ -117,19 +135,21 @@ def batch(
     wait: bool = True,
     **more: Any,
 ) -> Batch:
-    """Turn every picture of a folder into a mesh; each model is loaded once for all of them.
+    """Turn every picture or mesh of a folder, or every line of a list of words, into a mesh; each
+    model is loaded once for all of them.
 
+    source     a folder, or a list: "prompts.txt" with a description a line, or a CSV file
     glob       which files, "*.png"; recursive: look into subfolders
-    go_on      with the batch in `output`; new pictures join it
+    go_on      with the batch in `output`; what is new joins it
     fail_fast  stop after the first that fails
-    keep       what stays of each run; None: its result, of more than 500 pictures the mesh alone
+    keep       what stays of each run; None: its result, of more than 500 the mesh alone
     wait       False: return at once, as `start` does
 
-    A picture that fails costs itself alone: `Batch.failed` names it. Raises `UsageError` when there
+    A job that fails costs itself alone: `Batch.failed` names it. Raises `UsageError` when there
     is nothing to do.
     """
     asked = BatchRequest(
-        Path(folder).absolute(), glob, recursive, _absolute(output), go_on, fail_fast
+        Path(source).absolute(), glob, recursive, _absolute(output), go_on, fail_fast
     )
     chosen = options(profile=profile, settings=settings, keep=keep or "result", **more)
     request = Request("batch", chosen, folder=asked, keep_is_open=keep is None, warm=warm)
@@ -139,8 +159,13 @@ def batch(
 
 
 def plan(
-    image: AnyPath,
+    file: AnyPath | None = None,
     *,
+    text: str | None = None,
+    mask: AnyPath | None = None,
+    back: AnyPath | None = None,
+    left: AnyPath | None = None,
+    right: AnyPath | None = None,
     profile: str = "auto",
     settings: Mapping[str, Any] | None = None,
     output: AnyPath | None = None,
@@ -148,9 +173,9 @@ def plan(
 ) -> Plan:
     """What `run` would do with the same arguments: node by node where, how much memory, how long,
     and what is cached. `Plan.refusal` says what is missing. Starts nothing."""
-    return make_plan(
-        Path(image), _absolute(output), options(profile=profile, settings=settings, **more)
-    )
+    subject = _subject(file, text, mask, back, left, right)
+    chosen = options(profile=profile, settings=settings, **more)
+    return make_plan(subject, _absolute(output), chosen)
 
 
 def doctor(outputs: AnyPath = OUTPUTS, *, profile: str = "auto", wait: bool = True) -> list[Check]:
@@ -167,7 +192,6 @@ def options(
     fast: bool = False,
     caption: str | None = None,
     background: str | None = None,
-    mask: AnyPath | None = None,
     device: str = "auto",
     target_vram: float = 0.0,
     host_ram: float = 0.0,
@@ -181,7 +205,6 @@ def options(
     """What `run` and its like take besides, named as on the command line.
 
     config       a YAML file on top of the profile, as --config
-    mask         your own mask of the picture
     target_vram  GiB of the card that a process may take; host_ram: the same of host memory
     until        stop after this node; from_node: compute it and all after it again
     formats      more mesh files in the result: "stl", "3mf", "ply", "usdz"
@@ -204,7 +227,6 @@ def options(
         fast=fast,
         allow_tf32=allow_tf32,
         background=background,
-        mask=_absolute(mask),
         formats=tuple(formats),
         report=report,
         keep=keep,
@@ -212,7 +234,7 @@ def options(
 
 
 def _run_request(
-    image: AnyPath,
+    subject: Subject,
     profile: str,
     settings: Mapping[str, Any] | None,
     output: AnyPath | None,
@@ -220,7 +242,18 @@ def _run_request(
     more: Mapping[str, Any],
 ) -> Request:
     chosen = options(profile=profile, settings=settings, **more)
-    return Request("run", chosen, Path(image).absolute(), _absolute(output), warm=warm)
+    return Request("run", chosen, subject, _absolute(output), warm=warm)
+
+
+def _subject(
+    file: AnyPath | None,
+    text: str | None,
+    mask: AnyPath | None,
+    *sides: AnyPath | None,
+) -> Subject:
+    files = [] if file is None else [Path(file).absolute()]
+    given = [_absolute(side) for side in sides]
+    return subject_of(files, text, mask=_absolute(mask), sides=given)
 
 
 def _absolute(path: AnyPath | None) -> Path | None:

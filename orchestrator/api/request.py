@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.commands.carry_out import BatchRequest
+from orchestrator.commands.subject import Subject
 from orchestrator.planning.options import Options
 
 Task = Literal["run", "resume", "batch"]
@@ -19,7 +21,7 @@ Task = Literal["run", "resume", "batch"]
 class Request:
     """One piece of work.
 
-    run     a new run of `source` in `output` (None: a new directory in outputs)
+    run     a new run of `subject` in `output` (None: a new directory in outputs)
     resume  the run or batch directory `output`
     batch   what `folder` says; keep_is_open: nobody said what is to stay of each run
     warm    processes may start warm
@@ -27,7 +29,7 @@ class Request:
 
     task: Task
     options: Options = field(default_factory=Options)
-    source: Path | None = None
+    subject: Subject | None = None
     output: Path | None = None
     folder: BatchRequest | None = None
     keep_is_open: bool = False
@@ -52,6 +54,9 @@ def _rebuilt(kind: Any, data: dict[str, Any]) -> Any:
 
 def _value(hint: Any, value: Any) -> Any:
     kinds = [kind for kind in (typing.get_args(hint) or (hint,)) if isinstance(kind, type)]
+    if isinstance(value, dict) and typing.get_origin(hint) is Mapping:
+        inner = typing.get_args(hint)[1]
+        return {name: _value(inner, one) for name, one in value.items()}
     if isinstance(value, dict):
         [kind] = (kind for kind in kinds if dataclasses.is_dataclass(kind))
         return _rebuilt(kind, value)

@@ -168,10 +168,10 @@ class Run(_Working):
 
 
 class Batch(_Working):
-    """A batch: a run for each picture. It is over when all have ended, well or not."""
+    """A batch: a run for each job. It is over when all have ended, well or not."""
 
     def wait(self, timeout: float | None = None) -> Batch:
-        """The batch itself, when it is over: `failed` names pictures that did not make it.
+        """The batch itself, when it is over: `failed` names jobs that did not make it.
 
         Raises `InterruptedRunError`, `UsageError`, TimeoutError as `Run.wait` does.
         """
@@ -180,10 +180,10 @@ class Batch(_Working):
 
     @property
     def runs(self) -> dict[str, Run]:
-        """Name of a picture -> its run, of those that have one."""
+        """Name of a job -> its run, of those that have one."""
         from orchestrator.commands import batch_directory
 
-        names = batch_directory.load(self.path).pictures
+        names = batch_directory.load(self.path).jobs
         found = {}
         for name in names:
             try:
@@ -194,16 +194,16 @@ class Batch(_Working):
 
     @property
     def outcomes(self) -> list[dict[str, Any]]:
-        """A row for each picture as in summary.json, when it is over; empty for one opened."""
+        """A row for each job as in summary.json, when it is over; empty for one opened."""
         return self._work.heard.outcomes if self._work else []
 
     @property
     def failed(self) -> dict[str, str]:
-        """Name of a picture -> why it has no mesh."""
+        """Name of a job -> why it has no mesh."""
         return {row["name"]: row["error"] for row in self.outcomes if row["state"] != "done"}
 
     def __repr__(self) -> str:
-        told = f"{len(self.outcomes)} pictures" if self.done else "running"
+        told = f"{len(self.outcomes)} jobs" if self.done else "running"
         return f"<Batch {told}: {self.path}>"
 
     def _page(self) -> bytes:

@@ -60,7 +60,7 @@ class Teller:
             profile=prepared.settings.name,
             reason=prepared.reason,
             nodes=[node.name for node in nodes],
-            jobs=len(batch.pictures) if batch else 1,
+            jobs=len(batch.jobs) if batch else 1,
             expected=expected_seconds(nodes),
         )
         if batch is not None:
@@ -155,8 +155,8 @@ def _do(line: bytes, teller: Teller) -> None:
         shell = carry_out.Shell(teller.view, teller.opened, teller.told)
         path = request.output
         if request.task == "run":
-            assert request.source is not None
-            carry_out.run(request.source, path, request.options, place, shell)
+            assert request.subject is not None
+            carry_out.run(request.subject, path, request.options, place, shell)
         elif path is not None and batch_directory.is_batch(path):
             carry_out.resume_batch(path, request.options, place, shell)
         else:

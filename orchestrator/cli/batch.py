@@ -1,4 +1,4 @@
-"""`batch`: every picture of a directory."""
+"""`batch`: every picture or mesh of a directory, or every line of a list."""
 
 from __future__ import annotations
 
@@ -21,29 +21,33 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("folder", type=common.InputPath(), metavar="DIR")
-@click.option("--glob", metavar="PATTERN", help='Which files, e.g. "*.png". Default: all pictures.')
+@click.argument("source", type=common.InputPath(), metavar="DIR|LIST")
+@click.option(
+    "--glob",
+    metavar="PATTERN",
+    help='Which files, e.g. "*.png". Default: all pictures, or else meshes.',
+)
 @click.option("--recursive", is_flag=True, help="Look into subdirectories.")
-@common.output_option("BATCH_DIR", "Default: outputs/<DIR>-<time>.")
+@common.output_option("BATCH_DIR", "Default: outputs/<its name>-<time>.")
 @click.option(
     "--resume",
     "go_on",
     is_flag=True,
-    help="Go on with the batch in --output; new pictures join it.",
+    help="Go on with the batch in --output; what is new joins it.",
 )
 @click.option(
-    "--keep-going/--fail-fast", default=True, show_default=True, help="After a failed picture."
+    "--keep-going/--fail-fast", default=True, show_default=True, help="After a failed one."
 )
 @common.settings_options
 @click.option("--until", metavar="NODE", help="Stop after this node.")
 @common.format_option
 @common.report_option
-@common.keep_option(None, "result; mesh for more than 500 pictures")
+@common.keep_option(None, "result; mesh for more than 500")
 @common.device_options
 @common.budget_options
 @common.view_options
 def batch(
-    folder: Path,
+    source: Path,
     glob: str | None,
     recursive: bool,
     output: Path | None,
@@ -54,10 +58,12 @@ def batch(
     verbose: bool,
     **request: Any,
 ) -> None:
-    """Turn every picture in DIR into a mesh.
+    """Turn every picture in DIR, or every line of LIST, into a mesh.
 
-    Pictures are told by their content. Each model is loaded once for all of them. Ends with a
-    table, what was skipped, failed or degraded, and BATCH_DIR/summary.json and summary.csv.
+    Pictures and meshes are told by their content. LIST is a text file with one description a line,
+    or a CSV file with the columns text, name and seed (the last two may be left out). Each model is
+    loaded once for all of them. Ends with a table, what was skipped, failed or degraded, and
+    BATCH_DIR/summary.json and summary.csv.
     Exit code 0: all good, 1: some failed, 2: nothing to do.
     """
     import functools
@@ -69,7 +75,7 @@ def batch(
     with common.errors_as_json(as_json, told):
         finish(
             carry_out.batch(
-                carry_out.BatchRequest(folder, glob, recursive, output, go_on, not keep_going),
+                carry_out.BatchRequest(source, glob, recursive, output, go_on, not keep_going),
                 common.options_from(**request),
                 request["keep"] is None,
                 functools.partial(open_workspace, not no_warm),
@@ -79,7 +85,7 @@ def batch(
 
 
 def finish(outcomes: Sequence[Outcome]) -> None:
-    """Exit code 1 where a picture has failed."""
+    """Exit code 1 where one has failed."""
     if any(not outcome.good for outcome in outcomes):
         raise SystemExit(1)
 
@@ -92,10 +98,10 @@ def shell_of(told: list[object], as_json: bool, verbose: bool) -> Shell:
     def view(prepared: Prepared, made: Batch | None) -> RunView:
         from orchestrator.cli.live_view import open_view
 
-        count = len(made.pictures) if made else 1
+        count = len(made.jobs) if made else 1
         if made is not None and not as_json:
             say(f"profile {prepared.settings.name} ({prepared.reason})", err=True)
-            say(f"{count} picture{'s' if count > 1 else ''} -> {made.path}", err=True)
+            say(f"{count} job{'s' if count > 1 else ''} -> {made.path}", err=True)
         return open_view(prepared.graph.nodes.values(), count, as_json, verbose)
 
     def tell(made: Batch, outcomes: list[Outcome]) -> None:
@@ -124,7 +130,7 @@ def _print_outcomes(made: Batch, outcomes: list[Outcome], as_json: bool) -> None
             )
         return
     header, rows = batch_report.HEADER, list(batch_report.table_rows(outcomes))
-    names = (header.index("picture"), header.index("mesh"))
+    names = (header.index("input"), header.index("mesh"))
     tables.print_table(header, rows, err=True, shorten=names)
     for line in batch_report.closing_lines(made, outcomes):
         say(line, err=True)

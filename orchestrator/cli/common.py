@@ -18,6 +18,7 @@ from orchestrator.system.stop_signals import STOP
 from orchestrator.system.terminal import ReaderGoneError, nobody_need_read, say, say_json, visible
 
 if TYPE_CHECKING:
+    from orchestrator.commands.subject import Subject
     from orchestrator.planning.options import Options
     from orchestrator.record.run_directory import RunDirectory
 
@@ -126,14 +127,36 @@ def settings_options(function: _F) -> _F:
     return function
 
 
-def mask_option(function: _F) -> _F:
-    """--mask."""
-    return click.option(
+def subject_options(function: _F) -> _F:
+    """The argument FILE..., and --text, --mask, --back, --left and --right."""
+    for side in ("right", "left", "back"):
+        function = click.option(
+            f"--{side}",
+            type=InputPath(),
+            metavar="FILE",
+            help=f"A picture of the object's {side}, of which FILE shows the front.",
+        )(function)
+    function = click.option(
         "--mask",
-        type=click.Path(path_type=Path),
+        type=InputPath(),
         metavar="FILE",
-        help="Your own mask of IMAGE, of the same shape: white, or opaque, is the object.",
+        help="Your own mask of FILE, of the same shape: white, or opaque, is the object.",
     )(function)
+    function = click.option(
+        "--text", metavar="WORDS", help="The object in your own words, in place of FILE or with it."
+    )(function)
+    return click.argument("files", type=InputPath(), metavar="[FILE]", nargs=-1)(function)
+
+
+def take_subject(request: dict[str, Any]) -> Subject:
+    """What `subject_options` gave, taken out of a command's parameters. Raises `UsageError`."""
+    from orchestrator.commands.subject import subject_of
+
+    sides = tuple(request.pop(side) for side in ("back", "left", "right"))
+    files, text, mask = (request.pop(name) for name in ("files", "text", "mask"))
+    subject = subject_of(files, text, mask=mask, sides=sides)
+    request["start"] = subject.start
+    return subject
 
 
 def format_option(function: _F) -> _F:

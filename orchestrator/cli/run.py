@@ -1,4 +1,4 @@
-"""`run`, `plan` and `resume`: one picture."""
+"""`run`, `plan` and `resume`: one picture, mesh or text."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("image", type=common.InputPath())
-@common.output_option("DIR", "Run directory. Default: outputs/<image>-<time>.")
+@common.subject_options
+@common.output_option("DIR", "Run directory. Default: outputs/<input>-<time>.")
 @common.settings_options
-@common.mask_option
 @common.range_options
 @common.format_option
 @common.report_option
@@ -31,10 +30,8 @@ if TYPE_CHECKING:
 @common.device_options
 @common.budget_options
 @common.view_options
-def run(
-    image: Path, output: Path | None, no_warm: bool, as_json: bool, verbose: bool, **request: Any
-) -> None:
-    """Turn IMAGE into a mesh."""
+def run(output: Path | None, no_warm: bool, as_json: bool, verbose: bool, **request: Any) -> None:
+    """Turn FILE, a picture or a mesh, or --text into a mesh."""
     from orchestrator.processes.workspace import open_workspace
 
     started: list[RunDirectory] = []
@@ -44,6 +41,7 @@ def run(
     ):
         from orchestrator.commands import carry_out
 
+        subject = common.take_subject(request)
         options = common.options_from(**request)
 
         def view(prepared: Prepared, _: object) -> RunView:
@@ -53,12 +51,12 @@ def run(
             from orchestrator.commands import run as runs
 
             if verbose and not as_json:
-                _print_plan(prepared, runs.plan(prepared, image, output))
+                _print_plan(prepared, runs.plan(prepared, subject, output))
             return open_view(prepared.graph.nodes.values(), 1, as_json, verbose)
 
         try:
             shell = carry_out.Shell(view, started.append)
-            carry_out.run(image, output, options, workspace, shell)
+            carry_out.run(subject, output, options, workspace, shell)
         finally:
             if started and not started[0].path.exists():  # the input was no picture
                 started.clear()
@@ -67,53 +65,48 @@ def run(
 
 
 @click.command()
-@click.argument("image", type=common.InputPath())
+@common.subject_options
 @common.output_option("DIR", "Run directory that would be used.")
 @common.settings_options
-@common.mask_option
 @common.range_options
 @common.device_option
 @common.budget_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-def plan(image: Path, output: Path | None, as_json: bool, **request: Any) -> None:
-    """Show what `run IMAGE` would do, without starting anything.
+def plan(output: Path | None, as_json: bool, **request: Any) -> None:
+    """Show what `run` would do, without starting anything.
 
     Exit code 2: a card or weights are missing that it would need.
     """
     from dataclasses import asdict
 
-    from orchestrator.commands import run as runs
-    from orchestrator.planning.request import card_shortage, prepare
-    from orchestrator.weights import needs
+    from orchestrator.commands.plans import make_plan
 
     told: list[object] = []
     with common.errors_as_json(as_json, told):
-        prepared = prepare(common.options_from(**request))
-        rows = runs.plan(prepared, image, output)
-        graph, gpu = prepared.graph, bool(prepared.cards)
-        shortage = needs.shortage(graph, gpu, lambda: runs.to_run(rows))
-        no_card = card_shortage(prepared, lambda: runs.to_run(rows))
+        subject = common.take_subject(request)
+        made = make_plan(subject, output, common.options_from(**request))
+        prepared, rows = made.prepared, list(made.rows)
         if as_json:
             common.print_json(
                 {
-                    "profile": prepared.settings.name,
-                    "profile_reason": prepared.reason,
+                    "profile": made.profile,
+                    "profile_reason": made.reason,
                     "seed": prepared.seed,
                     "budget": asdict(prepared.budget),
                     "notes": list(prepared.notes),
                     "nodes": [asdict(row) for row in rows],
-                    "missing_card": no_card.message if no_card else "",
-                    "missing_weights": shortage.missing if shortage else [],
+                    "missing_card": made.card.message if made.card else "",
+                    "missing_weights": made.weights.missing if made.weights else [],
                 }
             )
             told.append(rows)
         else:
             _announce(prepared, as_json)
             _print_plan(prepared, rows, err=False)
-        if no_card and shortage:  # one of them is raised, both are told
-            say(f"no card: {no_card}", err=True)
-        if refusal := shortage or no_card:
-            raise refusal
+        if made.card and made.weights:  # one of them is raised, both are told
+            say(f"no card: {made.card}", err=True)
+        if made.refusal:
+            raise made.refusal
 
 
 @click.command()
@@ -145,11 +138,8 @@ def resume(run_dir: Path, no_warm: bool, as_json: bool, verbose: bool, **request
         if batch_directory.is_batch(run_dir):
             from orchestrator.cli.batch import finish, shell_of
 
-            finish(
-                carry_out.resume_batch(
-                    run_dir, options, workspace, shell_of(opened, as_json, verbose)
-                )
-            )
+            shell = shell_of(opened, as_json, verbose)
+            finish(carry_out.resume_batch(run_dir, options, workspace, shell))
             return
 
         def view(prepared: Prepared, _: object) -> RunView:

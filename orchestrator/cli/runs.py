@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from orchestrator.cli import common, tables
-from orchestrator.system.terminal import say
+from orchestrator.system.terminal import say, visible
 
 
 @click.group()
@@ -93,7 +93,7 @@ def show(run_dir: Path, as_json: bool) -> None:
         return
     state = summary.state_now(run)
     say(f"{run.path}: {state}, profile {manifest.profile}, seed {manifest.seed}")
-    say(f"input {manifest.input.source}\n")
+    say(f"input {visible(manifest.input.title, one_line=True)}\n")
     tables.print_table(run_table.TABLE_HEADER, run_table.table_rows(run))
     for name, record in manifest.nodes.items():
         if record.cached_from:

@@ -1,4 +1,4 @@
-"""Run a batch: every picture a job of one runner, stage-major, and what became of each."""
+"""Run a batch: every subject a job of one runner, stage-major, and what became of each."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from typing import Any
 from orchestrator.commands import open_run, pages
 from orchestrator.commands import run as runs
 from orchestrator.commands.batch_directory import LOGS, Batch
+from orchestrator.commands.subject import Subject
 from orchestrator.errors import InterruptedRunError, KissError, command
-from orchestrator.planning.request import Prepared, require_card
+from orchestrator.planning.request import Prepared, require_card, require_inputs
 from orchestrator.processes.workspace import Workspace, open_workspace
 from orchestrator.record import result_folder, summary
 from orchestrator.record.cache import CacheIndex
 from orchestrator.record.manifest import AttemptRow
-from orchestrator.record.run_directory import MANIFEST, OUTPUTS, RESULT, RunDirectory
+from orchestrator.record.run_directory import OUTPUTS, RESULT, RunDirectory
 from orchestrator.running.run_events import Observer
 from orchestrator.system.atomic_files import write_atomic, write_json
 from orchestrator.system.inside import Inside
@@ -36,14 +37,19 @@ is done, so that these need 4.5 GB; each model is loaded once for all of them.""
 
 @dataclass(frozen=True)
 class Outcome:
-    """One picture's end. `run` is None when it could not even be opened."""
+    """One job's end. `run` is None when it could not even be opened."""
 
     name: str
-    picture: Path
+    subject: Subject
     run: RunDirectory | None
     state: str
     error: str
     hint: str = ""
+
+    @property
+    def input(self) -> str:
+        """The file's path, or the words."""
+        return str(self.subject.source or self.subject.text)
 
     @property
     def good(self) -> bool:
@@ -85,7 +91,7 @@ class Outcome:
         mesh = self._result(result_folder.RESULT_FILES["glb"])
         return {
             "name": self.name,
-            "input": str(self.picture),
+            "input": self.input,
             "state": self.state,
             "error": self.error,
             "hint": self.hint,
@@ -105,9 +111,9 @@ class Outcome:
 
 
 def require_resources(
-    prepared: Prepared, pictures: Sequence[Path], known: Batch | None, path: Path | None
+    prepared: Prepared, subjects: Sequence[Subject], known: Batch | None, path: Path | None
 ) -> None:
-    """Refuse when a picture's node that will run lacks a card or weights; writes nothing.
+    """Refuse when a job's node that will run lacks a card or weights; writes nothing.
 
     known: the batch that is gone on with. path: of the new one, if it was chosen.
     Raises `UsageError` or `MissingWeightsError`.
@@ -116,25 +122,22 @@ def require_resources(
     def will_run() -> set[str]:
         cache = open_run.cache_beside(known.path if known else path or Path(OUTPUTS) / "new")
         found = set()
-        for output, picture in [*_runs_of(known), *((None, picture) for picture in pictures)]:
+        for output, subject in [*_runs_of(known), *((None, subject) for subject in subjects)]:
             with contextlib.suppress(KissError):  # a bad file fails alone, later
-                found |= runs.to_run(runs.predict_picture(prepared, picture, output, cache))
+                found |= runs.to_run(runs.predict_one(prepared, subject, output, cache))
         return found
 
+    for subject in subjects[:1]:  # all are of one kind
+        require_inputs(prepared, subject.start, subject.artifacts)
     require_card(prepared, will_run)
     needs.require(prepared.graph, bool(prepared.cards), will_run)
 
 
-def _runs_of(known: Batch | None) -> Iterator[tuple[Path, Path]]:
-    """(run directory, picture) of each job; a picture that is gone left its copy there."""
-    if known is None:
-        return
-    for name, picture in known.pictures.items():
-        path = known.path / name
-        if not picture.exists() and (path / MANIFEST).is_file():
-            with contextlib.suppress(KissError):  # a damaged record fails alone, later
-                picture = RunDirectory.open(path).input_path
-        yield path, picture
+def _runs_of(known: Batch | None) -> Iterator[tuple[Path, Subject]]:
+    """(run directory, subject) of each job of a batch that is gone on with."""
+    if known is not None:
+        for name, subject in known.jobs.items():
+            yield known.path / name, subject
 
 
 def execute(
@@ -153,15 +156,15 @@ def execute(
         inside.discard_temporaries()
         outcomes: dict[str, Outcome] = {}
         opened: list[tuple[str, RunDirectory]] = []
-        for name, picture in batch.pictures.items():
+        for name, subject in batch.jobs.items():
             try:
                 with as_output_error(batch.path / name):
                     inside.check(name)
-                run = open_run.open_or_create(prepared, picture, batch.path / name)
+                run = open_run.open_or_create(prepared, subject, batch.path / name)
                 run.discard_partial()
                 opened.append((name, run))
             except KissError as error:
-                outcomes[name] = Outcome(name, picture, None, "failed", error.message, error.hint)
+                outcomes[name] = Outcome(name, subject, None, "failed", error.message, error.hint)
         with as_output_error(batch.path / LOGS):
             inside.make_folder(LOGS)
         logs = batch.path / LOGS
@@ -178,18 +181,18 @@ def execute(
                 last = _failed_attempt(run)
                 outcomes[name] = Outcome(
                     name,
-                    batch.pictures[name],
+                    batch.jobs[name],
                     run,
                     "not exported" if manifest.no_export else manifest.state,
                     manifest.error or manifest.no_export,
                     last.hint if last else "",
                 )
-            ordered = [outcomes[name] for name in batch.pictures]
+            ordered = [outcomes[name] for name in batch.jobs]
             on_end(ordered)
             _write_summary(batch, ordered)
             if prepared.options.report:
                 pages.write_index(
-                    batch.path, [(one.name, one.picture, one.run, one.error) for one in ordered]
+                    batch.path, [(one.name, one.subject, one.run, one.error) for one in ordered]
                 )
     return ordered
 
@@ -241,7 +244,7 @@ def _compute_seconds(run: RunDirectory | None) -> float:
 
 
 def skipped_rows(batch: Batch) -> list[dict[str, str]]:
-    """What of the pictures' folder is no input, and why, for --json and summary.json."""
+    """What of the folder or list is no input, and why, for --json and summary.json."""
     return [{"path": printable(one.path), "reason": one.reason} for one in batch.skipped]
 
 

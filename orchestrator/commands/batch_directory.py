@@ -1,18 +1,20 @@
-"""Batch directories: the pictures' names, on what terms; made, joined, read again."""
+"""Batch directories: the jobs' names, on what terms; made, joined, read again."""
 
 from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, PlainValidator, TypeAdapter, ValidationError
+from pydantic import BaseModel, PlainValidator, TypeAdapter, ValidationError, model_validator
 
 from orchestrator.commands import open_run
-from orchestrator.commands.pictures import Gathered, Skipped
+from orchestrator.commands.batch_inputs import BatchInputs, Listed
+from orchestrator.commands.pictures import Skipped
+from orchestrator.commands.subject import PICTURE, Subject
 from orchestrator.errors import OutputError, RunRecordError
 from orchestrator.planning.options import Options
 from orchestrator.record.manifest import FileName as JobName
@@ -23,35 +25,33 @@ from orchestrator.system.folders import NewFolder
 from orchestrator.system.inside import is_temporary
 from orchestrator.system.locks import BATCH_FILE, LOCK_FILES, as_output_error
 from orchestrator.system.reading import JSON_BYTES, json_data, read_limited
-from orchestrator.system.text import slug
 
 LOGS = BATCH_LOGS
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch directory: pictures by job name, and the request they share.
+    """A batch directory: subjects by job name, and the request they share.
 
-    skipped: what of the pictures' folder is no input, when it was last looked at
+    skipped: what of the folder or table is no input, when it was last looked at
     """
 
     path: Path
-    pictures: dict[str, Path]
+    jobs: dict[str, Subject]
     options: Options
     skipped: tuple[Skipped, ...] = ()
 
 
-def job_names(folder: Path, pictures: Sequence[Path], taken: Iterable[str] = ()) -> dict[str, Path]:
-    """A unique, path-safe name for each picture: its stem, with more where stems collide."""
+def job_names(found: Iterable[Listed], taken: Iterable[str] = ()) -> dict[str, Subject]:
+    """A unique, path-safe name for each subject: the first of its own that is free, or numbered."""
     used = {LOGS, INDEX_HTML, *(name.lower() for name in taken)}
-    named: dict[str, Path] = {}
-    for picture in pictures:
-        relative = picture.relative_to(folder)
-        candidates = [slug(picture.stem), slug("-".join(relative.with_suffix("").parts))]
-        numbered = (f"{candidates[-1]}-{number}" for number in itertools.count(2))
-        name = next(n for n in itertools.chain(candidates, numbered) if n.lower() not in used)
+    named: dict[str, Subject] = {}
+    for listed in found:
+        numbered = (f"{listed.names[-1]}-{number}" for number in itertools.count(2))
+        every = itertools.chain(listed.names, numbered)
+        name = next(n for n in every if n.lower() not in used)
         used.add(name.lower())
-        named[name] = picture
+        named[name] = listed.subject
     return named
 
 
@@ -59,14 +59,14 @@ def is_batch(path: Path) -> bool:
     return (path / BATCH_FILE).is_file()
 
 
-def create(folder: Path, found: Gathered, path: Path | None, options: Options) -> Batch:
+def create(found: BatchInputs, path: Path | None, options: Options) -> Batch:
     """A new batch directory; one that died while it was being made is made anew.
 
     Raises `OutputError`.
     """
     fresh = path is None
-    path = path or open_run.new_run_path(Path(OUTPUTS), folder.resolve())
-    batch = Batch(path, job_names(folder, found.pictures), options, found.skipped)
+    path = path or open_run.new_run_path(Path(OUTPUTS), found.name)
+    batch = Batch(path, job_names(found.listed), options, found.skipped)
     with as_output_error(path):
         if path.exists() and (not path.is_dir() or not all(map(_is_beginning, path.iterdir()))):
             way_on = "add --resume" if is_batch(path) else "choose another --output: it is no batch"
@@ -82,14 +82,20 @@ def _is_beginning(entry: Path) -> bool:
     return entry.name in LOCK_FILES or is_temporary(entry.name, r"batch\.json")
 
 
-def join(known: Batch, folder: Path, found: Gathered, options: Options) -> Batch:
-    """A batch that is gone on with, and the pictures that have come since."""
-    old = {path.resolve() for path in known.pictures.values()}
-    new = [picture for picture in found.pictures if picture.resolve() not in old]
-    merged = {**known.pictures, **job_names(folder, new, known.pictures)}
+def join(known: Batch, found: BatchInputs, options: Options) -> Batch:
+    """A batch that is gone on with, and what has come since."""
+    old = [_kept_subject(subject) for subject in known.jobs.values()]
+    new = [one for one in found.listed if _kept_subject(one.subject) not in old]
+    merged = {**known.jobs, **job_names(new, known.jobs)}
     batch = Batch(known.path, merged, options, found.skipped)
     save(batch)
     return batch
+
+
+def _kept_subject(subject: Subject) -> dict[str, Any]:
+    """A subject as batch.json has it."""
+    files = {artifact: str(path.resolve()) for artifact, path in subject.files.items()}
+    return {"files": files, "text": subject.text, "seed": subject.seed}
 
 
 def save(batch: Batch) -> None:
@@ -97,7 +103,7 @@ def save(batch: Batch) -> None:
     write_json(
         batch.path / BATCH_FILE,
         {
-            "pictures": {name: str(path.resolve()) for name, path in batch.pictures.items()},
+            "jobs": {name: _kept_subject(subject) for name, subject in batch.jobs.items()},
             "skipped": [[str(one.path), one.reason] for one in batch.skipped],
             "options": {
                 "profile": options.profile,
@@ -115,6 +121,7 @@ def save(batch: Batch) -> None:
                 "formats": list(options.formats),
                 "report": options.report,
                 "keep": options.keep,
+                "start": options.start,
             },
         },
     )
@@ -134,7 +141,7 @@ def load(path: Path) -> Batch:
     except (OSError, ValueError) as error:
         raise RunRecordError(f"{path / BATCH_FILE} cannot be read: {error}", _ANEW) from error
     skipped = tuple(Skipped(file, reason) for file, reason in kept.skipped)
-    return Batch(path, kept.pictures, options, skipped)
+    return Batch(path, {name: job.subject for name, job in kept.jobs.items()}, options, skipped)
 
 
 _ANEW = "`kiss3d-orchestrate batch DIR` makes it anew"
@@ -151,9 +158,39 @@ def _path(value: object) -> Path:
 AnyPath = Annotated[Path, PlainValidator(_path)]
 
 
+GivenFile = Literal[
+    "input_image", "input_mask", "input_back", "input_left", "input_right", "input_mesh"
+]
+
+
+class _Subject(BaseModel):
+    """One of its jobs."""
+
+    files: dict[GivenFile, AnyPath] = {}
+    text: str = ""
+    seed: int | None = None
+
+    @property
+    def subject(self) -> Subject:
+        files = {str(artifact): path for artifact, path in self.files.items()}
+        return Subject(files, self.text, self.seed)
+
+
 class _Kept(BaseModel):
     """The whole of batch.json."""
 
-    pictures: dict[JobName, AnyPath]
+    jobs: dict[JobName, _Subject]
     skipped: list[tuple[AnyPath, str]] = []
     options: dict[str, Any]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older(cls, data: Any) -> Any:
+        """Batches of the first version were of pictures alone."""
+        if not isinstance(data, dict) or "pictures" not in data:
+            return data
+        pictures = data["pictures"]
+        if not isinstance(pictures, dict):
+            raise ValueError("pictures is no table")
+        jobs = {name: {"files": {PICTURE: path}} for name, path in pictures.items()}
+        return {"jobs": jobs, **{key: data[key] for key in data if key != "pictures"}}

@@ -21,7 +21,7 @@ _MOST = 10
 """Pictures that are told of one by one; the others are in summary.json."""
 _WIDEST = 48
 """Columns of a picture's name; the whole one is in summary.json."""
-HEADER = ("picture", "state", "compute s", "mesh")
+HEADER = ("input", "state", "compute s", "mesh")
 
 
 def table_rows(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, ...]]:
@@ -38,13 +38,20 @@ def table_rows(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, ...]]:
 
 
 def _file_names(outcomes: Sequence[Outcome]) -> dict[str, str]:
-    """Job's name -> what its picture is called: its path below the folder that holds them all."""
-    files = {outcome.name: os.path.abspath(outcome.picture) for outcome in outcomes}
+    """Job's name -> what its input is called: the words, or the file's path below the folder that
+    holds them all."""
+    files = {
+        outcome.name: os.path.abspath(outcome.subject.source)
+        for outcome in outcomes
+        if outcome.subject.source is not None
+    }
     try:
         above = os.path.commonpath([os.path.dirname(file) for file in files.values()])
     except ValueError:  # on several drives, or none at all
         above = ""
-    names = {name: os.path.relpath(file, above) if above else file for name, file in files.items()}
+    names = {outcome.name: outcome.subject.title for outcome in outcomes} | {
+        name: os.path.relpath(file, above) if above else file for name, file in files.items()
+    }
     return {name: shortened(visible(file, one_line=True), _WIDEST) for name, file in names.items()}
 
 

@@ -22,10 +22,11 @@ from orchestrator.running.run_events import Observer
 if TYPE_CHECKING:
     from orchestrator.commands.batch import Outcome
     from orchestrator.commands.batch_directory import Batch
+    from orchestrator.commands.subject import Subject
     from orchestrator.record.run_directory import RunDirectory
 
 MANY = 500
-"""Pictures of a batch. A sketch's result takes 17 MB, 9 of them without mesh.obj: so a thousand
+"""Jobs of a batch. A sketch's result takes 17 MB, 9 of them without mesh.obj: so a thousand
 take 9 GB, and 500 no more."""
 
 
@@ -45,14 +46,14 @@ class Shell:
 
 
 def run(
-    source: Path, output: Path | None, options: Options, workspace: Workspace, shell: Shell
+    subject: Subject, output: Path | None, options: Options, workspace: Workspace, shell: Shell
 ) -> RunDirectory:
-    """One picture. Raises what `run_one` raises."""
-    prepared = prepare(options, workspace)
+    """One picture, mesh or text. Raises what `run_one` raises."""
+    prepared = prepare(replace(options, start=subject.start), workspace)
     with shell.view(prepared, None) as observer:
         from orchestrator.commands import run as runs
 
-        return runs.run_one(source, output, prepared, observer, shell.opened)
+        return runs.run_one(subject, output, prepared, observer, shell.opened)
 
 
 def resume(path: Path, options: Options, workspace: Workspace, shell: Shell) -> RunDirectory:
@@ -74,12 +75,12 @@ def resume(path: Path, options: Options, workspace: Workspace, shell: Shell) -> 
 
 @dataclass(frozen=True)
 class BatchRequest:
-    """A folder of pictures, as it was named.
+    """A folder or list, as it was named.
 
     output   None: a new directory; go_on: with the batch that is in it
     """
 
-    folder: Path
+    source: Path
     glob: str | None = None
     recursive: bool = False
     output: Path | None = None
@@ -94,30 +95,34 @@ def batch(
     open_workspace: Callable[[], AbstractContextManager[Workspace]],
     shell: Shell,
 ) -> list[Outcome]:
-    """Every picture of a folder.
+    """Every picture or mesh of a folder, or every line of a list.
 
-    keep_is_open: nobody said what is to stay of each run, so that the number of pictures decides.
+    keep_is_open: nobody said what is to stay of each run, so that their number decides.
     Raises `UsageError`s before anything is written, and `InterruptedRunError`.
     """
     from orchestrator.commands import batch as batches
-    from orchestrator.commands import batch_directory, pictures
+    from orchestrator.commands import batch_directory, batch_inputs
 
     output = request.output
     if request.go_on and output is None:
         raise UsageError("--resume needs --output BATCH_DIR", "or: kiss3d-orchestrate resume DIR")
-    found = pictures.gather(request.folder, request.glob, request.recursive)
+    found = batch_inputs.find_inputs(
+        request.source, request.glob, request.recursive, options.profile
+    )
+    options = replace(options, start=found.start)
     if keep_is_open:
-        options = replace(options, keep="mesh" if len(found.pictures) > MANY else "result")
+        options = replace(options, keep="mesh" if len(found.listed) > MANY else "result")
     with open_workspace() as workspace:
         prepared = prepare(options, workspace)  # refuses before anything is written
         known = None
         if request.go_on and output is not None and batch_directory.is_batch(output):
             known = batch_directory.load(output)
-        batches.require_resources(prepared, found.pictures, known, output)
+        subjects = [one.subject for one in found.listed]
+        batches.require_resources(prepared, subjects, known, output)
         if known is not None:
-            made = batch_directory.join(known, request.folder, found, options)
+            made = batch_directory.join(known, found, options)
         else:
-            made = batch_directory.create(request.folder, found, output, options)
+            made = batch_directory.create(found, output, options)
         return _execute(made, prepared, request.fail_fast, shell)
 
 

@@ -1,14 +1,15 @@
-"""What the user gave for a run, read once: the picture, and a mask of it if there is one."""
+"""What the user gave for a run, read once: pictures, a mask, a mesh, words."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.commands.pictures import SUFFIXES, require_picture
+from orchestrator.commands.subject import MESH, TEXT, Subject
 from orchestrator.errors import InputFileError
-from orchestrator.planning.request import Prepared
+from orchestrator.planning.request import Prepared, require_inputs
 from orchestrator.record.manifest import InputRecord
 from orchestrator.system.atomic_files import digest_bytes
 from orchestrator.system.text import printable
@@ -16,60 +17,64 @@ from stages.contract.filetypes import HEAD, identify
 
 
 @dataclass(frozen=True)
-class GivenFile:
-    """A file of the user's and its content."""
-
-    source: Path
-    content: bytes
-
-    @cached_property
-    def digest(self) -> str:
-        return digest_bytes(self.content)
-
-    @property
-    def suffix(self) -> str:
-        """What the copy's name ends in, so that image viewers open it."""
-        if (suffix := self.source.suffix.lower()) in SUFFIXES:
-            return suffix
-        found = identify(self.content[:HEAD])
-        suffix = f".{found.name}" if found else ""
-        return suffix if suffix in SUFFIXES else ".img"
-
-    def record(self, name: str) -> InputRecord:
-        """What run.json says of it, its copy being called `name`."""
-        return InputRecord(
-            source=printable(self.source.resolve()),
-            file=f"{name}{self.suffix}",
-            size=len(self.content),
-            digest=self.digest,
-        )
-
-
-@dataclass(frozen=True)
 class Given:
-    """All files of one run."""
+    """All that was given for one run, by artifact.
 
-    picture: GivenFile
-    mask: GivenFile | None = None
+    records   what run.json says of each; the run is called after the first
+    contents  of what was read; a file that is gone is not, and the run's copy of it serves
+    """
+
+    records: Mapping[str, InputRecord] = field(default_factory=dict)
+    contents: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
-    def mask_record(self) -> InputRecord | None:
-        return self.mask.record("mask") if self.mask else None
+    def first(self) -> InputRecord:
+        return next(iter(self.records.values()))
 
 
-def read_given(prepared: Prepared, source: Path) -> Given:
-    """The picture `source` and the mask that the request names. Raises `InputFileError`."""
-    return Given(read_file(prepared, source), read_mask(prepared))
+def read_given(
+    prepared: Prepared, subject: Subject, known: Mapping[str, InputRecord] | None = None
+) -> Given:
+    """Read all that a subject names.
+
+    known: what a run of the same subject has copies of. Raises `InputFileError`, or `ConfigError`
+    where the profile begins with something else.
+    """
+    require_inputs(prepared, subject.start, subject.artifacts)
+    records: dict[str, InputRecord] = {}
+    contents: dict[str, bytes] = {}
+    for artifact, path in subject.files.items():
+        name = artifact.removeprefix("input_") if records else "input"
+        old = (known or {}).get(artifact)
+        if old is not None and not path.exists() and printable(path.resolve()) == old.source:
+            records[artifact] = old
+            continue
+        content = _read_file(prepared, path)
+        if artifact == MESH:
+            suffix = path.suffix.lower()
+        else:
+            require_picture(path, content)
+            suffix = _picture_suffix(path, content)
+        contents[artifact] = content
+        records[artifact] = InputRecord(
+            source=printable(path.resolve()),
+            file=f"{name}{suffix}",
+            size=len(content),
+            digest=digest_bytes(content),
+        )
+    if subject.text:
+        contents[TEXT] = subject.text.encode()
+        records[TEXT] = InputRecord(
+            text=subject.text,
+            file="text.txt" if records else "input.txt",
+            size=len(contents[TEXT]),
+            digest=digest_bytes(contents[TEXT]),
+        )
+    return Given(records, contents)
 
 
-def read_mask(prepared: Prepared) -> GivenFile | None:
-    """The mask that the request names, if any. Raises `InputFileError`."""
-    source = prepared.options.mask
-    return None if source is None else read_file(prepared, source)
-
-
-def read_file(prepared: Prepared, path: Path) -> GivenFile:
-    """A picture, as large as the request allows at most. Raises `InputFileError`."""
+def _read_file(prepared: Prepared, path: Path) -> bytes:
+    """A file's content, as large as the request allows at most. Raises `InputFileError`."""
     limit_mib = prepared.settings.profile.runtime.max_input_mib
     try:
         if path.is_dir():
@@ -84,10 +89,17 @@ def read_file(prepared: Prepared, path: Path) -> GivenFile:
             )
         if size == 0:
             raise InputFileError(f"{path} is empty", "give a picture's file that holds something")
-        content = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
         raise InputFileError(f"{path} does not exist", "check the path") from None
     except OSError as error:
         raise InputFileError(f"cannot read {path}: {error.strerror or error}") from error
-    require_picture(path, content)
-    return GivenFile(path, content)
+
+
+def _picture_suffix(path: Path, content: bytes) -> str:
+    """What the copy's name ends in, so that image viewers open it."""
+    if (suffix := path.suffix.lower()) in SUFFIXES:
+        return suffix
+    found = identify(content[:HEAD])
+    suffix = f".{found.name}" if found else ""
+    return suffix if suffix in SUFFIXES else ".img"

@@ -1,15 +1,16 @@
-"""Run directories: a new one for a picture, or a known one again."""
+"""Run directories: a new one for a subject, or a known one again."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from orchestrator import __version__
-from orchestrator.commands.given import Given, read_file, read_given, read_mask
+from orchestrator.commands.given import Given, read_given
+from orchestrator.commands.subject import Subject
 from orchestrator.errors import OutputError
 from orchestrator.planning.request import Prepared
 from orchestrator.record.cache import ENTRIES, FOLDER, CacheIndex
@@ -20,16 +21,16 @@ from orchestrator.system.atomic_files import digest_file, write_atomic
 from orchestrator.system.folders import make_folders, new_folder_mode
 from orchestrator.system.inside import is_temporary
 from orchestrator.system.locks import LOCK_FILES
-from orchestrator.system.text import printable, slug
+from orchestrator.system.text import slug
 
 
-def new_run_path(root: Path, source: Path) -> Path:
-    """Make outputs/<input>-<time>, with a number behind it if that exists, and return it.
+def new_run_path(root: Path, name: str) -> Path:
+    """Make outputs/<name>-<time>, with a number behind it if that exists, and return it.
 
     Making it is what claims it: two runs that start in one second get two directories.
     Raises `OutputError`.
     """
-    stem = f"{slug(source.stem)}-{time.strftime('%Y%m%d-%H%M%S')}"
+    stem = f"{slug(name)}-{time.strftime('%Y%m%d-%H%M%S')}"
     try:
         make_folders(root)
         for suffix in itertools.chain([""], (f"-{number}" for number in itertools.count(2))):
@@ -42,39 +43,37 @@ def new_run_path(root: Path, source: Path) -> Path:
 
 
 def open_or_create(
-    prepared: Prepared, source: Path, path: Path, given: Given | None = None
+    prepared: Prepared, subject: Subject, path: Path, given: Given | None = None
 ) -> RunDirectory:
-    """The run directory for a picture: a new one, or a known one that is being run again.
+    """The run directory for a subject: a new one, or a known one that is being run again.
 
-    given: what was read of `source` already. One that died while it was being made is gone on with,
-    or made anew where its picture has changed since. The caller holds its lock. Raises
+    given: what was read of it already. One that died while it was being made is gone on with, or
+    made anew where its input has changed since. The caller holds its lock. Raises `ConfigError`,
     `InputFileError`, `OutputError` (the directory holds something else) or `RunRecordError`.
     """
     known = RunDirectory.open(path) if (path / MANIFEST).is_file() else None
     if known is not None and not known.half_made:
-        return _open_again(prepared, source, known, given)
-    given = given or read_given(prepared, source)
-    record = given.picture.record("input")
-    if known is not None and known.manifest.input.digest == record.digest:
-        return _open_again(prepared, source, known, given)
-    mask = given.mask_record
-    records = [record] if mask is None else [record, mask]
+        given = given or read_given(prepared, subject, known.manifest.given)
+        return _open_again(prepared, subject, known, given)
+    given = given or read_given(prepared, subject)
+    if known is not None and known.manifest.input.digest == given.first.digest:
+        return _open_again(prepared, subject, known, given)
     try:
+        records = list(given.records.values())
         taken = path.is_dir() and any(not _is_beginning(e, records) for e in path.iterdir())
     except OSError as error:
         raise OutputError(f"cannot read {path}: {error.strerror or error}") from error
     if taken or path.is_file():
         raise OutputError(f"{path} is not empty and holds no run", "choose another --output")
-    manifest = describe(prepared, record, None, mask)
-    mask_content = given.mask.content if given.mask else b""
-    return RunDirectory.create(path, manifest, given.picture.content, mask_content)
+    manifest = describe(prepared, subject, given.records, None)
+    return RunDirectory.create(path, manifest, given.contents)
 
 
 def _is_beginning(entry: Path, given: Sequence[InputRecord]) -> bool:
     """Whether an entry of a directory without a usable run is one that making this run leaves there
     when it dies: its lock, its record, a half-written file, or what was given, to the last bit."""
     name = entry.name
-    if name in (*LOCK_FILES, MANIFEST) or is_temporary(name, r"(run\.json|(input|mask)\.\w+)"):
+    if name in (*LOCK_FILES, MANIFEST) or is_temporary(name, _COPIES):
         return True
     return any(
         name == record.file
@@ -85,42 +84,42 @@ def _is_beginning(entry: Path, given: Sequence[InputRecord]) -> bool:
     )
 
 
+_COPIES = r"(run\.json|(input|mask|back|left|right|text)\.\w+)"
+"""What is written into a directory before there is a run in it."""
+
+
 def _open_again(
-    prepared: Prepared, source: Path, run: RunDirectory, given: Given | None
+    prepared: Prepared, subject: Subject, run: RunDirectory, given: Given
 ) -> RunDirectory:
-    """A known run for the same picture; the picture itself may be gone, the copy serves."""
-    record = run.manifest.input
-    if given is not None or source.exists() or printable(source.resolve()) != record.source:
-        picture = given.picture if given else read_file(prepared, source)
-        if picture.digest != record.digest:
-            raise OutputError(
-                f"{run.path} holds a run of another picture ({record.source})",
-                "choose another --output",
-            )
-        write_atomic(run.input_path, picture.content)
-    mask = given.mask if given else read_mask(prepared)
-    if mask is not None:
-        write_atomic(run.path / mask.record("mask").file, mask.content)
-    run.manifest = describe(prepared, record, run.manifest, mask.record("mask") if mask else None)
+    """A known run of the same subject; what was given may be gone, the copies serve."""
+    if given.first.digest != run.manifest.input.digest:
+        raise OutputError(
+            f"{run.path} holds a run of another {subject.start} ({run.manifest.input.title})",
+            "choose another --output",
+        )
+    first = next(iter(given.records))
+    records = {**given.records, first: run.manifest.input}  # where it lay when the run began
+    run.manifest = describe(prepared, subject, records, run.manifest)
+    for artifact, content in given.contents.items():
+        write_atomic(run.path / run.manifest.given[artifact].file, content)
     run.check_input()
     return run
 
 
 def describe(
     prepared: Prepared,
-    record: InputRecord,
+    subject: Subject,
+    given: Mapping[str, InputRecord],
     old: Manifest | None,
-    mask: InputRecord | None = None,
 ) -> Manifest:
     """The manifest's head for this request; rows of an earlier go are kept."""
     return Manifest(
         version=__version__,
         profile=prepared.settings.name,
         profile_reason=prepared.reason,
-        seed=prepared.seed,
+        seed=prepared.seed if subject.seed is None else subject.seed,
         created=old.created if old else time.time(),
-        input=record,
-        mask=mask,
+        given=dict(given),
         settings=prepared.settings.profile.model_dump(mode="json"),
         sources=dict(prepared.settings.sources),
         until=prepared.options.until or "",

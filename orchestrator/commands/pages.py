@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.commands import batch_directory
+from orchestrator.commands.subject import Subject
 from orchestrator.errors import KissError
 from orchestrator.record.manifest import Manifest
 from orchestrator.record.result_folder import INDEX_HTML, REPORT_HTML
@@ -51,18 +52,15 @@ def all_measured(manifest: Manifest) -> bool:
     return all(row.vram for node in manifest.nodes.values() for row in node.attempts)
 
 
-def write_index(path: Path, ends: Iterable[tuple[str, Path, RunDirectory | None, str]]) -> None:
+def write_index(path: Path, ends: Iterable[tuple[str, Subject, RunDirectory | None, str]]) -> None:
     """Write a batch's index.html, unless something goes wrong. The caller holds the batch's lock.
 
-    ends: (name, picture, run, error) of each. What went wrong is said by `open`, which tries again.
+    ends: (name, subject, run, error) of each. What went wrong is said by `open`, which tries again.
     """
     with contextlib.suppress(Exception):
         from orchestrator.report.gallery import Entry, write_gallery
 
-        entries = [
-            Entry(name, printable(Path(picture.name)), run, error)
-            for name, picture, run, error in ends
-        ]
+        entries = [Entry(name, _title(subject), run, error) for name, subject, run, error in ends]
         write_gallery(Inside(path), entries)
 
 
@@ -91,7 +89,7 @@ def index_html(path: Path) -> bytes:
     from orchestrator.report.gallery import card, gallery_html
 
     batch = batch_directory.load(path)
-    return gallery_html(path.name, [card(_entry(path, *one)) for one in batch.pictures.items()])
+    return gallery_html(path.name, [card(_entry(path, *one)) for one in batch.jobs.items()])
 
 
 def _make_index(path: Path) -> None:
@@ -99,18 +97,23 @@ def _make_index(path: Path) -> None:
 
     batch = batch_directory.load(path)
     with directory_lock(path), as_output_error(path):
-        write_gallery(Inside(path), [_entry(path, *one) for one in batch.pictures.items()])
+        write_gallery(Inside(path), [_entry(path, *one) for one in batch.jobs.items()])
 
 
-def _entry(path: Path, name: str, picture: Path) -> Entry:
-    """A picture of a batch, as its run's record has it."""
+def _title(subject: Subject) -> str:
+    """What a card is headed with: the file's name, or the words."""
+    return printable(Path(subject.source.name)) if subject.source else subject.title
+
+
+def _entry(path: Path, name: str, subject: Subject) -> Entry:
+    """A job of a batch, as its run's record has it."""
     from orchestrator.report.gallery import Entry
 
     try:
         run = RunDirectory.open(path / name)
     except KissError as error:
-        return Entry(name, printable(Path(picture.name)), None, error.message)
-    return Entry(name, printable(Path(picture.name)), run, run.manifest.error)
+        return Entry(name, _title(subject), None, error.message)
+    return Entry(name, _title(subject), run, run.manifest.error)
 
 
 def _why(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Which files are pictures: of a folder, and one that was named. Told by content, not by suffix.
+"""Which files of a folder are pictures, or meshes. Told by content, not by suffix.
 
 A file counts as a picture when its first bytes say so, or when its name does: one that only claims
 to be a picture is worked on too, so that it fails with a reason. What a user names (a single file,
@@ -11,11 +11,13 @@ from __future__ import annotations
 import itertools
 import os
 import stat
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.commands.subject import MESH_SUFFIXES
 from orchestrator.errors import InputFileError, UsageError
+from orchestrator.planning.options import Start
 from orchestrator.record.run_directory import EVENTS, MANIFEST, OUTPUTS
 from orchestrator.system.locks import BATCH_FILE
 from stages.contract.filetypes import HEAD, identify
@@ -41,10 +43,14 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Gathered:
-    """What a folder holds for a batch."""
+    """What a folder holds for a batch: pictures or meshes."""
 
     pictures: tuple[Path, ...]
     skipped: tuple[Skipped, ...]
+
+
+class NothingFoundError(UsageError):
+    """A folder holds nothing to work on."""
 
 
 def require_picture(path: Path, content: bytes) -> None:
@@ -54,11 +60,11 @@ def require_picture(path: Path, content: bytes) -> None:
         raise InputFileError(f"{path} is {found.title}", found.remedy)
 
 
-def gather(folder: Path, glob: str | None, recursive: bool) -> Gathered:
-    """The pictures of a folder, those higher up first.
+def gather(folder: Path, glob: str | None, recursive: bool, kind: Start = "picture") -> Gathered:
+    """The pictures of a folder, or its meshes, those higher up first.
 
     Never taken: what this program wrote (a run's or batch's directory, `outputs`), and hidden
-    files. Raises `InputFileError`, or `UsageError` when there are no pictures.
+    files. Raises `InputFileError`, or `NothingFoundError`.
     """
     if not folder.is_dir():
         raise InputFileError(f"{folder} is not a directory", "`run` takes a single picture")
@@ -70,17 +76,17 @@ def gather(folder: Path, glob: str | None, recursive: bool) -> Gathered:
     matching = None if glob is None else _matching(folder, glob, recursive)
     pictures: list[Path] = []
     skipped: list[Skipped] = []
-    for path, reason in _walk(folder, recursive or glob is not None, matching):
+    for path, reason in _walk(folder, recursive or glob is not None, matching, kind):
         if reason:
             skipped.append(Skipped(path.relative_to(folder), reason))
         else:
             pictures.append(path)
     if not pictures:
-        what = f'files that match "{glob}"' if glob else "pictures"
+        what = f'files that match "{glob}"' if glob else _KINDS[kind]
         other = [one for one in skipped if one.reason != SUBFOLDER]
         told = f"; skipped: {listed(other)}" if other else ""
         deeper = "" if recursive else "--recursive looks into subdirectories"
-        raise UsageError(f"no {what} in {folder}{told}", deeper)
+        raise NothingFoundError(f"no {what} in {folder}{told}", deeper)
     pictures.sort(key=lambda path: (len(path.parts), path))
     return Gathered(tuple(pictures), tuple(skipped))
 
@@ -116,8 +122,11 @@ def _matching(folder: Path, glob: str, recursive: bool) -> frozenset[Path]:
         raise UsageError(f'--glob "{glob}": {error}', 'e.g. --glob "*.png"') from error
 
 
+_KINDS: Mapping[Start, str] = {"picture": "pictures", "mesh": "meshes"}
+
+
 def _walk(
-    folder: Path, deep: bool, matching: Collection[Path] | None
+    folder: Path, deep: bool, matching: Collection[Path] | None, kind: Start
 ) -> Iterator[tuple[Path, str]]:
     """Each file, and each folder that is not looked into, with why it is no input ("" if it is)."""
     unreadable: list[OSError] = []
@@ -135,7 +144,7 @@ def _walk(
                 yield path, SUBFOLDER
         for path in (here / name for name in sorted(files)):
             if matching is None:
-                yield path, _why_no_picture(path)
+                yield path, _why_not(path, kind)
             elif path in matching:
                 yield path, _why_no_file(path)
     for error in unreadable:
@@ -173,8 +182,9 @@ def _why_no_file(path: Path) -> str:
     return "" if stat.S_ISREG(kind) else "no regular file"
 
 
-def _why_no_picture(path: Path) -> str:
-    if (reason := _why_no_file(path)) or path.suffix.lower() in SUFFIXES:
+def _why_not(path: Path, kind: Start) -> str:
+    suffixes = MESH_SUFFIXES if kind == "mesh" else SUFFIXES
+    if (reason := _why_no_file(path)) or path.suffix.lower() in suffixes:
         return reason
     try:
         with path.open("rb") as stream:
@@ -183,5 +193,5 @@ def _why_no_picture(path: Path) -> str:
         return f"cannot be read: {error.strerror or error}"
     found = identify(head)
     if found is None:
-        return "not a picture" if head else "empty"
-    return "" if found.picture else found.title
+        return f"not a {kind}" if head else "empty"
+    return "" if (found.mesh if kind == "mesh" else found.picture) else found.title

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator.commands import run as runs
+from orchestrator.commands.subject import Subject
 from orchestrator.errors import MissingWeightsError, UsageError
 from orchestrator.planning.options import Options
 from orchestrator.planning.plan import PlanRow, plan_row
@@ -54,18 +55,18 @@ class Plan:
         return max((row.expected.vram for row in self.rows if row.expected), default=0)
 
 
-def make_plan(source: Path | None, output: Path | None, options: Options) -> Plan:
+def make_plan(subject: Subject | None, output: Path | None, options: Options) -> Plan:
     """Check a request as `run` does. Raises `UsageError`s; writes and starts nothing.
 
-    source: None asks for any picture, of which nothing is in the cache.
+    subject: None asks for any, of which nothing is in the cache.
     """
-    prepared = prepare(options)
-    if source is None:
+    prepared = prepare(options if subject is None else replace(options, start=subject.start))
+    if subject is None:
         rows = tuple(
             plan_row(node, False, "", prepared.budget) for node in prepared.graph.nodes.values()
         )
     else:
-        rows = tuple(runs.plan(prepared, source, output))
+        rows = tuple(runs.plan(prepared, subject, output))
 
     def will_run() -> set[str]:
         return runs.to_run(rows)

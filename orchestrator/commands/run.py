@@ -16,6 +16,7 @@ from orchestrator.commands.open_run import (
     new_run_path,
     open_or_create,
 )
+from orchestrator.commands.subject import Subject
 from orchestrator.errors import (
     ConfigError,
     InterruptedRunError,
@@ -85,7 +86,7 @@ def execute(
         manifest.sources = dict(prepared.settings.sources)
         with contextlib.suppress(OSError):  # a full disk is told by the first node that meets it
             job.run.save()  # from now on result/ may change: nobody is to read "done" meanwhile
-        job.run.event("begin", profile=prepared.settings.name, seed=prepared.seed)
+        job.run.event("begin", profile=prepared.settings.name, seed=manifest.seed)
     close_books = functools.partial(_close_books, report=prepared.options.report, cache=cache)
     try:
         Runner(work, prepared.workspace, close_books).run()
@@ -144,7 +145,7 @@ def require_upstream(prepared: Prepared, run: RunDirectory, cache: CacheIndex | 
     first = prepared.options.from_node
     if not first:
         return
-    found = predict(prepared.graph, run, prepared.seed, cache, frozenset(_forced(prepared)))
+    found = predict(prepared.graph, run, cache, frozenset(_forced(prepared)))
     rows = {row.node: row for row in found}
     missing = sorted(n for n in prepared.graph.ancestors(first) if not rows[n].cached)
     if missing:
@@ -162,7 +163,7 @@ def require_resources(prepared: Prepared, run: RunDirectory, cache: CacheIndex |
     """
 
     def will_run() -> set[str]:
-        rows = predict(prepared.graph, run, prepared.seed, cache, frozenset(_forced(prepared)))
+        rows = predict(prepared.graph, run, cache, frozenset(_forced(prepared)))
         return to_run(rows)
 
     require_card(prepared, will_run)
@@ -219,30 +220,31 @@ def resumable(path: Path) -> Iterator[None]:
 
 
 def run_one(
-    source: Path,
+    subject: Subject,
     output: Path | None,
     prepared: Prepared,
     observer: Observer,
     on_open: Callable[[RunDirectory], None] = lambda run: None,
 ) -> RunDirectory:
-    """`run IMG`: raises `RunFailedError` or `InterruptedRunError` with the way to resume.
+    """`run`: raises `RunFailedError` or `InterruptedRunError` with the way to resume.
 
     on_open is told the run directory as soon as work begins in it.
     """
     root = Path(OUTPUTS)
     cache = cache_beside(output or root / "new")
-    given = read_given(prepared, source)  # refuses before anything is made
-    imagined = _imagined_run(prepared, given, output)
+    given = read_given(prepared, subject)  # refuses before anything is made
+    imagined = _imagined_run(prepared, subject, given, output)
     require_upstream(prepared, imagined, cache)
     require_resources(prepared, imagined, cache)
-    path = output or new_run_path(root, source)
+    path = output or new_run_path(root, subject.name)
     with resumable(path), contextlib.ExitStack() as stack:
         with as_output_error(path):
             folder = stack.enter_context(NewFolder(path, fresh=output is None))
         stack.enter_context(run_lock(path))
-        run = open_or_create(prepared, source, path, given)
+        run = open_or_create(prepared, subject, path, given)
         folder.keep()
-        own = source.resolve() == run.input_path.resolve()
+        source = subject.source
+        own = source is not None and source.resolve() == run.input_path.resolve()
         fresh = not run.manifest.nodes and not own
         run.discard_partial()
         on_open(run)
@@ -256,16 +258,16 @@ def run_one(
     return run
 
 
-def begin(prepared: Prepared, source: Path, root: Path) -> RunDirectory:
+def begin(prepared: Prepared, subject: Subject, root: Path) -> RunDirectory:
     """Make a new run directory in `root` as `run_one` would, and start nothing: `resume` carries it
     out, whenever that may be. Raises as `run_one`, and leaves nothing of what it refuses."""
     cache = cache_beside(root / "new")
-    given = read_given(prepared, source)
-    require_resources(prepared, _imagined_run(prepared, given, None), cache)
-    path = new_run_path(root, source)
+    given = read_given(prepared, subject)
+    require_resources(prepared, _imagined_run(prepared, subject, given, None), cache)
+    path = new_run_path(root, subject.name)
     with as_output_error(path), NewFolder(path, fresh=True) as folder:
         with run_lock(path):
-            run = open_or_create(prepared, source, path, given)
+            run = open_or_create(prepared, subject, path, given)
         folder.keep()
     return run
 
@@ -274,26 +276,32 @@ def _computed(run: RunDirectory) -> bool:
     return any(node.state == "done" for node in run.manifest.nodes.values())
 
 
-def plan(prepared: Prepared, source: Path, output: Path | None) -> list[PlanRow]:
-    """What `run_one` would do with this picture, without writing anything."""
-    return predict_picture(prepared, source, output, cache_beside(output or Path(OUTPUTS) / "new"))
+def plan(prepared: Prepared, subject: Subject, output: Path | None) -> list[PlanRow]:
+    """What `run_one` would do with this subject, without writing anything."""
+    return predict_one(prepared, subject, output, cache_beside(output or Path(OUTPUTS) / "new"))
 
 
-def predict_picture(
-    prepared: Prepared, source: Path, output: Path | None, cache: CacheIndex | None
+def predict_one(
+    prepared: Prepared, subject: Subject, output: Path | None, cache: CacheIndex | None
 ) -> list[PlanRow]:
-    """The plan for one picture, whose run directory (None: a new one) need not exist."""
-    run = _imagined_run(prepared, read_given(prepared, source), output)
+    """The plan for one subject, whose run directory (None: a new one) need not exist."""
+    known = None
+    if output is not None and (output / MANIFEST).is_file():
+        known = RunDirectory.open(output).manifest.given
+    given = read_given(prepared, subject, known)
+    run = _imagined_run(prepared, subject, given, output)
     force = frozenset(_forced(prepared))
-    return list(predict(prepared.graph, run, prepared.seed, cache, force, prepared.budget))
+    return list(predict(prepared.graph, run, cache, force, prepared.budget))
 
 
-def _imagined_run(prepared: Prepared, given: Given, output: Path | None) -> RunDirectory:
-    """The run of a picture as it would begin, in memory only. Raises `RunRecordError`."""
+def _imagined_run(
+    prepared: Prepared, subject: Subject, given: Given, output: Path | None
+) -> RunDirectory:
+    """The run of a subject as it would begin, in memory only. Raises `RunRecordError`."""
     known = None
     if output is not None and (output / MANIFEST).is_file():
         known = RunDirectory.open(output).manifest
-    manifest = describe(prepared, given.picture.record("input"), known, given.mask_record)
+    manifest = describe(prepared, subject, given.records, known)
     return RunDirectory(output or Path(OUTPUTS), manifest)
 
 
@@ -326,7 +334,7 @@ def failure_of(run: RunDirectory) -> KissError:
             kind = last.outcome if last else "failed"
             cause = (last.message if last else "") or record.reason
             hint = last.hint if last else ""
-            error = RunFailedError(f"{run.manifest.input.source}: {name} failed ({kind}): {cause}")
+            error = RunFailedError(f"{run.manifest.input.title}: {name} failed ({kind}): {cause}")
             if kind == "bad_input":
                 error.exit_code = UsageError.exit_code
                 error.hint = hint
@@ -335,6 +343,6 @@ def failure_of(run: RunDirectory) -> KissError:
                 error.hint = f"{hint}; then: {resume}" if hint else resume
             return error
     return RunFailedError(
-        f"{run.manifest.input.source}: {run.manifest.error or 'not finished'}",
+        f"{run.manifest.input.title}: {run.manifest.error or 'not finished'}",
         command("resume", run.path),
     )

@@ -101,6 +101,18 @@ class Graph:
             raise UnknownNameError("node", name, self.nodes, meant=meant)
         return self.nodes[name]
 
+    @property
+    def given(self) -> dict[str, bool]:
+        """Artifact of `GIVEN` that a node reads -> whether one cannot do without it."""
+        found: dict[str, bool] = {}
+        for name, node in self.nodes.items():
+            for spec in node_stage(name, node.config).inputs:
+                source = node.inputs.get(spec.name)
+                if source is not None and source.node == INPUT:
+                    needed = not spec.optional or found.get(source.artifact, False)
+                    found[source.artifact] = needed
+        return found
+
     def upstream(self, name: str) -> set[str]:
         """Nodes of this graph that `name` reads from directly.
 

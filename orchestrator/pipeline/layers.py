@@ -70,12 +70,17 @@ def profile_names() -> list[str]:
 
 
 def load(
-    profile: str, user_file: Path | None = None, sets: Sequence[str] = (), fast: bool = False
+    profile: str,
+    user_file: Path | None = None,
+    sets: Sequence[str] = (),
+    fast: bool = False,
+    from_mesh: bool = False,
 ) -> Settings:
     """Merge the layers and validate. Raises `ConfigError` or `UnknownNameError`.
 
     profile: a shipped one, or "none" for a user file that describes a whole graph itself.
-    fast: lay the profile's section `fast` over it, below the user file.
+    from_mesh, fast: lay the profile's section of that name over it, below the user file; a profile
+    without `from_mesh` begins with what it begins with.
     """
     names = profile_names()
     merged: dict[str, Any] = {}
@@ -85,6 +90,9 @@ def load(
         _merge(merged, shipped, f"profile {profile}", sources)
     elif profile != EMPTY or user_file is None:
         raise UnknownNameError("profile", profile, [*names, "auto"])
+    if from_mesh and (layer := merged.get("from_mesh")):
+        _check_keys(layer, Profile, "from_mesh")
+        _merge(merged, layer, "from_mesh", sources)
     if fast:
         _merge(merged, _fast_layer(profile, merged), "--fast", sources)
     if user_file is not None:

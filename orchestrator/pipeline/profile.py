@@ -93,4 +93,8 @@ class Profile(_Strict):
     fast: Annotated[dict[str, Any], AfterValidator(_finite)] = Field(
         default_factory=dict, description="what --fast changes: keys as at the top of a profile"
     )
+    from_mesh: Annotated[dict[str, Any], AfterValidator(_finite)] = Field(
+        default_factory=dict,
+        description="what changes when runs begin with a mesh: keys as at the top of a profile",
+    )
     runtime: Runtime = Field(default_factory=Runtime)

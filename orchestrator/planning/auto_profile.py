@@ -2,35 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from orchestrator.pipeline import layers
 from orchestrator.pipeline.budget import GIB
 from orchestrator.pipeline.graph import Graph
 from orchestrator.planning import vram_table
+from orchestrator.planning.options import Start
 from orchestrator.system.gpu import GpuMonitor
 from orchestrator.weights import needs
 
 CANDIDATES = ("full_12gb", "multiview_only")
-"""Profiles for a GPU, best first."""
+"""Profiles for a GPU that begin with a picture, best first."""
 LAST = "sketch"
+BY_START: Mapping[Start, tuple[str, ...]] = {
+    "picture": (*CANDIDATES, LAST),
+    "text": ("text",),
+    "mesh": ("enhance", LAST),
+}
+"""The profiles that `auto` chooses from, best first, by what a run begins with."""
 
 
-def choose_profile(monitor: GpuMonitor) -> tuple[str, str]:
-    """(name, reason). Looks at the cards and at which weights are here; starts nothing."""
+def choose_profile(monitor: GpuMonitor, start: Start = "picture") -> tuple[str, str]:
+    """(name, reason). Looks at the cards and at which weights are here; starts nothing.
+
+    Words leave no choice: without a card or weights, the profile's own check says what is missing.
+    """
+    *candidates, last = BY_START[start]
+    if not candidates:
+        return last, "auto: words need Flux"
     gpus = monitor.gpus()
     seen = ", ".join(f"{g.name} {g.total / GIB:.0f} GiB" for g in gpus) or "no GPU"
     if not gpus:
-        return LAST, f"auto: {seen}; {LAST} is the profile that needs none"
+        return last, f"auto: {seen}; {last} is the profile that needs none"
     largest = round(max(gpu.total for gpu in gpus) / GIB)  # a card of 6 GiB has 5.8
     refused: list[str] = []
-    for name in CANDIDATES:
+    for name in candidates:
         why = "; ".join(_obstacles(name, largest))
         if not why:
             return name, f"auto: {seen}, and the weights of {name} are here"
         refused.append(f"{name} {why}")
-    pull = f"kiss3d-orchestrate models pull --profile {CANDIDATES[0]}"
-    return LAST, f"auto: {seen}; {'; '.join(refused)} ({pull})"
+    pull = f"kiss3d-orchestrate models pull --profile {candidates[0]}"
+    return last, f"auto: {seen}; {'; '.join(refused)} ({pull})"
 
 
 def _obstacles(name: str, largest: int) -> Iterator[str]:

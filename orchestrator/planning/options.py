@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from orchestrator.record.manifest import Keep
+
+Start = Literal["picture", "text", "mesh"]
+"""What runs begin with."""
+
+
+def start_of(given: Collection[str]) -> Start:
+    """What runs begin with that these artifacts were given for."""
+    if "input_mesh" in given:
+        return "mesh"
+    return "picture" if "input_image" in given else "text"
 
 
 @dataclass(frozen=True)
@@ -22,10 +34,10 @@ class Options:
     fast         the profile's faster settings
     allow_tf32   for all nodes that have the param
     background   what the picture's background is, for the profile's preprocess stage
-    mask         the user's own mask of the picture
     formats      of mesh files besides the usual ones, names in `stages.contract.mesh_formats`
     report       a page for people is written into each run's result
     keep         what stays of a run that is done
+    start        what the runs begin with
     """
 
     profile: str | None = None
@@ -41,7 +53,7 @@ class Options:
     fast: bool = False
     allow_tf32: bool = False
     background: str | None = None
-    mask: Path | None = None
     formats: tuple[str, ...] = ()
     report: bool = True
     keep: Keep = "all"
+    start: Start = "picture"

@@ -39,7 +39,6 @@ class PlanRow:
 def predict(
     graph: Graph,
     run: RunDirectory,
-    seed: int,
     cache: CacheIndex | None,
     force: frozenset[str] = frozenset(),
     budget: Budget = NO_LIMIT,
@@ -58,7 +57,7 @@ def predict(
         elif name in force:
             settled[name], reason = False, "--from asks for it"
         else:
-            settled[name], reason = _look_up(node, known, seed, cache, settled)
+            settled[name], reason = _look_up(node, known, cache, settled)
         yield plan_row(node, settled[name], reason, budget)
 
 
@@ -82,12 +81,12 @@ def plan_row(node: Node, cached: bool, reason: str, budget: Budget) -> PlanRow:
 
 
 def _look_up(
-    node: Node, known: RunDirectory, seed: int, cache: CacheIndex | None, settled: dict[str, bool]
+    node: Node, known: RunDirectory, cache: CacheIndex | None, settled: dict[str, bool]
 ) -> tuple[bool, str]:
     computed = [name for name in sorted(node.upstream) if not settled.get(name, True)]
     if computed:
         return False, f"reads what {', '.join(computed)} will make"
-    parts = key_parts(node, seed, known)
+    parts = key_parts(node, known.manifest.seed, known)
     key = key_of(parts)
     record = known.manifest.nodes.get(node.name, NodeRecord())
     broken = ""

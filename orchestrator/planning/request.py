@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.errors import (
@@ -15,14 +15,14 @@ from orchestrator.errors import (
 )
 from orchestrator.pipeline import layers
 from orchestrator.pipeline.budget import NO_LIMIT, Budget
-from orchestrator.pipeline.graph import MASK, Graph, Node
+from orchestrator.pipeline.graph import Graph, Node
 from orchestrator.pipeline.layers import Settings
 from orchestrator.pipeline.profile import Profile
 from orchestrator.planning import vram_table
-from orchestrator.planning.auto_profile import CANDIDATES, choose_profile
+from orchestrator.planning.auto_profile import BY_START, CANDIDATES, choose_profile
 from orchestrator.planning.cards import choose_cards
 from orchestrator.planning.formats import require_formats, require_mesh
-from orchestrator.planning.options import Options
+from orchestrator.planning.options import Options, Start, start_of
 from orchestrator.processes.workspace import Workspace
 from orchestrator.record.run_directory import RunDirectory
 from orchestrator.system.gpu import Card, GpuMonitor
@@ -74,21 +74,22 @@ def prepare(options: Options, workspace: Workspace | None = None) -> Prepared:
     name = options.profile or layers.base_profile(options.config_file) or "auto"
     reason = "asked for"
     if name == "auto":
-        name, reason = choose_profile(monitor)
+        name, reason = choose_profile(monitor, options.start)
     sets = list(options.sets)
     if options.seed is not None:
         sets.append(f"seed={options.seed}")
-    settings = layers.load(name, options.config_file, sets, options.fast)
+    from_mesh = options.start == "mesh"
+    settings = layers.load(name, options.config_file, sets, options.fast, from_mesh)
     implied = []
     if options.caption is not None:
         implied += _sets_for_caption(settings.profile, options.caption)
     if options.background is not None:
-        implied += _sets_for_background(settings.profile, options)
+        implied += _sets_for_background(settings.profile, options.background)
     if options.allow_tf32:
         implied += _sets_for_tf32(settings.profile)
     if implied:
         sets += implied
-        settings = layers.load(name, options.config_file, sets, options.fast)
+        settings = layers.load(name, options.config_file, sets, options.fast, from_mesh)
     prepared = _checked(options, settings, reason, monitor, workspace)
     _warm_up(prepared.graph, workspace)
     return prepared
@@ -112,19 +113,15 @@ def _sets_for_caption(profile: Profile, caption: str) -> list[str]:
     return [f"{name}.text={json.dumps(text, ensure_ascii=False)}" for name in nodes]
 
 
-def _sets_for_background(profile: Profile, options: Options) -> list[str]:
+def _sets_for_background(profile: Profile, background: str) -> list[str]:
     """`--background VALUE` as the `--set`s of the nodes that cut the object out.
 
-    Raises `ConfigError` without such a node, or with `--mask`.
+    Raises `ConfigError` without such a node.
     """
     nodes = [n for n, node in profile.nodes.items() if node.enabled and node.stage == "preprocess"]
-    if options.mask is not None:
-        raise ConfigError(
-            "--mask and --background both say where the object is", "leave one of them out"
-        )
     if not nodes:
         raise ConfigError("--background: this profile cuts nothing out", "leave it out")
-    return [f"{name}.background={json.dumps(options.background)}" for name in nodes]
+    return [f"{name}.background={json.dumps(background)}" for name in nodes]
 
 
 def _sets_for_tf32(profile: Profile) -> list[str]:
@@ -171,6 +168,7 @@ def prepared_for(
         target_vram=options.target_vram or manifest.target_vram,
         host_ram=options.host_ram or manifest.host_ram,
         keep=manifest.keep,
+        start=start_of(manifest.given),
     )
     return _checked(options, settings, manifest.profile_reason, GpuMonitor(), workspace)
 
@@ -186,8 +184,6 @@ def _checked(
     cards = choose_cards(options.device, monitor)
     budget = vram_table.budget_for(options.target_vram, options.host_ram, cards, monitor)
     whole = Graph.from_profile(settings.profile).on_device(options.device)
-    if options.mask is not None and not any(MASK in n.inputs for n in whole.nodes.values()):
-        raise ConfigError("--mask: this profile cuts nothing out", "leave it out")
     graph = whole.until(options.until) if options.until else whole
     if options.from_node:
         whole.require(options.from_node)
@@ -247,6 +243,51 @@ def _as_planned(whole: Graph, graph: Graph, held: bool, budget: Budget) -> Graph
     return Graph(planned[name] for name in whole.nodes)
 
 
+def require_inputs(prepared: Prepared, start: Start, given: Collection[str]) -> None:
+    """Refuse what the profile cannot begin with, and what none of its nodes would look at.
+
+    given: artifacts of `orchestrator.pipeline.graph.GIVEN`. Raises `ConfigError`.
+    """
+    name = prepared.settings.name
+    read = prepared.whole.given
+    lacking = next((one for one in read if read[one] and one not in given), None)
+    if lacking is not None:
+        raise ConfigError(
+            f"profile {name} begins with {_BEGINNINGS[lacking]}, and {_STARTS[start]}",
+            _other_profiles(start),
+        )
+    for artifact in given:
+        if artifact not in read:
+            raise ConfigError(_UNREAD[artifact].format(name=name), "leave it out")
+    if "input_mask" in given and prepared.options.background is not None:
+        raise ConfigError(
+            "--mask and --background both say where the object is", "leave one of them out"
+        )
+
+
+_BEGINNINGS = {"input_image": "a picture", "input_text": "words", "input_mesh": "a mesh"}
+_STARTS: Mapping[Start, str] = {
+    "picture": "a picture was given",
+    "text": "words alone were given, which need Flux to become a picture",
+    "mesh": "a mesh was given",
+}
+_UNREAD = {
+    "input_image": "profile {name} looks at no picture",
+    "input_mask": "--mask: profile {name} cuts nothing out",
+    "input_back": "--back: profile {name} takes one picture",
+    "input_left": "--left: profile {name} takes one picture",
+    "input_right": "--right: profile {name} takes one picture",
+    "input_text": "--text: profile {name} has no use for words",
+    "input_mesh": "profile {name} begins with no mesh",
+}
+
+
+def _other_profiles(start: Start) -> str:
+    """Which shipped profiles begin with this."""
+    fitting = " or ".join(f"--profile {name}" for name in BY_START[start])
+    return f"{fitting} {'do' if ' or ' in fitting else 'does'}"
+
+
 def require_card(prepared: Prepared, will_run: Callable[[], Collection[str]]) -> None:
     """Refuse what cannot end well. Raises what `card_shortage` finds."""
     if shortage := card_shortage(prepared, will_run):
@@ -267,6 +308,7 @@ def card_shortage(prepared: Prepared, will_run: Callable[[], Collection[str]]) -
         need = "needs" if len(left) == 1 else "need"
         return UsageError(
             f"{', '.join(left)} {need} a GPU, and none may be used ({why})",
-            "--device cpu computes there what has a rung for it, slowly; sketch needs no GPU",
+            "--device cpu computes there what has a rung for it, slowly"
+            + ("" if prepared.options.start == "text" else "; sketch needs no GPU"),
         )
     return None

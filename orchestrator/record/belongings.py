@@ -47,7 +47,7 @@ def node_folders(run: RunDirectory) -> list[str]:
 def all_files(run: RunDirectory) -> dict[str, Entry]:
     """As `node_files`, of the whole run; run.json comes last, so that a failure leaves a run."""
     manifest = run.manifest
-    top = {MANIFEST, EVENTS, *(one.file for one in (manifest.input, manifest.mask) if one)}
+    top = {MANIFEST, EVENTS, *(one.file for one in manifest.given.values())}
     result = {*RESULT_NAMES, *manifest.exports}
     found = node_files(run) | _listed(run, RESULT, result) | _listed(run, "", top)
     record = found.pop(MANIFEST, None)

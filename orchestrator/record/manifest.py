@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from orchestrator.pipeline.names import NODE_NAME
 from orchestrator.pipeline.weights_record import Row, WeightsRecord
@@ -109,18 +109,27 @@ class NodeRecord(Row):
 
 
 class InputRecord(Row):
-    """A file that the user gave: where it was, and the copy that the run works on."""
+    """One thing that the user gave, and the copy of it that the run works on.
 
-    source: str
+    source  where the file was, or "" for words, which `text` has then
+    """
+
+    source: str = ""
+    text: str = ""
     file: FileName
     size: int
     digest: str
+
+    @property
+    def title(self) -> str:
+        """What to call it: the file's path, or the words between quotation marks."""
+        return self.source or f'"{self.text}"'
 
 
 class Manifest(Row):
     """The whole of run.json.
 
-    mask          the user's own mask of the picture, if there is one
+    given         artifact -> what the user gave under its name; the run is called after the first
     wall_seconds  of the last go alone; in a batch, from its start until this picture was done
     former        nodes of a profile that the run no longer has; their files are still there
     no_report     why result/report.html could not be written, or ""
@@ -141,8 +150,7 @@ class Manifest(Row):
     created: float = Field(0.0, ge=0, lt=_YEAR_10000)
     finished: float = 0.0
     wall_seconds: float = 0.0
-    input: InputRecord
-    mask: InputRecord | None = None
+    given: dict[NodeName, InputRecord] = Field(min_length=1)
     settings: dict[str, Any] = Field(default_factory=dict)
     sources: dict[str, str] = Field(default_factory=dict)
     until: str = ""
@@ -159,6 +167,21 @@ class Manifest(Row):
     no_export: str = ""
     keep: Keep = "all"
     kept: Keep = "all"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older(cls, data: Any) -> Any:
+        """Runs of the first version gave a picture and perhaps a mask, under keys of their own."""
+        if not isinstance(data, dict) or "input" not in data:
+            return data
+        kept = {key: value for key, value in data.items() if key not in ("input", "mask")}
+        mask = {"input_mask": data["mask"]} if data.get("mask") else {}
+        return {"given": {"input_image": data["input"], **mask}, **kept}
+
+    @property
+    def input(self) -> InputRecord:
+        """What the run is called after: the picture, the words or the mesh."""
+        return next(iter(self.given.values()))
 
     @property
     def stage_seconds(self) -> float:

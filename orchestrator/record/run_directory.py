@@ -2,8 +2,8 @@
 
     <run>/run.json            manifest (atomic, fsync)
     <run>/events.jsonl        what happened, in order
-    <run>/input.<suffix>      the picture as given
-    <run>/mask.<suffix>       the user's own mask of it, if there is one
+    <run>/input.<suffix>      the picture, words or mesh as given
+    <run>/mask.<suffix>       what was given besides: mask, back, left, right, text
     <run>/<node>/             artifacts, previews, attempt-N.log
     <run>/result/             meshes and their textures, bundle.png, preview.png, report.html
 
@@ -25,7 +25,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from orchestrator.errors import NewerRecordError, RunRecordError, command
-from orchestrator.pipeline.graph import MASK
 from orchestrator.pipeline.names import NODE_NAME
 from orchestrator.record.manifest import FORMAT, FileRecord, InputRecord, Manifest
 from orchestrator.system.atomic_files import digest_bytes, digest_file, digest_stream, json_bytes
@@ -58,19 +57,18 @@ class RunDirectory:
         self.manifest = manifest
 
     @classmethod
-    def create(
-        cls, path: Path, manifest: Manifest, picture: bytes, mask: bytes = b""
-    ) -> RunDirectory:
-        """A new run in an empty or missing directory. Raises `OutputError`, and leaves nothing.
+    def create(cls, path: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> RunDirectory:
+        """A new run in an empty or missing directory, with copies of what was given, by artifact.
+
+        Raises `OutputError`, and leaves nothing.
 
         The record comes first: whatever dies from then on leaves a run that `resume` can finish.
         """
         run = cls(path, manifest)
         with as_output_error(path), NewFolder(path) as folder:
             run.save()
-            run.inside.write(manifest.input.file, picture)
-            if manifest.mask is not None:
-                run.inside.write(manifest.mask.file, mask)
+            for name, record in manifest.given.items():
+                run.inside.write(record.file, contents[name])
             folder.keep()
         return run
 
@@ -115,14 +113,14 @@ class RunDirectory:
             yield self
 
     def check_input(self) -> None:
-        """Hold the run's copies of picture and mask to their digests, and its folders to being
+        """Hold the run's copies of what was given to their digests, and its folders to being
         folders.
 
         A run that died while it was being made may lack a copy yet: it gets one, if the file that
         was given is still the same. Raises `RunRecordError`.
         """
         self._check_folders()
-        for record in self._given:
+        for record in self.manifest.given.values():
             path = self.path.resolve() / record.file
             if not path.exists():
                 self._copy(record)
@@ -146,11 +144,10 @@ class RunDirectory:
                     "put the folder that it leads to in its place, or delete the link",
                 ) from error
 
-    @property
-    def _given(self) -> list[InputRecord]:
-        return [record for record in (self.manifest.input, self.manifest.mask) if record]
-
     def _copy(self, record: InputRecord) -> None:
+        if not record.source:
+            self.inside.write(record.file, record.text.encode())
+            return
         source = Path(record.source)
         with contextlib.suppress(OSError, ValueError):  # a name that no system takes
             if source.is_file() and source.stat().st_size == record.size:
@@ -160,8 +157,8 @@ class RunDirectory:
 
     @property
     def half_made(self) -> bool:
-        """Whether it died before it had its picture and mask: there is nothing in it to lose."""
-        copies = [self.path / record.file for record in self._given]
+        """Whether it died before it had all that was given: there is nothing in it to lose."""
+        copies = [self.path / record.file for record in self.manifest.given.values()]
         return not self.manifest.nodes and not all(copy.exists() for copy in copies)
 
     def save(self) -> None:
@@ -191,7 +188,7 @@ class RunDirectory:
 
     def given(self, artifact: str) -> InputRecord | None:
         """What the user gave under the name of an artifact; None: nothing."""
-        return self.manifest.mask if artifact == MASK else self.manifest.input
+        return self.manifest.given.get(artifact)
 
     def given_path(self, artifact: str) -> Path | None:
         """Where the run's copy of it lies."""

@@ -37,7 +37,7 @@ def summary(run: RunDirectory) -> dict[str, Any]:
     report = result / REPORT_HTML
     return {
         "run": str(run.path.resolve()),
-        "input": manifest.input.source,
+        "input": manifest.input.source or manifest.input.text,
         "state": manifest.state,
         "profile": manifest.profile,
         "profile_reason": manifest.profile_reason,

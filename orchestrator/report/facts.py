@@ -213,12 +213,19 @@ def machine_facts(manifest: Manifest) -> list[tuple[str, str]]:
     return [(what, str(which)) for what, which in rows if which not in (None, "", "-")]
 
 
+_UNNAMED = ("input_image", "input_mesh")
+"""What `run` takes without an option."""
+
+
 def again(manifest: Manifest) -> str:
     """The command line that makes the run again.
 
     A user's own settings file is named as the record names it: without its folder.
     """
-    words: list[object] = ["run", manifest.input.source]
+    words: list[object] = ["run"]
+    for artifact, given in manifest.given.items():
+        option = f"--{artifact.removeprefix('input_')}"
+        words += [given.source] if artifact in _UNNAMED else [option, given.source or given.text]
     if manifest.profile and manifest.profile != EMPTY:
         words += ["--profile", manifest.profile]
     origins = dict.fromkeys(manifest.sources.values())
@@ -234,8 +241,6 @@ def again(manifest: Manifest) -> str:
             words += ["--set", rest]
     if "seed" not in manifest.sources or not manifest.sources["seed"].startswith("--set"):
         words += ["--seed", manifest.seed]
-    if manifest.mask is not None:
-        words += ["--mask", manifest.mask.source]
     if manifest.until:
         words += ["--until", manifest.until]
     if manifest.device != "auto":

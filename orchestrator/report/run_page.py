@@ -81,8 +81,11 @@ def report_html(run: RunDirectory, shown: Shown) -> bytes:
 
 
 def picture_name(run: RunDirectory) -> str:
-    """What the user's picture is called, without its folders."""
-    return PurePath(run.manifest.input.source.replace("\\", "/")).name or "a picture"
+    """What the user's picture or mesh is called, without its folders, or the words."""
+    given = run.manifest.input
+    if not given.source:
+        return given.title
+    return PurePath(given.source.replace("\\", "/")).name or "a picture"
 
 
 def mesh_of(run: RunDirectory) -> MeshView:

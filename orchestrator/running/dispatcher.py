@@ -129,7 +129,6 @@ class Dispatcher:
                 self._work.runtime,
                 self._work.monitor,
                 log,
-                self._work.jobs[0].run.manifest.seed,
                 self._threads,
                 self._work.budget,
             )
@@ -200,7 +199,8 @@ class Dispatcher:
             return
         device = progress.attempt.device
         wanted = node.config.previews if self._work.previews else 0
-        session.run(job.name, job.input_paths(node), folder, scratch, wanted)
+        seed = job.run.manifest.seed
+        session.run(job.name, job.input_paths(node), folder, scratch, seed, wanted)
         if job.last == node.name:
             self._durable.draw(functools.partial(job.sheet.prepare, job.written()))
         self._work.tell(

@@ -72,7 +72,6 @@ class Session:
     runtime: Runtime
     monitor: GpuMonitor
     log: Path
-    seed: int
     threads: int
     budget: Budget = NO_LIMIT
     card: Card | None = None
@@ -143,7 +142,6 @@ class Session:
                 card.visible if card else "",
                 self.attempt.dtype,
                 self._params,
-                self.seed,
                 self.threads,
                 self.budget.vram if card is not None else 0,
                 self.budget.host,
@@ -156,6 +154,7 @@ class Session:
         inputs: Mapping[str, list[str]],
         folder: Path,
         scratch: Path,
+        seed: int,
         previews: int = 0,
     ) -> None:
         """Give an idle process its next job. previews: how many pictures it may show on the way."""
@@ -163,7 +162,7 @@ class Session:
         self._enter("running")
         self.hub.send(
             self.process,
-            protocol.Run(job, dict(inputs), str(folder), str(scratch), previews),
+            protocol.Run(job, dict(inputs), str(folder), str(scratch), seed, previews),
         )
 
     def stop(self) -> None:

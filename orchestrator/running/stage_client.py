@@ -92,11 +92,12 @@ def compute_here(job: StageJob, progress: Progress) -> tuple[Done, bytes]:
     inputs = {name: [Path(path) for path in paths] for name, paths in job.inputs.items()}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         try:
-            runner.load(job.params, Context(device, job.dtype, job.seed, job.threads))
+            runner.load(job.params, Context(device, job.dtype, threads=job.threads))
             result = runner.run(
                 inputs,
                 job.output,
                 Path(scratch),
+                job.seed,
                 lambda step, total, note="": progress(step, total, note),
             )
         except Exception as error:
@@ -121,7 +122,7 @@ def compute_isolated(
         runtime = Runtime(heartbeat_timeout=FOREVER)
         node = _node_of(job)
         process = hub.start(node.config.stage, (), log, NO_CARD)
-        session = Session(node, 0, hub, process, runtime, GpuMonitor(), log, job.seed, job.threads)
+        session = Session(node, 0, hub, process, runtime, GpuMonitor(), log, job.threads)
         scratch = workspace.folder / "scratch"
         scratch.mkdir()
         conversation = _Conversation(session, job, scratch, progress)
@@ -185,7 +186,7 @@ class _Conversation:
                     session.load(job.card)
                 case Loaded():
                     inputs = {name: list(paths) for name, paths in job.inputs.items()}
-                    session.run(_JOB, inputs, job.output, self._scratch)
+                    session.run(_JOB, inputs, job.output, self._scratch, job.seed)
                 case Progressed():
                     self._progress(event.step, event.total, event.note)
                 case JobDone():

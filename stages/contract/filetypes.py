@@ -21,6 +21,7 @@ class FileType:
     name     for code: "jpeg"
     title    for people, as it stands behind "is": "a JPEG picture"
     picture  whether preprocess may decode it
+    mesh     whether it is a mesh that a run can begin with
     remedy   for one that it does not: what to do, as a sentence's second half
     """
 
@@ -28,6 +29,7 @@ class FileType:
     title: str
     picture: bool = False
     remedy: str = "give a PNG, JPEG or WebP file"
+    mesh: bool = False
 
 
 def identify(head: bytes) -> FileType | None:
@@ -125,7 +127,7 @@ _SIGNATURES: tuple[tuple[re.Pattern[bytes], FileType], ...] = tuple(
             _ARCHIVE,
         ),
         (rb"\x1a\x45\xdf\xa3|RIFF....AVI |\0\0\x01[\xba\xb3]|FLV\x01", _VIDEO),
-        (rb"glTF", FileType("glb", "a 3D model")),
+        (rb"glTF", FileType("glb", "a 3D model", mesh=True)),
         (rb"BLENDER", FileType("blend", "a Blender project", remedy="give a rendered PNG")),
     )
 )

@@ -214,7 +214,8 @@ class Context:
 
     device    "cpu" or "cuda:0" (the leased card is always number 0 in the child)
     dtype     "float32", "float16" or "bfloat16"; a stage on the CPU never sees "float16"
-    seed      the only source of randomness; global generators are not to be used
+    seed      this job's, and the only source of randomness: global generators are not to be used.
+              One process may serve jobs of several seeds, so `load` is not to look at it
     threads   CPU threads that the stage should keep to
     scratch   an empty folder of its own, removed after the job
     progress  progress(step, total, note="") with 0 <= step <= total, from any thread

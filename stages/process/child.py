@@ -207,8 +207,7 @@ class HostProcess:
             context = Context(
                 message.device,
                 message.dtype,
-                message.seed,
-                message.threads,
+                threads=message.threads,
                 vram_bytes=message.vram_bytes,
                 host_bytes=message.host_bytes,
             )
@@ -238,7 +237,13 @@ class HostProcess:
         scratch = Path(message.scratch)
         try:
             result = core.run(
-                inputs, Path(message.folder), scratch, progress, message.previews, preview
+                inputs,
+                Path(message.folder),
+                scratch,
+                message.seed,
+                progress,
+                message.previews,
+                preview,
             )
         except BaseException as error:
             self._fail(message.job, error)

@@ -25,7 +25,7 @@ class ProtocolError(Exception):
     """A stage process sent something that is not a message."""
 
 
-VERSION = 4
+VERSION = 5
 INLINE_MAX_BYTES = 1 << 20
 """Files of a job ride in its message up to so many bytes together; the others the child writes."""
 
@@ -131,7 +131,7 @@ class Prepare:
 
 @dataclass(frozen=True)
 class Load:
-    """Build the stage: which device and dtype, validated params, seed and threads.
+    """Build the stage: which device and dtype, validated params and threads.
 
     gpu         value for CUDA_VISIBLE_DEVICES: the leased card's UUID, or "" for none
     vram_bytes  the process's share of the card, its CUDA context included; 0: all of it
@@ -142,7 +142,6 @@ class Load:
     gpu: str
     dtype: str
     params: dict[str, Any]
-    seed: int
     threads: int
     vram_bytes: int = 0
     host_bytes: int = 0
@@ -151,12 +150,13 @@ class Load:
 @dataclass(frozen=True)
 class Run:
     """One job. inputs: artifact name -> absolute paths of its files; folder: where the large
-    outputs go; previews: how many pictures of the work are wanted."""
+    outputs go; seed: this job's own; previews: how many pictures of the work are wanted."""
 
     job: str
     inputs: dict[str, list[str]]
     folder: str
     scratch: str
+    seed: int
     previews: int = 0
 
 

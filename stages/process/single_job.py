@@ -29,15 +29,15 @@ def run_job_file(path: Path) -> int:
     context = Context(
         job.get("device", "cpu"),
         job.get("dtype", "float32"),
-        int(job.get("seed", 42)),
-        int(job.get("threads", 2)),
+        threads=int(job.get("threads", 2)),
     )
     runner = StageRunner(job["stage"], 0)
     inputs = {name: [Path(p) for p in paths] for name, paths in job["inputs"].items()}
     with tempfile.TemporaryDirectory(prefix="kiss3d-job-", ignore_cleanup_errors=True) as scratch:
         try:
             runner.load(job.get("params", {}), context)
-            result = runner.run(inputs, output, Path(scratch), _print_progress)
+            seed = int(job.get("seed", 42))
+            result = runner.run(inputs, output, Path(scratch), seed, _print_progress)
         except Exception as error:
             failure = classify(error)
             if failure.kind == "internal":

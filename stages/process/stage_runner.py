@@ -96,13 +96,14 @@ class StageRunner:
         inputs: Mapping[str, Sequence[Path]],
         folder: Path,
         scratch: Path,
+        seed: int,
         progress: Callable[..., None],
         previews: int = 0,
         preview: Callable[[str, Any], None] = Context.preview,
     ) -> JobResult:
         """One job: files in, files out. Raises what the stage raises, or `ContractError`.
 
-        progress, previews, preview: see `Context`.
+        seed, progress, previews, preview: see `Context`.
         """
         if self._stage is None:
             raise StageError("internal", "run before load")
@@ -119,6 +120,7 @@ class StageRunner:
         context = replace(
             self._context,
             scratch=scratch,
+            seed=seed,
             progress=progress,
             warn=warn,
             previews=previews,

@@ -98,7 +98,7 @@ def test_runs_of_one_rung_under_several_targets_become_one_row(tmp_path: Path) -
         )
         record = NodeRecord(state="done", stage="flux", attempts=[attempt])
         document = Manifest(
-            input=InputRecord(source="a", file="a", size=1, digest="d"),
+            given={"input_image": InputRecord(source="a", file="a", size=1, digest="d")},
             settings={"nodes": {"flux": {"stage": "flux", "params": {"steps": 20}}}},
             nodes={"flux": record},
         )

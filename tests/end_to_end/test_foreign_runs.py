@@ -233,7 +233,7 @@ def test_an_artifacts_name_cannot_lead_out(name, outputs):
 def test_a_batchs_names_cannot_lead_out(name, outputs):
     file = outputs / "batch" / "batch.json"
     data = json.loads(file.read_text())
-    data["pictures"][name] = data["pictures"].pop("p1")
+    data["jobs"][name] = data["jobs"].pop("p1")
     file.write_text(json.dumps(data))
     with pytest.raises(RunRecordError, match="is not a plain file name"):
         batch_directory.load(outputs / "batch")

@@ -12,6 +12,7 @@ from devtools.fakes.parts import Silent
 from devtools.patience import eventually
 from orchestrator.commands import open_run
 from orchestrator.commands import run as runs
+from orchestrator.commands.subject import subject_of
 from orchestrator.planning import options, request
 from orchestrator.system.gpu import Card
 
@@ -50,7 +51,10 @@ def run_jobs(tmp_path: Path, config: Path, cards: int, jobs: int) -> list[runs.R
         picture = tmp_path / f"in{index}.txt"
         picture.write_text(f"{index} 1")
         opened.append(
-            (f"j{index}", open_run.open_or_create(prepared, picture, tmp_path / f"j{index}"))
+            (
+                f"j{index}",
+                open_run.open_or_create(prepared, subject_of([picture]), tmp_path / f"j{index}"),
+            )
         )
     logs = tmp_path / "logs"
     logs.mkdir()

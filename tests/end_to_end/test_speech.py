@@ -14,6 +14,7 @@ import pytest
 from devtools.fakes.tools import ROOT, cli_environment, command, leftovers, made_run
 from orchestrator.cli import main
 from orchestrator.commands import run
+from orchestrator.commands.subject import subject_of
 from orchestrator.errors import InterruptedRunError, KissError
 from orchestrator.planning.options import Options
 from orchestrator.planning.request import prepare
@@ -49,7 +50,7 @@ def test_a_run_of_somebody_else_cannot_act_on_the_terminal(
     record = json.loads((out / "run.json").read_text())
     record["state"] = "failed"
     record["error"] = record["profile"] = ACTING
-    record["input"]["source"] = f"/{ACTING}[red]"
+    record["given"]["input_image"]["source"] = f"/{ACTING}[red]"
     record["nodes"]["trouble"]["cached_from"] = ACTING
     record["nodes"]["sink"]["attempts"][0] |= {
         "outcome": "crashed",
@@ -152,18 +153,20 @@ def test_an_odd_file_is_no_traceback(case, finished, tmp_path, capsys, picture):
 
 
 BATCHES = {
-    "pictures": [],
-    "a picture": {"a": 3},
-    "a name": {"../../x": "/tmp/x.png"},
-    "half a pair": {"a": "\ud800"},
-    "a null byte": {"a": "a\0b"},
+    "jobs": [],
+    "a job": {"a": 3},
+    "no file": {"a": {"files": {"input_image": 3}}},
+    "no such input": {"a": {"files": {"input_x": "/tmp/x.png"}}},
+    "a name": {"../../x": {"files": {"input_image": "/tmp/x.png"}}},
+    "half a pair": {"a": {"files": {"input_image": "\ud800"}}},
+    "a null byte": {"a": {"files": {"input_image": "a\0b"}}},
 }
 
 
 @pytest.mark.parametrize("case", BATCHES)
 def test_an_odd_batch_is_no_traceback(case, tmp_path, capsys):
     for options in ({}, {"sets": 3}, {"seed": 10**400}, {"config_file": 7}, None):
-        document = {"pictures": BATCHES[case], "options": options}
+        document = {"jobs": BATCHES[case], "options": options}
         (tmp_path / "batch.json").write_text(json.dumps(document))
         code, shown = told(capsys, "resume", tmp_path)
         assert code == 2, shown
@@ -288,7 +291,7 @@ def test_what_could_not_be_saved_is_told_by_its_kind(
     monkeypatch.setattr(RunDirectory, "make_durable", full)
     prepared = prepare(Options(config_file=config_file()))
     with pytest.raises(KissError) as caught:
-        run.run_one(picture, tmp_path / "out", prepared, Nobody())
+        run.run_one(subject_of([picture]), tmp_path / "out", prepared, Nobody())
     assert "(done)" not in caught.value.message
     assert "source failed (disk_full): cannot write the result" in caught.value.message
     assert str(tmp_path / "out" / "source") in caught.value.message
@@ -304,7 +307,7 @@ def test_ctrl_c_while_a_run_is_being_made_names_the_way_on(
     prepared = prepare(Options(config_file=config_file()))
     monkeypatch.setattr(run, "open_or_create", interrupt)
     with pytest.raises(InterruptedRunError) as caught:
-        run.run_one(picture, tmp_path / "out", prepared, None)
+        run.run_one(subject_of([picture]), tmp_path / "out", prepared, None)
     assert caught.value.hint == f"kiss3d-orchestrate resume {tmp_path / 'out'}"
 
 
@@ -396,7 +399,7 @@ def test_a_table_in_a_pipe_stays_under_120_columns(ask, kiss3d, picture):
 @pytest.mark.parametrize(
     ("ask", "message", "hint"),
     [
-        (("run",), "Missing argument 'IMAGE'", "kiss3d-orchestrate run [OPTIONS] IMAGE"),
+        (("run",), "nothing to make a mesh of", "give a picture, a mesh, or --text"),
         (("run", "x.png", "--ouput", "y"), "No such option: --ouput", "did you mean --output?"),
         (("run", "x.png", "--seed", "-1"), "'--seed'", "kiss3d-orchestrate run --help"),
         (("runs", "shwo"), "shwo", "kiss3d-orchestrate runs --help"),

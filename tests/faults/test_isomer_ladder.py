@@ -22,6 +22,7 @@ from devtools.fakes.parts import Silent
 from devtools.fakes.tools import leftovers
 from orchestrator.commands import open_run
 from orchestrator.commands import run as runs
+from orchestrator.commands.subject import subject_of
 from orchestrator.pipeline import layers
 from orchestrator.planning import options, request
 from orchestrator.system.gpu import Card
@@ -85,7 +86,7 @@ def cpu_mesh(tmp_path_factory: pytest.TempPathFactory) -> Mesh:
     picture = folder / "in.txt"
     picture.write_text("1 2 3")
     prepared = request.prepare(options.Options(config_file=ladder_file(folder, [CPU])))
-    run = open_run.open_or_create(prepared, picture, folder / "out")
+    run = open_run.open_or_create(prepared, subject_of([picture]), folder / "out")
     (done,) = runs.execute(prepared, [("egg", run)], Silent(), None, folder)
     assert done.succeeded, done.error
     return mesh(folder / "out")
@@ -150,7 +151,7 @@ def test_with_a_card_that_torch_cannot_use_all_rungs_are_walked_down(
     ladder = [{**rung, "device": "cuda"} for rung in (PYTORCH3D, OURS)]
     prepared = request.prepare(options.Options(config_file=ladder_file(tmp_path, [*ladder, CPU])))
     prepared = replace(prepared, cards=(Card(-1, "card-0", "card 0"),))
-    run = open_run.open_or_create(prepared, picture, tmp_path / "out")
+    run = open_run.open_or_create(prepared, subject_of([picture]), tmp_path / "out")
     (done,) = runs.execute(prepared, [("egg", run)], Silent(), None, tmp_path)
     assert done.succeeded, done.error
     rows = run.manifest.nodes["isomer"].attempts

@@ -19,7 +19,7 @@ def test_fast_lies_between_the_profile_and_the_users_file(tmp_path):
     assert layers.load("optimized_12gb", own, fast=True).profile.nodes["flux"].params["steps"] == 12
 
 
-@pytest.mark.parametrize("name", ["full_12gb", "optimized_12gb", "redux_only"])
+@pytest.mark.parametrize("name", ["full_12gb", "optimized_12gb", "redux_only", "text", "text_fast"])
 def test_fast_keeps_20_steps_of_flux_and_evaluates_once_each(name):
     slow, fast = (layers.load(name, fast=fast).profile.nodes["flux"] for fast in (False, True))
     assert slow.params.get("sampler", "heun") == "heun"

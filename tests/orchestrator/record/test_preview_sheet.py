@@ -54,7 +54,8 @@ def run(tmp_path: Path) -> RunDirectory:
     files = {name: [FileRecord(file=f"{name}.npy", size=1)] for name in ARTIFACTS}
     record = InputRecord(source="in.png", file="input.png", size=1, digest="")
     return RunDirectory(
-        tmp_path, Manifest(input=record, nodes={"node": NodeRecord(artifacts=files)})
+        tmp_path,
+        Manifest(given={"input_image": record}, nodes={"node": NodeRecord(artifacts=files)}),
     )
 
 

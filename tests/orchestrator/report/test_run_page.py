@@ -263,9 +263,11 @@ def test_the_command_makes_the_run_again(sources, words, tmp_path):
 
 def test_what_the_command_line_said_of_the_machine_is_in_the_command(tmp_path):
     given = InputRecord(source="m.png", file="mask.png", size=1, digest="")
-    run = page_run(tmp_path / "run", until="isomer", device="cuda:1", target_vram=8.0, mask=given)
+    run = page_run(tmp_path / "run", until="isomer", device="cuda:1", target_vram=8.0)
+    run.manifest.given["input_mask"] = given
     told = facts.again(run.manifest)
-    assert told.endswith("--mask m.png --until isomer --device cuda:1 --target-vram 8")
+    assert "ball.png --mask m.png --" in told
+    assert told.endswith("--seed 7 --until isomer --device cuda:1 --target-vram 8")
 
 
 def test_pictures_are_read_only_from_the_run(tmp_path):

@@ -72,8 +72,8 @@ MESSAGES: list[protocol.Message] = [
     *(protocol.Failed(job, kind, "", "", "", fatal)
       for job in JOBS for kind in ("internal", "odd") for fatal in (False, True)),
     protocol.Prepare({}, 1),
-    protocol.Load("cpu", "", "float32", {}, 1, 1),
-    protocol.Run("job", {}, "", ""),
+    protocol.Load("cpu", "", "float32", {}, 1),
+    protocol.Run("job", {}, "", "", 1),
     protocol.Exit(),
 ]  # fmt: skip
 ALLOWED = {
@@ -97,7 +97,7 @@ def lead_to(session: Session, state: str, folder: Path) -> Session:
     if state in ("idle", "running"):
         says(session, READY)
     if state == "running":
-        session.run("job", {}, folder, folder, previews=2)
+        session.run("job", {}, folder, folder, 42, previews=2)
     assert session.state == state
     return session
 
@@ -238,7 +238,7 @@ def test_whatever_a_process_says_each_job_gets_one_answer_and_its_end_is_awaited
             elif action == "load" and session.state == "imported" and not session.doomed:
                 session.load(None)
             elif action == "run" and session.state == "idle" and not session.doomed:
-                session.run("job", {}, tmp_path, tmp_path)
+                session.run("job", {}, tmp_path, tmp_path, 42)
                 given_out += 1
             elif action == "stop" and session.state != "running":
                 session.stop()
@@ -270,7 +270,7 @@ def test_the_peak_of_a_failure_is_recorded_with_the_allocators_own(session, job,
     session.load(Card(0, "GPU-0"))
     if job:
         says(session, protocol.Ready({}))
-        session.run(job, {}, tmp_path, tmp_path)
+        session.run(job, {}, tmp_path, tmp_path, 42)
     peaks = {"rss": 1, "reserved": 20, "vram": 70}
     says(session, protocol.Failed(job, "out_of_memory", "too much", "", "", False, peaks))
     session.process.exit_code = 0

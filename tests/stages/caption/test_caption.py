@@ -85,6 +85,7 @@ def test_many_jobs_share_one_load_and_hear_of_every_token(tmp_path: Path) -> Non
             {"image": [tmp_path / "image.npy"]},
             tmp_path,
             tmp_path,
+            42,
             lambda step, total, note="", steps=steps: steps.append((step, total)),
         )
         (file,) = result.outputs["caption"]

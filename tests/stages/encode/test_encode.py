@@ -319,7 +319,7 @@ def test_many_jobs_share_one_load(tmp_path: Path) -> None:
         (folder / "prompt.txt").write_text(prompt)
         np.save(folder / "image.npy", picture(64))
         inputs = {"prompt": [folder / "prompt.txt"], "image": [folder / "image.npy"]}
-        result = core.run(inputs, folder, folder, lambda *_: None)
+        result = core.run(inputs, folder, folder, 42, lambda *_: None)
         content = result.outputs["prompt_embeds"][0].content
         assert content is not None
         (folder / "out.npy").write_bytes(content)

@@ -214,7 +214,7 @@ def test_stage_core_serves_two_jobs_after_one_load(
     core.load(SMALL, context())
     files = write_inputs(inputs, tmp_path)
     for _ in range(2):
-        result = core.run(files, tmp_path, tmp_path, lambda *_, **__: None)
+        result = core.run(files, tmp_path, tmp_path, 42, lambda *_, **__: None)
         (written,) = result.outputs["bundle"]
         np.testing.assert_array_equal(np.load(tmp_path / written.temp), usual)
     core.close()

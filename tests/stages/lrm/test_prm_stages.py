@@ -79,7 +79,7 @@ class Job:
     def run(self, spec: ArtifactSpec, value: np.ndarray) -> JobResult:
         source = self._folder / f"{spec.name}.npy"
         np.save(source, value)
-        return self._core.run({spec.name: [source]}, self._folder, self._folder, self._progress)
+        return self._core.run({spec.name: [source]}, self._folder, self._folder, 42, self._progress)
 
     def read(self, result: JobResult, name: str) -> Any:
         paths = []

@@ -100,12 +100,13 @@ def constant_ramp(folder: Path, value: float) -> None:
 def test_it_runs_through_the_core_and_reports_every_step(tmp_path):
     np.save(tmp_path / "image.npy", picture())
     core = StageRunner("zero123plus", inline_max_bytes=0)
-    core.load(QUICK, Context(seed=7))
+    core.load(QUICK, Context())
     told: list[tuple[int, int]] = []
     result = core.run(
         {"image": [tmp_path / "image.npy"]},
         tmp_path,
         tmp_path,
+        7,
         lambda step, total, note="": told.append((step, total)),
     )
     core.close()

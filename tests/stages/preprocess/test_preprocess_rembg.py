@@ -178,7 +178,7 @@ def test_the_network_is_read_once_for_many_pictures(
     core = StageRunner("preprocess", inline_max_bytes=1 << 26)
     core.load({"background": "rembg"}, Context())
     for _ in range(2):
-        result = core.run({"input_image": [picture]}, tmp_path, tmp_path, lambda *_: None)
+        result = core.run({"input_image": [picture]}, tmp_path, tmp_path, 42, lambda *_: None)
         assert set(result.outputs) == {"image", "alpha"}
     core.close()
     assert read == ["isnet-general-use.onnx"]

@@ -34,8 +34,8 @@ MESSAGES = [
     ),
     protocol.Failed("", "crashed", "it broke", "mend it", "Traceback", fatal=True, peaks={"a": 1}),
     protocol.Prepare({"steps": 5}, 1 << 40),
-    protocol.Load("cuda:0", "GPU-1", "float16", {"deep": {"list": [1, 2.5, None]}}, 0, 2),
-    protocol.Run("mug", {"image": ["/a b/c.npy"], "alpha": []}, "/run", "/tmp"),
+    protocol.Load("cuda:0", "GPU-1", "float16", {"deep": {"list": [1, 2.5, None]}}, 2),
+    protocol.Run("mug", {"image": ["/a b/c.npy"], "alpha": []}, "/run", "/tmp", 0),
     protocol.Exit(),
 ]
 
@@ -89,7 +89,7 @@ def test_any_map_is_a_message_or_refused(body, kind):
 @pytest.mark.parametrize("name", ["gr\udcc3\udcb6\udcc3\udc9fe", "caf\udce9", "größe"])
 def test_names_whose_bytes_are_no_text_here_come_back_as_they_are(name):
     """Under LC_ALL=C the first is how Python spells "größe" in UTF-8."""
-    message = protocol.Run(name, {"image": [f"/{name}/a.png"]}, f"/{name}", "/tmp")
+    message = protocol.Run(name, {"image": [f"/{name}/a.png"]}, f"/{name}", "/tmp", 7)
     assert protocol.decode(protocol.encode(message)) == message
 
 
@@ -168,4 +168,4 @@ def test_a_pickle_is_not_a_message():
 
 def test_only_plain_values_can_be_sent():
     with pytest.raises(TypeError):
-        protocol.encode(protocol.Load("cpu", "", "float32", {"what": object()}, 1, 1))
+        protocol.encode(protocol.Load("cpu", "", "float32", {"what": object()}, 1))

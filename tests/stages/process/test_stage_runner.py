@@ -55,7 +55,7 @@ def test_a_large_output_is_not_written_through_a_link(
     core = StageRunner("text", inline_max_bytes=0)
     core.load({}, Context())
     with pytest.raises(FileExistsError):
-        core.run({}, folder, folder, lambda *_: None)
+        core.run({}, folder, folder, 42, lambda *_: None)
     assert (folder.parent / "mine").read_bytes() == b"mine"
     assert not (folder.parent / "none").exists()
 

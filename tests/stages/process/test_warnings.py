@@ -35,7 +35,7 @@ def test_warnings_are_collected_for_each_job_once_and_bounded(
     core = StageRunner("talker", 1 << 20)
     core.load({}, Context())
     for _ in range(2):
-        result = core.run({}, tmp_path, tmp_path, lambda *a: None)
+        result = core.run({}, tmp_path, tmp_path, 42, lambda *a: None)
         assert result.warnings == ["look at it", "x" * MAX_WARNING]
         assert result.degraded == ["half is missing"]
 

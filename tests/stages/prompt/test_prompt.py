@@ -112,7 +112,7 @@ def test_many_jobs_share_one_load(tmp_path: Path) -> None:
     contents = []
     for _ in range(2):
         result = core.run(
-            {"caption": [tmp_path / "caption.txt"]}, tmp_path, tmp_path, lambda *_: None
+            {"caption": [tmp_path / "caption.txt"]}, tmp_path, tmp_path, 42, lambda *_: None
         )
         contents.append(result.outputs["prompt"][0].content)
     core.close()
