@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from orchestrator.commands.compare import MOST_RUNS
 from orchestrator.commands.plans import make_plan
-from orchestrator.errors import KissError
+from orchestrator.commands.subject import Subject, is_mesh, subject_of
+from orchestrator.errors import InputFileError, KissError
 from orchestrator.record.run_directory import RESULT
 from orchestrator.system.inside import Inside
 from orchestrator.web import shown
-from orchestrator.web.choices import Choices, options_of
+from orchestrator.web.choices import Choices, Given, options_of
 from orchestrator.web.files import KINDS, run_url
 from orchestrator.web.gallery import Card, card, cards, newest
 from orchestrator.web.jobs import Job, Jobs
@@ -32,19 +33,36 @@ class Site:
     at_once: int
 
 
-def plan(site: Site, picture: str | None, choices: Choices) -> str:
-    """The plan as HTML, or why there is none."""
+def plan(site: Site, given: Given, choices: Choices) -> str:
+    """The plan as HTML, or why there is none; where nothing is given yet, that of any."""
     try:
-        source = site.uploads.require(picture, "picture") if picture else None
-        return shown.plan_html(make_plan(source, site.root / "new", options_of(choices)))
+        subject = _subject(site, given) if given.is_there else None
+        chosen = replace(options_of(choices, given.begins), start=given.begins)
+        return shown.plan_html(make_plan(subject, None, chosen))
     except KissError as error:
         return shown.error_html(error)
 
 
-def submit(site: Site, picture: str | None, choices: Choices) -> Job:
-    """Take a picture. Raises `UsageError`s."""
-    source = site.uploads.require(picture, "picture")
-    return site.jobs.submit(source, options_of(choices))
+def submit(site: Site, given: Given, choices: Choices) -> Job:
+    """Take a picture, a mesh or words. Raises `UsageError`s."""
+    return site.jobs.submit(_subject(site, given), options_of(choices, given.begins))
+
+
+def _subject(site: Site, given: Given) -> Subject:
+    """What a browser gave: files that it uploaded, and no others. Raises `UsageError`s."""
+    start = given.begins
+    if start == "text":
+        return subject_of([], given.text)
+    words = given.text if start == "mesh" and given.text.strip() else None
+    first = given.mesh if start == "mesh" else given.picture
+    files = [site.uploads.require(first, "mesh" if start == "mesh" else "picture")]
+    if (start == "mesh") != is_mesh(files[0]):
+        raise InputFileError(f"{files[0].name} is no {start}", f"choose a {start}")
+    if start == "mesh":
+        return subject_of(files, words)
+    every = (given.back, given.left, given.right)
+    sides = [site.uploads.require(one, "picture") if one else None for one in every]
+    return subject_of(files, sides=sides)
 
 
 def look(site: Site, name: str) -> tuple[str, str, str]:

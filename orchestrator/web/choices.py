@@ -5,21 +5,26 @@ is not whoever owns the machine.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from orchestrator.errors import ConfigError, UnknownNameError
+from orchestrator.commands.subject import MAX_WORDS, MESH, PICTURE, TEXT
+from orchestrator.errors import ConfigError, KissError, UnknownNameError
 from orchestrator.pipeline import layers
-from orchestrator.planning.options import Options
+from orchestrator.pipeline.graph import Graph
+from orchestrator.planning.options import Options, Start
 
 AUTO = "auto"
 FORMATS = ("stl", "3mf", "ply", "usdz")
 MOST_LINES = 40
 MOST_CAPTION = 2000
 """Letters."""
+MOST_TEXT = MAX_WORDS
 
 
 @dataclass(frozen=True)
@@ -44,17 +49,67 @@ BACKGROUNDS = {
 }
 
 
-def profiles() -> list[tuple[str, str]]:
-    """(what is shown, name) of each profile."""
-    named = [(name, name) for name in layers.profile_names()]
+@dataclass(frozen=True)
+class Given:
+    """What a mesh is to be made of: paths of uploads as a browser says them, and words."""
+
+    start: str = "picture"
+    picture: str | None = None
+    back: str | None = None
+    left: str | None = None
+    right: str | None = None
+    mesh: str | None = None
+    text: str = ""
+
+    @property
+    def begins(self) -> Start:
+        """`start`. Raises `UsageError` for a word that is none."""
+        for known in STARTS:
+            if self.start == known:
+                return known
+        raise UnknownNameError("beginning", self.start, STARTS)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is enough to look at."""
+        found = {"picture": self.picture, "mesh": self.mesh, "text": self.text.strip()}
+        return bool(found[self.begins])
+
+
+STARTS: Mapping[Start, str] = {"picture": "a picture", "text": "words", "mesh": "a mesh"}
+_FIRST: Mapping[Start, str] = {"picture": PICTURE, "text": TEXT, "mesh": MESH}
+
+
+def starts() -> list[tuple[str, str]]:
+    """(what is shown, name) of what the profiles can begin with."""
+    return [(told, start) for start, told in STARTS.items() if fitting(start)]
+
+
+@functools.cache
+def fitting(start: Start) -> tuple[str, ...]:
+    """The profiles that begin with this."""
+    found = []
+    for name in layers.profile_names():
+        with contextlib.suppress(KissError):
+            profile = layers.load(name, from_mesh=start == "mesh").profile
+            read = Graph.from_profile(profile).given
+            needed = {artifact for artifact, is_needed in read.items() if is_needed}
+            if _FIRST[start] in read and needed <= {_FIRST[start]}:
+                found.append(name)
+    return tuple(found)
+
+
+def profiles(start: str) -> list[tuple[str, str]]:
+    """(what is shown, name) of each profile that begins with this."""
+    named = [(name, name) for name in fitting(Given(start).begins)]
     return [("automatic: the best that this machine can run", AUTO), *named]
 
 
-def options_of(choices: Choices) -> Options:
+def options_of(choices: Choices, start: Start = "picture") -> Options:
     """The same as the program takes it. Raises `UsageError`s in words for the page."""
     profile = choices.profile or AUTO
-    if profile != AUTO and profile not in layers.profile_names():
-        raise UnknownNameError("profile", profile, layers.profile_names())
+    if profile != AUTO and profile not in fitting(start):
+        raise UnknownNameError("profile", profile, fitting(start))
     unknown = [name for name in choices.formats if name not in FORMATS]
     if unknown:
         raise UnknownNameError("format", unknown[0], FORMATS)

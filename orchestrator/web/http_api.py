@@ -13,7 +13,7 @@ import gradio as gr
 from orchestrator.errors import KissError
 from orchestrator.web import actions
 from orchestrator.web.actions import Site
-from orchestrator.web.choices import AUTO, Choices
+from orchestrator.web.choices import AUTO, Choices, Given
 from orchestrator.web.gallery import cards
 from orchestrator.web.options import WebOptions
 
@@ -26,45 +26,58 @@ def add(site: Site, options: WebOptions) -> None:
     """Put the functions into the page that is being built, if they were asked for."""
     if not (options.api or options.mcp):
         return
-    from orchestrator.web.page import picture_file
+    from orchestrator.web.form import picture_file
 
     async def make_mesh(
-        picture: str, profile: str = AUTO, seed: float | None = None, fast: bool = False
+        picture: str | None,
+        text: str = "",
+        profile: str = AUTO,
+        seed: str = "",
+        fast: bool = False,
     ) -> dict[str, Any]:
-        """Turn a picture of one object into a textured 3D mesh, and wait for it.
+        """Turn a picture of one object, or words, into a textured 3D mesh, and wait for it.
 
         Args:
-            picture: The picture, as a file or its address.
+            picture: The picture: data:image/png;base64,..., or the address of one that was
+                uploaded to this server. None where there are words.
+            text: What the object is, in words, in place of a picture; needs a graphics card.
             profile: "auto", or a name: "sketch" needs no graphics card and takes seconds.
-            seed: A whole number; none takes the profile's.
+            seed: A whole number; empty takes the profile's.
             fast: Take the profile's faster settings.
 
         Returns:
             The run's name, its state ("done", "failed"), an error, and addresses of its files,
             mesh.glb among them, at this server.
         """
-        told = submit(picture, profile, seed, fast)
+        told = submit(picture, text, profile, seed, fast)
         while told["state"] in ("waiting", "running"):
             await asyncio.sleep(_LOOK_SECONDS)
             told = actions.facts(site, told["run"])
         return told
 
     def submit(
-        picture: str, profile: str = AUTO, seed: float | None = None, fast: bool = False
+        picture: str | None,
+        text: str = "",
+        profile: str = AUTO,
+        seed: str = "",
+        fast: bool = False,
     ) -> dict[str, Any]:
-        """Put a picture of one object in the queue to become a mesh, without waiting.
+        """Put a picture of one object, or words, in the queue to become a mesh, without waiting.
 
         Args:
-            picture: The picture, as a file or its address.
+            picture: The picture: data:image/png;base64,..., or the address of one that was
+                uploaded to this server. None where there are words.
+            text: What the object is, in words, in place of a picture; needs a graphics card.
             profile: "auto", or a name: "sketch" needs no graphics card and takes seconds.
-            seed: A whole number; none takes the profile's.
+            seed: A whole number; empty takes the profile's.
             fast: Take the profile's faster settings.
 
         Returns:
             The run's name, for `status` and `cancel`, and its state.
         """
+        given = Given("text" if text and not picture else "picture", picture, text=text)
         try:
-            job = actions.submit(site, picture, Choices(profile, bool(fast), seed))
+            job = actions.submit(site, given, Choices(profile, bool(fast), seed))
         except KissError as error:
             raise gr.Error(str(error), print_exception=False) from None
         return actions.facts(site, job.name)
@@ -117,12 +130,13 @@ def add(site: Site, options: WebOptions) -> None:
 
     with gr.Column(visible=False):
         picture = picture_file(label="picture")
+        text = gr.Textbox("", label="text")
         profile = gr.Textbox(AUTO, label="profile")
-        seed = gr.Number(None, label="seed")
+        seed = gr.Textbox("", label="seed")
         fast = gr.Checkbox(False, label="fast")
         run = gr.Textbox(label="run")
         told = gr.JSON(label="told")
-        asked = [picture, profile, seed, fast]
+        asked = [picture, text, profile, seed, fast]
         gr.Button().click(make_mesh, asked, told, api_name="make_mesh", concurrency_limit=AT_ONCE)
         gr.Button().click(submit, asked, told, api_name="submit")
         gr.Button().click(status, run, told, api_name="status", concurrency_limit=8)

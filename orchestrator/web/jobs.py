@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import OrderedDict, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from orchestrator.api.request import Request
 from orchestrator.api.runs import Run, begin
 from orchestrator.commands import run as runs
+from orchestrator.commands.subject import Subject
 from orchestrator.errors import InterruptedRunError, KissError, UsageError
 from orchestrator.planning.options import Options
 from orchestrator.planning.request import prepare
@@ -65,13 +66,13 @@ class Jobs:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, source: Path, options: Options) -> Job:
+    def submit(self, subject: Subject, options: Options) -> Job:
         """A new run, which waits for its turn.
 
         Raises `UsageError` for what `run` would refuse, and where too many wait already.
         """
         with self._place():
-            run = runs.begin(prepare(options), source, self.root)
+            run = runs.begin(prepare(replace(options, start=subject.start)), subject, self.root)
             return self._enqueue(run.path)
 
     def resume(self, name: str) -> Job:

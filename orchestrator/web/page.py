@@ -7,15 +7,14 @@ from typing import Any
 import gradio as gr
 
 from orchestrator.errors import KissError
-from orchestrator.web import actions, http_api, shown
+from orchestrator.web import actions, form, http_api, shown
 from orchestrator.web.actions import Site
-from orchestrator.web.choices import AUTO, BACKGROUNDS, FORMATS, Choices, profiles
+from orchestrator.web.choices import Choices, Given
 from orchestrator.web.options import WebOptions
 
 TICK_SECONDS = 1.0
 CALM_SECONDS = 5.0
 """Between two looks at the queue, for a page on which nothing is going on."""
-FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 SHOW_RUN = """() => setTimeout(() => {
   const here = new URL(window.location);
   const shown = document.querySelector("#status [data-run]");
@@ -23,21 +22,6 @@ SHOW_RUN = """() => setTimeout(() => {
   window.history.replaceState(null, "", here);
 }, 300)"""
 """Puts the run into the address, so that a page that is loaded again shows it."""
-
-
-def picture_file(**options: Any) -> Any:
-    """A picture that is handed on as the browser sent it, and not decoded in this process.
-
-    Not a class of its own: Gradio writes a stub beside the module of each.
-    """
-    picture = gr.Image(type="filepath", image_mode=None, **options)
-    vars(picture)["preprocess"] = lambda sent: None if sent is None else sent.path
-    return picture
-
-
-def theme() -> Any:
-    mono = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
-    return gr.themes.Default(font=FONTS, font_mono=mono, primary_hue="blue")
 
 
 def build(site: Site, options: WebOptions) -> Any:
@@ -81,49 +65,8 @@ def _make_tab(site: Site) -> dict[str, Any]:
     parts: dict[str, Any] = {}
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
-            parts["picture"] = picture_file(
-                label="Picture of one object",
-                sources=["upload", "clipboard"],
-                height=280,
-                elem_id="picture",
-            )
-            parts["profile"] = gr.Dropdown(
-                profiles(), value=AUTO, label="Profile", elem_id="profile", filterable=False
-            )
-            with gr.Row():
-                parts["fast"] = gr.Checkbox(label="Faster settings")
-                parts["seed"] = gr.Textbox(
-                    label="Seed", info="empty: the profile's", max_length=19, elem_id="seed"
-                )
-            with gr.Accordion("More settings", open=False):
-                parts["vram"] = gr.Slider(
-                    0,
-                    48,
-                    value=0,
-                    step=0.5,
-                    label="Card memory that may be used, GiB",
-                    info="0: what is free. With less, heavy stages stream: the plan tells.",
-                )
-                parts["background"] = gr.Dropdown(
-                    list(BACKGROUNDS.items()), value="auto", label="Background of the picture"
-                )
-                parts["caption"] = gr.Textbox(
-                    label="What the picture shows, in your words",
-                    info="for profiles that describe it; empty: a model does",
-                    max_length=2000,
-                )
-                parts["formats"] = gr.CheckboxGroup(
-                    list(FORMATS), label="More files", info="besides GLB and OBJ"
-                )
-                parts["more"] = gr.Textbox(
-                    label="Settings of stages",
-                    lines=2,
-                    max_length=4000,
-                    placeholder="isomer.stage2_steps = 8",
-                    info="node.param = value, one a line",
-                )
-            parts["go"] = gr.Button("Make the mesh", variant="primary", size="lg", elem_id="go")
-            parts["plan"] = gr.HTML(actions.plan(site, None, Choices()), elem_id="plan")
+            parts["form"] = form.build()
+            parts["plan"] = gr.HTML(actions.plan(site, Given(), Choices()), elem_id="plan")
         with gr.Column(scale=3, min_width=360):
             parts["status"] = gr.HTML(
                 "<p class='k3-quiet'>Choose a picture, and make the mesh.</p>", elem_id="status"
@@ -155,10 +98,7 @@ def _wire(
     listed: dict[str, Any],
     chosen: dict[str, Any],
 ) -> None:
-    form = [
-        made[name]
-        for name in ("profile", "fast", "seed", "vram", "caption", "background", "formats", "more")
-    ]
+    asked: form.Form = made["form"]
     looked = [made["status"], made["result"], made["cancel"], made["resume"], queue, seen]
     hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
@@ -178,12 +118,12 @@ def _wire(
             now,
         ]
 
-    def plan(picture: str | None, *fields: Any) -> str:
-        return actions.plan(site, picture, Choices(*fields))
+    def plan(*values: Any) -> str:
+        return actions.plan(site, *form.read(values))
 
-    def go(picture: str | None, *fields: Any) -> list[Any]:
+    def go(*values: Any) -> list[Any]:
         try:
-            job = actions.submit(site, picture, Choices(*fields))
+            job = actions.submit(site, *form.read(values))
         except KissError as error:
             skipped = [gr.skip()] * 5
             return [gr.skip(), shown.error_html(error), *skipped]
@@ -216,10 +156,12 @@ def _wire(
     def compare(runs: list[str]) -> str:
         return actions.compared(site, runs)
 
-    inputs = [made["picture"], *form]
+    inputs = asked.inputs
     changes = [part.change for part in inputs]
+    groups = [asked.groups[name] for name in ("picture", "mesh", "text")]
+    asked.start.change(form.shown_for, asked.start, [*groups, asked.profile], **hidden)
     gr.on([*changes, page.load], plan, inputs, made["plan"], trigger_mode="always_last", **hidden)
-    made["go"].click(go, inputs, [current, *looked], concurrency_id="take", **hidden).then(
+    asked.go.click(go, inputs, [current, *looked], concurrency_id="take", **hidden).then(
         None, None, None, js=SHOW_RUN
     )
     made["cancel"].click(press_cancel, [current, seen], looked, **hidden)

@@ -57,9 +57,10 @@ def _launched(options: WebOptions, root: Path, folder: Path) -> Iterator[tuple[s
 
     from orchestrator.web import shown
     from orchestrator.web.actions import Site
+    from orchestrator.web.form import theme
     from orchestrator.web.guard import INNER, Guard
     from orchestrator.web.jobs import Jobs
-    from orchestrator.web.page import build, theme
+    from orchestrator.web.page import build
     from orchestrator.web.uploads import Uploads
 
     options = replace(options, output=root)

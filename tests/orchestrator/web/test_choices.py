@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.errors import UsageError
 from orchestrator.pipeline import layers
-from orchestrator.web.choices import Choices, options_of, profiles
+from orchestrator.web.choices import Choices, fitting, options_of, profiles, starts
 
 
 def test_the_forms_fields_become_the_programs_options():
@@ -64,7 +64,7 @@ def test_what_a_browser_may_not_choose_is_refused_in_words(fields):
     assert caught.value.hint
 
 
-@pytest.mark.parametrize("profile", layers.profile_names())
+@pytest.mark.parametrize("profile", fitting("picture"))
 def test_no_param_of_a_shipped_profile_takes_a_free_text(profile):
     for name, node in layers.load(profile).profile.nodes.items():
         for param in layers.node_stage(name, node).Params.model_fields:
@@ -77,5 +77,13 @@ def test_settings_of_stages_need_a_profile_of_their_own():
         options_of(Choices(more="isomer.stage2_steps = 1"))
 
 
-def test_all_profiles_are_offered():
-    assert [name for _, name in profiles()] == ["auto", *layers.profile_names()]
+def test_profiles_are_offered_by_what_they_begin_with():
+    pictures = [name for _, name in profiles("picture")]
+    assert pictures[0] == "auto"
+    assert {"sketch", "full_12gb"} <= set(pictures)
+    assert {"text", "text_fast"} <= {name for _, name in profiles("text")}
+    assert "sketch" not in [name for _, name in profiles("text")]
+    assert "text" not in pictures
+    assert {name for _, name in starts()} >= {"picture", "text"}
+    with pytest.raises(UsageError, match="unknown profile"):
+        options_of(Choices(profile="sketch"), "text")

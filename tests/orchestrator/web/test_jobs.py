@@ -10,6 +10,7 @@ import pytest
 import kiss3d
 from devtools.fakes.running import seen, wait_for
 from devtools.fakes.tools import leftovers
+from orchestrator.commands.subject import PICTURE, Subject
 from orchestrator.errors import UsageError
 from orchestrator.planning.options import Options
 from orchestrator.record.run_directory import RunDirectory
@@ -37,13 +38,17 @@ def open_jobs(root):
         jobs.close()
 
 
+def of(picture):
+    return Subject({PICTURE: picture})
+
+
 def until_over(*jobs):
     for job in jobs:
         wait_for(lambda job=job: job.over)
 
 
 def test_a_job_becomes_a_run_in_the_outputs(open_jobs, picture, config_file, root):
-    job = open_jobs().submit(picture, Options(config_file=config_file()))
+    job = open_jobs().submit(of(picture), Options(config_file=config_file()))
     assert (root / job.name / "run.json").is_file(), "made before its turn came"
     until_over(job)
     assert (job.state, job.error) == ("done", "")
@@ -60,7 +65,7 @@ def test_a_queued_run_is_what_the_command_line_would_have_made(
     open_jobs, kiss3d, picture, config_file, root, tmp_path
 ):
     options = Options(config_file=config_file(), seed=5)
-    job = open_jobs().submit(picture, options)
+    job = open_jobs().submit(of(picture), options)
     until_over(job)
     done = kiss3d("run", picture, "--config", config_file(), "--seed", 5, "--output", "cli")
     assert done.returncode == 0, done.stderr
@@ -78,13 +83,13 @@ def test_jobs_wait_for_their_turn_and_too_many_are_refused(
     jobs = open_jobs(at_once=1, waiting=2)
     gate = tmp_path / "gate"
     options = Options(config_file=config_file(until=str(gate)))
-    first = jobs.submit(picture, options)
+    first = jobs.submit(of(picture), options)
     wait_for(lambda: first.state == "running")
-    second, third = jobs.submit(picture, options), jobs.submit(picture, options)
+    second, third = jobs.submit(of(picture), options), jobs.submit(of(picture), options)
     assert [jobs.ahead_of(job) for job in (second, third)] == [0, 1]
     assert [job.name for job in jobs.active()] == [first.name, second.name, third.name]
     with pytest.raises(UsageError, match="waiting already"):
-        jobs.submit(picture, options)
+        jobs.submit(of(picture), options)
     assert len(list((tmp_path / "outputs").glob("*/run.json"))) == 3, "nothing is made of it"
     gate.touch()
     until_over(first, second, third)
@@ -96,7 +101,7 @@ def test_a_running_job_is_cancelled_its_stage_dies_and_it_is_resumed(
 ):
     jobs = open_jobs()
     config = config_file(mode="sleep", flag=str(tmp_path / "flag"))
-    job = jobs.submit(picture, Options(config_file=config))
+    job = jobs.submit(of(picture), Options(config_file=config))
     wait_for((tmp_path / "flag").exists)
     family = psutil.Process().children(recursive=True)
     assert jobs.cancel(job.name)
@@ -115,7 +120,7 @@ def test_a_waiting_job_is_cancelled_and_is_an_interrupted_run(
 ):
     jobs = open_jobs()
     options = Options(config_file=config_file(until=str(tmp_path / "gate")))
-    first, second = jobs.submit(picture, options), jobs.submit(picture, options)
+    first, second = jobs.submit(of(picture), options), jobs.submit(of(picture), options)
     assert jobs.cancel(second.name)
     assert second.state == "interrupted"
     assert kiss3d.Run.open(second.path).state == "interrupted"
@@ -128,13 +133,13 @@ def test_a_waiting_job_is_cancelled_and_is_an_interrupted_run(
 def test_two_jobs_at_once_where_that_is_allowed(open_jobs, picture, config_file, tmp_path):
     jobs = open_jobs(at_once=2)
     config = config_file(diary=str(tmp_path / "diary"), company=2)
-    made = [jobs.submit(picture, Options(config_file=config, seed=seed)) for seed in (1, 2)]
+    made = [jobs.submit(of(picture), Options(config_file=config, seed=seed)) for seed in (1, 2)]
     until_over(*made)
     assert [job.state for job in made] == ["done", "done"]
 
 
 def test_a_failed_job_says_why(open_jobs, picture, config_file):
-    job = open_jobs().submit(picture, Options(config_file=config_file(mode="raise")))
+    job = open_jobs().submit(of(picture), Options(config_file=config_file(mode="raise")))
     until_over(job)
     assert job.state == "failed"
     assert "trouble failed" in job.error
@@ -145,9 +150,9 @@ def test_what_run_would_refuse_makes_nothing(open_jobs, root, tmp_path):
     none = tmp_path / "none.png"
     none.write_bytes(b"%PDF-1.7 no picture")
     with pytest.raises(UsageError, match="PDF"):
-        jobs.submit(none, Options(profile="sketch"))
+        jobs.submit(of(none), Options(profile="sketch"))
     with pytest.raises(UsageError):
-        jobs.submit(tmp_path / "missing.png", Options(profile="sketch"))
+        jobs.submit(of(tmp_path / "missing.png"), Options(profile="sketch"))
     assert list(root.iterdir()) == []
 
 
@@ -166,9 +171,9 @@ def test_the_servers_end_leaves_resumable_runs(open_jobs, picture, config_file, 
     jobs = open_jobs()
     config = config_file(mode="sleep", flag=str(tmp_path / "flag"))
     options = Options(config_file=config)
-    first = jobs.submit(picture, options)
+    first = jobs.submit(of(picture), options)
     wait_for(lambda: seen(first.path, "started", "trouble"))
-    second = jobs.submit(picture, options)
+    second = jobs.submit(of(picture), options)
     jobs.close()
     assert [kiss3d.Run.open(job.path).state for job in (first, second)] == ["interrupted"] * 2
     (tmp_path / "flag").touch()
@@ -185,7 +190,7 @@ def test_memory_stays_flat_over_two_hundred_jobs(open_jobs, picture, config_file
 
     def some(count):
         nonlocal made
-        last = [jobs.submit(picture, options) for _ in range(count)]
+        last = [jobs.submit(of(picture), options) for _ in range(count)]
         until_over(*last)
         assert {job.state for job in last} == {"done"}
         made += count
