@@ -145,7 +145,8 @@ async def _by_mcp(address: str, headers: dict[str, str], call):
     from mcp.client.streamable_http import streamable_http_client
 
     async with (
-        streamable_http_client(f"{address}/gradio_api/mcp/", headers=headers) as (read, write, _),
+        httpx.AsyncClient(headers=headers, timeout=PATIENCE) as by,
+        streamable_http_client(f"{address}/gradio_api/mcp/", http_client=by) as (read, write, _),
         ClientSession(read, write) as session,
     ):
         await session.initialize()
