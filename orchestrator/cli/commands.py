@@ -34,6 +34,7 @@ _COMMANDS = {
     "models": ("orchestrator.cli.models", "models"),
     "doctor": ("orchestrator.cli.doctor", "doctor"),
     "clean": ("orchestrator.cli.clean", "clean"),
+    "completion": ("orchestrator.cli.completion", "completion"),
 }
 
 
@@ -75,7 +76,7 @@ def cli() -> None:
     """Turn a picture into a textured 3D mesh with Kiss3DGen, one process a stage.
 
     \b
-    kiss3d-orchestrate run img.png       one picture
+    kiss3d-orchestrate run img.png       one picture; or a mesh, or --text "a red vase"
     kiss3d-orchestrate batch pictures/   a whole directory
     kiss3d-orchestrate resume RUN_DIR    go on after a crash
     kiss3d-orchestrate models list       the weights: what there is, what is here

@@ -87,6 +87,12 @@ def output_option(metavar: str, text: str) -> Callable[[_F], _F]:
     return click.option("--output", "-o", type=OutputPath(), metavar=metavar, help=text)
 
 
+def _profile_names(_: click.Context, __: click.Parameter, begun: str) -> list[str]:
+    from orchestrator.pipeline.layers import profile_names
+
+    return [name for name in ("auto", *profile_names()) if name.startswith(begun)]
+
+
 def settings_options(function: _F) -> _F:
     """--profile, --fast, --config, --seed, --caption, --background, --allow-tf32 and --set."""
     for option in (
@@ -120,7 +126,10 @@ def settings_options(function: _F) -> _F:
         ),
         click.option("--fast", is_flag=True, help="The profile's faster settings."),
         click.option(
-            "--profile", metavar="NAME", help="Default: auto (by hardware and weights present)."
+            "--profile",
+            metavar="NAME",
+            help="Default: auto (by hardware and weights present).",
+            shell_complete=_profile_names,
         ),
     ):
         function = option(function)

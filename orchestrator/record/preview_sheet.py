@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -113,13 +114,29 @@ class PreviewSheet:
         return self._once(artifact, lambda: [_thumbnail(tile) for tile in _tiles(path, artifact)])
 
     def _input(self) -> list[Image.Image]:
-        image = input_thumbnail(self._run.input_path)
+        given = self._run.manifest.input
+        image = _words(given.text) if given.text else input_thumbnail(self._run.input_path)
         return [] if image is None else [image]
 
     def _once(self, key: str, make: Callable[[], list[Image.Image]]) -> list[Image.Image]:
         if key not in self._thumbnails:
             self._thumbnails[key] = make()
         return self._thumbnails[key]
+
+
+def _words(text: str) -> Image.Image | None:
+    """What was asked for, as a picture; None for letters that Pillow's own font does not have."""
+    from PIL import Image, ImageDraw
+
+    if not text.isascii():
+        return None
+    image = Image.new("RGB", (_TILE, _TILE), "white")
+    lines = textwrap.wrap(text, 34, max_lines=12, placeholder=" ...")
+    middle = (_TILE // 2, _TILE // 2)
+    ImageDraw.Draw(image).multiline_text(
+        middle, "\n".join(lines), fill=_INK, anchor="mm", align="center", font_size=14
+    )
+    return image
 
 
 def input_thumbnail(path: Path, side: int = _TILE) -> Image.Image | None:

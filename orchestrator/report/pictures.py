@@ -70,7 +70,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Text:
-    """A text that a node wrote, cut where it is long."""
+    """A text that a node wrote, cut where it is long, or that was given: without a node then."""
 
     title: str
     about: str
@@ -98,6 +98,11 @@ def pictures_of(run: RunDirectory) -> Shown:
         if image is not None:
             images[""] = [image]
             found.append(Picture("Input", "as given", "", (_tile(image, "input"),), True))
+    texts += [
+        Text("Words", "as given", "", given.text)
+        for given in run.manifest.given.values()
+        if given.text
+    ]
     for node, spec in _artifacts(run):
         if spec.kind == "text":
             with contextlib.suppress(OSError):

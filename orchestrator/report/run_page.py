@@ -6,6 +6,7 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from orchestrator.errors import brief
 from orchestrator.record.result_folder import (
     BUNDLE_PNG,
     PREVIEW_PNG,
@@ -84,7 +85,7 @@ def picture_name(run: RunDirectory) -> str:
     """What the user's picture or mesh is called, without its folders, or the words."""
     given = run.manifest.input
     if not given.source:
-        return given.title
+        return brief(given.title, 120)
     return PurePath(given.source.replace("\\", "/")).name or "a picture"
 
 

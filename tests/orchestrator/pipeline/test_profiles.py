@@ -48,3 +48,24 @@ def test_config_diff_shows_what_two_profiles_set_differently(kiss3d):
     assert rows["nodes.isomer.params.stage2_steps"] == ["50", "40"]
     assert rows["nodes.preprocess.params.framing"] == ["reference", "centered", "(default)"]
     assert "nodes.flux.params.guidance_scale" not in rows
+
+
+FROM_MESH = (
+    "from_mesh:\n  nodes:\n    multiview: {enabled: false}\n    isomer: {params: {smooth: false}}\n"
+)
+
+
+def test_what_changes_with_a_mesh_lies_over_the_profile_and_below_fast(tmp_path, monkeypatch):
+    shipped = layers.config_folder() / "multiview_only.yaml"
+    (tmp_path / "own.yaml").write_text(shipped.read_text() + FROM_MESH)
+    monkeypatch.setattr(layers, "config_folder", lambda: tmp_path)
+    plain = layers.load("own").profile
+    assert plain.nodes["multiview"].enabled
+    mesh = layers.load("own", fast=True, from_mesh=True)
+    assert not mesh.profile.nodes["multiview"].enabled
+    assert mesh.sources["nodes.multiview.enabled"] == "from_mesh"
+    assert mesh.sources["nodes.isomer.params.stage2_steps"] == "--fast"
+
+
+def test_a_profile_without_it_is_the_same_with_a_mesh():
+    assert layers.load("redux_only", from_mesh=True) == layers.load("redux_only")

@@ -46,7 +46,7 @@ class Bench:
     index: CacheIndex
 
     def plan(self, run: RunDirectory, graph: Graph) -> dict[str, bool]:
-        return {row.node: row.cached for row in predict(graph, run, run.manifest.seed, self.index)}
+        return {row.node: row.cached for row in predict(graph, run, self.index)}
 
     def carry_out(self, run: RunDirectory, graph: Graph) -> dict[str, bool]:
         watcher = Watcher()
@@ -114,7 +114,7 @@ def test_a_degraded_result_of_a_lower_rung_stays_in_its_run(bench, tmp_path):
 def test_a_plan_writes_nothing_and_says_why(bench, tmp_path):
     run = make_run(tmp_path / "run")
     before = run.manifest.model_copy(deep=True)
-    [source, trouble, _] = predict(chain(attempts=[{"device": "cuda"}, {}]), run, 42, bench.index)
+    [source, trouble, _] = predict(chain(attempts=[{"device": "cuda"}, {}]), run, bench.index)
     assert source.reason == "no finished run has these inputs and params"
     assert trouble.reason == "reads what source will make"
     assert trouble.ladder == ("cuda float32", "cpu float32")
