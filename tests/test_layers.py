@@ -23,7 +23,8 @@ FLOORS = {
         ("planning", "running", "report"),
         ("commands",),
         ("api",),
-        ("cli", "web"),
+        ("web",),
+        ("cli",),
         ("__main__",),
     ),
     "stages": (
