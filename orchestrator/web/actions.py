@@ -52,8 +52,8 @@ def _subject(site: Site, given: Given) -> Subject:
     """What a browser gave: files that it uploaded, and no others. Raises `UsageError`s."""
     start = given.begins
     if start == "text":
-        return subject_of([], given.text)
-    words = given.text if start == "mesh" and given.text.strip() else None
+        return subject_of([], given.words)
+    words = given.words or None
     first = given.mesh if start == "mesh" else given.picture
     files = [site.uploads.require(first, "mesh" if start == "mesh" else "picture")]
     if (start == "mesh") != is_mesh(files[0]):

@@ -59,7 +59,7 @@ class Given:
     left: str | None = None
     right: str | None = None
     mesh: str | None = None
-    text: str = ""
+    text: str | None = ""
 
     @property
     def begins(self) -> Start:
@@ -70,9 +70,14 @@ class Given:
         raise UnknownNameError("beginning", self.start, STARTS)
 
     @property
+    def words(self) -> str:
+        """`text`; a field that was never touched holds None."""
+        return (self.text or "").strip()
+
+    @property
     def is_there(self) -> bool:
         """Whether there is enough to look at."""
-        found = {"picture": self.picture, "mesh": self.mesh, "text": self.text.strip()}
+        found = {"picture": self.picture, "mesh": self.mesh, "text": self.words}
         return bool(found[self.begins])
 
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 ROBOT = ROOT / "examples" / "robot.png"
 LONG = "isomer.stage2_steps = 2000"
 """A run that lasts until somebody stops it."""
-WAIT = 60_000
+WAIT = 240_000
 
 
 class Visitor:
