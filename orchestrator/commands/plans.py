@@ -50,6 +50,11 @@ class Plan:
         return sum(row.expected.seconds for row in running if row.expected)
 
     @property
+    def on_card(self) -> bool:
+        """Whether a stage that will run has its first rung on a card."""
+        return any(row.device == "cuda" and not row.cached for row in self.rows)
+
+    @property
     def vram(self) -> int:
         """The most that a node is expected to take of the card, in bytes; 0: none, or unknown."""
         return max((row.expected.vram for row in self.rows if row.expected), default=0)

@@ -33,7 +33,10 @@ def plan_html(plan: Plan) -> str:
 
 
 def _seconds(plan: Plan) -> str:
-    """How long, in words, and on what: the measurements of cards and of CPUs are not added."""
+    """How long, in words, and on what: the measurements of cards and of CPUs are not added.
+
+    "" where it is not known: nobody has measured it, or there is no card to know it of.
+    """
     running = [row for row in plan.rows if not row.cached]
     if not running:
         return "all of it is there already"
@@ -41,7 +44,7 @@ def _seconds(plan: Plan) -> str:
     counted = [row for row in (on_card or running) if row.expected]
     seconds = sum(row.expected.seconds for row in counted if row.expected)
     where = "on the card of the measurements" if on_card else "on two CPU cores"
-    return f"about {_rounded(seconds)} {where}" if seconds else "nobody has measured how long"
+    return f"about {_rounded(seconds)} {where}" if seconds else ""
 
 
 def _rounded(seconds: float) -> str:
