@@ -119,7 +119,7 @@ def facts(site: Site, name: str) -> dict[str, Any]:
     told: dict[str, Any] = {
         "run": name,
         "state": job.state if job else found.state if found else "",
-        "error": job.error if job else found.error if found else "",
+        "error": shown.plainly(job.error if job else found.error if found else ""),
     }
     if job is not None and not job.over:
         rows, left = job.progress.rows()

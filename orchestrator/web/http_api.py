@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from orchestrator.errors import KissError
-from orchestrator.web import actions
+from orchestrator.web import actions, shown
 from orchestrator.web.actions import Site
 from orchestrator.web.choices import AUTO, Choices, Given
 from orchestrator.web.gallery import cards
@@ -79,7 +79,7 @@ def add(site: Site, options: WebOptions) -> None:
         try:
             job = actions.submit(site, given, Choices(profile, bool(fast), seed))
         except KissError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            raise gr.Error(shown.plainly(str(error)), print_exception=False) from None
         return actions.facts(site, job.name)
 
     def status(run: str) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def add(site: Site, options: WebOptions) -> None:
         try:
             site.jobs.resume(run)
         except KissError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            raise gr.Error(shown.plainly(str(error)), print_exception=False) from None
         return actions.facts(site, run)
 
     def runs() -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,15 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent / "templates"
 MAIN_FILES = ("mesh.glb", "mesh.obj", "mesh.mtl", "mesh_color.png", "preview.png", "report.html")
 """Offered first, in this order."""
+
+
+_UPLOADED = re.compile(r"\S*[/\\]\.kiss3d-private-[^/\\]+[/\\]uploads[/\\][0-9a-f]+[/\\]")
+
+
+def plainly(text: str) -> str:
+    """A message as the page's users know things: an upload is its name, without this machine's
+    folders before it."""
+    return _UPLOADED.sub("", text)
 
 
 def style() -> str:
@@ -126,6 +136,7 @@ def _environment() -> jinja2.Environment:
     environment.filters["size"] = format_size
     environment.filters["seconds"] = _rounded
     environment.filters["filesize"] = _file_size
+    environment.filters["plainly"] = plainly
     return environment
 
 

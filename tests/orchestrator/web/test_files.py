@@ -135,3 +135,11 @@ def test_what_others_wrote_is_text_in_the_gallery(root):
     assert "<script" not in html
     assert "onerror=" not in html.replace("onerror=&#34;", "")
     assert card(root, "../one") is None
+
+
+def test_a_message_names_an_upload_without_this_machines_folders():
+    from orchestrator.web import shown
+
+    path = f"/tmp/.kiss3d-private-x1_y/uploads/{'0a' * 32}/my robot.png"
+    assert shown.plainly(f"{path} is a PDF document") == "my robot.png is a PDF document"
+    assert shown.plainly("/data/x.png is gone") == "/data/x.png is gone"
