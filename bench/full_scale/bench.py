@@ -17,9 +17,11 @@ from typing import Any
 import yaml
 
 from bench.full_scale.watch import Watch
+from orchestrator.pipeline import layers
 from orchestrator.record.manifest import Manifest
 
 ROOT = Path(__file__).resolve().parents[2]
+ROBOT = ROOT / "examples" / "robot.png"
 GIB = float(1 << 30)
 
 TINY_SETS = (
@@ -29,20 +31,25 @@ TINY_SETS = (
     "encode.max_sequence_length=16", "isomer.stage2_steps=2", "isomer.stage2_edges=[0.1,0.06]",
     "isomer.raster_size=64", "isomer.render_size=64", "isomer.subdivisions=0",
 )  # fmt: skip
-NOISE = {
-    "nodes": {
-        "caption": {"params": {"max_new_tokens": 100}},
-        "isomer": {"reads": {"bundle": "reference_bundle"}},
-    }
+NOISE: Mapping[str, dict[str, Any]] = {
+    "caption": {"params": {"max_new_tokens": 100}},
+    "isomer": {"reads": {"bundle": "reference_bundle"}},
 }
-"""What random weights ask for, on top of a profile. Their captions never end: 100 tokens are where
-a real one does. The bundle that Flux makes of noise is noise, on which ISOMER cannot work; the
-reference bundle has the same size, and its normals are those of a real surface."""
+"""What random weights ask for, on top of a profile's nodes. Their captions never end: 100 tokens
+are where a real one does. The bundle that Flux makes of noise is noise, on which ISOMER cannot
+work; the reference bundle has the same size, and its normals are those of a real surface."""
+NO_REFERENCE: Mapping[str, dict[str, Any]] = {
+    "isomer": {"params": {"start": "mesh", "stage2_steps": 0}}
+}
+"""The same where there is no reference bundle: ISOMER colours the coarse mesh and no more."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """models: KISS3D_MODELS. work: where runs go. out: JSON lines. until: time.monotonic()."""
+    """models: KISS3D_MODELS. work: where runs go. out: JSON lines. until: time.monotonic().
+
+    image: a picture, or a mesh; text: words with it, or alone where the profile begins with them
+    """
 
     models: Path
     work: Path
@@ -50,6 +57,13 @@ class Bench:
     tiny: bool
     image: Path
     until: float
+    text: str = ""
+
+    @property
+    def subject(self) -> list[object]:
+        """What runs are made of, as words of the command line."""
+        words: list[object] = ["--text", self.text] if self.text else []
+        return [*words, *([] if self.text and self.image == ROBOT else [self.image])]
 
     @property
     def device(self) -> str:
@@ -68,16 +82,19 @@ class Bench:
 
     def sets(self, profile: str, more: Sequence[str] = ()) -> list[str]:
         """--set options: the caller's, and the small sizes of a rehearsal."""
-        values = [*more]
+        small: Sequence[str] = ()
         if self.tiny:
-            nodes = NODES.get(profile, ())
-            values += [text for text in TINY_SETS if text.split(".")[0] in nodes]
-        return [part for text in values for part in ("--set", text)]
+            nodes = layers.load(profile).profile.nodes
+            small = [text for text in TINY_SETS if text.split(".")[0] in nodes]
+        return [part for text in (*small, *more) for part in ("--set", text)]
 
-    def layer(self) -> Path:
-        """The file with `NOISE`."""
-        path = self.work / "random-weights.yaml"
-        path.write_text(yaml.safe_dump(NOISE))
+    def layer(self, profile: str) -> Path:
+        """The file of what random weights ask for."""
+        nodes = layers.load(profile).profile.nodes
+        wanted = NOISE if {"reference", "mesh_views"} & nodes.keys() else NO_REFERENCE
+        path = self.work / f"random-weights-{profile}.yaml"
+        kept = {name: node for name, node in wanted.items() if name in nodes}
+        path.write_text(yaml.safe_dump({"nodes": kept}))
         return path
 
     def record(self, part: str, **values: Any) -> dict[str, Any]:
@@ -87,13 +104,6 @@ class Bench:
             stream.write(json.dumps(row) + "\n")
         print(json.dumps(row), flush=True)
         return row
-
-
-_ALL = (
-    "preprocess", "multiview", "reference", "caption", "prompt", "encode", "flux", "reconstruct",
-    "isomer",
-)  # fmt: skip
-NODES = {"full_12gb": _ALL, "original": _ALL, "optimized_12gb": _ALL}
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ class Request:
         options: list[object] = ["--device", bench.device, "--json"]
         if self.config is None:
             options += ["--profile", self.profile]
-        options += ["--config", self.config or bench.layer()]
+        options += ["--config", self.config or bench.layer(self.profile)]
         if self.target:
             options += ["--target-vram", self.target]
         if self.host:
@@ -55,10 +55,16 @@ class Request:
 
 
 def run(bench: Bench, name: str, request: Request, *hidden: Path) -> tuple[Path, Finished]:
-    """One picture through the command line; returns its run directory and how it ended."""
+    """One subject through the command line; returns its run directory and how it ended."""
     output = fresh(bench.work / name / "run")
     done = command_line(
-        bench, "run", bench.image, "--output", output, *request.options(bench), first_on_path=hidden
+        bench,
+        "run",
+        *bench.subject,
+        "--output",
+        output,
+        *request.options(bench),
+        first_on_path=hidden,
     )
     return output, done
 

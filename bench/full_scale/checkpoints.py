@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def redux(folder: Path, maker: Maker) -> None:
     _diffusers(embedder, folder / "image_embedder", maker)
 
 
-def lora(folder: Path, maker: Maker) -> None:
+def lora(folder: Path, maker: Maker, file: str = "rgb_normal") -> None:
     """On every linear layer of the transformer's blocks, with kohya's keys; small, as it is."""
     flux = maker.sizes.transformer
     width = flux["num_attention_heads"] * flux["attention_head_dim"]
@@ -133,7 +134,7 @@ def lora(folder: Path, maker: Maker) -> None:
         up = writer.Tensor((rows * width, rank), 0.1 * rank**-0.5)
         tensors[f"lora_unet_{name}.lora_down.weight"] = down
         tensors[f"lora_unet_{name}.lora_up.weight"] = up
-    writer.write(folder, "rgb_normal", tensors, torch.bfloat16, maker.device)
+    writer.write(folder, file, tensors, torch.bfloat16, maker.device)
 
 
 def florence(folder: Path, maker: Maker) -> None:
@@ -218,6 +219,7 @@ RECIPES = {
     "prm": Recipe(1.5, reconstruction, slow=True),
     "flux1-redux": Recipe(0.9, redux),
     "kiss3dgen-lora": Recipe(0.3, lora),
+    "kiss3dgen-lora-redux": Recipe(0.3, partial(lora, file="rgb_normal_redux")),
     "flux1-dev-vae": Recipe(0.2, flux_vae),
     "isnet-general-use": Recipe(0.01, background_net),
     "u2net": Recipe(0.01, background_net),

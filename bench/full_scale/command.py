@@ -36,7 +36,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bench.full_scale.bench import ROOT, Bench
+from bench.full_scale.bench import ROBOT, Bench
 from bench.full_scale.certificate import Request
 
 FEW_STEPS = {"flux": 3, "multiview": 5}
@@ -57,7 +57,9 @@ def main() -> int:
     for part in arguments.parts:
         began = time.monotonic()
         limit = min(until, began + 60 * arguments.part_minutes)
-        bench = Bench(arguments.models, work, out, arguments.tiny, arguments.image, limit)
+        bench = Bench(
+            arguments.models, work, out, arguments.tiny, arguments.image, limit, arguments.text
+        )
         try:
             good = PARTS[part](bench, arguments) and good
         except Exception as error:  # noqa: BLE001 (the parts behind it are still worth having)
@@ -204,7 +206,8 @@ def _arguments() -> argparse.Namespace:
     add("--only", nargs="*", default=[], metavar="MODEL", help="of `build`")
     add("--work", type=Path, help="for runs; default: MODELS/runs")
     add("--out", type=Path, help="JSON lines; default: WORK/results.jsonl")
-    add("--image", type=Path, default=ROOT / "examples" / "robot.png")
+    add("--image", type=Path, default=ROBOT, help="a picture, or a mesh")
+    add("--text", default="", help="words with the image, or in its place")
     add("--minutes", type=float, default=9.0, help="for all parts of this command")
     add("--part-minutes", type=float, default=5.0, help="for each of them")
     add("--profile", default="full_12gb", help="full_12gb, original or optimized_12gb")

@@ -41,7 +41,7 @@ def monolith(bench: Bench, request: Request) -> bool:
     output = fresh(bench.work / f"monolith-{request.profile}" / "out")
     command = [sys.executable, "-m", "bench.full_scale.monolith", bench.image.resolve(), output]
     done = run_process(
-        [*command, request.profile, bench.layer(), bench.device, *sets],
+        [*command, request.profile, bench.layer(request.profile), bench.device, *sets],
         bench.environment(),
         bench.left,
     )
