@@ -184,6 +184,7 @@ def test_a_hostile_name_is_a_text_and_stays_in_the_outputs(visitors, tmp_path):
         seen.page.wait_for_selector(".k3-gallery img")
         assert seen.page.locator("img[src=x]").count() == 0
         assert seen.complaints == []
+        seen.page.get_by_role("tab", name="Make").click()
         assert (
             seen.saved("mesh.glb", tmp_path)
             == (server.outputs / name / "result/mesh.glb").read_bytes()
