@@ -1,10 +1,11 @@
 """The environments that the launchers in bin/ run in: made on first use, never half-made.
 
     run   the packages of requirements/run.txt             <repo>/.venv
+    web   those of requirements/web.txt, over run's        <repo>/.venv-web
     dev   the tools of requirements/dev.txt, over run's    <repo>/.venv-dev
 
-With KISS3D_VENV_CACHE they are <that folder>/run-<key> and dev-<key>. The key is a hash of the
-lock file and of what the Python is. In and beside each of them:
+With KISS3D_VENV_CACHE they are <that folder>/run-<key>, web-<key> and dev-<key>. The key is a hash
+of the lock file and of what the Python is. In and beside each of them:
 
     kiss3d-owned    this folder is ours, and may be emptied; holds the key once all is installed
     install.log     what the installer said
@@ -102,6 +103,12 @@ def run_environment(root: str = ROOT) -> Venv:
     return _describe("run", root, f"{tag} {flags} {sys.platform} {machine}", None)
 
 
+def web_environment(root: str = ROOT) -> Venv:
+    """What its web page runs in: Gradio, and the program's packages."""
+    run = run_environment(root)
+    return _describe("web", root, run.key, run)
+
+
 def dev_environment(root: str = ROOT) -> Venv:
     """What its tests run in: the tools, and the program's packages."""
     run = run_environment(root)
@@ -118,7 +125,7 @@ def _describe(name: str, root: str, given: str, base: Venv | None) -> Venv:
     if cache:
         path = os.path.join(os.path.expanduser(cache), f"{name}-{key}")
     else:
-        path = os.path.join(root, ".venv-dev" if base else ".venv")
+        path = os.path.join(root, f".venv-{name}" if base else ".venv")
     return Venv(os.path.realpath(path), key, lock_file, base, cached=bool(cache))
 
 

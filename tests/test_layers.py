@@ -22,6 +22,8 @@ FLOORS = {
         ("record", "weights"),
         ("planning", "running", "report"),
         ("commands",),
+        ("api",),
+        ("web",),
         ("cli",),
         ("__main__",),
     ),
@@ -49,8 +51,9 @@ and nothing from its neighbours."""
 FOR_THE_PARENT = {"contract", "process", "weights"}
 """Rooms of `stages` that `orchestrator` imports."""
 OUTSIDE = {
-    "orchestrator": {"bench", "devtools", "tests"},
-    "stages": {"orchestrator", "bench", "devtools", "tests"},
+    "kiss3d": {"stages", "bench", "devtools", "tests"},
+    "orchestrator": {"kiss3d", "bench", "devtools", "tests"},
+    "stages": {"kiss3d", "orchestrator", "bench", "devtools", "tests"},
     "devtools": {"bench", "tests"},
     "bench": {"tests"},
 }

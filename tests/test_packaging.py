@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-OURS = ("orchestrator", "stages")
+OURS = ("kiss3d", "orchestrator", "stages")
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
@@ -71,7 +71,9 @@ def test_every_import_of_the_program_is_declared() -> None:
 
 
 def test_every_import_of_the_tests_is_declared() -> None:
-    requirements = PYPROJECT["project"]["dependencies"] + PYPROJECT["dependency-groups"]["dev"]
+    groups = PYPROJECT["dependency-groups"]
+    tools = [line for line in groups["dev"] + groups["web"] if isinstance(line, str)]
+    requirements = PYPROJECT["project"]["dependencies"] + tools
     assert undeclared(third_party_imports("tests", "devtools"), requirements) == {}
 
 

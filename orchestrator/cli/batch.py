@@ -11,15 +11,13 @@ from orchestrator.cli import common, tables
 from orchestrator.system.terminal import nobody_need_read, say
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.cli.live_view import RunView
     from orchestrator.commands.batch import Outcome
     from orchestrator.commands.batch_directory import Batch
-    from orchestrator.planning.options import Options
+    from orchestrator.commands.carry_out import Shell
     from orchestrator.planning.request import Prepared
-    from orchestrator.processes.workspace import Workspace
-
-MANY = 500
-"""Jobs of a batch. A sketch's result takes 17 MB, 9 of them without mesh.obj: so a thousand
-take 9 GB, and 500 no more."""
 
 
 @click.command()
@@ -44,7 +42,7 @@ take 9 GB, and 500 no more."""
 @click.option("--until", metavar="NODE", help="Stop after this node.")
 @common.format_option
 @common.report_option
-@common.keep_option(None, f"result; mesh for more than {MANY}")
+@common.keep_option(None, "result; mesh for more than 500")
 @common.device_options
 @common.budget_options
 @common.view_options
@@ -68,102 +66,49 @@ def batch(
     BATCH_DIR/summary.json and summary.csv.
     Exit code 0: all good, 1: some failed, 2: nothing to do.
     """
-    from orchestrator.commands import batch as batch_run
-    from orchestrator.commands import batch_directory, batch_inputs
-    from orchestrator.errors import UsageError
-    from orchestrator.planning.request import prepare
+    import functools
+
+    from orchestrator.commands import carry_out
     from orchestrator.processes.workspace import open_workspace
 
     told: list[object] = []
     with common.errors_as_json(as_json, told):
-        found = batch_inputs.find_inputs(source, glob, recursive, request["profile"])
-        request["keep"] = request["keep"] or ("mesh" if len(found.listed) > MANY else "result")
-        request["start"] = found.start
-        options = common.options_from(**request)
-        if go_on and output is None:
-            raise UsageError(
-                "--resume needs --output BATCH_DIR", "or: kiss3d-orchestrate resume DIR"
+        finish(
+            carry_out.batch(
+                carry_out.BatchRequest(source, glob, recursive, output, go_on, not keep_going),
+                common.options_from(**request),
+                request["keep"] is None,
+                functools.partial(open_workspace, not no_warm),
+                shell_of(told, as_json, verbose),
             )
-        with open_workspace(not no_warm) as workspace:
-            prepared = prepare(options, workspace)  # refuses before anything is written
-            known = None
-            if go_on and output is not None and batch_directory.is_batch(output):
-                known = batch_directory.load(output)
-            subjects = [one.subject for one in found.listed]
-            batch_run.require_resources(prepared, subjects, known, output)
-            if known is not None:
-                made = batch_directory.join(known, found, options)
-            else:
-                made = batch_directory.create(found, output, options)
-            _run(made, prepared, told, as_json, verbose, not keep_going)
+        )
 
 
-def finish_batch(
-    path: Path,
-    options: Options,
-    workspace: Workspace,
-    told: list[object],
-    as_json: bool,
-    verbose: bool,
-) -> None:
-    """`resume BATCH_DIR`: the recorded request, with what the command line adds.
-
-    told: filled as soon as the outcomes are known, which are printed then in any case.
-    """
-    from dataclasses import replace
-
-    from orchestrator.commands import batch as batch_run
-    from orchestrator.commands import batch_directory
-    from orchestrator.planning.request import prepare
-
-    known = batch_directory.load(path)
-    device = known.options.device if options.device == "auto" else options.device
-    merged = replace(
-        known.options,
-        device=device,
-        sets=(*known.options.sets, *options.sets),
-        target_vram=options.target_vram or known.options.target_vram,
-        host_ram=options.host_ram or known.options.host_ram,
-        report=known.options.report and options.report,
-    )
-    made = replace(known, options=merged)
-    prepared = prepare(merged, workspace)
-    if merged.candidates:
-        from orchestrator.cli.candidates import finish_candidates
-
-        finish_candidates(made, prepared, told, as_json, verbose)
-        return
-    batch_run.require_resources(prepared, (), made, path)
-    _run(made, prepared, told, as_json, verbose, fail_fast=False)
-
-
-def _run(
-    made: Batch,
-    prepared: Prepared,
-    told: list[object],
-    as_json: bool,
-    verbose: bool,
-    fail_fast: bool,
-) -> None:
-    from orchestrator.cli.live_view import open_view
-    from orchestrator.commands import batch as batch_run
-    from orchestrator.commands import run
-
-    if not as_json:
-        say(f"profile {prepared.settings.name} ({prepared.reason})", err=True)
-        count = len(made.jobs)
-        say(f"{count} job{'s' if count > 1 else ''} -> {made.path}", err=True)
-    view = open_view(prepared.graph.nodes.values(), len(made.jobs), as_json, verbose)
-    outcomes: list[Outcome] = []
-    try:
-        with run.resumable(made.path), view:
-            batch_run.execute(made, prepared, view, fail_fast, outcomes.extend)
-    finally:
-        if outcomes:
-            told.extend(outcomes)
-            _print_outcomes(made, outcomes, as_json)
+def finish(outcomes: Sequence[Outcome]) -> None:
+    """Exit code 1 where one has failed."""
     if any(not outcome.good for outcome in outcomes):
         raise SystemExit(1)
+
+
+def shell_of(told: list[object], as_json: bool, verbose: bool) -> Shell:
+    """How a batch is shown. told: filled as soon as the outcomes are known, which are printed then
+    in any case."""
+    from orchestrator.commands.carry_out import Shell
+
+    def view(prepared: Prepared, made: Batch | None) -> RunView:
+        from orchestrator.cli.live_view import open_view
+
+        count = len(made.jobs) if made else 1
+        if made is not None and not as_json:
+            say(f"profile {prepared.settings.name} ({prepared.reason})", err=True)
+            say(f"{count} job{'s' if count > 1 else ''} -> {made.path}", err=True)
+        return open_view(prepared.graph.nodes.values(), count, as_json, verbose)
+
+    def tell(made: Batch, outcomes: list[Outcome]) -> None:
+        told.extend(outcomes)
+        _print_outcomes(made, outcomes, as_json)
+
+    return Shell(view, told=tell)
 
 
 def _print_outcomes(made: Batch, outcomes: list[Outcome], as_json: bool) -> None:

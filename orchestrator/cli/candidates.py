@@ -2,54 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from orchestrator.cli import common, tables
 from orchestrator.system.terminal import nobody_need_read, say
 
 if TYPE_CHECKING:
+    from orchestrator.cli.live_view import RunView
     from orchestrator.commands.batch_directory import Batch
     from orchestrator.commands.candidates import Candidate
-    from orchestrator.commands.subject import Subject
+    from orchestrator.commands.carry_out import Shell
     from orchestrator.planning.request import Prepared
 
 HEADER = ("seed", "state", "agreement", "outlines", "colours", "normals", "mesh")
 
 
-def run_candidates(
-    subject: Subject,
-    output: Path | None,
-    prepared: Prepared,
+def shell_of(
     told: list[object],
     as_json: bool,
     verbose: bool,
-) -> None:
-    """Make them all anew. told: filled as soon as what became of them is printed."""
-    from orchestrator.commands import candidates
+    announce: Callable[[Prepared, bool], None] = lambda prepared, as_json: None,
+) -> Shell:
+    """How candidates are shown. told: filled as soon as what became of them is printed.
 
-    count = prepared.options.candidates
-    made = candidates.create(prepared, subject, count, output, prepared.options)
-    finish_candidates(made, prepared, told, as_json, verbose)
+    announce: says what they are made with, before anything else
+    """
+    from orchestrator.commands.carry_out import Shell
 
+    def view(prepared: Prepared, made: Batch | None) -> RunView:
+        from orchestrator.cli.live_view import open_view
 
-def finish_candidates(
-    made: Batch, prepared: Prepared, told: list[object], as_json: bool, verbose: bool
-) -> None:
-    """Compute what is missing of them, score them, and tell. Exit code 1 without any result."""
-    from orchestrator.cli.live_view import open_view
-    from orchestrator.commands import candidates, run
+        announce(prepared, as_json)
+        count = len(made.jobs) if made else 1
+        if made is not None and not as_json:
+            say(f"{count} seeds -> {made.path}", err=True)
+        return open_view(prepared.graph.nodes.values(), count, as_json, verbose)
 
-    if not as_json:
-        say(f"{len(made.jobs)} seeds -> {made.path}", err=True)
-    view = open_view(prepared.graph.nodes.values(), len(made.jobs), as_json, verbose)
-    with run.resumable(made.path), view:
-        found = candidates.execute(made, prepared, view)
-    told.extend(found)
-    _print(made, found, as_json)
-    if candidates.best_of(found) is None or not all(one.outcome.good for one in found):
-        raise SystemExit(1)
+    def scored(made: Batch, found: Sequence[Candidate]) -> None:
+        from orchestrator.commands import candidates
+
+        told.extend(found)
+        _print(made, found, as_json)
+        if candidates.best_of(found) is None:
+            raise SystemExit(1)
+
+    return Shell(view, scored=scored)
 
 
 def _print(made: Batch, found: Sequence[Candidate], as_json: bool) -> None:

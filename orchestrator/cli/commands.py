@@ -10,8 +10,8 @@ from typing import NoReturn
 import click
 
 from orchestrator import __version__
-from orchestrator.cli.faults import as_told
 from orchestrator.errors import KissError, UsageError, nearest
+from orchestrator.system.faults import as_told
 from orchestrator.system.stop_signals import STOP
 from orchestrator.system.terminal import ReaderGoneError, drop_stdout, prepare_streams, say
 
@@ -28,6 +28,7 @@ _COMMANDS = {
     "open": ("orchestrator.cli.pages", "open_page"),
     "compare": ("orchestrator.cli.pages", "compare"),
     "export": ("orchestrator.cli.export", "export"),
+    "web": ("orchestrator.cli.web", "web"),
     "evaluate": ("orchestrator.cli.evaluate", "evaluate"),
     "config": ("orchestrator.cli.config", "config"),
     "models": ("orchestrator.cli.models", "models"),

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from orchestrator.cli import tables
-from orchestrator.cli.faults import as_told
 from orchestrator.errors import KissError
+from orchestrator.system.faults import as_told
 from orchestrator.system.stop_signals import STOP
 from orchestrator.system.terminal import ReaderGoneError, nobody_need_read, say, say_json, visible
 

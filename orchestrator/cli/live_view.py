@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Protocol, TextIO
 
-from orchestrator.cli.time_left import TimeLeft, expected_seconds, in_words
 from orchestrator.pipeline.graph import Node
 from orchestrator.running.run_events import Observer, RunEvent
+from orchestrator.running.time_left import TimeLeft, expected_seconds, in_words
 from orchestrator.system.terminal import open_console, say_to, visible
 
 if TYPE_CHECKING:

@@ -13,8 +13,10 @@ from orchestrator.system.terminal import say
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from orchestrator.cli.live_view import RunView
     from orchestrator.planning.plan import PlanRow
     from orchestrator.planning.request import Prepared
+    from orchestrator.record.run_directory import RunDirectory
 
 
 MOST_CANDIDATES = 64
@@ -51,26 +53,31 @@ def run(output: Path | None, no_warm: bool, as_json: bool, verbose: bool, **requ
         common.errors_as_json(as_json, started),
         open_workspace(not no_warm) as workspace,  # first: it boots while the rest is imported
     ):
-        from orchestrator.planning.request import prepare
+        from orchestrator.commands import carry_out
 
         subject = common.take_subject(request)
-        prepared = prepare(common.options_from(**request), workspace)
-        _announce(prepared, as_json)
-        if prepared.options.candidates:
-            from orchestrator.cli.candidates import run_candidates
+        options = common.options_from(**request)
+        if options.candidates:
+            from orchestrator.cli.batch import finish
+            from orchestrator.cli.candidates import shell_of
 
-            run_candidates(subject, output, prepared, started, as_json, verbose)
+            shell = shell_of(started, as_json, verbose, _announce)
+            finish(carry_out.candidates(subject, output, options, workspace, shell))
             return
-        # Only now: the template has something to import meanwhile.
-        from orchestrator.cli.live_view import open_view
-        from orchestrator.commands import run as runs
 
-        if verbose and not as_json:
-            _print_plan(prepared, runs.plan(prepared, subject, output))
-        view = open_view(prepared.graph.nodes.values(), 1, as_json, verbose)
+        def view(prepared: Prepared, _: object) -> RunView:
+            _announce(prepared, as_json)
+            # Only now: the template has something to import meanwhile.
+            from orchestrator.cli.live_view import open_view
+            from orchestrator.commands import run as runs
+
+            if verbose and not as_json:
+                _print_plan(prepared, runs.plan(prepared, subject, output))
+            return open_view(prepared.graph.nodes.values(), 1, as_json, verbose)
+
         try:
-            with view:
-                runs.run_one(subject, output, prepared, view, started.append)
+            shell = carry_out.Shell(view, started.append)
+            carry_out.run(subject, output, options, workspace, shell)
         finally:
             if started and not started[0].path.exists():  # the input was no picture
                 started.clear()
@@ -93,39 +100,34 @@ def plan(output: Path | None, as_json: bool, **request: Any) -> None:
     """
     from dataclasses import asdict
 
-    from orchestrator.commands import run as runs
-    from orchestrator.planning.request import card_shortage, prepare
-    from orchestrator.weights import needs
+    from orchestrator.commands.plans import make_plan
 
     told: list[object] = []
     with common.errors_as_json(as_json, told):
         subject = common.take_subject(request)
-        prepared = prepare(common.options_from(**request))
-        rows = runs.plan(prepared, subject, output)
-        graph, gpu = prepared.graph, bool(prepared.cards)
-        shortage = needs.shortage(graph, gpu, lambda: runs.to_run(rows), subject.artifacts)
-        no_card = card_shortage(prepared, lambda: runs.to_run(rows))
+        made = make_plan(subject, output, common.options_from(**request))
+        prepared, rows = made.prepared, list(made.rows)
         if as_json:
             common.print_json(
                 {
-                    "profile": prepared.settings.name,
-                    "profile_reason": prepared.reason,
+                    "profile": made.profile,
+                    "profile_reason": made.reason,
                     "seed": prepared.seed,
                     "budget": asdict(prepared.budget),
                     "notes": list(prepared.notes),
                     "nodes": [asdict(row) for row in rows],
-                    "missing_card": no_card.message if no_card else "",
-                    "missing_weights": shortage.missing if shortage else [],
+                    "missing_card": made.card.message if made.card else "",
+                    "missing_weights": made.weights.missing if made.weights else [],
                 }
             )
             told.append(rows)
         else:
             _announce(prepared, as_json)
             _print_plan(prepared, rows, err=False)
-        if no_card and shortage:  # one of them is raised, both are told
-            say(f"no card: {no_card}", err=True)
-        if refusal := shortage or no_card:
-            raise refusal
+        if made.card and made.weights:  # one of them is raised, both are told
+            say(f"no card: {made.card}", err=True)
+        if made.refusal:
+            raise made.refusal
 
 
 @click.command()
@@ -151,31 +153,28 @@ def resume(run_dir: Path, no_warm: bool, as_json: bool, verbose: bool, **request
     opened: list[object] = []
     with common.errors_as_json(as_json, opened), open_workspace(not no_warm) as workspace:
         from orchestrator.cli.live_view import open_view
-        from orchestrator.commands import batch_directory
-        from orchestrator.commands import run as runs
-        from orchestrator.commands.open_run import cache_beside
-        from orchestrator.planning.request import prepared_for
-        from orchestrator.record.run_directory import RunDirectory
+        from orchestrator.commands import batch_directory, carry_out
 
         options = common.options_from(**request)
         if batch_directory.is_batch(run_dir):
-            from orchestrator.cli.batch import finish_batch
+            from orchestrator.cli import batch, candidates
 
-            finish_batch(run_dir, options, workspace, opened, as_json, verbose)
+            several = batch_directory.load(run_dir).options.candidates
+            shell = (candidates if several else batch).shell_of(opened, as_json, verbose)
+            batch.finish(carry_out.resume_batch(run_dir, options, workspace, shell))
             return
-        run_directory = RunDirectory.open(run_dir)
-        with runs.resumable(run_dir):
-            prepared = prepared_for(run_directory, options, workspace)
-            cache = cache_beside(run_dir)
-            runs.require_resources(prepared, run_directory, cache)
-            view = open_view(prepared.graph.nodes.values(), 1, as_json, verbose)
-            with run_directory.locked():
-                opened.append(run_directory)
-                try:
-                    with view:
-                        runs.finish_one(prepared, run_directory, view, cache)
-                finally:
-                    common.print_run(run_directory, as_json)
+
+        def view(prepared: Prepared, _: object) -> RunView:
+            return open_view(prepared.graph.nodes.values(), 1, as_json, verbose)
+
+        started: list[RunDirectory] = []
+        try:
+            shell = carry_out.Shell(view, started.append)
+            carry_out.resume(run_dir, options, workspace, shell)
+        finally:
+            opened += started
+            if started:
+                common.print_run(started[0], as_json)
 
 
 def _announce(prepared: Prepared, as_json: bool) -> None:

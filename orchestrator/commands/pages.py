@@ -92,6 +92,14 @@ def page_of(path: Path) -> Path:
     return page
 
 
+def index_html(path: Path) -> bytes:
+    """The page of a batch directory as it is now; nothing is written. Raises `RunRecordError`."""
+    from orchestrator.report.gallery import card, gallery_html
+
+    batch = batch_directory.load(path)
+    return gallery_html(path.name, [card(_entry(path, *one)) for one in batch.jobs.items()])
+
+
 def _make_index(path: Path) -> None:
     from orchestrator.report.gallery import write_gallery
 

@@ -258,6 +258,20 @@ def run_one(
     return run
 
 
+def begin(prepared: Prepared, subject: Subject, root: Path) -> RunDirectory:
+    """Make a new run directory in `root` as `run_one` would, and start nothing: `resume` carries it
+    out, whenever that may be. Raises as `run_one`, and leaves nothing of what it refuses."""
+    cache = cache_beside(root / "new")
+    given = read_given(prepared, subject)
+    require_resources(prepared, _imagined_run(prepared, subject, given, None), cache)
+    path = new_run_path(root, subject.name)
+    with as_output_error(path), NewFolder(path, fresh=True) as folder:
+        with run_lock(path):
+            run = open_or_create(prepared, subject, path, given)
+        folder.keep()
+    return run
+
+
 def _computed(run: RunDirectory) -> bool:
     return any(node.state == "done" for node in run.manifest.nodes.values())
 

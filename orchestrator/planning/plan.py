@@ -58,21 +58,26 @@ def predict(
             settled[name], reason = False, "--from asks for it"
         else:
             settled[name], reason = _look_up(node, known, cache, settled)
-        attempts = node.config.attempts
-        expected = node.predictions.get(0)
-        margin = budget.vram - expected.vram if expected and budget.vram else -1
-        yield PlanRow(
-            node=name,
-            stage=node.config.stage,
-            device=attempts[0].device,
-            ladder=tuple(map(str, attempts)),
-            degraded=tuple(attempt.degraded for attempt in attempts),
-            cached=settled[name],
-            reason=reason,
-            skipped=node.skipped,
-            expected=expected,
-            margin=margin,
-        )
+        yield plan_row(node, settled[name], reason, budget)
+
+
+def plan_row(node: Node, cached: bool, reason: str, budget: Budget) -> PlanRow:
+    """The row of a node of which this is known."""
+    attempts = node.config.attempts
+    expected = node.predictions.get(0)
+    margin = budget.vram - expected.vram if expected and budget.vram else -1
+    return PlanRow(
+        node=node.name,
+        stage=node.config.stage,
+        device=attempts[0].device,
+        ladder=tuple(map(str, attempts)),
+        degraded=tuple(attempt.degraded for attempt in attempts),
+        cached=cached,
+        reason=reason,
+        skipped=node.skipped,
+        expected=expected,
+        margin=margin,
+    )
 
 
 def _look_up(

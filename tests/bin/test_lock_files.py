@@ -17,7 +17,11 @@ ROOT = Path(__file__).resolve().parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 NEEDED = {
     "run": PYPROJECT["project"]["dependencies"],
-    "dev": PYPROJECT["dependency-groups"]["dev"],
+    "web": PYPROJECT["dependency-groups"]["web"],
+    "dev": [
+        *PYPROJECT["dependency-groups"]["web"],
+        *(line for line in PYPROJECT["dependency-groups"]["dev"] if isinstance(line, str)),
+    ],
     "installer": PYPROJECT["dependency-groups"]["installer"],
 }
 """The files of requirements/, and what pyproject.toml says of each."""
@@ -130,15 +134,23 @@ def test_no_address_or_path_of_an_index_or_a_file_is_in_it(text: str) -> None:
     assert not re.findall(r".*(?:[/\\]\w|://|@ |--(?!hash=)).*", code)
 
 
-def test_the_tools_of_the_tests_change_nothing_that_the_program_runs_with() -> None:
-    run, dev = (
-        entries((ROOT / "requirements" / f"{file}.txt").read_text()) for file in ("run", "dev")
+@pytest.mark.parametrize(("below", "above"), [("run", "web"), ("run", "dev"), ("web", "dev")])
+def test_what_lies_on_top_changes_nothing_that_the_program_runs_with(
+    below: str, above: str
+) -> None:
+    lower, upper = (
+        entries((ROOT / "requirements" / f"{file}.txt").read_text()) for file in (below, above)
     )
     for place in PLACES:
-        program, tools = installed_in(place, run), installed_in(place, dev)
+        program, tools = installed_in(place, lower), installed_in(place, upper)
         assert {key: program[key] for key in tools.keys() & program} == {
             key: tools[key] for key in tools.keys() & program
         }
+
+
+def test_the_launchers_and_pip_bring_the_same_for_the_web_page() -> None:
+    extra = PYPROJECT["project"]["optional-dependencies"]["web"]
+    assert extra == PYPROJECT["dependency-groups"]["web"]
 
 
 def test_what_a_locked_package_needs_is_locked_too(name: str, text: str) -> None:

@@ -199,8 +199,8 @@ def test_after_a_failure_that_ends_a_batch_no_later_part_begins(casting, tmp_pat
 
 
 def test_of_many_pictures_the_glb_alone_is_kept_of_each_mesh(casting, tmp_path, monkeypatch):
-    from orchestrator.cli import batch as command
     from orchestrator.cli.commands import cli
+    from orchestrator.commands import carry_out
 
     pictures = tmp_path / "pictures"
     pictures.mkdir()
@@ -208,6 +208,6 @@ def test_of_many_pictures_the_glb_alone_is_kept_of_each_mesh(casting, tmp_path, 
         (pictures / f"{number}.txt").write_text(f"{number} 2 3")
     request = ["batch", pictures, "--glob", "*.txt", "--config", casting(), "--output"]
     for many, kept in ((2, "result"), (1, "mesh")):
-        monkeypatch.setattr(command, "MANY", many)
+        monkeypatch.setattr(carry_out, "MANY", many)
         cli.main([*map(str, request), str(tmp_path / kept)], standalone_mode=False)
         assert RunDirectory.open(tmp_path / kept / "0").manifest.kept == kept

@@ -10,9 +10,9 @@ from rich.console import Console
 
 from orchestrator.cli import commands
 from orchestrator.cli.live_view import Lines, Live
-from orchestrator.cli.time_left import TimeLeft
 from orchestrator.errors import InterruptedRunError
 from orchestrator.running.run_events import RunEvent
+from orchestrator.running.time_left import TimeLeft
 
 NODES = ("preprocess", "multiview", "reconstruct")
 STEP = {"step": 12, "total": 25, "note": "refine: 15453 vertices of [50000] at most", "vram": -1}

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from orchestrator.cli.live_view import Lines
-from orchestrator.cli.time_left import TimeLeft, in_words
 from orchestrator.running.run_events import RunEvent
+from orchestrator.running.time_left import TimeLeft, in_words
 
 TABLE = {"views": {0: ("cpu", 10.0)}, "paint": {0: ("cuda", 40.0)}, "mesh": {0: ("cpu", 30.0)}}
 

@@ -1,0 +1,1 @@
+"""Python's own way in: functions over `commands`, each piece of work in a process of its own."""

@@ -1,0 +1,260 @@
+"""The functions of the package: what the command line does, for a script, a thread, a notebook.
+
+    run, batch, resume     return when it is done, or raise; Ctrl-C stops the work first
+    start                  returns at once with a `Run` to `wait` for or to `cancel`
+    plan, doctor           look, and start nothing
+
+Each piece of work happens in a process of its own, so that nothing heavy is imported here, several
+may go on at once, and one that crashes takes nobody with it. They share the machine's cards as
+several command lines would: `--target-vram`, or one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from orchestrator.api.request import Request
+from orchestrator.api.runs import Batch, Run, begin, carry_out, settings_as_sets
+from orchestrator.commands.carry_out import BatchRequest
+from orchestrator.commands.doctor import Check, checks
+from orchestrator.commands.plans import Plan, make_plan
+from orchestrator.commands.subject import Subject, subject_of
+from orchestrator.errors import UsageError
+from orchestrator.planning.options import Options
+from orchestrator.record.run_directory import OUTPUTS
+from orchestrator.running.run_events import RunEvent
+
+Listener = Callable[[RunEvent], None]
+"""Is told what happens as it happens; must return quickly. What it raises cancels the work."""
+AnyPath = str | Path
+Keep = Literal["all", "result", "mesh"]
+
+
+def run(
+    file: AnyPath | None = None,
+    *,
+    text: str | None = None,
+    mask: AnyPath | None = None,
+    back: AnyPath | None = None,
+    left: AnyPath | None = None,
+    right: AnyPath | None = None,
+    profile: str = "auto",
+    settings: Mapping[str, Any] | None = None,
+    output: AnyPath | None = None,
+    on_event: Listener | None = None,
+    warm: bool = True,
+    **more: Any,
+) -> Run:
+    """Turn a picture, a mesh or words into a mesh; returns when it is done.
+
+        run("img.png")    run(text="a red vase")    run("model.glb", text="made of wood")
+
+    file      of a picture or a mesh, told apart by what it holds
+    text      the object in words, in place of a file or with it
+    mask      your own mask of the picture: white, or opaque, is the object
+    back, left, right   pictures of the object's other sides, where `file` shows its front
+    profile   as `--profile`: "sketch", "full_12gb", ...; auto: the best that this machine can run
+    settings  values on top of the profile: {"isomer.stage2_steps": 2}, or nested
+    output    the run directory; None: a new one in ./outputs
+    on_event  is told each `RunEvent`, in this thread
+    warm      processes may be forked from a warm one
+    more      the other options of the command line: see `options`
+
+    Raises `UsageError` (and its kinds) for what cannot be done as asked, before anything is made;
+    `RunFailedError` for a run that failed, which is resumable.
+    """
+    subject = _subject(file, text, mask, back, left, right)
+    request = _run_request(subject, profile, settings, output, warm, more)
+    return cast(Run, carry_out(Run, request, on_event))
+
+
+def start(
+    file: AnyPath | None = None,
+    *,
+    text: str | None = None,
+    mask: AnyPath | None = None,
+    back: AnyPath | None = None,
+    left: AnyPath | None = None,
+    right: AnyPath | None = None,
+    profile: str = "auto",
+    settings: Mapping[str, Any] | None = None,
+    output: AnyPath | None = None,
+    on_event: Listener | None = None,
+    warm: bool = True,
+    **more: Any,
+) -> Run:
+    """As `run`, without waiting: `Run.wait()` returns, or raises, when it is done.
+
+    on_event is told in a thread of the package's own. If this process ends before the work, that is
+    stopped, and can be resumed.
+    """
+    subject = _subject(file, text, mask, back, left, right)
+    request = _run_request(subject, profile, settings, output, warm, more)
+    return cast(Run, begin(Run, request, on_event))
+
+
+def resume(
+    path: AnyPath,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    on_event: Listener | None = None,
+    warm: bool = True,
+    wait: bool = True,
+    **more: Any,
+) -> Run | Batch:
+    """Go on with an interrupted or failed run, or batch: what is finished and unchanged is kept.
+
+    settings  values to change before going on. wait: False returns at once, as `start` does.
+    Raises as `run`; `RunRecordError` for a directory that holds no run, `RunLockedError` for one
+    in which something works.
+    """
+    from orchestrator.commands import batch_directory
+
+    where = Path(path).absolute()
+    kind = Batch if batch_directory.is_batch(where) else Run
+    chosen = options(settings=settings, **more)
+    request = Request("resume", chosen, output=where, warm=warm)
+    return carry_out(kind, request, on_event) if wait else begin(kind, request, on_event)
+
+
+def batch(
+    source: AnyPath,
+    *,
+    glob: str | None = None,
+    recursive: bool = False,
+    go_on: bool = False,
+    fail_fast: bool = False,
+    profile: str = "auto",
+    settings: Mapping[str, Any] | None = None,
+    output: AnyPath | None = None,
+    keep: Keep | None = None,
+    on_event: Listener | None = None,
+    warm: bool = True,
+    wait: bool = True,
+    **more: Any,
+) -> Batch:
+    """Turn every picture or mesh of a folder, or every line of a list of words, into a mesh; each
+    model is loaded once for all of them.
+
+    source     a folder, or a list: "prompts.txt" with a description a line, or a CSV file
+    glob       which files, "*.png"; recursive: look into subfolders
+    go_on      with the batch in `output`; what is new joins it
+    fail_fast  stop after the first that fails
+    keep       what stays of each run; None: its result, of more than 500 the mesh alone
+    wait       False: return at once, as `start` does
+
+    A job that fails costs itself alone: `Batch.failed` names it. Raises `UsageError` when there
+    is nothing to do.
+    """
+    asked = BatchRequest(
+        Path(source).absolute(), glob, recursive, _absolute(output), go_on, fail_fast
+    )
+    chosen = options(profile=profile, settings=settings, keep=keep or "result", **more)
+    request = Request("batch", chosen, folder=asked, keep_is_open=keep is None, warm=warm)
+    return cast(
+        Batch, carry_out(Batch, request, on_event) if wait else begin(Batch, request, on_event)
+    )
+
+
+def plan(
+    file: AnyPath | None = None,
+    *,
+    text: str | None = None,
+    mask: AnyPath | None = None,
+    back: AnyPath | None = None,
+    left: AnyPath | None = None,
+    right: AnyPath | None = None,
+    profile: str = "auto",
+    settings: Mapping[str, Any] | None = None,
+    output: AnyPath | None = None,
+    **more: Any,
+) -> Plan:
+    """What `run` would do with the same arguments: node by node where, how much memory, how long,
+    and what is cached. `Plan.refusal` says what is missing. Starts nothing."""
+    subject = _subject(file, text, mask, back, left, right)
+    chosen = options(profile=profile, settings=settings, **more)
+    return make_plan(subject, _absolute(output), chosen)
+
+
+def doctor(outputs: AnyPath = OUTPUTS, *, profile: str = "auto", wait: bool = True) -> list[Check]:
+    """What works on this machine, a row for each thing; wait: for libraries that load slowly."""
+    return list(checks(Path(outputs), profile, wait))
+
+
+def options(
+    *,
+    profile: str = "auto",
+    settings: Mapping[str, Any] | None = None,
+    config: AnyPath | None = None,
+    seed: int | None = None,
+    fast: bool = False,
+    caption: str | None = None,
+    background: str | None = None,
+    device: str = "auto",
+    target_vram: float = 0.0,
+    host_ram: float = 0.0,
+    allow_tf32: bool = False,
+    until: str | None = None,
+    from_node: str | None = None,
+    formats: Sequence[str] = (),
+    report: bool = True,
+    keep: Keep = "all",
+) -> Options:
+    """What `run` and its like take besides, named as on the command line.
+
+    config       a YAML file on top of the profile, as --config
+    target_vram  GiB of the card that a process may take; host_ram: the same of host memory
+    until        stop after this node; from_node: compute it and all after it again
+    formats      more mesh files in the result: "stl", "3mf", "ply", "usdz"
+    report       write result/report.html
+    keep         what stays of a run that is done: "all", "result" or "mesh"
+    """
+    if isinstance(formats, str):
+        raise UsageError(f"formats: {formats!r} is one text", f'say ["{formats}"]')
+    return Options(
+        profile=None if profile == "auto" and config is not None else profile,
+        config_file=_absolute(config),
+        sets=settings_as_sets(settings),
+        seed=seed,
+        until=until,
+        from_node=from_node,
+        device=device,
+        target_vram=target_vram,
+        host_ram=host_ram,
+        caption=caption,
+        fast=fast,
+        allow_tf32=allow_tf32,
+        background=background,
+        formats=tuple(formats),
+        report=report,
+        keep=keep,
+    )
+
+
+def _run_request(
+    subject: Subject,
+    profile: str,
+    settings: Mapping[str, Any] | None,
+    output: AnyPath | None,
+    warm: bool,
+    more: Mapping[str, Any],
+) -> Request:
+    chosen = options(profile=profile, settings=settings, **more)
+    return Request("run", chosen, subject, _absolute(output), warm=warm)
+
+
+def _subject(
+    file: AnyPath | None,
+    text: str | None,
+    mask: AnyPath | None,
+    *sides: AnyPath | None,
+) -> Subject:
+    files = [] if file is None else [Path(file).absolute()]
+    given = [_absolute(side) for side in sides]
+    return subject_of(files, text, mask=_absolute(mask), sides=given)
+
+
+def _absolute(path: AnyPath | None) -> Path | None:
+    return None if path is None else Path(path).absolute()

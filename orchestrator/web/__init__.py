@@ -1,0 +1,1 @@
+"""`kiss3d-orchestrate web`: the program in a browser, over `api` and Gradio (the extra "web")."""
