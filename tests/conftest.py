@@ -39,6 +39,7 @@ fake.shelling = devtools.fakes.stages:Shelling
 fake.shapes = devtools.fakes.stages:Shapes
 fake.cuda = devtools.fakes.stages:Cuda
 fake.encode = devtools.fakes.stages:Encode
+fake.seeded = devtools.fakes.seeded:Seeded
 fake.egg = devtools.fakes.egg:Egg
 fake.hostile = devtools.fakes.hostile:Hostile
 """

@@ -32,7 +32,17 @@ FLOORS = {
         ("weights",),
         ("process", "geometry", "streaming"),
         ("models", "evaluation"),
-        ("preprocess", "caption", "prompt", "encode", "flux", "multiview", "lrm", "isomer"),
+        (
+            "preprocess",
+            "mesh_views",
+            "caption",
+            "prompt",
+            "encode",
+            "flux",
+            "multiview",
+            "lrm",
+            "isomer",
+        ),
         ("export",),
     ),
 }

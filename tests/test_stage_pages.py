@@ -17,7 +17,7 @@ SHARED = {
     "prm.reconstruct": "lrm",
 }
 """Stages that share a page, or have one of another name."""
-ELSEWHERE = {"encode": "flux"}
+ELSEWHERE = {"encode": "flux", "retexture": "isomer"}
 """What a stage has in common with another one stands on that one's page."""
 
 

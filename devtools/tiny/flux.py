@@ -182,13 +182,18 @@ def clip_lora_tensors(seed: int = 6) -> dict[str, torch.Tensor]:
 
 
 def build_lora(folder: Path, keys: Literal["kohya", "diffusers"] = "kohya") -> None:
-    """kiss3dgen-lora: the transformer's part and CLIP's, as FluxGym writes them."""
+    """kiss3dgen-lora: the transformer's part and CLIP's, as FluxGym writes them; and the one for
+    meshes, which is half of it."""
     tensors = lora_tensors(keys)
     if keys == "kohya":
         tensors |= clip_lora_tensors()
-    target_folder = folder / "kiss3dgen-lora"
-    target_folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, target_folder / "rgb_normal.safetensors")
+    half = {name: tensor / 2 if "up" in name else tensor for name, tensor in tensors.items()}
+    for name, file, values in (
+        ("kiss3dgen-lora", "rgb_normal", tensors),
+        ("kiss3dgen-lora-redux", "rgb_normal_redux", half),
+    ):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        save_file(values, folder / name / f"{file}.safetensors")
 
 
 def bfl_targets(layer: str, rows: int) -> list[tuple[str, slice]]:

@@ -158,7 +158,8 @@ def _do(line: bytes, teller: Teller) -> None:
             assert request.subject is not None
             carry_out.run(request.subject, path, request.options, place, shell)
         elif path is not None and batch_directory.is_batch(path):
-            carry_out.resume_batch(path, request.options, place, shell)
+            made, prepared = carry_out.reopen_batch(path, request.options, place)
+            carry_out.resume_batch(made, prepared, shell)
         else:
             assert path is not None
             carry_out.resume(path, request.options, place, shell)

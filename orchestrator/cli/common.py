@@ -137,7 +137,7 @@ def settings_options(function: _F) -> _F:
 
 
 def subject_options(function: _F) -> _F:
-    """The argument FILE..., and --text, --mask, --back, --left and --right."""
+    """The argument FILE..., and --text, --mask, --back, --left, --right and --views."""
     for side in ("right", "left", "back"):
         function = click.option(
             f"--{side}",
@@ -145,6 +145,12 @@ def subject_options(function: _F) -> _F:
             metavar="FILE",
             help=f"A picture of the object's {side}, of which FILE shows the front.",
         )(function)
+    function = click.option(
+        "--views",
+        type=click.Choice(["named", "auto"]),
+        default=None,
+        help="auto: find out which sides of the object the second to fourth FILE show.",
+    )(function)
     function = click.option(
         "--mask",
         type=InputPath(),
@@ -154,15 +160,16 @@ def subject_options(function: _F) -> _F:
     function = click.option(
         "--text", metavar="WORDS", help="The object in your own words, in place of FILE or with it."
     )(function)
-    return click.argument("files", type=InputPath(), metavar="[FILE]", nargs=-1)(function)
+    return click.argument("files", type=InputPath(), metavar="[FILE]...", nargs=-1)(function)
 
 
 def take_subject(request: dict[str, Any]) -> Subject:
     """What `subject_options` gave, taken out of a command's parameters. Raises `UsageError`."""
-    from orchestrator.commands.subject import subject_of
+    from orchestrator.commands.subject import require_sides_said, subject_of
 
     sides = tuple(request.pop(side) for side in ("back", "left", "right"))
     files, text, mask = (request.pop(name) for name in ("files", "text", "mask"))
+    require_sides_said(files, request["views"] or "named")
     subject = subject_of(files, text, mask=mask, sides=sides)
     request["start"] = subject.start
     return subject

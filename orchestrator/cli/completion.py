@@ -15,8 +15,7 @@ _WHERE = {
 
 @click.command()
 @click.argument("shell", type=click.Choice(list(_WHERE)))
-@click.pass_context
-def completion(ctx: click.Context, shell: str) -> None:
+def completion(shell: str) -> None:
     """Print the script that makes SHELL complete commands, options and names with the Tab key.
 
     \b
@@ -28,7 +27,7 @@ def completion(ctx: click.Context, shell: str) -> None:
 
     found = get_completion_class(shell)
     assert found is not None  # click has all three
-    root = ctx.find_root()
+    root = click.get_current_context().find_root()
     name = root.info_name or "kiss3d-orchestrate"
     variable = f"_{name.replace('-', '_').upper()}_COMPLETE"
     # Of the class above bash's own, which starts the machine's bash to look at its version.

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from orchestrator.cli.live_view import RunView
     from orchestrator.planning.plan import PlanRow
     from orchestrator.planning.request import Prepared
-    from orchestrator.record.run_directory import RunDirectory
+
+
+MOST_CANDIDATES = 64
+"""Seeds of one command: a night's work of the largest profile."""
 
 
 @click.command()
@@ -24,6 +27,12 @@ if TYPE_CHECKING:
 @common.output_option("DIR", "Run directory. Default: outputs/<input>-<time>.")
 @common.settings_options
 @common.range_options
+@click.option(
+    "--candidates",
+    type=click.IntRange(2, MOST_CANDIDATES),
+    metavar="N",
+    help="Make N runs, of seeds from --seed on, and keep the one that agrees best with its input.",
+)
 @common.format_option
 @common.report_option
 @common.keep_option("all", "all")
@@ -31,10 +40,14 @@ if TYPE_CHECKING:
 @common.budget_options
 @common.view_options
 def run(output: Path | None, no_warm: bool, as_json: bool, verbose: bool, **request: Any) -> None:
-    """Turn FILE, a picture or a mesh, or --text into a mesh."""
+    """Turn FILE, a picture or a mesh, or --text into a mesh.
+
+    Pictures of the object's other sides are given with --back, --left and --right, or as further
+    FILEs with --views auto.
+    """
     from orchestrator.processes.workspace import open_workspace
 
-    started: list[RunDirectory] = []
+    started: list[Any] = []
     with (
         common.errors_as_json(as_json, started),
         open_workspace(not no_warm) as workspace,  # first: it boots while the rest is imported
@@ -43,6 +56,14 @@ def run(output: Path | None, no_warm: bool, as_json: bool, verbose: bool, **requ
 
         subject = common.take_subject(request)
         options = common.options_from(**request)
+        if options.candidates:
+            from orchestrator.cli.candidates import run_candidates
+            from orchestrator.planning.request import prepare
+
+            chosen = prepare(options, workspace)
+            _announce(chosen, as_json)
+            run_candidates(subject, output, chosen, started, as_json, verbose)
+            return
 
         def view(prepared: Prepared, _: object) -> RunView:
             _announce(prepared, as_json)
@@ -138,14 +159,20 @@ def resume(run_dir: Path, no_warm: bool, as_json: bool, verbose: bool, **request
         if batch_directory.is_batch(run_dir):
             from orchestrator.cli.batch import finish, shell_of
 
+            made, chosen = carry_out.reopen_batch(run_dir, options, workspace)
+            if made.options.candidates:
+                from orchestrator.cli.candidates import finish_candidates
+
+                finish_candidates(made, chosen, opened, as_json, verbose)
+                return
             shell = shell_of(opened, as_json, verbose)
-            finish(carry_out.resume_batch(run_dir, options, workspace, shell))
+            finish(carry_out.resume_batch(made, chosen, shell))
             return
 
         def view(prepared: Prepared, _: object) -> RunView:
             return open_view(prepared.graph.nodes.values(), 1, as_json, verbose)
 
-        started: list[RunDirectory] = []
+        started: list[Any] = []
         try:
             shell = carry_out.Shell(view, started.append)
             carry_out.resume(run_dir, options, workspace, shell)

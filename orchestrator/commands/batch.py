@@ -140,6 +140,13 @@ def _runs_of(known: Batch | None) -> Iterator[tuple[Path, Subject]]:
             yield known.path / name, subject
 
 
+def cache_of(batch: Batch) -> CacheIndex | None:
+    """Where its runs find what was computed before. Candidates share what no seed changes: where
+    there is no index beside the batch, they have one in it."""
+    beside = open_run.cache_beside(batch.path)
+    return CacheIndex(batch.path) if beside is None and batch.options.candidates else beside
+
+
 def execute(
     batch: Batch,
     prepared: Prepared,
@@ -168,7 +175,7 @@ def execute(
         with as_output_error(batch.path / LOGS):
             inside.make_folder(LOGS)
         logs = batch.path / LOGS
-        cache = open_run.cache_beside(batch.path)
+        cache = cache_of(batch)
         try:
             if not (fail_fast and outcomes):
                 _execute(opened, prepared, observer, cache, logs, fail_fast)

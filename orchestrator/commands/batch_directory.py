@@ -122,6 +122,8 @@ def save(batch: Batch) -> None:
                 "report": options.report,
                 "keep": options.keep,
                 "start": options.start,
+                "views": options.views,
+                "candidates": options.candidates,
             },
         },
     )

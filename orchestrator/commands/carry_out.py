@@ -126,9 +126,8 @@ def batch(
         return _execute(made, prepared, request.fail_fast, shell)
 
 
-def resume_batch(path: Path, options: Options, workspace: Workspace, shell: Shell) -> list[Outcome]:
-    """Go on with a batch: the recorded request, with what these options add."""
-    from orchestrator.commands import batch as batches
+def reopen_batch(path: Path, options: Options, workspace: Workspace) -> tuple[Batch, Prepared]:
+    """A batch that is to be gone on with: the recorded request, with what these options add."""
     from orchestrator.commands import batch_directory
 
     known = batch_directory.load(path)
@@ -140,10 +139,23 @@ def resume_batch(path: Path, options: Options, workspace: Workspace, shell: Shel
         host_ram=options.host_ram or known.options.host_ram,
         report=known.options.report and options.report,
     )
-    made = replace(known, options=merged)
-    prepared = prepare(merged, workspace)
-    batches.require_resources(prepared, (), made, path)
-    return _execute(made, prepared, False, shell)
+    return replace(known, options=merged), prepare(merged, workspace)
+
+
+def resume_batch(made: Batch, prepared: Prepared, shell: Shell) -> list[Outcome]:
+    """Go on with a batch, or with candidates, which are scored in the end."""
+    from orchestrator.commands import batch as batches
+    from orchestrator.commands import candidates
+    from orchestrator.commands import run as runs
+
+    if not made.options.candidates:
+        batches.require_resources(prepared, (), made, made.path)
+        return _execute(made, prepared, False, shell)
+    with runs.resumable(made.path), shell.view(prepared, made) as observer:
+        found = candidates.execute(made, prepared, observer)
+    outcomes = [one.outcome for one in found]
+    shell.told(made, outcomes)
+    return outcomes
 
 
 def _execute(made: Batch, prepared: Prepared, fail_fast: bool, shell: Shell) -> list[Outcome]:

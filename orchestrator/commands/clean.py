@@ -18,18 +18,19 @@ from orchestrator.errors import KissError, RunLockedError
 from orchestrator.record import belongings
 from orchestrator.record.cache import FOLDER
 from orchestrator.record.find import Unreadable, find_runs
-from orchestrator.record.result_folder import INDEX_HTML
-from orchestrator.record.run_directory import MANIFEST, RunDirectory
+from orchestrator.record.result_folder import INDEX_HTML, RESULT_NAMES
+from orchestrator.record.run_directory import MANIFEST, RESULT, RunDirectory
 from orchestrator.report.gallery import may_write
 from orchestrator.system.inside import Entry, Inside, LinkError, is_temporary
-from orchestrator.system.locks import BATCH_FILE, directory_lock
+from orchestrator.system.locks import BATCH_FILE, CANDIDATES_FILE, directory_lock
 from orchestrator.system.reading import JSON_BYTES, json_data, limited
 
 _ENTRY = re.compile(r"blake2b-[0-9a-f]+\.json")
 _LOG = re.compile(r"[A-Za-z][A-Za-z0-9_-]*-\d+\.log")
+_EXPORT = re.compile(r"mesh\.[a-z0-9]+")
 _SHOWN = 5
 """Names of foreign files in one line; all of them are in the JSON document."""
-_BATCH_FILES = ("summary.json", "summary.csv", BATCH_FILE)
+_BATCH_FILES = ("summary.json", "summary.csv", CANDIDATES_FILE, BATCH_FILE)
 """The one that makes it a batch comes last, so that a half-removed one can be cleaned again."""
 
 
@@ -200,22 +201,32 @@ def _noting(path: Path, left: list[Left]) -> Iterator[None]:
         left.append(Left(path, f"{what}{error.strerror or error}"))
 
 
+def _is_result(name: str) -> bool:
+    """Whether it is a copy of a file of the best candidate's result."""
+    return name in RESULT_NAMES or bool(_EXPORT.fullmatch(name)) or is_temporary(name)
+
+
 def _remove_batch(folder: Path, left: list[Left]) -> int:
     """The batch's own files, and the folder if nothing of anyone else's lies in it."""
     inside, freed = Inside(folder), 0
     with directory_lock(folder):
         logs = [e for e in inside.entries(LOGS) if _LOG.fullmatch(e.name) and e.is_file]
         own = {entry.name: entry for entry in inside.entries() if entry.is_file}
+        results = [e for e in inside.entries(RESULT) if e.is_file and _is_result(e.name)]
         parts = [name for name in own if is_temporary(name)]
         files = [(f"{LOGS}/{entry.name}", entry.size) for entry in logs]
+        files += [(f"{RESULT}/{entry.name}", entry.size) for entry in results]
+        index = [e for e in inside.entries(FOLDER) if e.is_file and _ENTRY.fullmatch(e.name)]
+        files += [(f"{FOLDER}/{entry.name}", entry.size) for entry in index]
         pages = [INDEX_HTML] if may_write(inside) else []
         names = (*parts, *pages, *_BATCH_FILES)
         files += [(name, own[name].size) for name in names if name in own]
         for file, size in files:
             inside.remove(file)
             freed += size
-        with contextlib.suppress(LinkError):
-            inside.remove_folder(LOGS)
+        for own_folder in (LOGS, RESULT, FOLDER):
+            with contextlib.suppress(LinkError):
+                inside.remove_folder(own_folder)
     rest = [entry.name for entry in inside.entries()]
     if rest:
         left.append(_left_foreign(folder, rest))

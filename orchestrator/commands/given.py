@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from orchestrator.commands.mesh_files import read_mesh
 from orchestrator.commands.pictures import SUFFIXES, require_picture
 from orchestrator.commands.subject import MESH, TEXT, Subject
 from orchestrator.errors import InputFileError
@@ -49,10 +50,12 @@ def read_given(
         if old is not None and not path.exists() and printable(path.resolve()) == old.source:
             records[artifact] = old
             continue
-        content = _read_file(prepared, path)
         if artifact == MESH:
-            suffix = path.suffix.lower()
+            limit_mib = prepared.settings.profile.runtime.max_input_mib
+            content = read_mesh(path, limit_mib << 20)
+            suffix = _mesh_suffix(content)
         else:
+            content = _read_file(prepared, path)
             require_picture(path, content)
             suffix = _picture_suffix(path, content)
         contents[artifact] = content
@@ -103,3 +106,11 @@ def _picture_suffix(path: Path, content: bytes) -> str:
     found = identify(content[:HEAD])
     suffix = f".{found.name}" if found else ""
     return suffix if suffix in SUFFIXES else ".img"
+
+
+def _mesh_suffix(content: bytes) -> str:
+    """What the copy's name ends in: it may be an archive of the mesh and its files."""
+    found = identify(content[:HEAD], len(content))
+    if found is not None and found.mesh:
+        return f".{found.name}"
+    return ".zip" if found is not None and found.name == "archive" else ".mesh"

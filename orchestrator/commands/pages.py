@@ -7,7 +7,7 @@ the page, and the terminal says so.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,15 +52,23 @@ def all_measured(manifest: Manifest) -> bool:
     return all(row.vram for node in manifest.nodes.values() for row in node.attempts)
 
 
-def write_index(path: Path, ends: Iterable[tuple[str, Subject, RunDirectory | None, str]]) -> None:
+def write_index(
+    path: Path,
+    ends: Iterable[tuple[str, Subject, RunDirectory | None, str]],
+    headings: Mapping[str, str] | None = None,
+) -> None:
     """Write a batch's index.html, unless something goes wrong. The caller holds the batch's lock.
 
-    ends: (name, subject, run, error) of each. What went wrong is said by `open`, which tries again.
+    ends: (name, subject, run, error) of each. headings: name -> what its card is headed with, where
+    that is not its input. What went wrong is said by `open`, which tries again.
     """
     with contextlib.suppress(Exception):
         from orchestrator.report.gallery import Entry, write_gallery
 
-        entries = [Entry(name, _title(subject), run, error) for name, subject, run, error in ends]
+        entries = [
+            Entry(name, (headings or {}).get(name) or _title(subject), run, error)
+            for name, subject, run, error in ends
+        ]
         write_gallery(Inside(path), entries)
 
 

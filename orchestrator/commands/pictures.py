@@ -189,9 +189,10 @@ def _why_not(path: Path, kind: Start) -> str:
     try:
         with path.open("rb") as stream:
             head = stream.read(HEAD)
+        size = path.stat().st_size
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
-    found = identify(head)
+    found = identify(head, size)
     if found is None:
         return f"not a {kind}" if head else "empty"
     return "" if (found.mesh if kind == "mesh" else found.picture) else found.title

@@ -76,5 +76,7 @@ def make_plan(subject: Subject | None, output: Path | None, options: Options) ->
     def will_run() -> set[str]:
         return runs.to_run(rows)
 
-    weights = needs.shortage(prepared.graph, bool(prepared.cards), will_run)
+    weights = needs.shortage(
+        prepared.graph, bool(prepared.cards), will_run, subject.artifacts if subject else ()
+    )
     return Plan(prepared, rows, weights, card_shortage(prepared, will_run))

@@ -167,7 +167,7 @@ def require_resources(prepared: Prepared, run: RunDirectory, cache: CacheIndex |
         return to_run(rows)
 
     require_card(prepared, will_run)
-    needs.require(prepared.graph, bool(prepared.cards), will_run)
+    needs.require(prepared.graph, bool(prepared.cards), will_run, run.manifest.given)
 
 
 def to_run(rows: Iterable[PlanRow]) -> set[str]:

@@ -7,17 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from orchestrator.commands.mesh_files import meshes_in
 from orchestrator.errors import UsageError
 from orchestrator.planning.options import Start, start_of
 from orchestrator.system.text import slug
 from stages.contract.filetypes import HEAD, identify
+from stages.contract.mesh_files import ZIP_KINDS
 
 PICTURE = "input_image"
 MASK = "input_mask"
 TEXT = "input_text"
 MESH = "input_mesh"
 SIDES = ("input_back", "input_left", "input_right")
-MESH_SUFFIXES = frozenset({".glb", ".gltf", ".obj", ".ply", ".stl"})
+MESH_SUFFIXES = frozenset(ZIP_KINDS)
 MAX_WORDS = 4000
 """Characters of the user's words. T5 reads 512 tokens, which are some 2000 letters."""
 
@@ -104,6 +106,21 @@ def subject_of(
     return Subject({PICTURE: first, **masked, **more}, words or "", seed)
 
 
+def require_sides_said(files: Sequence[Path], views: str) -> None:
+    """Refuse several pictures of which nobody says what they show. Raises `UsageError`.
+
+    views: "auto" where that is to be found out.
+    """
+    if len(files) > 1 and views != "auto":
+        raise UsageError(
+            f"{len(files)} files: which sides of the object do the pictures show?",
+            "--back FILE, --left FILE and --right FILE say it, --views auto finds it out; for "
+            "pictures of several objects there is `kiss3d-orchestrate batch`",
+        )
+    if views == "auto" and any(is_mesh(path) for path in files):
+        raise UsageError("--views auto is for pictures, not for meshes", "leave it out")
+
+
 def words_of(text: str) -> str:
     """The user's words on one line. Raises `UsageError` for none, too many, or broken ones."""
     words = " ".join(text.split())
@@ -119,12 +136,13 @@ def words_of(text: str) -> str:
 
 
 def is_mesh(path: Path) -> bool:
-    """Whether a file is taken for a mesh: by its content, or else by its name."""
+    """Whether a file is taken for a mesh: by its content, of a zip archive too, or else by its
+    name."""
     found = None
     with contextlib.suppress(OSError):  # whoever reads it says why it cannot be read
         if path.is_file():  # a pipe would be waited for
             with path.open("rb") as stream:
-                found = identify(stream.read(HEAD))
-    if found is not None:
-        return found.mesh
-    return path.suffix.lower() in MESH_SUFFIXES
+                found = identify(stream.read(HEAD), path.stat().st_size)
+    if found is None:
+        return path.suffix.lower() in MESH_SUFFIXES
+    return found.mesh or (found.name == "archive" and bool(meshes_in(path)))

@@ -29,6 +29,9 @@ GIVEN = (
     "input_mesh",
 )
 MASK = "input_mask"
+SIDES = ("input_back", "input_left", "input_right")
+CUT_SIDES = "given_views"
+"""What `SIDES` become when they are cut out."""
 
 
 @dataclass(frozen=True)
@@ -103,11 +106,18 @@ class Graph:
 
     @property
     def given(self) -> dict[str, bool]:
-        """Artifact of `GIVEN` that a node reads -> whether one cannot do without it."""
+        """Artifact of `GIVEN` that a node reads -> whether one cannot do without it.
+
+        Pictures of sides that are only cut out, for nobody, are not read.
+        """
         found: dict[str, bool] = {}
+        read = {source.artifact for node in self.nodes.values() for source in node.inputs.values()}
         for name, node in self.nodes.items():
+            in_vain = CUT_SIDES not in read and CUT_SIDES in {spec.name for spec in node.outputs}
             for spec in node_stage(name, node.config).inputs:
                 source = node.inputs.get(spec.name)
+                if source is not None and source.artifact in SIDES and in_vain:
+                    continue
                 if source is not None and source.node == INPUT:
                     needed = not spec.optional or found.get(source.artifact, False)
                     found[source.artifact] = needed

@@ -38,6 +38,9 @@ class Options:
     report       a page for people is written into each run's result
     keep         what stays of a run that is done
     start        what the runs begin with
+    views        what further pictures of the object show: "named": what they were given as, or
+                 "auto": found out
+    candidates   seeds that are tried, of which the best is kept; 0: one run
     """
 
     profile: str | None = None
@@ -57,3 +60,5 @@ class Options:
     report: bool = True
     keep: Keep = "all"
     start: Start = "picture"
+    views: Literal["named", "auto"] = "named"
+    candidates: int = 0

@@ -87,6 +87,8 @@ def prepare(options: Options, workspace: Workspace | None = None) -> Prepared:
         implied += _sets_for_background(settings.profile, options.background)
     if options.allow_tf32:
         implied += _sets_for_tf32(settings.profile)
+    if options.views != "named":
+        implied += _sets_for_views(settings.profile, options.views)
     if implied:
         sets += implied
         settings = layers.load(name, options.config_file, sets, options.fast, from_mesh)
@@ -122,6 +124,17 @@ def _sets_for_background(profile: Profile, background: str) -> list[str]:
     if not nodes:
         raise ConfigError("--background: this profile cuts nothing out", "leave it out")
     return [f"{name}.background={json.dumps(background)}" for name in nodes]
+
+
+def _sets_for_views(profile: Profile, views: str) -> list[str]:
+    """`--views VALUE` as the `--set`s of the nodes that cut the pictures out.
+
+    Raises `ConfigError` without such a node.
+    """
+    nodes = [n for n, node in profile.nodes.items() if node.enabled and node.stage == "preprocess"]
+    if not nodes:
+        raise ConfigError("--views: this profile looks at no pictures", "leave it out")
+    return [f"{name}.sides={views}" for name in nodes]
 
 
 def _sets_for_tf32(profile: Profile) -> list[str]:

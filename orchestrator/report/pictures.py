@@ -78,6 +78,10 @@ class Text:
     text: str
 
 
+_GIVEN = {"input_image": "front"}
+"""What a given picture shows, where its artifact's name does not say it."""
+
+
 @dataclass(frozen=True)
 class Shown:
     """All that a run's page shows beside the 3D view. thumbnail: a JPEG file, or b"" """
@@ -92,12 +96,11 @@ def pictures_of(run: RunDirectory) -> Shown:
     found: list[Picture] = []
     texts: list[Text] = []
     images: dict[str, list[Image.Image]] = {}
-    with contextlib.suppress(OSError):  # a link, or nothing there
-        run.inside.check(run.manifest.input.file)
-        image = input_thumbnail(run.input_path, _SIDE)
-        if image is not None:
-            images[""] = [image]
-            found.append(Picture("Input", "as given", "", (_tile(image, "input"),), True))
+    given = list(_given(run))
+    if given:
+        images[""] = [given[0][1]]
+        shown = tuple(_tile(image, label) for label, image in given)
+        found.append(Picture("Input", "as given", "", shown, True))
     texts += [
         Text("Words", "as given", "", given.text)
         for given in run.manifest.given.values()
@@ -122,6 +125,18 @@ def pictures_of(run: RunDirectory) -> Shown:
     found.sort(key=lambda one: one.title != "Input")
     first = next((images[name] for name in ("renders", "views", "image", "") if name in images), [])
     return Shown(tuple(found), tuple(texts), _thumbnail(first[0]) if first else b"")
+
+
+def _given(run: RunDirectory) -> Iterator[tuple[str, Image.Image]]:
+    """(what it shows, small) of each picture that was given: front, back, left, right, mask."""
+    several = len(run.manifest.given) > 1
+    for artifact, record in run.manifest.given.items():
+        with contextlib.suppress(OSError):  # a link, or nothing there
+            run.inside.check(record.file)
+            image = input_thumbnail(run.path / record.file, _SIDE)
+            label = _GIVEN.get(artifact, "") or artifact.removeprefix("input_")
+            if image is not None:
+                yield label if several else "input", image
 
 
 def data_url(kind: str, content: bytes) -> str:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 LOCK = ".lock"
 LOCK_FILES = (LOCK, f"{LOCK}.owner")
 BATCH_FILE = "batch.json"
+CANDIDATES_FILE = "candidates.json"
+"""In a batch of one subject's seeds: their scores."""
 LEASE_SECONDS = 60.0
 """An NFS client may show a file as it was up to a minute ago (acregmax), a sign of life too."""
 _NO_LOCKS_HERE = frozenset(

@@ -16,7 +16,7 @@ from typing import Any
 
 from orchestrator.errors import ConfigError, MissingWeightsError, UnknownNameError, UsageError
 from orchestrator.pipeline import layers
-from orchestrator.pipeline.graph import Graph, Node
+from orchestrator.pipeline.graph import INPUT, Graph, Node
 from orchestrator.pipeline.profile import Attempt
 from orchestrator.pipeline.weights_record import WeightsRecord
 from orchestrator.system.text import printable
@@ -51,14 +51,18 @@ def catalogue() -> dict[str, Model]:
         raise ConfigError(str(error)) from error
 
 
-def needs(graph: Graph, gpu: bool = True, fallbacks: bool = False) -> dict[str, tuple[str, ...]]:
+def needs(
+    graph: Graph, gpu: bool = True, fallbacks: bool = False, given: Collection[str] = ()
+) -> dict[str, tuple[str, ...]]:
     """Names of weights -> the nodes that load them, in the graph's order.
 
     gpu: whether a card may be used; it settles on which rung a node starts. fallbacks: the rungs
-    below that one too.
+    below that one too. given: artifacts of the user's own, beside which a node may need none.
     """
     found: dict[str, tuple[str, ...]] = {}
     for node in graph.nodes.values():
+        if _spared(node, given):
+            continue
         first = _first_rung(node, gpu)
         ladder = node.config.attempts[first:] if fallbacks else node.config.attempts[first:][:1]
         for name in dict.fromkeys(n for rung in ladder for n in _weights_of(node, rung)):
@@ -76,6 +80,19 @@ def _first_rung(node: Node, gpu: bool) -> int:
 def _weights_of(node: Node, rung: Attempt) -> tuple[str, ...]:
     stage = layers.node_stage(node.name, node.config)
     return stage.weights(layers.params_of(node.name, node.config, rung))
+
+
+def _spared(node: Node, given: Collection[str]) -> bool:
+    read = [
+        name
+        for name, source in node.inputs.items()
+        if source.node == INPUT and source.artifact in given
+    ]
+    stage, params = (
+        layers.node_stage(node.name, node.config),
+        layers.params_of(node.name, node.config),
+    )
+    return bool(read) and stage.spares_weights(params, read)
 
 
 def with_identities(graph: Graph) -> Graph:
@@ -125,9 +142,9 @@ def _optional_of(graph: Graph) -> list[str]:
     ]
 
 
-def missing_for(graph: Graph, gpu: bool = True) -> list[Missing]:
+def missing_for(graph: Graph, gpu: bool = True, given: Collection[str] = ()) -> list[Missing]:
     """The weights that `graph` needs and this machine lacks; empty: it can start."""
-    needed = needs(graph, gpu)
+    needed = needs(graph, gpu, given=given)
     known = catalogue() if needed else {}
     return [
         Missing(name, nodes, known.get(name))
@@ -137,14 +154,17 @@ def missing_for(graph: Graph, gpu: bool = True) -> list[Missing]:
 
 
 def shortage(
-    graph: Graph, gpu: bool, will_run: Callable[[], Collection[str]] | None = None
+    graph: Graph,
+    gpu: bool,
+    will_run: Callable[[], Collection[str]] | None = None,
+    given: Collection[str] = (),
 ) -> MissingWeightsError | None:
     """What to tell where a node that will run lacks weights; None: nothing is lacking.
 
     will_run: names of the nodes that are not taken from the cache; asked only if something is
-    missing. None: all of them.
+    missing. None: all of them. given: as in `needs`.
     """
-    missing = missing_for(graph, gpu)
+    missing = missing_for(graph, gpu, given)
     if missing and will_run is not None:
         running = set(will_run())
         missing = [item for item in missing if running & set(item.nodes)]
@@ -153,9 +173,14 @@ def shortage(
     return missing_error(missing, [*what_is_there(missing), *lower_rungs(graph, missing, gpu)])
 
 
-def require(graph: Graph, gpu: bool, will_run: Callable[[], Collection[str]] | None = None) -> None:
+def require(
+    graph: Graph,
+    gpu: bool,
+    will_run: Callable[[], Collection[str]] | None = None,
+    given: Collection[str] = (),
+) -> None:
     """Raise the `MissingWeightsError` of `shortage`, if there is one."""
-    if error := shortage(graph, gpu, will_run):
+    if error := shortage(graph, gpu, will_run, given):
         raise error
 
 

@@ -45,9 +45,31 @@ INPUT_MESH = ArtifactSpec(
     "the user's own mesh: a GLB, PLY or STL file, or a zip archive of a mesh and what it refers to",
     suffix=".mesh",
 )
+GIVEN_MESH = ArtifactSpec(
+    "given_mesh",
+    "mesh",
+    "the user's own mesh, frame W: bounding box around 0, longest side 1.8",
+)
+GIVEN_UV = ArtifactSpec(
+    "given_uv",
+    "array",
+    "texture coordinates of the corners of `given_mesh`'s faces, v down as in glTF",
+    ("F", 3, 2),
+    "float32",
+    optional=True,
+)
 IMAGE = ArtifactSpec("image", "image", "the object on a white square, sRGB", ("S", "S", 3), "uint8")
 ALPHA = ArtifactSpec(
     "alpha", "image", "coverage of `image` by the object, 255 = object", ("S", "S", 1), "uint8"
+)
+GIVEN_VIEWS = ArtifactSpec(
+    "given_views",
+    "image",
+    "the object's back, left and right as given, to the scale of `image` and centred like it: sRGB "
+    "on white and coverage (255 = object); a side of which no picture was given is covered nowhere",
+    (3, "S", "S", 4),
+    "uint8",
+    optional=True,
 )
 VIEWS = ArtifactSpec(
     "views",

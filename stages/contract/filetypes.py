@@ -1,4 +1,4 @@
-"""What a file is, told by its first bytes: pictures, and what people take for one.
+"""What a file is, told by its first bytes: pictures, meshes, and what people take for one.
 
 Standard library only: the parent and the stages tell pictures from other files by the same table. A
 name's suffix is no evidence: browsers save WebP as .jpg, cameras write .jpe, .jfif or nothing.
@@ -21,8 +21,8 @@ class FileType:
     name     for code: "jpeg"
     title    for people, as it stands behind "is": "a JPEG picture"
     picture  whether preprocess may decode it
-    mesh     whether it is a mesh that a run can begin with
     remedy   for one that it does not: what to do, as a sentence's second half
+    mesh     whether it is a mesh that a run can begin with
     """
 
     name: str
@@ -32,11 +32,14 @@ class FileType:
     mesh: bool = False
 
 
-def identify(head: bytes) -> FileType | None:
+def identify(head: bytes, size: int | None = None) -> FileType | None:
     """The type of a file that begins with `head` (its first `HEAD` bytes); None: not known.
 
-    Known by signature does not mean undamaged: only decoding tells that.
+    size: of the whole file in bytes, where that is known: a binary STL has no signature, but says
+    how many faces follow. Known by signature does not mean undamaged: only decoding tells that.
     """
+    if _is_binary_stl(head, size):
+        return _STL
     for pattern, found in _SIGNATURES:
         if pattern.match(head, 0, HEAD):
             return found
@@ -50,13 +53,23 @@ def identify(head: bytes) -> FileType | None:
             "nothing but zero bytes: it was never copied or downloaded to its end",
             remedy="copy or download it again",
         )
-    return None
+    if _is_gltf(head):
+        return _GLTF
+    return _OBJ if _is_obj(head) else None
 
 
 def _picture(name: str, title: str) -> FileType:
     return FileType(name, f"a {title} picture", picture=True)
 
 
+def _mesh(name: str, title: str) -> FileType:
+    return FileType(name, title, mesh=True)
+
+
+_STL = _mesh("stl", "a 3D model (STL)")
+_PLY = _mesh("ply", "a 3D model (PLY)")
+_OBJ = _mesh("obj", "a 3D model (OBJ)")
+_GLTF = _mesh("gltf", "a 3D model (glTF)")
 _BMP = _picture("bmp", "BMP")
 _AVIF = FileType("avif", "an AVIF picture", picture=True)
 _HEIC = _picture("heic", "HEIC")
@@ -127,7 +140,9 @@ _SIGNATURES: tuple[tuple[re.Pattern[bytes], FileType], ...] = tuple(
             _ARCHIVE,
         ),
         (rb"\x1a\x45\xdf\xa3|RIFF....AVI |\0\0\x01[\xba\xb3]|FLV\x01", _VIDEO),
-        (rb"glTF", FileType("glb", "a 3D model", mesh=True)),
+        (rb"glTF", _mesh("glb", "a 3D model")),
+        (rb"ply\r?\n\s*(?:format|comment|obj_info)\b", _PLY),
+        (rb"\s*solid\b.*\bfacet\s+normal\b", _STL),
         (rb"BLENDER", FileType("blend", "a Blender project", remedy="give a rendered PNG")),
     )
 )
@@ -146,3 +161,48 @@ def _iso_media(head: bytes) -> FileType:
         if brand == b"crx ":
             return _RAW
     return _HEIC if brands[0] in (b"mif1", b"msf1") else _VIDEO
+
+
+_STL_HEADER, _STL_FACE = 84, 50
+_OBJ_WORDS = frozenset(
+    (b"v", b"vt", b"vn", b"vp", b"f", b"l", b"p", b"o", b"g", b"s", b"usemtl", b"mtllib")
+)
+_GLTF_KEY = re.compile(
+    rb'"(?:asset"\s*:\s*\{|(?:accessors|bufferViews|buffers|meshes|nodes|scenes)"\s*:\s*\[)'
+)
+
+
+def _is_binary_stl(head: bytes, size: int | None) -> bool:
+    """Whether so many bytes follow as the number of faces behind the free text asks for."""
+    if size is None or len(head) < _STL_HEADER:
+        return False
+    (faces,) = struct.unpack_from("<I", head, 80)
+    return bool(faces) and size == _STL_HEADER + _STL_FACE * faces
+
+
+def _is_gltf(head: bytes) -> bool:
+    return head.lstrip()[:1] == b"{" and _GLTF_KEY.search(head, 0, HEAD) is not None
+
+
+def _is_obj(head: bytes) -> bool:
+    """Whether all lines begin with words of Wavefront OBJ, and one of them says something of it."""
+    lines = head[:HEAD].split(b"\n")
+    if len(head) >= HEAD:
+        lines.pop()  # cut off
+    words = [line.split() for line in lines]
+    statements = [line for line in words if line and not line[0].startswith(b"#")]
+    if not all(line[0] in _OBJ_WORDS for line in statements):
+        return False
+    return any(
+        (line[0] == b"mtllib" and len(line) > 1)
+        or (line[0] == b"v" and len(line) > 3 and all(map(_is_number, line[1:])))
+        for line in statements
+    )
+
+
+def _is_number(word: bytes) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True

@@ -19,6 +19,7 @@ GROUP = "kiss3d.stages"
 
 BUILT_IN = {
     "preprocess": "stages.preprocess.stage:Preprocess",
+    "mesh_views": "stages.mesh_views.stage:MeshViews",
     "inflate": "stages.multiview.inflate.stage:Inflate",
     "zero123plus": "stages.multiview.zero123plus.stage:Zero123PlusStage",
     "caption": "stages.caption.stage:Caption",
@@ -30,6 +31,7 @@ BUILT_IN = {
     "prm.reference": "stages.lrm.prm.stage:PrmReference",
     "prm.reconstruct": "stages.lrm.prm.stage:PrmReconstruct",
     "isomer": "stages.isomer.stage:Isomer",
+    "retexture": "stages.isomer.retexture:Retexture",
 }
 
 

@@ -11,7 +11,7 @@ when a value is checked, torch never.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -281,6 +281,11 @@ class Stage(ABC):
     def optional_weights(cls, params: Any) -> tuple[str, ...]:
         """As `weights`, of what is loaded only where it is on this machine."""
         return ()
+
+    @classmethod
+    def spares_weights(cls, params: Any, given: Collection[str]) -> bool:
+        """Whether a job loads none of `weights` that has these inputs of the user's own."""
+        return False
 
     @classmethod
     def uses_seed(cls, params: Any) -> bool:

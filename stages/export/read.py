@@ -18,7 +18,7 @@ from stages.contract import BadInput
 from stages.contract.mesh_formats import MOST_FACES, READABLE
 from stages.contract.srgb import linear_to_srgb
 from stages.export.model import Model
-from stages.export.normals import creased_normals
+from stages.geometry.creased_normals import creased_normals
 
 MOST_BYTES = 1 << 30
 MOST_NUMBERS = 20 * MOST_FACES

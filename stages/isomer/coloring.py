@@ -11,8 +11,8 @@ from stages.geometry.cameras import bundle_cameras
 from stages.geometry.masks import mask_fix, spread_colors
 from stages.geometry.numpy_edges import find_edges
 from stages.geometry.raster import Rasterizer, visible_faces
+from stages.isomer.color_params import ColorParams
 from stages.isomer.completion import complete, fill_islands
-from stages.isomer.params import IsomerParams
 from stages.isomer.projection import Evidence, View, gather, overwrite
 from stages.isomer.visibility import by_depth, by_faces, feather, window_depth
 
@@ -31,7 +31,7 @@ class Coloring:
     nearest: np.ndarray | None
 
 
-def color_views(rgb: np.ndarray, mask: np.ndarray, params: IsomerParams) -> list[View]:
+def color_views(rgb: np.ndarray, mask: np.ndarray, params: ColorParams) -> list[View]:
     """The four pictures as they are projected.
 
     rgb (4, S, S, 3) float in [0, 1]; mask (4, S, S) bool.
@@ -51,7 +51,7 @@ def color_vertices(
     normals: np.ndarray,
     views: list[View],
     rasterizer: Rasterizer,
-    params: IsomerParams,
+    params: ColorParams,
 ) -> Coloring:
     """Colour the vertices of a mesh in frame W.
 
@@ -86,7 +86,7 @@ def _seen(
     normals: np.ndarray,
     view: View,
     rasterizer: Rasterizer,
-    params: IsomerParams,
+    params: ColorParams,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """(V,) bool: what a view sees, and the `Coloring.nearest` that says so."""
     size = params.raster_size
@@ -107,7 +107,7 @@ def _finish(
     base: np.ndarray,
     vertices: np.ndarray,
     edges: np.ndarray,
-    params: IsomerParams,
+    params: ColorParams,
 ) -> np.ndarray:
     """(V, 3) colours for all vertices, also for those that are hardly or never seen.
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 STEPS = 6
 """After refinement."""
-MIN_FOREGROUND = 64
-"""A silhouette of fewer pixels than this is a speck, not an object."""
 
 
 class Isomer(Stage):
@@ -76,13 +74,17 @@ class Isomer(Stage):
         from stages.geometry.render import vertex_normals
         from stages.isomer.cleaning import clean
         from stages.isomer.coloring import color_vertices, color_views
+        from stages.isomer.files import colored_files, textured_files
         from stages.isomer.pictures import render_views
+        from stages.isomer.tiles import outline, tiles_of
 
         params = self._params
         coarse: Mesh = inputs[artifacts.COARSE_MESH.name]
-        rgb, normal_tiles = _tiles(inputs[artifacts.BUNDLE.name])
+        rgb, normal_tiles = tiles_of(inputs[artifacts.BUNDLE.name])
         given = _given_mask(inputs, rgb.shape) if params.silhouettes == "given" else None
-        mask = _outline(normal_tiles, params) if given is None else given
+        mask = given
+        if mask is None:
+            mask = outline(normal_tiles, params.background_tolerance)
         views = color_views(rgb, mask, params)
         refining = params.stage1_steps + params.stage2_steps
         steps = refining + STEPS
@@ -121,7 +123,10 @@ class Isomer(Stage):
             textured = _textured(mesh, normals, coloring, views, params, context)
 
         context.progress(refining + 4, steps, "export")
-        files = _files(mesh, normals, textured, params)
+        if textured is None:
+            files = colored_files(mesh, normals, params.axes)
+        else:
+            files = textured_files(textured, mesh, normals, params.axes)
 
         context.progress(refining + 5, steps, "render")
         renders = render_views(mesh, params.render_size, params.radius, self._rasterizer)
@@ -153,30 +158,6 @@ def _textured(
         return None
 
 
-def _files(
-    mesh: Mesh, normals: np.ndarray, textured: Textured | None, params: IsomerParams
-) -> dict[str, bytes]:
-    """Files by the name of their artifact: of the textured mesh if there is one."""
-    from stages.isomer import export
-
-    axes = params.axes
-    if textured is None:
-        return {
-            artifacts.GLB.name: export.glb(mesh, normals, axes),
-            artifacts.OBJ.name: export.obj(mesh, normals, axes),
-        }
-    files = {
-        artifacts.GLB.name: export.textured_glb(textured, axes),
-        artifacts.OBJ.name: export.textured_obj(textured, axes),
-        artifacts.OBJ_MATERIAL.name: export.material(bool(textured.normal_png)),
-        artifacts.TEXTURE.name: textured.color_png,
-        artifacts.FULL_MESH.name: export.ply(mesh, normals, axes),
-    }
-    if textured.normal_png:
-        files[artifacts.NORMAL_MAP.name] = textured.normal_png
-    return files
-
-
 def _compare(
     vertices: np.ndarray,
     faces: np.ndarray,
@@ -203,16 +184,6 @@ def _may_smooth(params: IsomerParams) -> bool:
     return not (refined and params.objective == "improved")
 
 
-def _tiles(bundle_image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """RGB tiles and normal tiles, (4, S, S, 3) each."""
-    from stages.geometry.bundle import split
-
-    try:
-        return split(bundle_image)
-    except ValueError as error:
-        raise BadInput(f"bundle: {error}") from error
-
-
 def _given_mask(inputs: Mapping[str, Any], tiles: tuple[int, ...]) -> np.ndarray:
     """The silhouettes (4, S, S) bool that came with the coarse mesh."""
     given = inputs.get(artifacts.BUNDLE_MASK.name)
@@ -224,17 +195,4 @@ def _given_mask(inputs: Mapping[str, Any], tiles: tuple[int, ...]) -> np.ndarray
     if given.shape[:3] != tiles[:3]:
         raise BadInput(f"bundle_mask has shape {given.shape}, the bundle's tiles {tiles}")
     mask: np.ndarray = given[..., 0] > 127
-    return mask
-
-
-def _outline(normal_tiles: np.ndarray, params: IsomerParams) -> np.ndarray:
-    """The silhouettes (4, S, S) bool of normal tiles (4, S, S, 3) on white."""
-    from stages.geometry.masks import foreground
-
-    mask = foreground(normal_tiles, params.background_tolerance, MIN_FOREGROUND)
-    if not mask.any():
-        raise BadInput(
-            "bundle: its normal tiles are blank, so the object's outline is unknown",
-            "look at bundle.png; lower background_tolerance if the object is faintly visible",
-        )
     return mask

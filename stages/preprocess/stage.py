@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
 from stages import contract
-from stages.contract.artifacts import ALPHA, IMAGE, INPUT_IMAGE, INPUT_MASK
+from stages.contract.artifacts import (
+    ALPHA,
+    GIVEN_VIEWS,
+    IMAGE,
+    INPUT_BACK,
+    INPUT_IMAGE,
+    INPUT_LEFT,
+    INPUT_MASK,
+    INPUT_RIGHT,
+)
 from stages.weights.catalogue import locate
 
 if TYPE_CHECKING:
     import numpy as np
 
     from stages.models.matting import OnnxMatting
+    from stages.preprocess.alike import Framed, Side
     from stages.preprocess.cutout import Cutout
 
 NETWORK = "isnet-general-use"
@@ -23,6 +34,14 @@ NETWORK = "isnet-general-use"
 
 METHODS = ("auto", "alpha", "rembg", "grabcut", "keep")
 """Values of `background` beside colours."""
+
+PICTURES = (INPUT_IMAGE, INPUT_BACK, INPUT_LEFT, INPUT_RIGHT)
+SIDE_OF: dict[str, Side] = {
+    INPUT_BACK.name: "back",
+    INPUT_LEFT.name: "left",
+    INPUT_RIGHT.name: "right",
+}
+"""What the pictures beside the front show."""
 
 COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0)}
 """Backdrops that have a name."""
@@ -49,6 +68,11 @@ class PreprocessParams(contract.Params):
         "centered",
         description="centered puts the object in the middle at foreground_ratio; reference "
         "reproduces the reference's framing, which keeps the picture's own",
+    )
+    sides: Literal["named", "auto"] = Field(
+        "named",
+        description="what pictures beside the front show: named: what they were given as; auto: "
+        "found out by outlines and colours, and told",
     )
     foreground_ratio: float = Field(
         0.85, ge=0.3, le=1.0, description="longest side of the object, of the square's side"
@@ -100,8 +124,8 @@ class Preprocess(contract.Stage):
     name = "preprocess"
     version = 4
     summary = "cut the object out of the input picture and centre it on a white square"
-    inputs = (INPUT_IMAGE, INPUT_MASK)
-    outputs = (IMAGE, ALPHA)
+    inputs = (INPUT_IMAGE, INPUT_MASK, INPUT_BACK, INPUT_LEFT, INPUT_RIGHT)
+    outputs = (IMAGE, ALPHA, GIVEN_VIEWS)
     Params: ClassVar[type[contract.Params]] = PreprocessParams
     preload = ("numpy", "PIL.Image", "PIL.ImageCms", "PIL.ImageOps", "cv2")
 
@@ -129,27 +153,70 @@ class Preprocess(contract.Stage):
             self._network(context)
 
     def run(self, inputs: Mapping[str, Any], context: contract.Context) -> Mapping[str, Any]:
-        """Inputs `input_image` and perhaps `input_mask` (bytes); outputs `image` (S, S, 3) and
-        `alpha` (S, S, 1), uint8."""
+        """Inputs `input_image` and perhaps `input_mask`, `input_back`, `input_left`, `input_right`
+        (bytes); outputs `image` (S, S, 3) and `alpha` (S, S, 1), uint8, and with one of the last
+        three `given_views` (3, S, S, 4)."""
         import cv2
 
-        from stages.preprocess.decode import decode
+        from stages.preprocess.sides import join_sides
 
         cv2.setNumThreads(context.threads)
+        files = {spec.name: inputs[spec.name] for spec in PICTURES if spec.name in inputs}
+        total = 2 * len(files)
         params = self.params
-        context.progress(0, 2, "decode")
-        picture = decode(
-            inputs[INPUT_IMAGE.name], max_bytes=params.max_bytes, max_pixels=params.max_pixels
+        front = self._framed(
+            files.pop(INPUT_IMAGE.name), inputs.get(INPUT_MASK.name), context, (0, total)
         )
-        cutout = self._cutout(picture.rgba, inputs.get(INPUT_MASK.name), context)
+        sides: dict[Side, Framed] = {}
+        for name, side in SIDE_OF.items():
+            if name in files:
+                at = (2 + 2 * len(sides), total)
+                sides[side] = self._side(side, files[name], context, at)
+        made = {}
+        if sides:
+            keep = params.framing == "reference"
+            front, made[GIVEN_VIEWS.name] = join_sides(
+                front, sides, params.sides, params.foreground_ratio, params.size, keep, context.warn
+            )
+        context.progress(total, total)
+        return {IMAGE.name: front.image, ALPHA.name: front.alpha, **made}
+
+    def _side(
+        self, side: Side, data: bytes, context: contract.Context, at: tuple[int, int]
+    ) -> Framed:
+        """As `_framed`, of a picture beside the front; what is wrong with it names it."""
+        what = f"the picture of the {side}"
+
+        def warn(text: str, *, degraded: bool = False) -> None:
+            context.warn(f"{what}: {text}", degraded=degraded)
+
+        try:
+            return self._framed(data, None, replace(context, warn=warn), at)
+        except contract.BadInput as error:
+            raise contract.BadInput(f"{what}: {error.message}", error.hint) from error
+
+    def _framed(
+        self,
+        data: bytes,
+        mask: bytes | None,
+        context: contract.Context,
+        at: tuple[int, int],
+    ) -> Framed:
+        """One picture cut out and on a canvas of its own. at: steps of all that are done, of how
+        many."""
+        from stages.preprocess.alike import Framed
+        from stages.preprocess.decode import decode
+
+        params = self.params
+        done, total = at
+        context.progress(done, total, "decode")
+        picture = decode(data, max_bytes=params.max_bytes, max_pixels=params.max_pixels)
+        cutout = self._cutout(picture.rgba, mask, context)
         note = f", {picture.note}" if picture.note else ""
-        context.progress(1, 2, f"cut out ({cutout.method}{note})")
+        context.progress(done + 1, total, f"cut out ({cutout.method}{note})")
         if params.framing == "reference":
-            image, alpha = cutout.as_reference()
-        else:
-            image, alpha = cutout.centered(params.size, params.defringe)
-        context.progress(2, 2)
-        return {IMAGE.name: image, ALPHA.name: alpha}
+            return Framed(*cutout.as_reference())
+        return Framed(*cutout.centered(params.size, params.defringe))
 
     def _cutout(
         self, rgba: np.ndarray, mask_file: bytes | None, context: contract.Context

@@ -9,10 +9,10 @@ import numpy as np
 
 from stages.contract import Mesh
 from stages.geometry.jit import plain_array
+from stages.geometry.raster import Fragments
+from stages.isomer.color_params import ColorParams
 from stages.isomer.coloring import Coloring
-from stages.isomer.params import IsomerParams
 from stages.isomer.projection import View
-from stages.isomer.texture.unwrap import Unwrapped
 from stages.isomer.visibility import DEPTH_BIAS, window_reach
 
 BANDS_PER_THREAD = 4
@@ -21,12 +21,12 @@ BANDS_PER_THREAD = 4
 def bake_colors(
     mesh: Mesh,
     normals: np.ndarray,
-    cut: Unwrapped,
+    shown: Fragments,
     seen: np.ndarray,
     hidden: np.ndarray,
     coloring: Coloring,
     views: Sequence[View],
-    params: IsomerParams,
+    params: ColorParams,
     threads: int,
 ) -> np.ndarray:
     """(size, size, 3) uint8 sRGB; texels beside the charts take the nearest one's colour.
@@ -34,12 +34,12 @@ def bake_colors(
     What `coloring.color_vertices` does for vertices, done for the surface point of every texel.
 
     mesh, normals (V, 3)  what was unwrapped, in frame W
+    shown                 which of its surface points each texel shows
     seen (V, K)           `Coloring.seen` at its vertices
     hidden (V, 3)         colours in [0, 1] for what the views show too little of
     """
     from stages.isomer.texture import kernels
 
-    shown = cut.fragments
     texture = np.zeros((*shown.pix_to_face.shape, 3), np.uint8)
     cameras = [view.camera for view in views]
     nowhere = np.zeros((len(views), 1, 1))

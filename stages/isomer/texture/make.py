@@ -73,7 +73,7 @@ def make_textured(
     colors = bake_colors(
         mesh,
         smooth,
-        cut,
+        cut.fragments,
         coloring.seen[:, like].T,
         coloring.colors[like] / 255.0,
         coloring,

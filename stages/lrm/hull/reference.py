@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import cv2
 import numpy as np
 
 from stages.geometry.bundle import join
-from stages.geometry.cameras import Camera, bundle_cameras, encode_normals
+from stages.geometry.cameras import bundle_cameras
+from stages.geometry.normal_fusion.guess import inflated
 from stages.geometry.normal_fusion.params import ReconstructParams
 from stages.geometry.normal_fusion.reconstruct import mesh_from_normals
 from stages.geometry.raster import open_rasterizer
 from stages.geometry.render import look, normal_tile, vertex_normals
-from stages.geometry.silhouette_membrane import membrane
 from stages.geometry.silhouettes import clean, coverage_of_colors
 from stages.lrm.hull.params import ReferenceParams
 
-GUESS_SIZE = 128
-"""Side of the inflated guesses of normals, in pixels."""
 SAMPLES = 2
 
 
@@ -42,7 +39,7 @@ def normals_of_views(
     size = views.shape[1]
     cameras = bundle_cameras(params.radius)
     cover = clean(coverage_of_colors(views.astype(np.float32) / 255.0))
-    guess = np.stack([_guess(c, camera) for c, camera in zip(cover, cameras, strict=True)])
+    guess = np.stack([inflated(c, camera) for c, camera in zip(cover, cameras, strict=True)])
     shape = ReconstructParams(radius=params.radius, resolution=params.resolution)
     mesh = mesh_from_normals(guess, cover, shape, threads, progress)
     rasterizer = open_rasterizer("cpu", threads=threads)
@@ -52,20 +49,3 @@ def normals_of_views(
         seen = look(mesh.vertices, mesh.faces, camera, size, SAMPLES, rasterizer)
         tiles.append(normal_tile(seen, mesh.faces, normals, camera, SAMPLES))
     return np.rint(np.stack(tiles) * 255.0).astype(np.uint8)
-
-
-def _guess(cover: np.ndarray, camera: Camera) -> np.ndarray:
-    """(S, S) coverage -> (S, S, 3) encoded normals of the inflated silhouette."""
-    size = GUESS_SIZE
-    small = cv2.resize(cover, (size, size), interpolation=cv2.INTER_AREA)
-    small[[0, -1]] = small[:, [0, -1]] = 0.0
-    step = 2.0 * camera.radius / (camera.focal * size)
-    sheet = membrane(small, step, reach=0.5)
-    f = sheet.solve(np.full((size, size, 1), 4.0), np.zeros((size, size, 1)))[..., 0]
-    down, right = np.gradient(f, step)
-    # With h = sqrt(f): (-dh/dx, -dh/dy, 1) is parallel to (-df/dx, -df/dy, 2 h), finite at the rim.
-    local = np.stack([-right, down, 2.0 * np.sqrt(np.maximum(f, 0.0))], axis=-1)
-    local[..., 2] += 1e-6
-    local = np.asarray(cv2.resize(local, cover.shape[::-1], interpolation=cv2.INTER_LINEAR))
-    local = local / np.linalg.norm(local, axis=-1, keepdims=True)
-    return encode_normals(local @ camera.axes.T, camera).astype(np.float32)

@@ -43,3 +43,9 @@ class InflateParams(Params):
         le=1.0,
         description="share of the front's large regions in the colours of the back's middle",
     )
+    voxels: int = Field(
+        88,
+        ge=32,
+        le=160,
+        description="of the body along its longest side, where a picture of a side is given",
+    )

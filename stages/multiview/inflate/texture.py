@@ -41,15 +41,34 @@ class Textures:
         facing    (P,) cosine between the normal and the direction to the front camera
         on_front  (P,) bool
         """
-        # A surface at cosine c is stretched by 1 / c in a view from the side.
-        stretch = 1.0 / np.clip(facing, 0.05, 1.0) - 1.0
-        level = np.clip(stretch, 0.0, len(BLURS) - 1.0)
-        result = np.zeros((len(at), 3), np.float32)
-        for k, texture in enumerate(self.front):
-            weight = np.where(on_front, np.clip(1.0 - np.abs(level - k), 0.0, 1.0), 0.0)
-            result += weight[:, None].astype(np.float32) * _bilinear(texture, at)
-        result += (~on_front)[:, None] * _bilinear(self.back, at)
-        return np.clip(result, 0.0, 1.0)
+        front = by_stretch(self.front, at, facing, on_front)
+        return np.clip(front + (~on_front)[:, None] * bilinear(self.back, at), 0.0, 1.0)
+
+
+def by_stretch(
+    versions: tuple[np.ndarray, ...],
+    at: np.ndarray,
+    facing: np.ndarray,
+    where: np.ndarray | bool = True,
+) -> np.ndarray:
+    """(P, 3) float32 colours of a picture's blurred versions: see `Textures.sample`; 0 elsewhere
+    than `where` (P,)."""
+    # A surface at cosine c is stretched by 1 / c in a view from the side.
+    stretch = 1.0 / np.clip(facing, 0.05, 1.0) - 1.0
+    level = np.clip(stretch, 0.0, len(versions) - 1.0)
+    result = np.zeros((len(at), 3), np.float32)
+    for k, texture in enumerate(versions):
+        weight = np.where(where, np.clip(1.0 - np.abs(level - k), 0.0, 1.0), 0.0)
+        result += weight[:, None].astype(np.float32) * bilinear(texture, at)
+    return result
+
+
+def blurred_versions(picture: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, ...]:
+    """A picture (S, S, 3) in [0, 1] without its rim, spread beyond the outline of alpha (S, S) over
+    the whole square: one (S, S, 3) float32 for each of `BLURS`."""
+    trusted = _trusted(alpha)
+    scale = len(picture) / TILE
+    return tuple(_fill(picture, trusted, sigma * scale) for sigma in BLURS)
 
 
 def make_textures(
@@ -62,9 +81,7 @@ def make_textures(
     sheet    the silhouette's membrane (its grid may be coarser than S)
     detail   share of the front's large regions in the back's colours, 0 to 1
     """
-    trusted = _trusted(alpha)
-    scale = len(picture) / TILE
-    front = tuple(_fill(picture, trusted, sigma * scale) for sigma in BLURS)
+    front = blurred_versions(picture, alpha)
     size = len(sheet.inside)
     rim = cv2.resize(front[-1], (size, size), interpolation=cv2.INTER_AREA)
     plain = _without_detail(rim)
@@ -125,7 +142,7 @@ def _fill(image: np.ndarray, weight: np.ndarray, sigma: float) -> np.ndarray:
     return np.asarray(result + (1.0 - covered) * mean, np.float32)
 
 
-def _bilinear(texture: np.ndarray, at: np.ndarray) -> np.ndarray:
+def bilinear(texture: np.ndarray, at: np.ndarray) -> np.ndarray:
     """(P, 3) float32 values of `texture` at (column, row) positions."""
     # cv2.remap takes at most 32767 rows: points go in as a wide, nearly square map.
     width = 4096

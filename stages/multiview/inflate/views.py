@@ -175,23 +175,23 @@ def make_views(
     View 0 is the picture itself, shrunk about its middle where the body would not fit into the
     other views. Raises BadInput if alpha is empty.
     """
-    picture, cover = _to_tile(image, TILE), _to_tile(alpha, TILE)
+    picture, cover = to_tile(image, TILE), to_tile(alpha, TILE)
     body = inflate_body(picture, cover, params)
     scale = fitting_scale(body)
     if scale < 1.0:
         side = 2 * int(TILE * scale / 2.0)  # even, so that the middle stays where it is
-        picture, cover = _to_tile(image, side, background=1.0), _to_tile(alpha, side)
+        picture, cover = to_tile(image, side, background=1.0), to_tile(alpha, side)
         body = inflate_body(picture, cover, params)
     views, normals = render_views(body, paint(picture, cover, params), rasterizer)
     views[0] = picture
-    return _to_bytes(views), _to_bytes(normals)
+    return to_bytes(views), to_bytes(normals)
 
 
-def _to_bytes(image: np.ndarray) -> np.ndarray:
+def to_bytes(image: np.ndarray) -> np.ndarray:
     return np.rint(image * 255.0).astype(np.uint8)
 
 
-def _to_tile(image: np.ndarray, side: int, background: float = 0.0) -> np.ndarray:
+def to_tile(image: np.ndarray, side: int, background: float = 0.0) -> np.ndarray:
     """(S, S, C) uint8 -> a float32 tile in [0, 1] (C = 1: without that axis), the picture `side`
     pixels wide in its middle."""
     method = cv2.INTER_AREA if len(image) > side else cv2.INTER_CUBIC

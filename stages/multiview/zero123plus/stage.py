@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from stages.contract import Context, Stage
-from stages.contract.artifacts import IMAGE, VIEWS
+from stages.contract.artifacts import GIVEN_VIEWS, IMAGE, VIEWS
 from stages.models.kernels import backends
 from stages.multiview.zero123plus.params import Zero123PlusParams
 
@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 class Zero123PlusStage(Stage):
     """The original's multiview model; docs/stages/multiview.md explains it.
 
+    Given pictures of other sides take the place of what it draws of them; the front stays drawn.
     Raises StageError: missing_weights for files that are absent, damaged or of another model, and
     internal when numbers are not finite.
     """
 
     name = "zero123plus"
     summary = "four views by diffusion: Zero123++ v1.2 with FlexGen's UNet, made for a GPU"
-    inputs = (IMAGE,)
+    inputs = (IMAGE, GIVEN_VIEWS)
     outputs = (VIEWS,)
     Params = Zero123PlusParams
     preload = (
@@ -61,6 +62,10 @@ class Zero123PlusStage(Stage):
         assert self._model is not None, "load() comes first"
         with backends(self.params):
             views = self._model.views(inputs[IMAGE.name], context.seed, context.progress)
+        if (given := inputs.get(GIVEN_VIEWS.name)) is not None:
+            from stages.multiview.zero123plus.given import put_given
+
+            views = put_given(views, given, context.warn)
         return {VIEWS.name: views}
 
     def close(self) -> None:

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.commands.subject import Subject, is_mesh, subject_of, words_of
+from orchestrator.commands.subject import (
+    Subject,
+    is_mesh,
+    require_sides_said,
+    subject_of,
+    words_of,
+)
 from orchestrator.errors import UsageError
 
 
@@ -78,3 +84,17 @@ def test_a_mesh_is_told_by_its_content_or_else_its_name(tmp_path):
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     assert not is_mesh(tmp_path / "pipe.png")
+
+
+def test_several_pictures_without_a_word_on_their_sides_are_refused() -> None:
+    files = [Path("a.png"), Path("b.png")]
+    with pytest.raises(UsageError, match="which sides of the object") as error:
+        require_sides_said(files, "named")
+    assert "--views auto" in error.value.hint
+    require_sides_said(files, "auto")
+    require_sides_said(files[:1], "named")
+
+
+def test_views_are_not_found_out_of_a_mesh(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not for meshes"):
+        require_sides_said([tmp_path / "a.glb"], "auto")

@@ -112,6 +112,26 @@ def test_a_given_caption_needs_no_weights_and_no_model(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
+def test_words_that_come_with_a_picture_are_its_caption_and_load_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loaded: list[object] = []
+    monkeypatch.setattr(
+        "stages.caption.florence.Florence.__init__", lambda self, *_: loaded.append(self)
+    )
+    monkeypatch.setattr("stages.caption.florence.Florence.describe", lambda *_: "a picture")
+    stage = Caption(CaptionParams(text="of the whole batch"))
+    stage.load(Context())
+    words = {"image": picture(), "input_text": " a blue\n vase "}
+    assert stage.run(words, Context()) == {"caption": "a blue vase"}
+    assert stage.run({"image": picture()}, Context()) == {"caption": "of the whole batch"}
+    without = Caption(CaptionParams())
+    assert without.run(words, Context()) == {"caption": "a blue vase"}
+    assert loaded == []
+    assert without.run({**words, "input_text": " "}, Context()) == {"caption": "a picture"}
+    assert len(loaded) == 1
+
+
 def test_an_empty_caption_is_an_error_that_names_the_way_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

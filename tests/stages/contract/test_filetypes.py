@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from devtools.fakes.tools import cli_environment
+from devtools.given_meshes import box_glb, box_obj, box_ply, box_stl
 from stages.contract.filetypes import HEAD, identify
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
@@ -145,3 +146,42 @@ def test_telling_files_apart_imports_nothing_heavy():
         [sys.executable, "-c", code], env=cli_environment(), capture_output=True, check=True
     )
     assert done.stdout.strip() == b"[]"
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (box_glb(), "glb"),
+        (box_ply(), "ply"),
+        (box_ply(binary=False).replace(b"\n", b"\r\n"), "ply"),
+        (box_stl(), "stl"),
+        (box_stl(header=b"solid of a program that lies"), "stl"),
+        (box_stl(binary=False), "stl"),
+        (box_obj(), "obj"),
+        (b"# made by hand\n\n" + box_obj().partition(b"\n")[2], "obj"),
+        (b'{\n "accessors" : [ {"count": 3} ]', "gltf"),
+        (b' {"asset":{"version":"2.0"}', "gltf"),
+    ],
+)
+def test_meshes_are_known(content, name):
+    found = identify(content[:HEAD], len(content))
+    assert found is not None
+    assert (found.name, found.mesh, found.picture) == (name, True, False)
+    assert "3D model" in found.title
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"v is for vase\nf for figure\n",
+        b"o captain, my captain\n",
+        b"v 1 2\n",
+        b"# a comment\n",
+        b'{"name": "robot", "nodes": 3}',
+        b"solid as a rock\n",
+        b"ply\n",
+        box_stl()[:-1],
+    ],
+)
+def test_what_only_resembles_a_mesh_is_none(content):
+    assert identify(content[:HEAD], len(content)) is None

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from devtools.tiny.zero123plus import build_flexgen, build_zero123plus
 from stages.contract import Context, StageError
+from stages.multiview.zero123plus.given import put_given
 from stages.multiview.zero123plus.params import Zero123PlusParams
 from stages.multiview.zero123plus.stage import Zero123PlusStage
 from stages.multiview.zero123plus.weights import load_unet
@@ -304,3 +305,54 @@ def test_a_vae_that_overflows_is_told_apart(own_models):
     )
     with pytest.raises(StageError, match="in the VAE"):
         views(loaded(), picture())
+
+
+def drawn_disc(radius: int, row: int) -> np.ndarray:
+    """A tile with a grey disc on white."""
+    y, x = np.mgrid[:512, :512]
+    inside = np.hypot(x - 255.5, y - row) < radius
+    return np.where(inside[..., None], np.uint8(90), np.uint8(255)) * np.ones(3, np.uint8)
+
+
+def given_layer(high: int, wide: int) -> np.ndarray:
+    """(256, 256, 4): a red box in the middle."""
+    layer = np.full((256, 256, 4), 255, np.uint8)
+    layer[..., 3] = 0
+    rows = slice(128 - high // 2, 128 + high // 2)
+    layer[rows, 128 - wide // 2 : 128 + wide // 2] = (200, 30, 30, 255)
+    return layer
+
+
+def test_a_given_side_takes_its_tiles_place_at_the_scale_of_the_drawn_front() -> None:
+    tiles = np.stack([drawn_disc(radius, row) for radius, row in ((150, 250), (90, 200)) * 2])
+    nothing = given_layer(0, 0)
+    told: list[str] = []
+    made = put_given(tiles, np.stack([nothing, given_layer(100, 60), nothing]), told.append)
+    assert np.array_equal(made[[0, 2, 3]], tiles[[0, 2, 3]])
+    red = (made[1, ..., 0] > 150) & (made[1, ..., 1] < 100)
+    rows, columns = np.flatnonzero(red.any(axis=1)), np.flatnonzero(red.any(axis=0))
+    assert abs(len(rows) - 300) <= 3
+    assert abs(len(columns) - 180) <= 3
+    assert abs(rows.mean() - 250) <= 2
+    assert abs(columns.mean() - 255.5) <= 2
+    assert not told
+
+
+def test_a_given_side_that_is_too_wide_for_its_tile_is_told() -> None:
+    tiles = np.stack([drawn_disc(200, 256)] * 4)
+    told: list[str] = []
+    made = put_given(tiles, np.stack([given_layer(60, 200)] * 3), told.append)
+    assert len(set(told)) == 1
+    assert (made[1, 256, :5] == 255).all()
+
+
+def test_the_stage_puts_given_sides_in_and_draws_the_rest_as_ever() -> None:
+    stage = loaded()
+    drawn = views(stage, picture())
+    nothing = given_layer(0, 0)
+    given = np.stack([given_layer(100, 60), nothing, nothing])
+    outputs = stage.run({"image": picture(), "given_views": given}, Context(seed=42))
+    stage.outputs[0].check(outputs["views"])
+    made = outputs["views"]
+    assert np.array_equal(made[[0, 1, 3]], drawn[[0, 1, 3]])
+    assert not np.array_equal(made[2], drawn[2])

@@ -73,7 +73,8 @@ def run(data: bytes, **params: object) -> tuple[np.ndarray, np.ndarray]:
     stage = Preprocess(PreprocessParams.model_validate({"framing": "reference", **params}))
     outputs = stage.run({"input_image": data}, Context())
     for spec in stage.outputs:
-        spec.check(outputs[spec.name])
+        if spec.name in outputs:
+            spec.check(outputs[spec.name])
     return outputs["image"], outputs["alpha"][..., 0]
 
 

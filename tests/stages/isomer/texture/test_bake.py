@@ -47,7 +47,9 @@ def test_a_texel_has_the_colour_that_a_vertex_at_its_place_would_have(
     )
     cut = unwrap(mesh.vertices, mesh.faces, SIZE, CpuRasterizer(2))
     hidden = coloring.colors / 255.0
-    texture = bake_colors(mesh, normals, cut, coloring.seen.T, hidden, coloring, views, params, 2)
+    texture = bake_colors(
+        mesh, normals, cut.fragments, coloring.seen.T, hidden, coloring, views, params, 2
+    )
 
     shown = cut.fragments
     at = shown.covered
