@@ -174,8 +174,10 @@ def _execute(made: Batch, prepared: Prepared, fail_fast: bool, shell: Shell) -> 
 
         with runs.resumable(made.path), shell.view(prepared, made) as observer:
             found = choice.execute(made, prepared, observer)
+        ended = [one.outcome for one in found]
+        shell.told(made, ended)
         shell.scored(made, found)
-        return [one.outcome for one in found]
+        return ended
     outcomes: list[Outcome] = []
     try:
         with runs.resumable(made.path), shell.view(prepared, made) as observer:

@@ -31,6 +31,17 @@ def digests(path: Path) -> dict[str, str]:
     }
 
 
+def test_python_and_the_command_line_record_the_same(kiss3d_cli, picture, config_file, tmp_path):
+    one, other = tmp_path / "cli", tmp_path / "python"
+    done = kiss3d_cli("run", picture, "--config", config_file(), "--seed", 7, "--output", one)
+    assert done.returncode == 0, done.stderr
+    run = kiss3d.run(picture, config=config_file(), seed=7, output=other)
+    assert digests(one) == digests(other)
+    assert digests(one)
+    assert run.manifest.settings == RunDirectory.open(one).manifest.settings
+
+
+@pytest.mark.slow
 def test_python_and_the_command_line_make_the_same_to_the_last_bit(kiss3d_cli, tmp_path):
     one, other = tmp_path / "cli", tmp_path / "python"
     few = ("isomer.stage2_steps", 1)
