@@ -50,6 +50,15 @@ GIVEN_MESH = ArtifactSpec(
     "mesh",
     "the user's own mesh, frame W: bounding box around 0, longest side 1.8",
 )
+GIVEN_PLACE = ArtifactSpec(
+    "given_place",
+    "array",
+    "where `given_mesh` comes from: x, y, z of the middle of its bounding box in the units of its "
+    "file, y up and front +z, and what its lengths were multiplied with",
+    (4,),
+    "float64",
+    optional=True,
+)
 GIVEN_UV = ArtifactSpec(
     "given_uv",
     "array",

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from stages.contract import Mesh, artifacts
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from stages.isomer.export import Axes, Textured
+
+
+def moved_back(points: np.ndarray, place: np.ndarray | None) -> np.ndarray:
+    """(V, 3) float32 points of `given_mesh`, where they were in its file (`given_place`); None: as
+    they are."""
+    if place is None:
+        return points
+    return (points.astype(np.float64) / place[3] + place[:3]).astype(np.float32)
+
+
+def put_back(mesh: Mesh, place: np.ndarray | None) -> Mesh:
+    """The same of a mesh."""
+    return replace(mesh, vertices=moved_back(mesh.vertices, place))
 
 
 def colored_files(mesh: Mesh, normals: np.ndarray, axes: Axes) -> dict[str, bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -29,6 +30,11 @@ class RetextureParams(ColorParams):
         description="Texture coordinates. given: the mesh's own, where each face has a place for "
         "itself in them, else new ones; new: always new ones.",
     )
+    place: Literal["given", "bundle"] = Field(
+        "given",
+        description="Size and position of the mesh in files. given: those of the given file, y up; "
+        "bundle: the bundle's, centred, the longest side 1.8.",
+    )
     color_faces: int = Field(
         150_000,
         ge=1_000,
@@ -45,7 +51,8 @@ class RetextureParams(ColorParams):
 
 class Retexture(Stage):
     """Projects the bundle's colours onto the given mesh as isomer does onto its own, and bakes them
-    into a texture. No vertex moves and no face is lost."""
+    into a texture. No vertex moves and no face is lost. Files have the given size and position, the
+    artifact `mesh` the bundle's."""
 
     name: ClassVar[str] = "retexture"
     version: ClassVar[int] = 1
@@ -54,6 +61,7 @@ class Retexture(Stage):
         artifacts.BUNDLE,
         artifacts.GIVEN_MESH,
         artifacts.GIVEN_UV,
+        artifacts.GIVEN_PLACE,
     )
     outputs: ClassVar[tuple[ArtifactSpec, ...]] = (
         artifacts.MESH,
@@ -95,13 +103,14 @@ class Retexture(Stage):
         """See the class. Raises BadInput for a bundle that cannot be used, or shows nothing of the
         mesh."""
         from stages.isomer.coloring import color_vertices, color_views
-        from stages.isomer.files import colored_files, textured_files
+        from stages.isomer.files import colored_files, moved_back, put_back, textured_files
         from stages.isomer.pictures import render_views
         from stages.isomer.texture.given import refined, repaint, split_at
         from stages.isomer.tiles import outline, tiles_of
 
         params = self.params
         given: Mesh = inputs[artifacts.GIVEN_MESH.name]
+        place = inputs.get(artifacts.GIVEN_PLACE.name) if params.place == "given" else None
         rgb, normal_tiles = tiles_of(inputs[artifacts.BUNDLE.name])
         views = color_views(rgb, outline(normal_tiles, params.background_tolerance), params)
 
@@ -122,7 +131,7 @@ class Retexture(Stage):
         mesh = Mesh(fine.joined.vertices, fine.joined.faces, coloring.colors)
         context.progress(2, STEPS, "texture")
         if uv is None:
-            files = colored_files(mesh, fine.normals, params.axes)
+            files = colored_files(put_back(mesh, place), fine.normals, params.axes)
         else:
             painted = repaint(
                 split,
@@ -133,7 +142,8 @@ class Retexture(Stage):
                 context.threads,
                 lambda: context.progress(3, STEPS, "bake"),
             )
-            files = textured_files(painted, mesh, fine.normals, params.axes)
+            painted = replace(painted, vertices=moved_back(painted.vertices, place))
+            files = textured_files(painted, put_back(mesh, place), fine.normals, params.axes)
         context.progress(4, STEPS, "render")
         renders = render_views(mesh, params.render_size, params.radius, self._rasterizer)
         context.progress(STEPS, STEPS)

@@ -24,13 +24,14 @@ def _direction(axis: str) -> np.ndarray:
     return np.array(_UNIT[axis[1]]) * (-1.0 if axis[0] == "-" else 1.0)
 
 
-def placed(surface: Surface, up: str, front: str) -> Surface:
-    """The surface in frame W."""
+def placed(surface: Surface, up: str, front: str) -> tuple[Surface, np.ndarray]:
+    """The surface in frame W, and where it comes from, as the artifact `given_place` has it."""
     turn = rotation(up, front)
     points = surface.points @ turn.T
     low, high = points.min(axis=0), points.max(axis=0)
-    points = (points - (low + high) / 2.0) * (EXTENT / float((high - low).max()))
+    middle, scale = (low + high) / 2.0, EXTENT / float((high - low).max())
     normals = surface.normals
     if normals is not None:
         normals = (normals @ turn.T).astype(np.float32)
-    return replace(surface, points=points, normals=normals)
+    place = np.array([*middle, scale], np.float64)
+    return replace(surface, points=(points - middle) * scale, normals=normals), place

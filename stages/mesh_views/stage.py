@@ -10,6 +10,7 @@ from stages.contract import BadInput, Context, Mesh
 from stages.contract.artifacts import (
     ALPHA,
     GIVEN_MESH,
+    GIVEN_PLACE,
     GIVEN_UV,
     IMAGE,
     INPUT_MESH,
@@ -42,7 +43,7 @@ class MeshViews(contract.Stage):
     version = 1
     summary = "the reference bundle of a mesh of one's own: GLB, glTF, OBJ, PLY or STL"
     inputs = (INPUT_MESH,)
-    outputs = (REFERENCE_BUNDLE, IMAGE, ALPHA, GIVEN_MESH, GIVEN_UV)
+    outputs = (REFERENCE_BUNDLE, IMAGE, ALPHA, GIVEN_MESH, GIVEN_PLACE, GIVEN_UV)
     Params: ClassVar[type[contract.Params]] = MeshViewsParams
     preload = ("numpy", "PIL.Image", "scipy.sparse.csgraph", "stages.geometry.jit_ready")
 
@@ -61,8 +62,8 @@ class MeshViews(contract.Stage):
 
     def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
         """Input `input_mesh` (bytes); outputs `reference_bundle` (2 S, 4 S, 3) float32, its front
-        view as `image` (S, S, 3) and `alpha` (S, S, 1) uint8, `given_mesh`, and `given_uv` where
-        the mesh has texture coordinates everywhere."""
+        view as `image` (S, S, 3) and `alpha` (S, S, 1) uint8, `given_mesh` with `given_place`, and
+        `given_uv` where the mesh has texture coordinates everywhere."""
         import numpy as np
 
         from stages.geometry.bundle import join
@@ -81,7 +82,7 @@ class MeshViews(contract.Stage):
             told.once("the mesh has no colours: it is taken as grey")
         up, front = params.axes(given.kind)
         context.progress(1, STEPS, f"{len(surface.corners):,} faces, {up} up, front {front}")
-        surface = placed(surface, up, front)
+        surface, place = placed(surface, up, front)
         textures = decode_all(surface.materials, params.max_pixels, told)
         drawing = self._drawing(surface, textures)
         tiles = self._tiles(drawing, context)
@@ -107,6 +108,8 @@ class MeshViews(contract.Stage):
                 vertex_colors(surface, textures),
             ),
         }
+        if np.isfinite(place).all():
+            outputs[GIVEN_PLACE.name] = place
         if surface.uv is not None and surface.has_uv:
             outputs[GIVEN_UV.name] = surface.uv
         context.progress(STEPS, STEPS)

@@ -48,7 +48,13 @@ class Painted:
             return np.asarray(picture.convert("RGB"))
 
 
-def painted(bundle: np.ndarray, mesh: Mesh, uv: np.ndarray | None, **params: Any) -> Painted:
+def painted(
+    bundle: np.ndarray,
+    mesh: Mesh,
+    uv: np.ndarray | None,
+    came_from: np.ndarray | None = None,
+    **params: Any,
+) -> Painted:
     stage = Retexture(
         RetextureParams.model_validate(
             {"texture_size": SIZE, "color_faces": 20_000, "render_size": 64, **params}
@@ -62,7 +68,9 @@ def painted(bundle: np.ndarray, mesh: Mesh, uv: np.ndarray | None, **params: Any
 
     context = Context(threads=2, warn=warn)
     stage.load(context)
-    inputs = {"bundle": bundle, "given_mesh": mesh}
+    inputs: dict[str, Any] = {"bundle": bundle, "given_mesh": mesh}
+    if came_from is not None:
+        inputs["given_place"] = came_from
     outputs = dict(stage.run(inputs if uv is None else {**inputs, "given_uv": uv}, context))
     for spec in stage.outputs:
         if spec.name in outputs:
@@ -178,3 +186,21 @@ def test_one_texel_in_a_hundred_may_be_shared():
     mesh = Mesh(points.astype(np.float32), faces.astype(np.int32))
     assert given_texture.why_not(uv[faces], mesh, 16 * CELL, 1) == ""
     assert "share" in given_texture.why_not(folded(uv)[faces], mesh, 16 * CELL, 1)
+
+
+def test_files_have_the_given_meshs_own_size_and_place(seen):
+    place = np.array([5.0, -3.0, 100.0, 0.25])
+    bundle, mesh, uv = (seen[name] for name in ("reference_bundle", "given_mesh", "given_uv"))
+    moved = painted(bundle, mesh, uv, place).glb.bounds
+    np.testing.assert_allclose(moved.mean(axis=0), place[:3], atol=1e-4)
+    np.testing.assert_allclose(moved[1] - moved[0], np.ptp(mesh.vertices, axis=0) * 4.0, atol=1e-4)
+    still = painted(bundle, mesh, uv, place, place="bundle").glb.bounds
+    np.testing.assert_allclose(still.mean(axis=0), 0.0, atol=1e-4)
+
+
+def test_mesh_views_says_where_the_mesh_was(seen):
+    middle, scale = seen["given_place"][:3], seen["given_place"][3]
+    assert np.ptp(seen["given_mesh"].vertices, axis=0).max() == pytest.approx(1.8, abs=1e-4)
+    loaded: Any = trimesh.load(io.BytesIO(box_glb()), file_type="glb", force="mesh")
+    np.testing.assert_allclose(loaded.bounds.mean(axis=0), middle, atol=1e-4)
+    assert np.ptp(loaded.bounds, axis=0).max() * scale == pytest.approx(1.8, abs=1e-4)
