@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import UsageError
+from orchestrator.errors import OutputError, UsageError, command
 from orchestrator.planning.options import Options
 from orchestrator.planning.request import Prepared, prepare, prepared_for
 from orchestrator.processes.workspace import Workspace
@@ -135,6 +135,10 @@ def batch(
         known = None
         if request.go_on and output is not None and batch_directory.is_batch(output):
             known = batch_directory.load(output)
+            if known.options.candidates:
+                raise OutputError(
+                    f"{output} holds candidates of one subject", command("resume", output)
+                )
         subjects = [one.subject for one in found.listed]
         batches.require_resources(prepared, subjects, known, output)
         if known is not None:
