@@ -1,14 +1,14 @@
 """What the page shows of runs: their files, their 3D views, and runs side by side.
 
     /kiss3d/runs/<run>/result/<file>     a file of the result, by a list of kinds
-    /kiss3d/runs/<run>/run.json          its record (and events.jsonl)
+    /kiss3d/runs/<run>/input             the picture that it was given
     /kiss3d/runs/<run>/view              its mesh in 3D
     /kiss3d/compare?run=<run>&run=<run>  several side by side
 
 Gradio itself serves nothing of the outputs: its own rule would take any file below a folder. Here a
-file is opened part by part below the outputs, past no link, and only if a run has it. Whatever a
-file holds, a browser may do nothing with it: pages come in a sandbox without an origin and without
-a network.
+file is opened part by part below the outputs, past no link, and only if a run has it. A run's
+record and logs are not served: they name this machine's folders. Whatever a file holds, a browser
+may do nothing with it: pages come in a sandbox without an origin and without a network.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from orchestrator.commands.subject import PICTURE
 from orchestrator.errors import KissError
 from orchestrator.record.result_folder import RESULT_FILES
-from orchestrator.record.run_directory import EVENTS, MANIFEST, RESULT, RunDirectory
+from orchestrator.record.run_directory import RESULT, RunDirectory
 from orchestrator.system.inside import Inside
 from orchestrator.web.gallery import is_run
+from stages.contract.filetypes import HEAD, identify
 
 PREFIX = "/kiss3d/"
 RUNS = f"{PREFIX}runs/"
@@ -44,11 +46,12 @@ KINDS = {
     ".jpg": "image/jpeg",
     ".html": "text/html; charset=utf-8",
     ".json": "application/json",
-    ".jsonl": "text/plain; charset=utf-8",
 }
 """What is served, and as what; a file of another kind in a result is not."""
-_SHOWN = (".png", ".jpg", ".html", ".json", ".jsonl")
+_SHOWN = (".png", ".jpg", ".html", ".json")
 """Kinds that a browser shows; it saves the others."""
+_PICTURES = ("png", "jpeg", "webp", "gif", "avif", "bmp")
+"""Kinds of an input that every browser shows."""
 SANDBOX = (
     "sandbox allow-scripts allow-downloads allow-popups; default-src 'none'; "
     "script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
@@ -92,7 +95,9 @@ class Files:
             run, file = _split(below)
             if not is_run(self._root, run):
                 return _none()
-            return self._view(run) if file == "view" else self._file(run, file)
+            if file == "view":
+                return self._view(run)
+            return self._input(run) if file == "input" else self._file(run, file)
         except (KissError, OSError, ValueError):
             return _none()
 
@@ -113,6 +118,27 @@ class Files:
             "X-Content-Type-Options": "nosniff",
         }
         return StreamingResponse(_chunks(stream), headers=headers, media_type=KINDS[suffix])
+
+    def _input(self, run: str) -> Response:
+        """The picture that a run was given, if it is of a kind that browsers show."""
+        given = RunDirectory.open(self._root / run).manifest.given.get(PICTURE)
+        if given is None:
+            return _none()
+        stream = Inside(self._root).read(f"{run}/{given.file}")
+        head = stream.read(HEAD)
+        found = identify(head)
+        if found is None or found.name not in _PICTURES:
+            stream.close()
+            return _none()
+        stream.seek(0)
+        headers = {
+            "Content-Length": str(os.fstat(stream.fileno()).st_size),
+            "Content-Disposition": "inline",
+            "Cache-Control": "no-cache",
+            "Content-Security-Policy": SANDBOX,
+            "X-Content-Type-Options": "nosniff",
+        }
+        return StreamingResponse(_chunks(stream), headers=headers, media_type=f"image/{found.name}")
 
     def _view(self, run: str) -> Response:
         from orchestrator.report.run_page import mesh_of
@@ -136,7 +162,7 @@ class Files:
 def _split(below: str) -> tuple[str, str]:
     """ "a/b/result/mesh.glb" as ("a/b", "result/mesh.glb"). Raises ValueError."""
     run, _, name = below.rpartition("/")
-    if name in (MANIFEST, EVENTS, "view"):
+    if name in ("view", "input"):
         return run, name
     run, _, folder = run.rpartition("/")
     if folder != RESULT or not name or name.startswith("."):

@@ -35,6 +35,12 @@ def test_a_mesh_is_saved_as_it_is(client, root):
     assert answer.headers["content-disposition"].startswith("attachment")
 
 
+def test_the_picture_that_a_run_was_given_is_shown(client, root):
+    answer = client.get(run_url("one", "input"))
+    assert answer.content == (root / "one/input.png").read_bytes()
+    assert answer.headers["content-type"] == "image/png"
+
+
 def test_a_run_of_a_batch_is_found_below_it(client, root):
     (root / "batch").mkdir()
     page_run(root / "batch" / "one").save()
@@ -53,6 +59,9 @@ def test_a_run_of_a_batch_is_found_below_it(client, root):
         "runs/one/result/%2fetc%2fpasswd",
         "runs//etc/result/passwd",
         "runs/one/input.png",
+        "runs/one/run.json",
+        "runs/one/events.jsonl",
+        "runs/pdf/input",
         "runs/one/isomer/attempt-1.log",
         "runs/one/result/",
         "runs/one/result/.hidden.png",
@@ -84,6 +93,8 @@ def test_nothing_else_is_served(path, client, root, tmp_path):
     odd.save()
     os.rename(root / "odd/result", tmp_path / "moved")
     (root / "odd/result").symlink_to(tmp_path / "moved")
+    page_run(root / "pdf").save()
+    (root / "pdf/input.png").write_bytes(b"%PDF-1.7 secret")
     answer = client.get(f"/kiss3d/{path}", follow_redirects=False)
     assert answer.status_code == 404
     assert b"secret" not in answer.content
@@ -92,7 +103,7 @@ def test_nothing_else_is_served(path, client, root, tmp_path):
 def test_pages_come_in_a_sandbox_without_a_network(client):
     for address in (
         run_url("one", "view"),
-        run_url("one", "run.json"),
+        run_url("one", "input"),
         compare_url(["one", "two"]),
     ):
         answer = client.get(address)
@@ -106,7 +117,7 @@ def test_pages_come_in_a_sandbox_without_a_network(client):
 
 def test_nothing_is_changed_through_an_address(client, root):
     for method in (client.post, client.put, client.delete):
-        assert method(run_url("one", "run.json")).status_code == 405
+        assert method(run_url("one", "input")).status_code == 405
     assert (root / "one/run.json").is_file()
 
 
