@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from orchestrator.cli import common
+from orchestrator.system.stop_signals import STOP
 from orchestrator.system.terminal import say
+
+if TYPE_CHECKING:
+    from orchestrator.web.options import WebOptions
 
 
 @click.command()
@@ -69,14 +75,12 @@ def web(
     waiting: int,
     upload_mib: int,
     browse: bool,
-) -> None:
+) -> int:
     """Make meshes in the browser: a page on this machine, until Ctrl-C.
 
     Runs are the same directories that the command line makes: closing the page or the server loses
     nothing, and either goes on with the other's.
     """
-    import threading
-
     from orchestrator.record.run_directory import OUTPUTS
     from orchestrator.web.options import WebOptions, read_auth, require_gradio
 
@@ -93,6 +97,15 @@ def web(
         api,
         mcp,
     )
+    with contextlib.suppress(KeyboardInterrupt):  # a server's usual end, and no news
+        _serve(options, browse)
+    return STOP.exit_code
+
+
+def _serve(options: WebOptions, browse: bool) -> None:
+    """Until a signal comes."""
+    import threading
+
     from orchestrator.web.server import serving
 
     with serving(options) as (local, shared):
@@ -102,7 +115,7 @@ def web(
         say(local)
         if shared:
             say(shared)
-        for wanted, where in ((api, "?view=api"), (mcp, "gradio_api/mcp/")):
+        for wanted, where in ((options.api, "?view=api"), (options.mcp, "gradio_api/mcp/")):
             if wanted:
                 say(f"{local}{where}", err=True)
         if browse:

@@ -7,17 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.commands.compare import MOST_RUNS
+from orchestrator.commands.pictures import require_picture
 from orchestrator.commands.plans import make_plan
 from orchestrator.commands.subject import Subject, is_mesh, subject_of
 from orchestrator.errors import InputFileError, KissError
+from orchestrator.planning.options import Options
+from orchestrator.planning.request import prepare
 from orchestrator.record.run_directory import RESULT
-from orchestrator.system.inside import Inside
 from orchestrator.web import shown
-from orchestrator.web.choices import Choices, Given, options_of
-from orchestrator.web.files import KINDS, run_url
+from orchestrator.web.choices import AUTO, Choices, Given, options_of, reads_words
+from orchestrator.web.files import result_files, run_url
 from orchestrator.web.gallery import Card, card, cards, newest
 from orchestrator.web.jobs import Job, Jobs
 from orchestrator.web.uploads import Uploads
+from stages.contract.filetypes import HEAD, identify
 
 MOST_SHOWN = 60
 """Runs of the gallery, and of the lists."""
@@ -36,8 +39,8 @@ class Site:
 def plan(site: Site, given: Given, choices: Choices) -> str:
     """The plan as HTML, or why there is none; where nothing is given yet, that of any."""
     try:
-        subject = _subject(site, given) if given.is_there else None
         chosen = replace(options_of(choices, given.begins), start=given.begins)
+        subject = _subject(site, given, chosen) if given.is_there else None
         return shown.plan_html(make_plan(subject, None, chosen))
     except KissError as error:
         return shown.error_html(error)
@@ -45,24 +48,61 @@ def plan(site: Site, given: Given, choices: Choices) -> str:
 
 def submit(site: Site, given: Given, choices: Choices) -> Job:
     """Take a picture, a mesh or words. Raises `UsageError`s."""
-    return site.jobs.submit(_subject(site, given), options_of(choices, given.begins))
+    options = options_of(choices, given.begins)
+    return site.jobs.submit(_subject(site, given, options), options)
 
 
-def _subject(site: Site, given: Given) -> Subject:
-    """What a browser gave: files that it uploaded, and no others. Raises `UsageError`s."""
+def _subject(site: Site, given: Given, options: Options) -> Subject:
+    """What a browser gave: files that it uploaded, and no others.
+
+    Words beside a mesh are left out where the profile has no use for them: they may be those that
+    were meant for another one. Raises `UsageError`s.
+    """
     start = given.begins
     if start == "text":
         return subject_of([], given.words)
-    words = given.words or None
     first = given.mesh if start == "mesh" else given.picture
     files = [site.uploads.require(first, "mesh" if start == "mesh" else "picture")]
     if (start == "mesh") != is_mesh(files[0]):
         raise InputFileError(f"{files[0].name} is no {start}", f"choose a {start}")
     if start == "mesh":
+        words = given.words or None
+        if words and not reads_words(start, _profile(options)):
+            words = None
         return subject_of(files, words)
     every = (given.back, given.left, given.right)
     sides = [site.uploads.require(one, "picture") if one else None for one in every]
+    for path in [*files, *filter(None, sides)]:
+        _require_picture(path)
     return subject_of(files, sides=sides)
+
+
+def _profile(options: Options) -> str:
+    """The profile that a mesh will get."""
+    if options.profile != AUTO:
+        return options.profile or AUTO
+    return prepare(replace(options, start="mesh")).settings.name
+
+
+def _require_picture(path: Path) -> None:
+    """Refuse what the program would, and texts, which no picture is. Raises `InputFileError`."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(HEAD)
+    except OSError as error:
+        raise InputFileError(f"{path.name} is not here any more", "choose it again") from error
+    require_picture(path, head)
+    if identify(head) is None and _is_text(head):
+        raise InputFileError(f"{path.name} is a text", "choose a picture: PNG, JPEG or WebP")
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether the beginning of a file is UTF-8 without control characters; the last letter may be
+    cut."""
+    if not head or any(byte < 32 and byte not in b"\t\n\r\f" for byte in head):
+        return False
+    text = head.decode("utf-8", errors="ignore")
+    return len(head) - len(text.encode()) <= 3
 
 
 def look(site: Site, name: str) -> tuple[str, str, str]:
@@ -75,21 +115,10 @@ def look(site: Site, name: str) -> tuple[str, str, str]:
     state = known.state if known else found.state if found else ""
     status = shown.job_html(name, known, found, ahead)
     result = ""
-    if found is not None and (known is None or known.over) and state != "running":
-        result = shown.result_html(found, result_files(site, name))
+    if found is not None:
+        over = (known is None or known.over) and state != "running"
+        result = shown.result_html(found, result_files(site.root, name) if over else None)
     return state, status, result
-
-
-def result_files(site: Site, name: str) -> list[tuple[str, int]]:
-    """Names and sizes of what a run's result has for saving."""
-    return [
-        (entry.name, entry.size)
-        for entry in Inside(site.root).entries(f"{name}/{RESULT}")
-        if entry.is_file
-        and not entry.name.startswith(".")
-        and entry.name != "thumbnail.jpg"
-        and Path(entry.name).suffix.lower() in KINDS
-    ]
 
 
 def gallery(site: Site) -> str:
@@ -131,7 +160,7 @@ def facts(site: Site, name: str) -> dict[str, Any]:
         ]
     else:
         told["files"] = {
-            file: run_url(name, f"{RESULT}/{file}") for file, _ in result_files(site, name)
+            file: run_url(name, f"{RESULT}/{file}") for file, _ in result_files(site.root, name)
         }
     return told
 

@@ -104,6 +104,19 @@ def fitting(start: Start) -> tuple[str, ...]:
     return tuple(found)
 
 
+def reads_words(start: str, profile: str) -> bool:
+    """Whether words beside what a run begins with are of use to a profile; "auto": to one that may
+    be chosen."""
+    known = fitting(Given(start).begins)
+    names = known if profile == AUTO else [profile] if profile in known else []
+    return any(_reads_words(name, start == "mesh") for name in names)
+
+
+@functools.cache
+def _reads_words(name: str, from_mesh: bool) -> bool:
+    return TEXT in Graph.from_profile(layers.load(name, from_mesh=from_mesh).profile).given
+
+
 def profiles(start: str) -> list[tuple[str, str]]:
     """(what is shown, name) of each profile that begins with this."""
     named = [(name, name) for name in fitting(Given(start).begins)]

@@ -2,6 +2,7 @@
 
     /kiss3d/runs/<run>/result/<file>     a file of the result, by a list of kinds
     /kiss3d/runs/<run>/input             the picture that it was given
+    /kiss3d/runs/<run>/all.zip           all of its result in one archive
     /kiss3d/runs/<run>/view              its mesh in 3D
     /kiss3d/compare?run=<run>&run=<run>  several side by side
 
@@ -14,9 +15,12 @@ may do nothing with it: pages come in a sandbox without an origin and without a 
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 from urllib.parse import quote
 
 from starlette.requests import Request
@@ -25,11 +29,12 @@ from starlette.types import Receive, Scope, Send
 
 from orchestrator.commands.subject import PICTURE
 from orchestrator.errors import KissError
-from orchestrator.record.result_folder import RESULT_FILES
+from orchestrator.record.result_folder import RESULT_FILES, THUMBNAIL_JPG
 from orchestrator.record.run_directory import RESULT, RunDirectory
 from orchestrator.system.inside import Inside
 from orchestrator.web.gallery import is_run
 from stages.contract.filetypes import HEAD, identify
+from stages.contract.mesh_files import WHEN
 
 PREFIX = "/kiss3d/"
 RUNS = f"{PREFIX}runs/"
@@ -97,6 +102,8 @@ class Files:
                 return _none()
             if file == "view":
                 return self._view(run)
+            if file == "all.zip":
+                return self._all(run)
             return self._input(run) if file == "input" else self._file(run, file)
         except (KissError, OSError, ValueError):
             return _none()
@@ -140,6 +147,33 @@ class Files:
         }
         return StreamingResponse(_chunks(stream), headers=headers, media_type=f"image/{found.name}")
 
+    def _all(self, run: str) -> Response:
+        """The files of the result that are served one by one, uncompressed, through a file that
+        has no name: textures and GLB do not become smaller, and none is held in memory."""
+        inside = Inside(self._root)
+        packed = tempfile.TemporaryFile()  # noqa: SIM115 (`_chunks` closes it)
+        try:
+            with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
+                for name, _ in result_files(self._root, run):
+                    with (
+                        inside.read(f"{run}/{RESULT}/{name}") as stream,
+                        archive.open(zipfile.ZipInfo(name, WHEN), "w", force_zip64=True) as member,
+                    ):
+                        shutil.copyfileobj(stream, member, _CHUNK)
+            size = packed.tell()
+            packed.seek(0)
+        except BaseException:
+            packed.close()
+            raise
+        saved = quote(f"{run.rpartition('/')[2]}.zip", errors="surrogateescape")
+        headers = {
+            "Content-Length": str(size),
+            "Content-Disposition": f"attachment; filename*=UTF-8''{saved}",
+            "Cache-Control": "no-cache",
+            "X-Content-Type-Options": "nosniff",
+        }
+        return StreamingResponse(_chunks(packed), headers=headers, media_type="application/zip")
+
     def _view(self, run: str) -> Response:
         from orchestrator.report.run_page import mesh_of
 
@@ -159,10 +193,22 @@ class Files:
         return _page(comparison_html(sides, "").decode())
 
 
+def result_files(root: Path, name: str) -> list[tuple[str, int]]:
+    """Names and sizes of what a run's result has for saving."""
+    return [
+        (entry.name, entry.size)
+        for entry in Inside(root).entries(f"{name}/{RESULT}")
+        if entry.is_file
+        and not entry.name.startswith(".")
+        and entry.name != THUMBNAIL_JPG
+        and Path(entry.name).suffix.lower() in KINDS
+    ]
+
+
 def _split(below: str) -> tuple[str, str]:
     """ "a/b/result/mesh.glb" as ("a/b", "result/mesh.glb"). Raises ValueError."""
     run, _, name = below.rpartition("/")
-    if name in ("view", "input"):
+    if name in ("view", "input", "all.zip"):
         return run, name
     run, _, folder = run.rpartition("/")
     if folder != RESULT or not name or name.startswith("."):
@@ -176,7 +222,7 @@ def _saved_as(run: str, name: str) -> str:
     return f"{run.rpartition('/')[2]}-{name}" if name in meshes else name
 
 
-def _chunks(stream: BinaryIO) -> Iterator[bytes]:
+def _chunks(stream: IO[bytes]) -> Iterator[bytes]:
     with stream:
         while chunk := stream.read(_CHUNK):
             yield chunk

@@ -7,14 +7,17 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
+from orchestrator.commands.subject import PICTURE
 from orchestrator.errors import KissError
+from orchestrator.record.manifest import InputRecord, Manifest
 from orchestrator.record.result_folder import REPORT_HTML, RESULT_FILES, THUMBNAIL_JPG
 from orchestrator.record.run_directory import MANIFEST, RESULT, RunDirectory
 from orchestrator.record.summary import state_now
 from orchestrator.system.inside import Inside
+from orchestrator.web.live import Row
 
 _DEEPEST = 2
 """outputs/<run> and outputs/<batch>/<run>."""
@@ -22,7 +25,12 @@ _DEEPEST = 2
 
 @dataclass(frozen=True)
 class Card:
-    """A run as the gallery shows it. thumbnail, report, mesh: whether there is one"""
+    """A run as its record has it.
+
+    thumbnail, report, mesh, given  whether there is one; given: a picture that it was given
+    notes  (what it is, stage, text) of what its stages warned of, and of what results lack
+    rows   its stages; empty where it has not begun
+    """
 
     name: str
     picture: str
@@ -34,6 +42,9 @@ class Card:
     thumbnail: bool
     report: bool
     mesh: bool
+    given: bool = False
+    notes: tuple[tuple[str, str, str], ...] = ()
+    rows: tuple[Row, ...] = field(default=(), repr=False)
 
 
 def is_run(root: Path, name: str) -> bool:
@@ -90,11 +101,11 @@ def card(root: Path, name: str) -> Card | None:
         return None
     manifest = run.manifest
     there = {entry.name for entry in run.inside.entries(RESULT) if entry.is_file}
-    source = manifest.input.source.replace("\\", "/")
+    state = state_now(run)
     return Card(
         name,
-        PurePath(source).name,
-        state_now(run),
+        _title(manifest.input),
+        state,
         manifest.profile,
         time.strftime("%d %b %H:%M", time.localtime(manifest.created)),
         manifest.wall_seconds,
@@ -102,7 +113,48 @@ def card(root: Path, name: str) -> Card | None:
         THUMBNAIL_JPG in there,
         REPORT_HTML in there,
         RESULT_FILES["glb"] in there,
+        PICTURE in manifest.given,
+        _notes(manifest),
+        _rows(manifest, state),
     )
+
+
+def _title(given: InputRecord) -> str:
+    """A file's name, or the words."""
+    return PurePath(given.source.replace("\\", "/")).name or given.title
+
+
+def _notes(manifest: Manifest) -> tuple[tuple[str, str, str], ...]:
+    lacks = [("degraded", node, text) for node, text in manifest.degraded.items()]
+    warned = [
+        ("warning", node, text) for node, texts in manifest.warnings.items() for text in texts
+    ]
+    return (*lacks, *warned)
+
+
+def _rows(manifest: Manifest, state: str) -> tuple[Row, ...]:
+    """The stages as the record has them. A killed process leaves "running" behind."""
+    found = []
+    for name, node in manifest.nodes.items():
+        last = node.attempts[-1] if node.attempts else None
+        told: str = node.state
+        if told == "running" and state != "running":
+            told = "interrupted"
+        elif told == "done" and node.cached_from:
+            told = "cached"
+        elif told == "pending":
+            told = "waiting"
+        found.append(
+            Row(
+                name,
+                told,
+                attempt=max(1, len(node.attempts)),
+                seconds=last.seconds if last else 0.0,
+                rss=last.peak_rss if last else 0,
+            )
+        )
+    began = any(row.state != "waiting" for row in found)
+    return tuple(found) if began else ()
 
 
 def cards(root: Path, most: int) -> list[Card]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from orchestrator.errors import KissError
+from orchestrator.errors import KissError, UsageError
 from orchestrator.web import actions, shown
 from orchestrator.web.actions import Site
 from orchestrator.web.choices import AUTO, Choices, Given
@@ -26,7 +26,7 @@ def add(site: Site, options: WebOptions) -> None:
     """Put the functions into the page that is being built, if they were asked for."""
     if not (options.api or options.mcp):
         return
-    from orchestrator.web.form import picture_file
+    from orchestrator.web.form import mesh_file, picture_file
 
     async def make_mesh(
         picture: str | None,
@@ -34,8 +34,9 @@ def add(site: Site, options: WebOptions) -> None:
         profile: str = AUTO,
         seed: str = "",
         fast: bool = False,
+        mesh: str | None = None,
     ) -> dict[str, Any]:
-        """Turn a picture of one object, or words, into a textured 3D mesh, and wait for it.
+        """Turn a picture of one object, words or a mesh into a textured 3D mesh; wait for it.
 
         Args:
             picture: The picture: data:image/png;base64,..., or the address of one that was
@@ -44,12 +45,14 @@ def add(site: Site, options: WebOptions) -> None:
             profile: "auto", or a name: "sketch" needs no graphics card and takes seconds.
             seed: A whole number; empty takes the profile's.
             fast: Take the profile's faster settings.
+            mesh: In place of a picture, a mesh to be textured anew, in `text`'s words if there are
+                any: GLB, PLY, STL, or a zip of an OBJ or glTF with its pictures, uploaded likewise.
 
         Returns:
             The run's name, its state ("done", "failed"), an error, and addresses of its files,
             mesh.glb among them, at this server.
         """
-        told = submit(picture, text, profile, seed, fast)
+        told = submit(picture, text, profile, seed, fast, mesh)
         while told["state"] in ("waiting", "running"):
             await asyncio.sleep(_LOOK_SECONDS)
             told = actions.facts(site, told["run"])
@@ -61,8 +64,9 @@ def add(site: Site, options: WebOptions) -> None:
         profile: str = AUTO,
         seed: str = "",
         fast: bool = False,
+        mesh: str | None = None,
     ) -> dict[str, Any]:
-        """Put a picture of one object, or words, in the queue to become a mesh, without waiting.
+        """Put a picture of one object, words or a mesh in the queue, without waiting for its mesh.
 
         Args:
             picture: The picture: data:image/png;base64,..., or the address of one that was
@@ -71,12 +75,17 @@ def add(site: Site, options: WebOptions) -> None:
             profile: "auto", or a name: "sketch" needs no graphics card and takes seconds.
             seed: A whole number; empty takes the profile's.
             fast: Take the profile's faster settings.
+            mesh: In place of a picture, a mesh to be textured anew, in `text`'s words if there are
+                any: GLB, PLY, STL, or a zip of an OBJ or glTF with its pictures, uploaded likewise.
 
         Returns:
             The run's name, for `status` and `cancel`, and its state.
         """
-        given = Given("text" if text and not picture else "picture", picture, text=text)
+        start = "text" if text and not picture else "picture"
+        given = Given("mesh" if mesh else start, picture, mesh=mesh, text=text)
         try:
+            if mesh and picture:
+                raise UsageError("a mesh and a picture", "leave one of them out")
             job = actions.submit(site, given, Choices(profile, bool(fast), seed))
         except KissError as error:
             raise gr.Error(shown.plainly(str(error)), print_exception=False) from None
@@ -136,7 +145,8 @@ def add(site: Site, options: WebOptions) -> None:
         fast = gr.Checkbox(False, label="fast")
         run = gr.Textbox(label="run")
         told = gr.JSON(label="told")
-        asked = [picture, text, profile, seed, fast]
+        mesh = mesh_file(label="mesh")
+        asked = [picture, text, profile, seed, fast, mesh]
         gr.Button().click(make_mesh, asked, told, api_name="make_mesh", concurrency_limit=AT_ONCE)
         gr.Button().click(submit, asked, told, api_name="submit")
         gr.Button().click(status, run, told, api_name="status", concurrency_limit=8)

@@ -186,7 +186,7 @@ class Jobs:
             end: State = "done"
             error = ""
         except InterruptedRunError:
-            end, error = "interrupted", "cancelled; resume goes on with it"
+            end, error = "interrupted", "cancelled"
         except KissError as caught:
             end, error = "failed", str(caught)
         except Exception as caught:  # noqa: BLE001 (the thread serves the next one)

@@ -15,13 +15,20 @@ from orchestrator.web.options import WebOptions
 TICK_SECONDS = 1.0
 CALM_SECONDS = 5.0
 """Between two looks at the queue, for a page on which nothing is going on."""
+BEGIN = "<p class='k3-quiet'>Choose what to make it of, and make the mesh.</p>"
 SHOW_RUN = """() => setTimeout(() => {
   const here = new URL(window.location);
   const shown = document.querySelector("#status [data-run]");
   if (shown) here.searchParams.set("run", shown.dataset.run);
   window.history.replaceState(null, "", here);
+  const status = document.querySelector("#status");
+  const seen = status.getBoundingClientRect();
+  if (seen.top > window.innerHeight * 0.6 || seen.bottom < 0) {
+    status.scrollIntoView({behavior: "smooth", block: "start"});
+  }
 }, 300)"""
-"""Puts the run into the address, so that a page that is loaded again shows it."""
+"""Puts the run into the address, so that a page that is loaded again shows it, and shows what it is
+doing where that is outside of a small window."""
 
 
 def build(site: Site, options: WebOptions) -> Any:
@@ -68,9 +75,7 @@ def _make_tab(site: Site) -> dict[str, Any]:
             parts["form"] = form.build()
             parts["plan"] = gr.HTML(actions.plan(site, Given(), Choices()), elem_id="plan")
         with gr.Column(scale=3, min_width=360):
-            parts["status"] = gr.HTML(
-                "<p class='k3-quiet'>Choose a picture, and make the mesh.</p>", elem_id="status"
-            )
+            parts["status"] = gr.HTML(BEGIN, elem_id="status")
             with gr.Row():
                 parts["cancel"] = gr.Button("Cancel", visible=False, elem_id="cancel")
                 parts["resume"] = gr.Button("Go on with it", visible=False, elem_id="resume")
@@ -125,9 +130,14 @@ def _wire(
         try:
             job = actions.submit(site, *form.read(values))
         except KissError as error:
-            skipped = [gr.skip()] * 5
-            return [gr.skip(), shown.error_html(error), *skipped]
+            # The page shows no run then, whose state would take the place of the words.
+            gone = gr.update(visible=False)
+            return ["", shown.error_html(error), "", gone, gone, actions.queue(site), ("", "")]
         return [job.name, *look(job.name, ("", ""), force=True)]
+
+    def clear(name: str) -> Any:
+        """Words about what was asked before go; the state of a run stays."""
+        return gr.skip() if name else BEGIN
 
     def press_cancel(name: str, before: tuple[str, str]) -> list[Any]:
         site.jobs.cancel(name)
@@ -160,6 +170,8 @@ def _wire(
     changes = [part.change for part in inputs]
     groups = [asked.groups[name] for name in ("picture", "mesh", "text")]
     asked.start.change(form.shown_for, asked.start, [*groups, asked.profile], **hidden)
+    asked.start.change(clear, current, made["status"], **hidden)
+    asked.profile.change(form.words_for, [asked.start, asked.profile], groups[2], **hidden)
     gr.on([*changes, page.load], plan, inputs, made["plan"], trigger_mode="always_last", **hidden)
     asked.go.click(go, inputs, [current, *looked], concurrency_id="take", **hidden).then(
         None, None, None, js=SHOW_RUN

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from orchestrator.errors import OutputError, UsageError
 from orchestrator.system.folders import make_folders
-from orchestrator.system.private_folders import private_folder
+from orchestrator.system.private_folders import private_folder, sweep_private_folders
 from orchestrator.web.options import WebOptions, require_gradio
 
 EVENTS_WAITING = 256
@@ -40,6 +40,7 @@ def serving(options: WebOptions) -> Iterator[tuple[str, str]]:
             f"cannot write to {options.output}: {error.strerror or error}",
             "choose another --output",
         ) from error
+    sweep_private_folders()  # with the uploads of a server that was killed
     with private_folder() as folder:
         # Before Gradio is imported: it reads this then.
         os.environ["GRADIO_TEMP_DIR"] = str(folder / "uploads")
@@ -57,12 +58,13 @@ def _launched(options: WebOptions, root: Path, folder: Path) -> Iterator[tuple[s
 
     from orchestrator.web import shown
     from orchestrator.web.actions import Site
-    from orchestrator.web.form import theme
+    from orchestrator.web.form import refuse_in_words, theme
     from orchestrator.web.guard import INNER, Guard
     from orchestrator.web.jobs import Jobs
     from orchestrator.web.page import build
     from orchestrator.web.uploads import Uploads
 
+    refuse_in_words()
     options = replace(options, output=root)
     uploads = Uploads(folder, options.upload_mib << 20)
     jobs = Jobs(root, options.at_once, options.waiting)

@@ -22,15 +22,72 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent / "templates"
 MAIN_FILES = ("mesh.glb", "mesh.obj", "mesh.mtl", "mesh_color.png", "preview.png", "report.html")
 """Offered first, in this order."""
+FILES = {
+    "mesh.glb": "The mesh with its colours in one file: for viewers, Blender, games",
+    "mesh.obj": "The mesh as OBJ; mesh.mtl and mesh_color.png belong beside it",
+    "mesh.mtl": "The material of mesh.obj: keep it beside that",
+    "mesh_color.png": "The texture of mesh.obj: keep it beside that",
+    "preview.png": "What each stage has made, in one picture",
+    "report.html": "A page about the run: its mesh, pictures, times and settings",
+    ".ply": "The mesh with colours at its vertices",
+    ".stl": "The shape alone, for 3D printing",
+    ".3mf": "The shape for 3D printing, with its size",
+    ".usdz": "The mesh for Apple's devices",
+    ".png": "A picture that the run has made",
+    ".jpg": "A picture that the run has made",
+}
+"""What files of a result are, by name or else by the name's end."""
 
 
 _UPLOADED = re.compile(r"\S*[/\\]\.kiss3d-private-[^/\\]+[/\\]uploads[/\\][0-9a-f]+[/\\]")
 
 
+_HINT = "\n  -> "
+_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+_WORDS = (
+    (re.compile(r"--device cpu\b"), "the CPU alone"),
+    (re.compile(r"--text:"), "words:"),
+    (re.compile(r"--text\b"), "words"),
+    (re.compile(r"--profile (?=\w)"), "profile "),
+    (re.compile(r"--(mask|back|left|right|background|seed|fast)\b"), r"\1"),
+    (re.compile(r"--set (?=\w)"), ""),
+    (re.compile(r"--target-vram\b"), "card memory"),
+    (re.compile(r"--caption\b"), "description"),
+)
+"""The command line's words for what the page has fields for."""
+
+
 def plainly(text: str) -> str:
     """A message as the page's users know things: an upload is its name, without this machine's
-    folders before it."""
-    return _UPLOADED.sub("", text)
+    folders before it, and no option of the command line is in it."""
+    message, _, hint = _UPLOADED.sub("", text).partition(_HINT)
+    told = hinted(hint)
+    message = _in_words(message)
+    return f"{message}{_HINT}{told}" if told else message
+
+
+def hinted(hint: str) -> str:
+    """What to do next, as far as the page has a way to do it. A whole command stays: somebody at
+    this machine can give it."""
+    parts = _UPLOADED.sub("", hint).split("; ")
+    return "; ".join(part for part in map(_advice, parts) if part)
+
+
+def _advice(part: str) -> str:
+    if "kiss3d-orchestrate" in part:
+        return "" if re.search(r"kiss3d-orchestrate (resume|run|batch)\b", part) else part
+    if "--device" in part:  # the page has no choice of it
+        return ""
+    told = _in_words(part)
+    return "" if _OPTION.search(told) or told.startswith("`resume`") else told
+
+
+def _in_words(text: str) -> str:
+    if "kiss3d-orchestrate" in text:
+        return text
+    for pattern, words in _WORDS:
+        text = pattern.sub(words, text)
+    return text
 
 
 def style() -> str:
@@ -72,6 +129,8 @@ def error_html(error: KissError) -> str:
 def job_html(name: str, job: Job | None, card: Card | None, ahead: int) -> str:
     """What a run is doing, or how it ended."""
     rows, left = job.progress.rows() if job is not None else ([], "-")
+    if not rows and card is not None and (job is None or job.over):
+        rows = list(card.rows)
     state = job.state if job is not None else card.state if card is not None else ""
     error = job.error if job is not None else card.error if card is not None else ""
     troubles = job.progress.troubles if job is not None and not job.over else []
@@ -85,14 +144,19 @@ def job_html(name: str, job: Job | None, card: Card | None, ahead: int) -> str:
         ahead=ahead,
         card=card,
         troubles=troubles,
+        notes=card.notes if card is not None and state not in ("running", "waiting") else (),
     )
 
 
-def result_html(card: Card, files: Sequence[tuple[str, int]]) -> str:
-    """A run's mesh in 3D, and its files to save. files: names and sizes."""
+def result_html(card: Card, files: Sequence[tuple[str, int]] | None) -> str:
+    """What a run was given; its mesh in 3D, and its files to save.
+
+    files: names and sizes; None while it goes on.
+    """
     order = {name: number for number, name in enumerate(MAIN_FILES)}
-    listed = sorted(files, key=lambda item: (order.get(item[0], len(order)), item[0]))
-    return _render("result.html", card=card, files=listed)
+    listed = sorted(files or (), key=lambda item: (order.get(item[0], len(order)), item[0]))
+    over = files is not None
+    return _render("result.html", card=card, files=listed, over=over, told=FILES)
 
 
 def gallery_html(cards: Sequence[Card], states: Mapping[str, str]) -> str:
@@ -106,10 +170,6 @@ def queue_html(jobs: Sequence[Job], at_once: int) -> str:
 
 def compare_html(names: Sequence[str]) -> str:
     return _render("compare.html", names=names)
-
-
-def picture_html(url: str) -> str:
-    return _render("picture.html", url=url)
 
 
 def about_html(**facts: Any) -> str:
@@ -137,6 +197,7 @@ def _environment() -> jinja2.Environment:
     environment.filters["seconds"] = _rounded
     environment.filters["filesize"] = _file_size
     environment.filters["plainly"] = plainly
+    environment.filters["hinted"] = hinted
     return environment
 
 

@@ -6,7 +6,14 @@ import pytest
 
 from orchestrator.errors import UsageError
 from orchestrator.pipeline import layers
-from orchestrator.web.choices import Choices, fitting, options_of, profiles, starts
+from orchestrator.web.choices import (
+    Choices,
+    fitting,
+    options_of,
+    profiles,
+    reads_words,
+    starts,
+)
 
 
 def test_the_forms_fields_become_the_programs_options():
@@ -87,3 +94,10 @@ def test_profiles_are_offered_by_what_they_begin_with():
     assert {name for _, name in starts()} >= {"picture", "text"}
     with pytest.raises(UsageError, match="unknown profile"):
         options_of(Choices(profile="sketch"), "text")
+
+
+def test_words_beside_a_mesh_are_for_profiles_that_read_them():
+    assert not reads_words("mesh", "sketch")
+    assert reads_words("mesh", "auto") == any(reads_words("mesh", name) for name in fitting("mesh"))
+    assert any(reads_words("mesh", name) for name in fitting("mesh"))
+    assert not reads_words("mesh", "none")

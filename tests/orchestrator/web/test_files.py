@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import zipfile
 
 import pytest
 from starlette.testclient import TestClient
@@ -33,6 +35,16 @@ def test_a_mesh_is_saved_as_it_is(client, root):
     assert answer.content == (root / "one/result/mesh.glb").read_bytes()
     assert "one-mesh.glb" in answer.headers["content-disposition"]
     assert answer.headers["content-disposition"].startswith("attachment")
+
+
+def test_a_result_is_saved_as_one_archive(client, root):
+    (root / "one/result/.hidden.png").write_bytes(b"secret")
+    answer = client.get(run_url("one", "all.zip"))
+    assert "one.zip" in answer.headers["content-disposition"]
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert archive.testzip() is None
+        assert ".hidden.png" not in archive.namelist()
+        assert archive.read("mesh.glb") == (root / "one/result/mesh.glb").read_bytes()
 
 
 def test_the_picture_that_a_run_was_given_is_shown(client, root):
@@ -148,9 +160,59 @@ def test_what_others_wrote_is_text_in_the_gallery(root):
     assert card(root, "../one") is None
 
 
+def test_a_run_shows_what_its_stages_warned_of_and_what_it_lacks_as_text(root):
+    from orchestrator.web import shown
+
+    trap = TRAPS[0]
+    run = page_run(root / "warned")
+    run.manifest.nodes["isomer"].warnings = [f"thin parts {trap}"]
+    run.manifest.nodes["isomer"].degraded = "fewer steps"
+    run.save()
+    html = shown.job_html("warned", None, card(root, "warned"), 0)
+    assert "<script" not in html
+    assert "thin parts &lt;script&gt;" in html
+    assert "fewer steps" in html
+    assert "thin parts" not in shown.job_html("one", None, card(root, "one"), 0)
+
+
+def test_a_killed_servers_run_shows_its_stages_and_one_that_had_not_begun_says_so(root):
+    from orchestrator.web import shown
+
+    run = page_run(root / "killed", state="running")
+    run.manifest.nodes["isomer"].state = "running"
+    run.save()
+    found = card(root, "killed")
+    assert found.state == "interrupted"
+    assert [(row.node, row.state) for row in found.rows] == [
+        ("multiview", "done"),
+        ("isomer", "interrupted"),
+    ]
+    html = shown.job_html("killed", None, found, 0)
+    assert "<table" in html
+    assert "“Go on with it”" in html
+    run.manifest.nodes["isomer"].state = run.manifest.nodes["multiview"].state = "pending"
+    run.save()
+    html = shown.job_html("killed", None, card(root, "killed"), 0)
+    assert "no stage had begun" in html
+    assert "<table" not in html
+
+
 def test_a_message_names_an_upload_without_this_machines_folders():
     from orchestrator.web import shown
 
     path = f"/tmp/.kiss3d-private-x1_y/uploads/{'0a' * 32}/my robot.png"
     assert shown.plainly(f"{path} is a PDF document") == "my robot.png is a PDF document"
     assert shown.plainly("/data/x.png is gone") == "/data/x.png is gone"
+
+
+def test_a_message_names_no_option_of_the_command_line():
+    from orchestrator.web import shown
+
+    error = "--text: profile sketch has no use for words\n  -> leave it out"
+    assert shown.plainly(error) == "words: profile sketch has no use for words\n  -> leave it out"
+    hint = "--device cpu computes there what has a rung for it, slowly; sketch needs no GPU"
+    assert shown.hinted(hint) == "sketch needs no GPU"
+    assert shown.hinted("`resume` goes on with it; kiss3d-orchestrate resume /x") == ""
+    fetch = "kiss3d-orchestrate weights fetch --profile full"
+    assert shown.hinted(fetch) == fetch
+    assert "--device" not in shown.plainly("none may be used (--device cpu)")

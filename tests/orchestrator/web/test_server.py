@@ -111,10 +111,13 @@ def test_a_program_cannot_name_a_file_of_the_machine_as_its_picture(open_to_prog
     (open_to_programs.outputs.parent / "own.png").write_bytes(ROBOT.read_bytes())
     for path in ("/etc/passwd", str(open_to_programs.outputs.parent / "own.png")):
         picture = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        rest = ["", "sketch", "", False, None]
         address = f"{open_to_programs.address}/gradio_api/call/submit"
-        event = httpx.post(address, json={"data": [picture, "", "sketch", "", False]}).json()
+        event = httpx.post(address, json={"data": [picture, *rest]}).json()
         answer = httpx.get(f"{address}/{event['event_id']}", timeout=PATIENCE).text
         assert "event: error" in answer
+        assert "was not uploaded here" in answer
+        assert "Traceback" not in answer
     assert not list(open_to_programs.outputs.glob("own*"))
     assert not list(open_to_programs.outputs.glob("passwd*"))
 
@@ -207,6 +210,23 @@ def test_it_ends_on_ctrl_c_and_leaves_nothing(tmp_path):
         assert server.stop() == 130
     assert leftovers(server.outputs) == []
     assert not list(Path(tempfile.gettempdir()).glob("gradio*"))
+
+
+def test_the_uploads_of_a_killed_server_go_with_the_next_start(tmp_path, monkeypatch):
+    import signal
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+    def uploads():
+        return list(tmp_path.glob(".kiss3d-private-*/uploads"))
+
+    with web_server(tmp_path) as server:
+        assert len(uploads()) == 1
+        server.stop(signal.SIGKILL)
+    [left] = uploads()
+    with web_server(tmp_path):
+        assert not left.exists()
+        assert len(uploads()) == 1
 
 
 def test_a_taken_port_is_told_before_anything_starts(open_to_programs, kiss3d):
