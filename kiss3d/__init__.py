@@ -5,12 +5,12 @@
     run = kiss3d.run("img.png", profile="sketch")
     run.mesh.show()
 
-`run` returns when it is done, `start` at once; `batch`, `resume`, `plan` and `doctor` are what the
-command line's are. Errors are `KissError`s. docs/python.md shows more.
+`run` returns when it is done, `start` at once; `batch`, `candidates`, `resume`, `plan` and `doctor`
+are what the command line's are. Errors are `KissError`s. docs/python.md shows more.
 """
 
 from orchestrator import __version__
-from orchestrator.api.calls import batch, doctor, options, plan, resume, run, start
+from orchestrator.api.calls import batch, candidates, doctor, options, plan, resume, run, start
 from orchestrator.api.runs import Batch, Run
 from orchestrator.commands.plans import Plan
 from orchestrator.errors import (
@@ -38,6 +38,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "batch",
+    "candidates",
     "doctor",
     "options",
     "plan",

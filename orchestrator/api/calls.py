@@ -12,29 +12,31 @@ several command lines would: `--target-vram`, or one after the other.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from orchestrator.api.arguments import AnyPath, absolute, given_subject, path_of, require_known
 from orchestrator.api.request import Request
 from orchestrator.api.runs import Batch, Run, begin, carry_out, settings_as_sets
 from orchestrator.commands.carry_out import BatchRequest
 from orchestrator.commands.doctor import Check, checks
 from orchestrator.commands.plans import Plan, make_plan
-from orchestrator.commands.subject import Subject, subject_of
-from orchestrator.errors import UsageError
+from orchestrator.commands.subject import Subject
+from orchestrator.errors import UnknownNameError, UsageError
 from orchestrator.planning.options import Options
 from orchestrator.record.run_directory import OUTPUTS
 from orchestrator.running.run_events import RunEvent
 
 Listener = Callable[[RunEvent], None]
 """Is told what happens as it happens; must return quickly. What it raises cancels the work."""
-AnyPath = str | Path
 Keep = Literal["all", "result", "mesh"]
+Views = Literal["named", "auto"]
 
 
 def run(
     file: AnyPath | None = None,
-    *,
+    *further: AnyPath,
     text: str | None = None,
     mask: AnyPath | None = None,
     back: AnyPath | None = None,
@@ -52,6 +54,7 @@ def run(
         run("img.png")    run(text="a red vase")    run("model.glb", text="made of wood")
 
     file      of a picture or a mesh, told apart by what it holds
+    further   pictures of its other sides, with views="auto", which finds out what each shows
     text      the object in words, in place of a file or with it
     mask      your own mask of the picture: white, or opaque, is the object
     back, left, right   pictures of the object's other sides, where `file` shows its front
@@ -63,16 +66,17 @@ def run(
     more      the other options of the command line: see `options`
 
     Raises `UsageError` (and its kinds) for what cannot be done as asked, before anything is made;
-    `RunFailedError` for a run that failed, which is resumable.
+    `RunFailedError` for a run that failed, which is resumable, or that the file is no picture for:
+    its exit_code is 2 then.
     """
-    subject = _subject(file, text, mask, back, left, right)
+    subject = given_subject(file, further, more.get("views"), text, mask, back, left, right)
     request = _run_request(subject, profile, settings, output, warm, more)
     return cast(Run, carry_out(Run, request, on_event))
 
 
 def start(
     file: AnyPath | None = None,
-    *,
+    *further: AnyPath,
     text: str | None = None,
     mask: AnyPath | None = None,
     back: AnyPath | None = None,
@@ -90,7 +94,7 @@ def start(
     on_event is told in a thread of the package's own. If this process ends before the work, that is
     stopped, and can be resumed.
     """
-    subject = _subject(file, text, mask, back, left, right)
+    subject = given_subject(file, further, more.get("views"), text, mask, back, left, right)
     request = _run_request(subject, profile, settings, output, warm, more)
     return cast(Run, begin(Run, request, on_event))
 
@@ -112,9 +116,9 @@ def resume(
     """
     from orchestrator.commands import batch_directory
 
-    where = Path(path).absolute()
+    where = path_of(path, "path")
     kind = Batch if batch_directory.is_batch(where) else Run
-    chosen = options(settings=settings, **more)
+    chosen = _options(more, settings=settings)
     request = Request("resume", chosen, output=where, warm=warm)
     return carry_out(kind, request, on_event) if wait else begin(kind, request, on_event)
 
@@ -149,10 +153,43 @@ def batch(
     is nothing to do.
     """
     asked = BatchRequest(
-        Path(source).absolute(), glob, recursive, _absolute(output), go_on, fail_fast
+        path_of(source, "source"), glob, recursive, absolute(output, "output"), go_on, fail_fast
     )
-    chosen = options(profile=profile, settings=settings, keep=keep or "result", **more)
+    chosen = _options(more, profile=profile, settings=settings, keep=keep or "result")
     request = Request("batch", chosen, folder=asked, keep_is_open=keep is None, warm=warm)
+    return cast(
+        Batch, carry_out(Batch, request, on_event) if wait else begin(Batch, request, on_event)
+    )
+
+
+def candidates(
+    file: AnyPath | None = None,
+    *further: AnyPath,
+    count: int = 4,
+    text: str | None = None,
+    mask: AnyPath | None = None,
+    back: AnyPath | None = None,
+    left: AnyPath | None = None,
+    right: AnyPath | None = None,
+    profile: str = "auto",
+    settings: Mapping[str, Any] | None = None,
+    output: AnyPath | None = None,
+    on_event: Listener | None = None,
+    warm: bool = True,
+    wait: bool = True,
+    **more: Any,
+) -> Batch:
+    """Make `count` runs of one object, of as many seeds, and score how well each mesh agrees with
+    what was given: `Batch.best` is the best one. Arguments and errors as `run`.
+
+    Raises `UsageError` where nothing depends on the seed, as in the profile sketch.
+    """
+    if type(count) is not int or count < 2:  # whatever the hint says: True is an int
+        raise UsageError(f"count: {count!r} candidates", "a whole number from 2 on")
+    subject = given_subject(file, further, more.get("views"), text, mask, back, left, right)
+    chosen = replace(_options(more, profile=profile, settings=settings), candidates=count)
+    where = absolute(output, "output")
+    request = Request("candidates", chosen, subject, where, warm=warm)
     return cast(
         Batch, carry_out(Batch, request, on_event) if wait else begin(Batch, request, on_event)
     )
@@ -160,7 +197,7 @@ def batch(
 
 def plan(
     file: AnyPath | None = None,
-    *,
+    *further: AnyPath,
     text: str | None = None,
     mask: AnyPath | None = None,
     back: AnyPath | None = None,
@@ -173,9 +210,9 @@ def plan(
 ) -> Plan:
     """What `run` would do with the same arguments: node by node where, how much memory, how long,
     and what is cached. `Plan.refusal` says what is missing. Starts nothing."""
-    subject = _subject(file, text, mask, back, left, right)
-    chosen = options(profile=profile, settings=settings, **more)
-    return make_plan(subject, _absolute(output), chosen)
+    subject = given_subject(file, further, more.get("views"), text, mask, back, left, right)
+    chosen = _options(more, profile=profile, settings=settings)
+    return make_plan(subject, absolute(output, "output"), chosen)
 
 
 def doctor(outputs: AnyPath = OUTPUTS, *, profile: str = "auto", wait: bool = True) -> list[Check]:
@@ -201,6 +238,7 @@ def options(
     formats: Sequence[str] = (),
     report: bool = True,
     keep: Keep = "all",
+    views: Views = "named",
 ) -> Options:
     """What `run` and its like take besides, named as on the command line.
 
@@ -210,12 +248,15 @@ def options(
     formats      more mesh files in the result: "stl", "3mf", "ply", "usdz"
     report       write result/report.html
     keep         what stays of a run that is done: "all", "result" or "mesh"
+    views        "auto": find out which side of the object each of several pictures shows
     """
+    if views not in ("named", "auto"):
+        raise UnknownNameError("views", str(views), ("named", "auto"))
     if isinstance(formats, str):
         raise UsageError(f"formats: {formats!r} is one text", f'say ["{formats}"]')
     return Options(
         profile=None if profile == "auto" and config is not None else profile,
-        config_file=_absolute(config),
+        config_file=absolute(config, "config"),
         sets=settings_as_sets(settings),
         seed=seed,
         until=until,
@@ -230,6 +271,7 @@ def options(
         formats=tuple(formats),
         report=report,
         keep=keep,
+        views=views,
     )
 
 
@@ -241,20 +283,11 @@ def _run_request(
     warm: bool,
     more: Mapping[str, Any],
 ) -> Request:
-    chosen = options(profile=profile, settings=settings, **more)
-    return Request("run", chosen, subject, _absolute(output), warm=warm)
+    chosen = _options(more, profile=profile, settings=settings)
+    return Request("run", chosen, subject, absolute(output, "output"), warm=warm)
 
 
-def _subject(
-    file: AnyPath | None,
-    text: str | None,
-    mask: AnyPath | None,
-    *sides: AnyPath | None,
-) -> Subject:
-    files = [] if file is None else [Path(file).absolute()]
-    given = [_absolute(side) for side in sides]
-    return subject_of(files, text, mask=_absolute(mask), sides=given)
-
-
-def _absolute(path: AnyPath | None) -> Path | None:
-    return None if path is None else Path(path).absolute()
+def _options(more: Mapping[str, Any], **named: Any) -> Options:
+    """`options`, of a function's own arguments and what was named besides."""
+    require_known(more, options)
+    return options(**named, **more)

@@ -14,7 +14,7 @@ from orchestrator.commands.carry_out import BatchRequest
 from orchestrator.commands.subject import Subject
 from orchestrator.planning.options import Options
 
-Task = Literal["run", "resume", "batch"]
+Task = Literal["run", "candidates", "resume", "batch"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Request:
     """One piece of work.
 
     run     a new run of `subject` in `output` (None: a new directory in outputs)
+    candidates  as many runs of `subject` as `options` say, of as many seeds
     resume  the run or batch directory `output`
     batch   what `folder` says; keep_is_open: nobody said what is to stay of each run
     warm    processes may start warm

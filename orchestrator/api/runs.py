@@ -198,6 +198,15 @@ class Batch(_Working):
         return self._work.heard.outcomes if self._work else []
 
     @property
+    def best(self) -> Run | None:
+        """Of candidates, the run that agrees best with what was given, when they are over; None
+        where none has a score, and of other batches."""
+        from orchestrator.commands.candidates import best_name
+
+        name = best_name(self.path)
+        return self.runs.get(name) if name else None
+
+    @property
     def failed(self) -> dict[str, str]:
         """Name of a job -> why it has no mesh."""
         return {row["name"]: row["error"] for row in self.outcomes if row["state"] != "done"}

@@ -157,6 +157,9 @@ def _do(line: bytes, teller: Teller) -> None:
         if request.task == "run":
             assert request.subject is not None
             carry_out.run(request.subject, path, request.options, place, shell)
+        elif request.task == "candidates":
+            assert request.subject is not None
+            carry_out.candidates(request.subject, path, request.options, place, shell)
         elif path is not None and batch_directory.is_batch(path):
             carry_out.resume_batch(path, request.options, place, shell)
         else:

@@ -282,6 +282,17 @@ def _known_scores(path: Path) -> dict[str, Any]:
     return {}
 
 
+def best_name(path: Path) -> str:
+    """The best one's name by the record of a batch directory, "" without one."""
+    try:
+        with Inside(path).read(CANDIDATES_FILE) as stream:
+            data = json_data(limited(stream, JSON_BYTES))
+    except (OSError, ValueError):
+        return ""
+    name = data.get("best", "") if isinstance(data, dict) else ""
+    return name if isinstance(name, str) else ""
+
+
 def document(found: Sequence[Candidate]) -> dict[str, Any]:
     """What candidates.json and --json say."""
     best = best_of(found)

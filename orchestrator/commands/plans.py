@@ -11,6 +11,8 @@ from orchestrator.errors import MissingWeightsError, UsageError
 from orchestrator.planning.options import Options
 from orchestrator.planning.plan import PlanRow, plan_row
 from orchestrator.planning.request import Prepared, card_shortage, prepare
+from orchestrator.system.terminal import visible
+from orchestrator.system.text import format_size, format_table
 from orchestrator.weights import needs
 
 
@@ -58,6 +60,25 @@ class Plan:
     def vram(self) -> int:
         """The most that a node is expected to take of the card, in bytes; 0: none, or unknown."""
         return max((row.expected.vram for row in self.rows if row.expected), default=0)
+
+    def __str__(self) -> str:
+        """The plan as a table, and what is missing."""
+        rows = [
+            (
+                row.node,
+                row.ladder[0],
+                "cached" if row.cached else "run",
+                format_size(row.expected.vram) if row.expected else "-",
+                format_size(row.expected.host) if row.expected else "-",
+                f"{row.expected.seconds:.3g}" if row.expected else "-",
+                row.reason,
+            )
+            for row in self.rows
+        ]
+        header = ("node", "on", "plan", "VRAM", "host RAM", "seconds", "why")
+        told = [f"profile {self.profile} ({self.reason})", format_table(header, rows)]
+        told += [f"cannot run: {error}" for error in (self.weights, self.card) if error]
+        return visible("\n".join(told))
 
 
 def make_plan(subject: Subject | None, output: Path | None, options: Options) -> Plan:

@@ -306,3 +306,69 @@ def test_the_doctor_answers_with_rows():
     rows = kiss3d.doctor(profile="sketch")
     assert {"python", "disk"} <= {row.name for row in rows}
     assert json.dumps([row.verdict for row in rows])
+
+
+@pytest.mark.parametrize("given", [b"a.png", ["a.png"], 7, ""])
+def test_what_is_no_path_is_refused_in_words(given):
+    for call in (kiss3d.run, kiss3d.start, kiss3d.plan, kiss3d.batch, kiss3d.resume):
+        with pytest.raises(kiss3d.UsageError, match="path"):
+            call(given)
+    with pytest.raises(kiss3d.UsageError, match="back"):
+        kiss3d.plan(ROBOT, back=given)
+    with pytest.raises(kiss3d.UsageError, match="text"):
+        kiss3d.plan(text=["a", "vase"])
+
+
+def test_an_argument_that_there_is_not_names_what_is_meant():
+    with pytest.raises(kiss3d.UsageError, match="candidates") as caught:
+        kiss3d.run(ROBOT, candidates=3)
+    assert "kiss3d.candidates(" in caught.value.hint
+    with pytest.raises(kiss3d.UsageError, match="sead") as caught:
+        kiss3d.plan(ROBOT, sead=3)
+    assert '"seed"' in caught.value.hint
+
+
+def test_several_pictures_need_to_be_told_apart():
+    with pytest.raises(kiss3d.UsageError, match="which sides") as caught:
+        kiss3d.plan(ROBOT, ROBOT)
+    assert 'views="auto"' in caught.value.hint
+    with pytest.raises(kiss3d.UsageError, match="views"):
+        kiss3d.plan(ROBOT, ROBOT, views="car")
+    made = kiss3d.plan(ROBOT, ROBOT, views="auto", profile="sketch")
+    assert made.prepared.options.views == "auto"
+
+
+def test_a_plan_is_printed_as_a_table():
+    told = str(kiss3d.plan(ROBOT, profile="sketch"))
+    assert told.startswith("profile sketch")
+    header, *rows = told.splitlines()[1:]
+    assert header.startswith("node")
+    assert any(row.startswith("isomer") for row in rows)
+
+
+def test_candidates_are_refused_where_all_would_be_alike(tmp_path):
+    with pytest.raises(kiss3d.UsageError, match="alike"):
+        kiss3d.candidates(ROBOT, count=2, profile="sketch", output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    for count in (1, 2.0, True):
+        with pytest.raises(kiss3d.UsageError, match="count"):
+            kiss3d.candidates(ROBOT, count=count)
+
+
+@pytest.mark.slow
+def test_candidates_are_a_batch_that_names_its_best(tmp_path):
+    import yaml
+
+    config = tmp_path / "quick.yaml"
+    nodes = {
+        "seeded": {"stage": "fake.seeded"},
+        "multiview": {"reads": {"image": "recoloured"}, "params": {"grid": 64}},
+        "reconstruct": {"params": {"resolution": 32}},
+        "isomer": {"params": {"stage2_steps": 0, "texture": "none"}},
+    }
+    config.write_text(yaml.safe_dump({"profile": "sketch", "nodes": nodes}))
+    made = kiss3d.candidates(ROBOT, count=3, config=config, seed=7, output=tmp_path / "out")
+    assert list(made.runs) == ["seed-7", "seed-8", "seed-9"]
+    assert made.best is not None
+    assert made.best.path == tmp_path / "out" / "seed-9"
+    assert (made.path / "result" / "mesh.glb").is_file()
