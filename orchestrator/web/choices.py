@@ -18,6 +18,7 @@ from orchestrator.errors import ConfigError, KissError, UnknownNameError
 from orchestrator.pipeline import layers
 from orchestrator.pipeline.graph import Graph
 from orchestrator.planning.options import Options, Start
+from orchestrator.planning.request import prepare
 
 AUTO = "auto"
 FORMATS = ("stl", "3mf", "ply", "usdz")
@@ -105,11 +106,12 @@ def fitting(start: Start) -> tuple[str, ...]:
 
 
 def reads_words(start: str, profile: str) -> bool:
-    """Whether words beside what a run begins with are of use to a profile; "auto": to one that may
-    be chosen."""
-    known = fitting(Given(start).begins)
-    names = known if profile == AUTO else [profile] if profile in known else []
-    return any(_reads_words(name, start == "mesh") for name in names)
+    """Whether words beside what a run begins with are of use to a profile; "auto": to the one that
+    this machine would get. Raises `UsageError` where there is none."""
+    begins = Given(start).begins
+    if profile == AUTO:
+        profile = prepare(Options(profile=AUTO, start=begins)).settings.name
+    return profile in fitting(begins) and _reads_words(profile, begins == "mesh")
 
 
 @functools.cache

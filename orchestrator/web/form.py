@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import gradio as gr
 from gradio import processing_utils
 from gradio.exceptions import InvalidPathError
 
+from orchestrator.errors import KissError
 from orchestrator.web.choices import (
     AUTO,
     BACKGROUNDS,
@@ -196,4 +198,8 @@ def shown_for(start: str) -> list[Any]:
 
 def words_for(start: str, profile: str) -> Any:
     """The field of the words: shown where the profile has use for them."""
-    return gr.update(visible=start == "text" or (start == "mesh" and reads_words(start, profile)))
+    shown = start == "text"
+    if start == "mesh":
+        with contextlib.suppress(KissError):  # the plan says what is wrong
+            shown = reads_words(start, profile)
+    return gr.update(visible=shown)

@@ -70,7 +70,7 @@ def build(site: Site, options: WebOptions) -> Any:
 
 def _make_tab(site: Site) -> dict[str, Any]:
     parts: dict[str, Any] = {}
-    with gr.Row():
+    with gr.Row(elem_id="parts"):
         with gr.Column(scale=2, min_width=320):
             parts["form"] = form.build()
             parts["plan"] = gr.HTML(actions.plan(site, Given(), Choices()), elem_id="plan")
