@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from orchestrator.system.terminal import say
@@ -34,4 +36,5 @@ def completion(shell: str) -> None:
     script = ShellComplete.source(found(root.command, {}, name, variable))
     say(script.strip())
     line, file = _WHERE[shell]
-    say(f"put this into {file}: {line}", err=True)
+    if sys.stdout.isatty():  # else a shell reads it, each time that it starts
+        say(f"put this into {file}: {line}", err=True)

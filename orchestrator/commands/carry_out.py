@@ -119,7 +119,7 @@ def batch(
     Raises `UsageError`s before anything is written, and `InterruptedRunError`.
     """
     from orchestrator.commands import batch as batches
-    from orchestrator.commands import batch_directory, batch_inputs
+    from orchestrator.commands import batch_directory, batch_inputs, pictures
 
     output = request.output
     if request.go_on and output is None:
@@ -140,7 +140,12 @@ def batch(
                     f"{output} holds candidates of one subject", command("resume", output)
                 )
         subjects = [one.subject for one in found.listed]
-        batches.require_resources(prepared, subjects, known, output)
+        try:
+            batches.require_resources(prepared, subjects, known, output)
+        except UsageError as error:
+            if found.skipped:
+                error.message += f"\nskipped besides: {pictures.listed(found.skipped)}"
+            raise
         if known is not None:
             made = batch_directory.join(known, found, options)
         else:
