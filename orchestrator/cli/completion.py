@@ -18,7 +18,9 @@ _WHERE = {
 @click.command()
 @click.argument("shell", type=click.Choice(list(_WHERE)))
 def completion(shell: str) -> None:
-    """Print the script that makes SHELL complete commands, options and names with the Tab key.
+    """Print what completes command lines in SHELL.
+
+    Commands, options and profiles are completed with the Tab key.
 
     \b
     bash   source <(kiss3d-orchestrate completion bash)          in ~/.bashrc
