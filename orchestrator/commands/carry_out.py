@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import OutputError, UsageError, command
+from orchestrator.errors import OutputError, RunFailedError, UsageError, command
 from orchestrator.planning.options import Options
 from orchestrator.planning.request import Prepared, prepare, prepared_for
 from orchestrator.processes.workspace import Workspace
@@ -71,7 +71,22 @@ def candidates(
     prepared = prepare(replace(options, start=subject.start), workspace)
     count = prepared.options.candidates
     made = choice.create(prepared, subject, count, output, prepared.options)
-    return _execute(made, prepared, False, shell)
+    try:
+        return _execute(made, prepared, False, shell)
+    except RunFailedError as error:
+        if error.exit_code == UsageError.exit_code and output is None:
+            _take_back(made)
+        raise
+
+
+def _take_back(made: Batch) -> None:
+    """Remove a batch directory in which nothing has been computed."""
+    from orchestrator.commands import clean
+
+    chosen = clean.choose(made.path, lambda run: True, intermediate=False)
+    states = [node.state for run in chosen.runs for node in run.manifest.nodes.values()]
+    if "done" not in states:
+        clean.remove(chosen)
 
 
 def resume(path: Path, options: Options, workspace: Workspace, shell: Shell) -> RunDirectory:
