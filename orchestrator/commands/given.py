@@ -82,7 +82,7 @@ def read_given(
 
 
 def _is_text(content: bytes) -> bool:
-    """Whether a file is words: valid UTF-8 without control characters, and no known format."""
+    """Whether a file is words: UTF-8 with letters, without control characters, no known format."""
     if identify(content[:HEAD]) is not None:
         return False
     try:
@@ -91,7 +91,8 @@ def _is_text(content: bytes) -> bool:
         if error.start < len(content[:HEAD]) - 4:  # else a letter was cut
             return False
         beginning = content[: error.start].decode()
-    return all(sign.isprintable() or sign.isspace() for sign in beginning)
+    plain = all(sign.isprintable() or sign.isspace() for sign in beginning)
+    return plain and any(map(str.isalpha, beginning))
 
 
 def _read_file(prepared: Prepared, path: Path) -> bytes:
