@@ -51,11 +51,12 @@ and nothing from its neighbours."""
 FOR_THE_PARENT = {"contract", "process", "weights"}
 """Rooms of `stages` that `orchestrator` imports."""
 OUTSIDE = {
-    "kiss3d": {"stages", "bench", "devtools", "tests"},
-    "orchestrator": {"kiss3d", "bench", "devtools", "tests"},
-    "stages": {"kiss3d", "orchestrator", "bench", "devtools", "tests"},
-    "devtools": {"bench", "tests"},
-    "bench": {"tests"},
+    "kiss3d": {"stages", "bench", "devtools", "tests", "training"},
+    "orchestrator": {"kiss3d", "bench", "devtools", "tests", "training"},
+    "stages": {"kiss3d", "orchestrator", "bench", "devtools", "tests", "training"},
+    "devtools": {"bench", "tests", "training"},
+    "bench": {"tests", "training"},
+    "training": {"tests"},
 }
 """What a package never imports, for all its rooms."""
 UNDECLARED = {"__init__"}

@@ -169,7 +169,7 @@ def take_subject(request: dict[str, Any]) -> Subject:
 
     sides = tuple(request.pop(side) for side in ("back", "left", "right"))
     files, text, mask = (request.pop(name) for name in ("files", "text", "mask"))
-    require_sides_said(files, request["views"] or "named")
+    require_sides_said(files, request["views"] or "named", sides)
     subject = subject_of(files, text, mask=mask, sides=sides)
     request["start"] = subject.start
     return subject

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from orchestrator.system.terminal import say
@@ -16,7 +18,9 @@ _WHERE = {
 @click.command()
 @click.argument("shell", type=click.Choice(list(_WHERE)))
 def completion(shell: str) -> None:
-    """Print the script that makes SHELL complete commands, options and names with the Tab key.
+    """Print what completes command lines in SHELL.
+
+    Commands, options and profiles are completed with the Tab key.
 
     \b
     bash   source <(kiss3d-orchestrate completion bash)          in ~/.bashrc
@@ -34,4 +38,5 @@ def completion(shell: str) -> None:
     script = ShellComplete.source(found(root.command, {}, name, variable))
     say(script.strip())
     line, file = _WHERE[shell]
-    say(f"put this into {file}: {line}", err=True)
+    if sys.stdout.isatty():  # else a shell reads it, each time that it starts
+        say(f"put this into {file}: {line}", err=True)

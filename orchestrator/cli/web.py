@@ -76,7 +76,7 @@ def web(
     upload_mib: int,
     browse: bool,
 ) -> int:
-    """Make meshes in the browser: a page on this machine, until Ctrl-C.
+    """Make meshes in the browser: a page on this machine.
 
     Runs are the same directories that the command line makes: closing the page or the server loses
     nothing, and either goes on with the other's.

@@ -1,11 +1,13 @@
 """What a batch is made of: the pictures or meshes of a folder, or the lines of a list of words.
 
-A text file has one description a line; empty lines and those that begin with # are comments. A CSV
-file has a column `text`, and may have `name` (of the result's folder) and `seed`.
+A text file has one description a line; empty lines and those that begin with # are comments. Lines
+that are paths of pictures or meshes, seen from the file's own folder, make it a list of those. A
+CSV file has a column `text`, and may have `name` (of the result's folder) and `seed`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 from collections.abc import Iterator, Sequence
@@ -14,17 +16,22 @@ from pathlib import Path
 
 from orchestrator.commands import pictures
 from orchestrator.commands.pictures import Skipped
-from orchestrator.commands.subject import MESH, PICTURE, Subject, is_mesh, words_of
+from orchestrator.commands.subject import MESH, MESH_SUFFIXES, PICTURE, Subject, is_mesh, words_of
 from orchestrator.errors import InputFileError, UsageError
 from orchestrator.pipeline import layers
 from orchestrator.pipeline.graph import Graph
 from orchestrator.planning.options import Start
 from orchestrator.system.reading import read_limited
 from orchestrator.system.text import slug
+from stages.contract.mesh_files import bare
+from stages.contract.mesh_files import pictures as named_pictures
 
 LISTS = frozenset({".txt", ".csv"})
 _LIST_BYTES = 64 << 20
+_MATERIAL_BYTES = 1 << 20
 _COLUMNS = ("name", "text", "seed")
+_PLURAL = {"picture": "pictures", "text": "descriptions", "mesh": "meshes"}
+_PLURAL = {"picture": "pictures", "text": "descriptions", "mesh": "meshes"}
 _MAX_SEED = (1 << 63) - 1
 
 
@@ -70,7 +77,29 @@ def find_inputs(
             return _of_folder(source, pictures.gather(source, glob, recursive, "mesh"))
         except pictures.NothingFoundError:
             raise error from None
+    if glob is None:
+        textures = _textures(source, found.skipped)
+        left = tuple(path for path in found.pictures if path.name not in textures)
+        if not left:  # they are what the meshes beside them name
+            return _of_folder(source, pictures.gather(source, None, recursive, "mesh"))
+        also = tuple(
+            Skipped(path.relative_to(source), "a mesh's texture")
+            for path in found.pictures
+            if path.name in textures
+        )
+        found = pictures.Gathered(left, found.skipped + also)
     return _of_folder(source, found)
+
+
+def _textures(folder: Path, skipped: Sequence[Skipped]) -> set[str]:
+    """Names of the pictures that a folder's materials name. skipped: its files that are none."""
+    found: set[str] = set()
+    for one in skipped:
+        if one.path.suffix.lower() == ".mtl":
+            with contextlib.suppress(OSError, ValueError):
+                content = read_limited(folder / one.path, _MATERIAL_BYTES)
+                found |= {bare(name) for name in named_pictures(content)}
+    return found
 
 
 def _wants_meshes(profile: str | None) -> bool:
@@ -114,24 +143,36 @@ def _of_list(source: Path) -> BatchInputs:
     skipped: list[Skipped] = []
     for number, row in rows:
         try:
-            listed.append(_listed(*row))
+            listed.append(_listed(source, *row))
         except (UsageError, ValueError) as error:
             why = error.message if isinstance(error, UsageError) else str(error)
             skipped.append(Skipped(Path(f"line {number}"), why))
     if not listed:
         told = f": {pictures.listed(skipped)}" if skipped else ""
         raise UsageError(f"no descriptions in {source}{told}", "one a line: a red ceramic vase")
-    return BatchInputs(source.resolve().stem, "text", tuple(listed), tuple(skipped))
+    kinds = {one.subject.start for one in listed}
+    if len(kinds) > 1:
+        raise UsageError(
+            f"{source} lists {' and '.join(_PLURAL[kind] for kind in sorted(kinds))}",
+            "make a list of each kind",
+        )
+    return BatchInputs(source.resolve().stem, kinds.pop(), tuple(listed), tuple(skipped))
 
 
-def _listed(name: str, text: str, seed: str) -> Listed:
+def _listed(source: Path, name: str, text: str, seed: str) -> Listed:
     """One row of a list. Raises `UsageError` or ValueError."""
     number = None
     if seed.strip():
         if not seed.strip().isdecimal() or int(seed) > _MAX_SEED:
             raise ValueError(f'the seed "{seed.strip()[:40]}" is no whole number from 0 on')
         number = int(seed)
-    subject = Subject({}, words_of(text), number)
+    if Path(text.strip()).suffix.lower() in pictures.SUFFIXES | MESH_SUFFIXES:
+        path = source.parent / text.strip()
+        if not path.is_file():
+            raise ValueError(f"{text.strip()[:200]} does not exist")
+        subject = Subject({MESH if is_mesh(path) else PICTURE: path}, "", number)
+    else:
+        subject = Subject({}, words_of(text), number)
     return Listed((slug(name.strip()) if name.strip() else subject.name,), subject)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import OutputError, UsageError, command
+from orchestrator.errors import OutputError, RunFailedError, UsageError, command
 from orchestrator.planning.options import Options
 from orchestrator.planning.request import Prepared, prepare, prepared_for
 from orchestrator.processes.workspace import Workspace
@@ -71,7 +71,22 @@ def candidates(
     prepared = prepare(replace(options, start=subject.start), workspace)
     count = prepared.options.candidates
     made = choice.create(prepared, subject, count, output, prepared.options)
-    return _execute(made, prepared, False, shell)
+    try:
+        return _execute(made, prepared, False, shell)
+    except RunFailedError as error:
+        if error.exit_code == UsageError.exit_code and output is None:
+            _take_back(made)
+        raise
+
+
+def _take_back(made: Batch) -> None:
+    """Remove a batch directory in which nothing has been computed."""
+    from orchestrator.commands import clean
+
+    chosen = clean.choose(made.path, lambda run: True, intermediate=False)
+    states = [node.state for run in chosen.runs for node in run.manifest.nodes.values()]
+    if "done" not in states:
+        clean.remove(chosen)
 
 
 def resume(path: Path, options: Options, workspace: Workspace, shell: Shell) -> RunDirectory:
@@ -119,7 +134,7 @@ def batch(
     Raises `UsageError`s before anything is written, and `InterruptedRunError`.
     """
     from orchestrator.commands import batch as batches
-    from orchestrator.commands import batch_directory, batch_inputs
+    from orchestrator.commands import batch_directory, batch_inputs, pictures
 
     output = request.output
     if request.go_on and output is None:
@@ -140,7 +155,12 @@ def batch(
                     f"{output} holds candidates of one subject", command("resume", output)
                 )
         subjects = [one.subject for one in found.listed]
-        batches.require_resources(prepared, subjects, known, output)
+        try:
+            batches.require_resources(prepared, subjects, known, output)
+        except UsageError as error:
+            if found.skipped:
+                error.message += f"\nskipped besides: {pictures.listed(found.skipped)}"
+            raise
         if known is not None:
             made = batch_directory.join(known, found, options)
         else:

@@ -44,6 +44,7 @@ def read_given(
     require_inputs(prepared, subject.start, subject.artifacts)
     records: dict[str, InputRecord] = {}
     contents: dict[str, bytes] = {}
+    stages = {node.config.stage for node in prepared.whole.nodes.values()}
     for artifact, path in subject.files.items():
         name = artifact.removeprefix("input_") if records else "input"
         old = (known or {}).get(artifact)
@@ -57,6 +58,10 @@ def read_given(
         else:
             content = _read_file(prepared, path)
             require_picture(path, content)
+            if _is_text(content) and "preprocess" in stages:
+                raise InputFileError(
+                    f"{path} is a text file, and no picture", "--text takes words, `batch` a list"
+                )
             suffix = _picture_suffix(path, content)
         contents[artifact] = content
         records[artifact] = InputRecord(
@@ -74,6 +79,20 @@ def read_given(
             digest=digest_bytes(contents[TEXT]),
         )
     return Given(records, contents)
+
+
+def _is_text(content: bytes) -> bool:
+    """Whether a file is words: UTF-8 with letters, without control characters, no known format."""
+    if identify(content[:HEAD]) is not None:
+        return False
+    try:
+        beginning = content[:HEAD].decode()
+    except UnicodeDecodeError as error:
+        if error.start < len(content[:HEAD]) - 4:  # else a letter was cut
+            return False
+        beginning = content[: error.start].decode()
+    plain = all(sign.isprintable() or sign.isspace() for sign in beginning)
+    return plain and any(map(str.isalpha, beginning))
 
 
 def _read_file(prepared: Prepared, path: Path) -> bytes:

@@ -106,11 +106,20 @@ def subject_of(
     return Subject({PICTURE: first, **masked, **more}, words or "", seed)
 
 
-def require_sides_said(files: Sequence[Path], views: str) -> None:
-    """Refuse several pictures of which nobody says what they show. Raises `UsageError`.
+def require_sides_said(
+    files: Sequence[Path], views: str, sides: Sequence[Path | None] = ()
+) -> None:
+    """Refuse several pictures of which nobody says what they show, or which are told twice. Raises
+    `UsageError`.
 
-    views: "auto" where that is to be found out.
+    views: "auto" where that is to be found out. sides: back, left, right, where they were named.
     """
+    if views == "auto" and any(path is not None for path in sides):
+        named = [f"--{name[6:]}" for name, path in zip(SIDES, sides, strict=False) if path]
+        raise UsageError(
+            f"--views auto finds the sides out: name none (here {' and '.join(named)})",
+            "give all pictures as FILEs, the front first; or leave --views auto out and name each",
+        )
     if len(files) > 1 and views != "auto":
         raise UsageError(
             f"{len(files)} files: which sides of the object do the pictures show?",

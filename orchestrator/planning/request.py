@@ -298,13 +298,22 @@ _UNREAD = {
 def _other_profiles(start: Start) -> str:
     """Which shipped profiles begin with this."""
     fitting = " or ".join(f"--profile {name}" for name in BY_START[start])
-    return f"{fitting} {'do' if ' or ' in fitting else 'does'}"
+    told = f"{fitting} {'do' if ' or ' in fitting else 'does'}"
+    return f"{told}, on a card and with its weights" if start == "text" else told
 
 
 def require_card(prepared: Prepared, will_run: Callable[[], Collection[str]]) -> None:
     """Refuse what cannot end well. Raises what `card_shortage` finds."""
     if shortage := card_shortage(prepared, will_run):
         raise shortage
+
+
+_WITHOUT_A_CARD: Mapping[Start, str] = {
+    "picture": "--profile sketch needs none; --device cpu computes on the CPU, in hours",
+    "mesh": "--profile sketch needs none; --device cpu computes on the CPU, in hours",
+    "text": "words alone need Flux, and Flux a card; of a picture --profile sketch makes a mesh "
+    "without one",
+}
 
 
 def card_shortage(prepared: Prepared, will_run: Callable[[], Collection[str]]) -> UsageError | None:
@@ -321,7 +330,6 @@ def card_shortage(prepared: Prepared, will_run: Callable[[], Collection[str]]) -
         need = "needs" if len(left) == 1 else "need"
         return UsageError(
             f"{', '.join(left)} {need} a GPU, and none may be used ({why})",
-            "--device cpu computes there what has a rung for it, slowly"
-            + ("" if prepared.options.start == "text" else "; sketch needs no GPU"),
+            _WITHOUT_A_CARD[prepared.options.start],
         )
     return None

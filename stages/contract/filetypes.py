@@ -143,7 +143,10 @@ _SIGNATURES: tuple[tuple[re.Pattern[bytes], FileType], ...] = tuple(
         (rb"glTF", _mesh("glb", "a 3D model")),
         (rb"ply\r?\n\s*(?:format|comment|obj_info)\b", _PLY),
         (rb"\s*solid\b.*\bfacet\s+normal\b", _STL),
-        (rb"BLENDER", FileType("blend", "a Blender project", remedy="give a rendered PNG")),
+        (
+            rb"BLENDER",
+            FileType("blend", "a Blender project", remedy="export a GLB, or give a rendered PNG"),
+        ),
     )
 )
 

@@ -31,8 +31,8 @@ class MeshViewsParams(Params):
         description="auto: the file's own, else smooth where the surface bends and split at edges "
         "of more than 40 degrees; smooth: averaged over the faces around each vertex (reference)",
     )
-    light: Literal["even", "soft"] = Field(
-        "even",
+    light: Literal["auto", "even", "soft"] = Field(
+        "auto",
         description="even: the mesh's own colours; soft: as under an overcast sky, darker below",
     )
     normal_encoding: Literal["bundle", "reference"] = Field(

@@ -126,7 +126,10 @@ class MeshViews(contract.Stage):
             normals = surface.normals
         else:
             normals = creased_normals(surface.points, surface.corners)
-        return Drawing(surface, normals, textures, self.params.light, self.params.normal_encoding)
+        light = self.params.light
+        if light == "auto":  # of a shape without colours, even light would show an outline alone
+            light = "even" if surface.colored else "soft"
+        return Drawing(surface, normals, textures, light, self.params.normal_encoding)
 
     def _tiles(self, drawing: Drawing, context: Context) -> list[Tile]:
         """One of each camera. Raises BadInput where none shows the mesh."""

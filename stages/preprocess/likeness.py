@@ -20,6 +20,8 @@ SLACK = 4
 """Pixels, of `SIZE`, that an outline may lie beside another one and still agree with it."""
 FARTHEST = 40.0
 """Difference in CIELAB from which colours are simply not alike."""
+LIGHT = 10.0
+"""Lightness, of 100, by which one picture may be the lighter one for its exposure alone."""
 BINS = (9, 14, 14)
 """Of a histogram of colours, along the axes of CIELAB: about 16 units each."""
 
@@ -68,6 +70,18 @@ def palette_overlap(a: Look, b: Look) -> float:
     return float(np.minimum(one, other).sum())
 
 
+def colours_apart(a: Look, b: Look) -> float:
+    """How far the colours of two pictures that are equally high lie apart, height by height: the
+    mean difference in CIELAB of their rows' mean colours, 0 to `FARTHEST`. A turn of an object
+    about its upright axis leaves all that it is made of at its height."""
+    difference = _rows(a) - _rows(b)
+    difference = difference[np.isfinite(difference).all(axis=1)]
+    if not len(difference):
+        return FARTHEST
+    difference[:, 0] -= np.clip(np.median(difference[:, 0]), -LIGHT, LIGHT)
+    return float(np.minimum(np.linalg.norm(difference, axis=1), FARTHEST).mean())
+
+
 def as_side(side: Look, front: Look, back: Look | None) -> tuple[float, float]:
     """How far the colours of `side` are from what front and back say, taken for the left and taken
     for the right: mean differences in CIELAB, at most `FARTHEST`."""
@@ -95,6 +109,13 @@ def _halves(look: Look) -> tuple[np.ndarray, np.ndarray]:
         mean = total / np.maximum(share, 1)[:, None]
         found.append(np.where((share > 0)[:, None] & (count > 2)[:, None], mean, np.nan))
     return found[0], found[1]
+
+
+def _rows(look: Look) -> np.ndarray:
+    """(N, 3): mean colour of each row of the object, NaN where there is none."""
+    share = look.mask.sum(axis=1)[:, None]
+    total = (look.lab * look.mask[..., None]).sum(axis=1)
+    return np.asarray(np.where(share > 0, total / np.maximum(share, 1), np.nan))
 
 
 def _distance(a: np.ndarray, b: np.ndarray) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -42,6 +42,8 @@ SIDE_OF: dict[str, Side] = {
     INPUT_RIGHT.name: "right",
 }
 """What the pictures beside the front show."""
+
+SIDES = tuple(SIDE_OF.values())
 
 COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0)}
 """Backdrops that have a name."""
@@ -122,7 +124,7 @@ class Preprocess(contract.Stage):
     """
 
     name = "preprocess"
-    version = 4
+    version = 5
     summary = "cut the object out of the input picture and centre it on a white square"
     inputs = (INPUT_IMAGE, INPUT_MASK, INPUT_BACK, INPUT_LEFT, INPUT_RIGHT)
     outputs = (IMAGE, ALPHA, GIVEN_VIEWS)
@@ -178,14 +180,37 @@ class Preprocess(contract.Stage):
             front, made[GIVEN_VIEWS.name] = join_sides(
                 front, sides, params.sides, params.foreground_ratio, params.size, keep, context.warn
             )
+            for text in self._same_files(inputs):
+                context.warn(text)
         context.progress(total, total)
         return {IMAGE.name: front.image, ALPHA.name: front.alpha, **made}
+
+    def _same_files(self, inputs: Mapping[str, Any]) -> Iterator[str]:
+        """A text for each file that was given for several sides."""
+        names: dict[bytes, list[str]] = {}
+        for spec in PICTURES:
+            if spec.name in inputs:
+                side = SIDE_OF.get(spec.name)
+                name = "the front" if side is None else self._called(side)
+                names.setdefault(bytes(inputs[spec.name]), []).append(name)
+        for same in names.values():
+            if len(same) > 1:
+                yield (
+                    f"one and the same picture was given for {', '.join(same[:-1])} and "
+                    f"{same[-1]}: only an object that looks alike from all these sides is like that"
+                )
+
+    def _called(self, side: Side) -> str:
+        """What a user calls a picture beside the front: what it shows is not said with `auto`."""
+        return f"picture {2 + SIDES.index(side)}" if self.params.sides == "auto" else f"the {side}"
 
     def _side(
         self, side: Side, data: bytes, context: contract.Context, at: tuple[int, int]
     ) -> Framed:
         """As `_framed`, of a picture beside the front; what is wrong with it names it."""
-        what = f"the picture of the {side}"
+        named = self.params.sides == "named"
+        what = f"the picture of the {side}" if named else self._called(side)
+        option = f"--{side} ({what}, not of the front)" if named else f"{what}, not the front"
 
         def warn(text: str, *, degraded: bool = False) -> None:
             context.warn(f"{what}: {text}", degraded=degraded)
@@ -193,7 +218,7 @@ class Preprocess(contract.Stage):
         try:
             return self._framed(data, None, replace(context, warn=warn), at)
         except contract.BadInput as error:
-            raise contract.BadInput(f"{what}: {error.message}", error.hint) from error
+            raise contract.BadInput(f"{option}: {error.message}", error.hint) from error
 
     def _framed(
         self,

@@ -141,3 +141,11 @@ def test_a_directory_of_candidates_is_not_begun_anew(kiss3d, quick, egg, tmp_pat
     done = kiss3d("run", egg, "--config", quick, "--candidates", 2, "--output", out)
     assert done.returncode == 2
     assert "resume" in done.stderr
+
+
+def test_of_what_is_no_picture_nothing_stays(kiss3d, quick, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
+    done = kiss3d("run", broken, "--config", quick, "--candidates", 3)
+    assert done.returncode == 2, done.stderr
+    assert not list((tmp_path / "outputs").glob("broken*"))

@@ -65,7 +65,7 @@ def test_a_changed_copy_of_the_picture_is_noticed_and_poisons_nothing(
 @pytest.mark.parametrize(
     "change",
     [
-        lambda data: data["input"].update(file="../../secret"),
+        lambda data: data["given"]["input_image"].update(file="../../secret"),
         lambda data: data["nodes"].update({"../away": {}}),
         lambda data: data["nodes"]["source"]["artifacts"]["numbers"][0].update(file="/etc/passwd"),
     ],

@@ -100,3 +100,27 @@ def test_a_folder_of_neither_says_so(tmp_path):
     (tmp_path / "notes.txt").write_text("nothing")
     with pytest.raises(UsageError, match="no pictures in"):
         found(tmp_path)
+
+
+def test_lines_that_are_files_make_a_list_of_those(tmp_path):
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "mug.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (tmp_path / "list.txt").write_text("p/mug.png\nabsent.jpg\n")
+    inputs = found(tmp_path / "list.txt")
+    assert (inputs.start, [one.names for one in inputs.listed]) == ("picture", [("mug",)])
+    assert [one.reason for one in inputs.skipped] == ["absent.jpg does not exist"]
+    (tmp_path / "mixed.txt").write_text("p/mug.png\na red vase\n")
+    with pytest.raises(UsageError, match="lists pictures and descriptions"):
+        found(tmp_path / "mixed.txt")
+
+
+def test_textures_of_the_meshes_in_a_folder_are_no_pictures_to_work_on(tmp_path):
+    (tmp_path / "box.obj").write_text("mtllib box.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
+    (tmp_path / "box.mtl").write_text("newmtl a\nmap_Kd maps/wood.png\n")
+    (tmp_path / "wood.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    assert found(tmp_path).start == "mesh"
+    (tmp_path / "photo.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    inputs = found(tmp_path)
+    assert [one.names[0] for one in inputs.listed] == ["photo"]
+    reasons = {str(one.path): one.reason for one in inputs.skipped}
+    assert reasons["wood.png"] == "a mesh's texture"

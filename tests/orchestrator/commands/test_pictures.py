@@ -208,3 +208,17 @@ def test_subfolders_are_named_in_the_record_and_counted_for_people(tmp_path):
     two = gather(tmp_path, None, recursive=False)
     assert listed(two.skipped) == "2 subfolders, --recursive takes them"
     assert gather(tmp_path, None, recursive=True).skipped == ()
+
+
+def test_a_text_file_is_no_picture_where_pictures_are_cut_out(tmp_path):
+    from orchestrator.commands.given import read_given
+    from orchestrator.commands.subject import subject_of
+    from orchestrator.planning.options import Options
+    from orchestrator.planning.request import prepare
+
+    (tmp_path / "README.md").write_text("# Words\n", encoding="utf-8")
+    (tmp_path / "unknown").write_bytes(b"\x01\x02 letters")
+    prepared = prepare(Options(profile="sketch"))
+    with pytest.raises(InputFileError, match="is a text file"):
+        read_given(prepared, subject_of([tmp_path / "README.md"]))
+    assert read_given(prepared, subject_of([tmp_path / "unknown"])).contents

@@ -95,6 +95,17 @@ def test_several_pictures_without_a_word_on_their_sides_are_refused() -> None:
     require_sides_said(files[:1], "named")
 
 
+@pytest.mark.parametrize("files", [["a.png"], ["a.png", "c.png"]])
+def test_sides_that_are_to_be_found_out_are_not_named(files: list[str]) -> None:
+    """Not "two pictures of the back": the second FILE stands for no side yet."""
+    sides = (Path("b.png"), None, Path("d.png"))
+    with pytest.raises(UsageError, match="--views auto finds the sides out: name none") as error:
+        require_sides_said([Path(name) for name in files], "auto", sides)
+    assert "--back and --right" in str(error.value)
+    require_sides_said([Path("a.png")], "named", sides)
+    require_sides_said([Path("a.png"), Path("b.png")], "auto", (None, None, None))
+
+
 def test_views_are_not_found_out_of_a_mesh(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not for meshes"):
         require_sides_said([tmp_path / "a.glb"], "auto")

@@ -86,12 +86,17 @@ def test_the_views_show_the_sides_in_their_colours(name, look):
 
 @pytest.mark.parametrize("binary", [True, False])
 def test_an_stl_is_grey_and_stands_on_its_z_axis(binary, look):
-    looked = look(box_stl(binary, size=(1.0, 1.0, 2.0)))
+    looked = look(box_stl(binary, size=(1.0, 1.0, 2.0)), light="even")
     assert np.ptp(looked.mesh.vertices, axis=0) == pytest.approx([0.9, 1.8, 0.9])
     assert (looked.centers() == GREY).all()
     assert looked.said == ["the mesh has no colours: it is taken as grey"]
     upright = look(box_stl(binary, size=(1.0, 2.0, 1.0)), up="+y")
     assert np.ptp(upright.mesh.vertices, axis=0) == pytest.approx([0.9, 1.8, 0.9])
+
+
+def test_a_mesh_without_colours_is_shaded_so_that_its_shape_shows(look):
+    shaded, even = look(box_stl(True)).centers(), look(box_stl(True), light="even").centers()
+    assert (shaded < even).all()
 
 
 def test_a_binary_stl_may_begin_like_one_of_text(look):

@@ -189,7 +189,7 @@ def test_missing_pictures_leave_the_shape_and_are_told(look):
         "gone.png, which the mesh names, is not beside it: its colours are missing"
     ]
     assert looked.centers().tolist() == [[255, 0, 0]] * 4, "Kd is what is left"
-    looked = look(box_obj())
+    looked = look(box_obj(), light="even")
     assert looked.centers().tolist() == [GREY] * 4
     assert "box.mtl" in looked.degraded[0]
 

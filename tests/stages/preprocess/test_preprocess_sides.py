@@ -114,8 +114,15 @@ def test_the_references_framing_is_left_alone_and_the_sides_follow_it() -> None:
 
 
 def test_a_bad_picture_of_a_side_is_named() -> None:
-    with pytest.raises(BadInput, match="picture of the left: the input file is not a picture"):
+    with pytest.raises(
+        BadInput, match=r"^--left .the picture of the left, not of the front.: the input file is no"
+    ):
         run(image=bar(0.3, 0.5), left=b"no picture")
+
+
+def test_a_bad_picture_whose_side_is_to_be_found_out_is_named_by_its_number() -> None:
+    with pytest.raises(BadInput, match=r"^picture 3, not the front: the input file is no"):
+        run(params={"sides": "auto"}, image=bar(0.3, 0.5), back=bar(0.3, 0.5), left=b"no picture")
 
 
 def test_what_is_doubtful_about_a_side_names_it() -> None:
@@ -168,8 +175,11 @@ def test_the_four_pictures_of_one_object_are_not_doubted() -> None:
 def test_a_back_of_another_shape_and_of_another_colour_is_doubted() -> None:
     told: list[str] = []
     run(told, image=bar(0.2, 0.6), back=bar(0.6, 0.6, color=(30, 60, 200)))
-    assert any("front and back are hardly mirror images" in text for text in told)
-    assert any("the back has hardly a colour in common" in text for text in told)
+    (text,) = told
+    assert text.startswith("the pictures of the front and the back do not seem to show one object")
+    assert "hardly mirror images of each other (overlap " in text
+    assert "hardly a colour in common (palettes overlap by 0%" in text
+    assert "at the same heights do not match (difference 40 in CIELAB" in text
 
 
 def test_left_and_right_in_each_others_place_are_doubted() -> None:

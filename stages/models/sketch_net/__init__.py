@@ -1,0 +1,1 @@
+"""The sketch's network: cut-out, depth, normals and thickness of an object from one picture."""

@@ -1,0 +1,117 @@
+"""How traced scenes look: materials, light, highlights. sRGB in [0, 1]."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from training.parts import Dice
+from training.scenes import Scenes
+
+
+def shade(scenes: Scenes, materials: Tensor, generator: torch.Generator) -> Tensor:
+    """(N, 3, S, S): the objects' colours, meaningful where the mask is.
+
+    materials (M, 3, T, T) in [0, 1].
+    """
+    dice = Dice(len(scenes.mask), generator)
+
+    def number(low: float, high: float) -> Tensor:
+        return dice.uniform(low, high, 1, 1, 1)
+
+    albedo = _albedo(scenes, materials, dice)
+    normal = scenes.normal
+    lit, sky = scenes.shade[:, :1], scenes.shade[:, 1:]
+    key = scenes.light[:, :, None, None]
+    warm = 1.0 + (
+        dice.uniform(-0.08, 0.08, 3, 1, 1) * dice.chance(0.5).float()[:, None, None, None]
+    )
+    ambient = (
+        number(0.25, 0.75) * (0.75 + 0.25 * normal[:, 1:2]) * (1.0 - number(0.0, 1.0) * (1.0 - sky))
+    )
+    shadow = 1.0 - number(0.2, 1.0) * (1.0 - lit)
+    straight = (normal * key).sum(1, keepdim=True)
+    wrap = number(0.0, 0.4)  # skin and plush scatter light round the edge
+    diffuse = ((straight + wrap) / (1.0 + wrap)).clamp(min=0.0) * shadow
+    image = albedo * (ambient + number(0.25, 0.9) * diffuse * warm)
+    other = functional.normalize(
+        dice.normal(3) + torch.tensor([0.0, 0.3, 0.8], device=dice.device), dim=1
+    )
+    fill = (normal * other[:, :, None, None]).sum(1, keepdim=True).clamp(min=0.0)
+    image = image + albedo * fill * number(0.0, 0.35)
+    shiny = (
+        dice.uniform(0.0, 1.0, 1, 1, 1) ** 2
+        * 0.8
+        * (dice.chance(0.65).float()[:, None, None, None])
+    )
+    for way in (key, other[:, :, None, None]):
+        middle = functional.normalize(
+            way + torch.tensor([0.0, 0.0, 1.0], device=dice.device)[:, None, None], dim=1
+        )
+        facing = (normal * middle).sum(1, keepdim=True).clamp(min=0.0)
+        image = image + shiny * facing ** torch.exp(number(1.5, 5.0))
+    rim = (1.0 - normal[:, 2:].clamp(0.0, 1.0)) ** 3 * number(0.0, 1.0) ** 3 * 0.6
+    return (image + rim).clamp(0.0, 1.0) ** (1.0 / number(0.8, 1.6))
+
+
+def _albedo(scenes: Scenes, materials: Tensor, dice: Dice) -> Tensor:
+    """(N, 3, S, S): a colour a part, some with the texture of a picture or a pattern."""
+    count, parts = scenes.dark.shape
+    hue, saturation, value = dice.uniform(0, 1, parts, 3).unbind(2)
+    alike = dice.chance(0.55)[:, None]
+    hue = torch.where(alike, hue[:, :1] * 0.9 + hue * 0.1, hue)
+    single = dice.chance(0.25)[:, None]
+    hue = torch.where(single, hue[:, :1], hue)
+    saturation = torch.where(single, saturation[:, :1], saturation) ** 0.8
+    value = torch.where(single, value[:, :1], value) * 0.9 + 0.1
+    turns = torch.tensor([0.0, 2.1, 4.2], device=dice.device)
+    pure = (hue[..., None] * 6.28 + turns).cos() * 0.5 + 0.5
+    color = (pure * saturation[..., None] + 1.0 - saturation[..., None]) * value[..., None]
+    white = dice.chance(0.14)[:, None] | (dice.uniform(0, 1, parts) < 0.12)
+    color = torch.where(white[..., None], dice.uniform(0.86, 1.0, parts)[..., None], color)
+    color = torch.where((scenes.dark > 0.5)[..., None], color * 0.12, color)
+    spread = scenes.part.flatten(2).long().expand(-1, 3, -1)
+    albedo = torch.gather(color.transpose(1, 2), 2, spread).reshape(scenes.normal.shape)
+
+    order = torch.randperm(count, generator=dice.generator, device=dice.device)
+    pictured = order[: max(1, int(count * 0.45))]
+    albedo[pictured] = _textured(
+        albedo[pictured], scenes.take(pictured), materials, Dice(len(pictured), dice.generator)
+    )
+    striped = dice.chance(0.15).float()[:, None, None, None]
+    waves = torch.einsum(
+        "nkc,nchw->nkhw", dice.normal(2, 3) * dice.uniform(3.0, 22.0, 1, 1), scenes.place.float()
+    )
+    waves = torch.sin(waves + dice.uniform(0.0, 6.3, 2, 1, 1)).prod(1, keepdim=True)
+    pattern = torch.where(dice.chance(0.6)[:, None, None, None], waves.sign(), waves) * 0.5 + 0.5
+    return (albedo * (1.0 - striped * pattern * dice.uniform(0.2, 0.8, 1, 1, 1))).clamp(0.0, 1.0)
+
+
+def _textured(albedo: Tensor, scenes: Scenes, materials: Tensor, dice: Dice) -> Tensor:
+    """Some parts get the picture's own colours, or its grain on the part's colour."""
+    texture = _triplanar(scenes, materials, dice)
+    strength = dice.uniform(0.3, 1.0, 1, 1, 1)
+    grey = texture.mean(1, keepdim=True)
+    own = dice.chance(0.5)[:, None, None, None]
+    looks = torch.where(own, texture, albedo * (0.4 + grey))
+    some = dice.uniform(0, 1, scenes.dark.shape[1]) < dice.uniform(0.3, 1.3, 1)
+    there = torch.gather(some.float(), 1, scenes.part.flatten(1).long()).reshape(scenes.mask.shape)
+    return albedo + (looks - albedo) * strength * there
+
+
+def _triplanar(scenes: Scenes, materials: Tensor, dice: Dice) -> Tensor:
+    """A material a scene, projected along the three axes of the object's frame and blended by the
+    normals (which are in camera axes: any fixed frame does for blending)."""
+    chosen = materials[dice.whole(0, len(materials) - 1)]
+    place = scenes.place.float().clamp(-3.0, 3.0) * dice.spread(0.4, 1.6, 1, 1, 1) + dice.uniform(
+        -1, 1, 3, 1, 1
+    )
+    weight = scenes.normal.float().abs() ** 4 + 1e-4
+    weight = weight / weight.sum(1, keepdim=True)
+    looks = torch.zeros_like(place)
+    for axis, pair in enumerate(((1, 2), (0, 2), (0, 1))):
+        grid = place[:, pair].permute(0, 2, 3, 1)
+        seen = functional.grid_sample(chosen, grid, padding_mode="reflection", align_corners=False)
+        looks = looks + seen * weight[:, axis : axis + 1]
+    return looks

@@ -1,0 +1,63 @@
+"""How good the network is on scenes and renders that it has never been trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from stages.models.sketch_net.network import thickness_bins
+from training.batches import Batch, Source
+from training.losses import losses
+
+
+@dataclass
+class Held:
+    """Batches of held-back scenes and renders, made once from a seed of their own."""
+
+    batches: list[Batch]
+
+
+def held_back(source: Source, batches: int, scenes: int, renders: int) -> Held:
+    """`source`: of held-back renders, with a seed that training does not use."""
+    made = []
+    for _ in range(batches):
+        made.append(source.compose(source.fresh(scenes), renders))
+    return Held(made)
+
+
+@torch.no_grad()
+def validate(net: nn.Module, held: Held) -> dict[str, float]:
+    """Means over the batches: the losses, and
+
+    iou_scenes, iou_renders  of alpha at one half
+    front_error              median absolute error of the front
+    thickness_error          mean absolute error of the expected thickness
+    angle                    median angle between normals, degrees
+    """
+    net.eval()
+    sums: dict[str, float] = {}
+    for batch in held.batches:
+        made = net(batch.picture)
+        count = len(batch.scenes.mask)
+        rows = {name: float(value) for name, value in losses(made, batch).items()}
+        seen, truth = made.alpha > 0.0, batch.alpha > 0.5
+        shares = (seen & truth).sum((1, 2, 3)) / (seen | truth).sum((1, 2, 3)).clamp(min=1)
+        usable = batch.weight[:count] > 0.5
+        rows["iou_scenes"] = float(shares[:count][usable].mean())
+        rows["iou_renders"] = float(shares[count:].mean()) if len(shares) > count else float("nan")
+        there = batch.scenes.mask & usable[:, None, None, None]
+        rows["front_error"] = float((made.front[:count] - batch.scenes.front)[there].abs().median())
+        cosine = (made.normal[:count] * batch.scenes.normal).sum(1, keepdim=True).clamp(-1.0, 1.0)
+        rows["angle"] = float(torch.rad2deg(torch.acos(cosine[there])).median())
+        likely = torch.softmax(made.thickness[:count], dim=1)
+        expected = (likely * thickness_bins().to(likely.device)[None, :, None, None]).sum(
+            1, keepdim=True
+        )
+        error = (expected - batch.scenes.thickness[..., ::2, ::2]).abs()
+        rows["thickness_error"] = float(error[there[..., ::2, ::2]].mean())
+        for name, value in rows.items():
+            sums[name] = sums.get(name, 0.0) + value / len(held.batches)
+    net.train()
+    return sums
