@@ -8,7 +8,7 @@ FROM python:3.12-slim-bookworm
 # Who runs the container may be anybody (--user), so home, weights and work are open to all.
 RUN useradd --create-home --uid 1000 kiss3d \
     && chmod 1777 /home/kiss3d \
-    && install -d -m 1777 /weights /work \
+    && install -d -m 1777 /weights /data \
     && install -d -o kiss3d -g kiss3d /opt/kiss3d
 USER kiss3d
 ENV HOME=/home/kiss3d HF_HOME=/weights PATH=/opt/kiss3d/bin:$PATH
@@ -39,8 +39,8 @@ RUN pip install --no-cache-dir --no-deps /tmp/source \
         --output /tmp/first-run \
     && rm -rf /tmp/first-run /tmp/source
 
-WORKDIR /work
-VOLUME ["/weights", "/work"]
+WORKDIR /data
+VOLUME ["/weights", "/data"]
 EXPOSE 7860
 ENTRYPOINT ["kiss3d-orchestrate"]
 CMD ["--help"]
