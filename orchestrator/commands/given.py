@@ -60,7 +60,8 @@ def read_given(
             require_picture(path, content)
             if _is_text(content) and "preprocess" in stages:
                 raise InputFileError(
-                    f"{path} is a text file, and no picture", "--text takes words, `batch` a list"
+                    f"{path} is not a picture: it is a text file",
+                    "--text takes words, `batch` a list",
                 )
             suffix = _picture_suffix(path, content)
         contents[artifact] = content

@@ -312,7 +312,7 @@ def test_ctrl_c_while_a_run_is_being_made_names_the_way_on(
 
 
 def test_a_bad_picture_is_told_once_and_leaves_nothing(kiss3d, tmp_path):
-    (tmp_path / "bad.png").write_text("this is no picture")
+    (tmp_path / "bad.png").write_bytes(b"\x01\x02 this is no picture")
     for options in ((), ("--output", "mine")):
         done = kiss3d("run", "bad.png", "--profile", "sketch", *options)
         assert done.returncode == 2

@@ -219,6 +219,6 @@ def test_a_text_file_is_no_picture_where_pictures_are_cut_out(tmp_path):
     (tmp_path / "README.md").write_text("# Words\n", encoding="utf-8")
     (tmp_path / "unknown").write_bytes(b"\x01\x02 letters")
     prepared = prepare(Options(profile="sketch"))
-    with pytest.raises(InputFileError, match="is a text file"):
+    with pytest.raises(InputFileError, match="it is a text file"):
         read_given(prepared, subject_of([tmp_path / "README.md"]))
     assert read_given(prepared, subject_of([tmp_path / "unknown"])).contents

@@ -82,4 +82,4 @@ def test_a_page_of_somebody_else_is_not_written_over(tmp_path):
     (tmp_path / INDEX_HTML).unlink()
     write_gallery(Inside(tmp_path), [])
     write_gallery(Inside(tmp_path), [])
-    assert "0 pictures" in Page((tmp_path / INDEX_HTML).read_bytes()).text
+    assert "0 results" in Page((tmp_path / INDEX_HTML).read_bytes()).text
