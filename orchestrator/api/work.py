@@ -113,18 +113,12 @@ class Work:
     def listen(self) -> None:
         """Hear the worker until it is gone. Does not raise: Ctrl-C, too, stops the work first."""
         assert self._popen.stdout is not None
+        over = False
         try:
-            while True:
-                try:
-                    line = self._popen.stdout.readline()
-                    if not line:
-                        self._end()
-                        return
-                except KeyboardInterrupt as interrupt:
-                    self._break_off(interrupt)
-                    continue
-                try:
-                    self._hear(json.loads(line))
+            while not over:
+                try:  # around the loop: Ctrl-C may come between any two steps of it
+                    while not over:
+                        over = self._hear_next(self._popen.stdout)
                 except BaseException as error:  # noqa: BLE001 (the caller's own, told at the end)
                     self._break_off(error)
         finally:
@@ -135,6 +129,15 @@ class Work:
             self._on_event = self._on_decided = None  # what they hold may be large
             self._opened.set()
             self._over.set()
+
+    def _hear_next(self, stream: IO[bytes]) -> bool:
+        """Hear one message; whether it was the end."""
+        line = stream.readline()
+        if line:
+            self._hear(json.loads(line))
+        else:
+            self._end()
+        return not line
 
     def _break_off(self, error: BaseException) -> None:
         """Stop the work for what happened on this side; that is what it ends with."""
