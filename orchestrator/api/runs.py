@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from orchestrator.record.manifest import Manifest
 
 
-class _Working:
+class _Working(ABC):
     """Something with a directory, in which a worker may be at work."""
 
     def __init__(self, path: Path | None = None, work: Work | None = None) -> None:
@@ -76,8 +77,9 @@ class _Working:
 
         return as_html(self._page)
 
+    @abstractmethod
     def _page(self) -> bytes:
-        raise NotImplementedError
+        """The page of what it made, for a notebook."""
 
 
 class Run(_Working):

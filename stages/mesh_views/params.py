@@ -33,7 +33,8 @@ class MeshViewsParams(Params):
     )
     light: Literal["auto", "even", "soft"] = Field(
         "auto",
-        description="even: the mesh's own colours; soft: as under an overcast sky, darker below",
+        description="even: the mesh's own colours; soft: as under an overcast sky, darker below; "
+        "auto: even, or soft for a mesh that has no colours",
     )
     normal_encoding: Literal["bundle", "reference"] = Field(
         "bundle",
