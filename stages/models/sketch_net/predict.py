@@ -12,10 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
+from stages.models.sketch_net import WEIGHTS
 from stages.models.sketch_net.network import SIDE, Estimates, SketchNet, thickness_bins
-
-WEIGHTS = Path(__file__).with_name("sketch_net.safetensors")
-"""float16; docs/sketch-network.md tells how they came about. A stripped package may lack them."""
 
 
 @dataclass(frozen=True)

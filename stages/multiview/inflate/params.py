@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from stages.contract import Params
 
 
 class InflateParams(Params):
-    """Lengths are in units of frame W, where the object is about 1.9 high or wide."""
+    """Lengths are in units of frame W, where the object is about 1.9 high or wide.
 
+    Depths and relief are those of a body that the silhouette tells; the network has its own.
+    """
+
+    shape: Literal["auto", "network", "silhouette"] = Field(
+        "auto",
+        description="what tells the body's shape where no side is given: the small network that "
+        "comes with the program, or the silhouette alone; auto: the network where its file is",
+    )
     grid: int = Field(
         320,
         ge=64,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from scipy.ndimage import map_coordinates
 
 from stages.geometry.cameras import Camera
 
@@ -47,13 +48,24 @@ class Body:
     front_faces: int
 
 
-def weld(coverage: np.ndarray, front: np.ndarray, back: np.ndarray, camera: Camera) -> Body:
+@dataclass(frozen=True)
+class Depths:
+    """Where the sheets lie: (N, N) each, depth along the camera's optical axis, scene units.
+
+    front, back  of the two sheets; front <= back
+    rim          of the outline that they share, between both; read where the outline runs
+    """
+
+    front: np.ndarray
+    back: np.ndarray
+    rim: np.ndarray
+
+
+def weld(coverage: np.ndarray, at: Depths, camera: Camera) -> Body:
     """Build the mesh whose silhouette from `camera` is the 0.5 contour of `coverage`.
 
-    coverage     (N, N) in [0, 1] at the centres of N x N pixels of the camera's image; its border
-                 must lie outside (<= 0.5)
-    front, back  (N, N) >= 0, distance of the two sheets from the upright plane z = 0 along the
-                 pixel's ray, scene units
+    coverage  (N, N) in [0, 1] at the centres of N x N pixels of the camera's image; its border must
+              lie outside (<= 0.5)
     """
     size = len(coverage)
     inside = coverage > 0.5
@@ -83,9 +95,14 @@ def weld(coverage: np.ndarray, front: np.ndarray, back: np.ndarray, camera: Came
     nodes, crossings = used[is_node], used[~is_node]
     rim_at = _crossing_positions(coverage, crossings, total)
     node_at = np.stack(np.divmod(nodes, size), axis=1).astype(np.float64)
-    at = np.concatenate([rim_at, node_at, node_at])
-    lift = np.concatenate([np.zeros(len(rim_at)), front.ravel()[nodes], -back.ravel()[nodes]])
-    vertices = _lift(at, lift, size, camera)
+    depth = np.concatenate(
+        [
+            map_coordinates(at.rim, rim_at.T, order=1),
+            at.front.ravel()[nodes],
+            at.back.ravel()[nodes],
+        ]
+    )
+    vertices = _points(np.concatenate([rim_at, node_at, node_at]), depth, size, camera)
 
     front_id = np.empty(3 * total, np.int64)
     front_id[crossings] = np.arange(len(crossings))
@@ -107,13 +124,10 @@ def _crossing_positions(coverage: np.ndarray, ids: np.ndarray, total: int) -> np
     return np.stack([row + share * ~horizontal, column + share * horizontal], axis=1)
 
 
-def _lift(at: np.ndarray, lift: np.ndarray, size: int, camera: Camera) -> np.ndarray:
-    """Points on the rays through (row, column) node positions, `lift` in front of plane z = 0."""
+def _points(at: np.ndarray, depth: np.ndarray, size: int, camera: Camera) -> np.ndarray:
+    """Points on the rays through (row, column) node positions."""
     ndc = (at + 0.5) * 2.0 / size - 1.0
     local = np.stack(
         [ndc[:, 1] / camera.focal, -ndc[:, 0] / camera.focal, -np.ones(len(at))], axis=1
     )
-    ray = local @ camera.axes.T
-    to_plane = -camera.center[2] / ray[:, 2]
-    length = np.linalg.norm(ray, axis=1)
-    return np.asarray(camera.center + (to_plane - lift / length)[:, None] * ray)
+    return np.asarray(camera.center + depth[:, None] * (local @ camera.axes.T))

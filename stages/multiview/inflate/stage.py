@@ -1,21 +1,27 @@
-"""Stage `inflate`: four views of an object from one picture, without a model."""
+"""Stage `inflate`: four views of an object from one picture, without large weights or a card."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from stages.contract import Context, Stage
+from stages.contract import Context, Stage, StageError
 from stages.contract.artifacts import ALPHA, GIVEN_VIEWS, IMAGE, VIEW_NORMALS, VIEWS
+from stages.models.sketch_net import WEIGHTS
 from stages.multiview.inflate.params import InflateParams
 
 if TYPE_CHECKING:
     from stages.geometry.raster import Rasterizer
+    from stages.multiview.inflate.learned import See
 
 
 class Inflate(Stage):
-    """Blow the silhouette up into a closed body and look at it from four sides.
+    """Make a closed body of the picture and look at it from four sides.
+
+    The small network tells how far its front lies and how thick it is behind that; without it, or
+    where sides are given, the silhouette is blown up.
 
     The front view is the picture, resampled, and smaller where the body would not fit into the
     other views. Sides and back are plausible, not known, unless they are given: then they have the
@@ -24,17 +30,21 @@ class Inflate(Stage):
     """
 
     name = "inflate"
-    version = 3
-    summary = "four views by inflating the silhouette: no weights, no GPU, a second"
+    version = 4
+    summary = "four views of a body that a small network or the silhouette tells: no GPU, seconds"
     inputs = (IMAGE, ALPHA, GIVEN_VIEWS)
     outputs = (VIEWS, replace(VIEW_NORMALS, optional=False))
     Params = InflateParams
-    preload = ("numpy", "cv2", "scipy.sparse.linalg", "stages.geometry.jit_ready")
+    preload = ("numpy", "cv2", "scipy.sparse.linalg", "stages.geometry.jit_ready", "torch")
     params: InflateParams
 
     @classmethod
     def uses_seed(cls, params: InflateParams) -> bool:
         return False
+
+    @classmethod
+    def optional_weights(cls, params: InflateParams) -> tuple[str, ...]:
+        return () if params.shape == "silhouette" else (str(WEIGHTS),)
 
     def load(self, context: Context) -> None:
         """Open the rasteriser, which a machine's first start compiles."""
@@ -42,16 +52,46 @@ class Inflate(Stage):
 
         self._rasterizer: Rasterizer = open_rasterizer("cpu", threads=context.threads)
         rehearse(self._rasterizer)
+        self._see: See | None = None
+        self._why_not = ""
+        if self.params.shape != "silhouette":
+            self._load_network(context.threads)
+
+    def _load_network(self, threads: int) -> None:
+        import torch
+
+        from stages.models.sketch_net.predict import load_network, sketch
+
+        torch.set_num_threads(threads)
+        try:
+            network = load_network()
+        except (OSError, ValueError) as error:
+            if self.params.shape == "network":
+                raise StageError(
+                    "missing_weights",
+                    f"the sketch's network cannot be read: {error}",
+                    "install the program again, which brings it, or "
+                    "--set multiview.shape=silhouette",
+                ) from error
+            self._why_not = str(error)
+            return
+        self._see = functools.partial(sketch, network)
 
     def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
         from stages.multiview.inflate.several import Tools, make_several
         from stages.multiview.inflate.views import make_views
 
-        context.progress(0, 1, "inflating the silhouette")
+        context.progress(0, 1, "the body")
         image, alpha = inputs[IMAGE.name], inputs[ALPHA.name]
         given = inputs.get(GIVEN_VIEWS.name)
         if given is None:
-            views, normals = make_views(image, alpha, self.params, self._rasterizer)
+            if self._why_not:
+                context.warn(
+                    "the silhouette alone tells the body's shape, as the sketch's network is not "
+                    f"there ({self._why_not}); install the program again, which brings it",
+                    degraded=True,
+                )
+            views, normals = make_views(image, alpha, self.params, self._rasterizer, self._see)
         else:
             tools = Tools(self.params, self._rasterizer, context.threads, context.warn)
             views, normals = make_several(image, alpha, given, tools)

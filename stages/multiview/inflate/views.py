@@ -11,9 +11,10 @@ from stages.geometry.cameras import bundle_cameras
 from stages.geometry.raster import Rasterizer, interpolate
 from stages.geometry.render import look, resolve, resolve_normals, vertex_normals
 from stages.geometry.silhouette_membrane import half_depth, membrane
+from stages.multiview.inflate.learned import See, Sheets, see_sheets
 from stages.multiview.inflate.params import InflateParams
 from stages.multiview.inflate.relief import shading_relief
-from stages.multiview.inflate.sheets import Body, weld
+from stages.multiview.inflate.sheets import Body, Depths, weld
 from stages.multiview.inflate.texture import Textures, make_textures
 
 SAMPLES = 2
@@ -79,20 +80,53 @@ def _thin_parts(alpha: np.ndarray, hard: np.ndarray, smooth: np.ndarray) -> np.n
     return np.where(lost, np.float32(THIN_COVERAGE), np.float32(0.0))
 
 
-def inflate_body(picture: np.ndarray, alpha: np.ndarray, params: InflateParams) -> Body:
+def inflate_body(
+    picture: np.ndarray,
+    alpha: np.ndarray,
+    params: InflateParams,
+    seen: Sheets | None = None,
+    scale: float = 1.0,
+) -> Body:
     """The closed mesh, centred in depth.
 
     picture  (S, S, 3) float32 in [0, 1]; alpha (S, S) float32 in [0, 1]
+    seen     what the network sees in the picture before it was shrunk by `scale`; without it the
+             silhouette is inflated
+
     Raises BadInput if alpha shows no object.
     """
-    camera = bundle_cameras()[0]
+    silhouette = clean_silhouette(alpha, params.grid)
+    if seen is None:
+        depths = _inflated(silhouette, picture, params)
+    else:
+        depths = _as_seen(seen, scale, params.grid)
+    return centred(weld(silhouette, depths, bundle_cameras()[0]))
+
+
+def _inflated(silhouette: np.ndarray, picture: np.ndarray, params: InflateParams) -> Depths:
+    """Both sheets swell along the rays from the upright plane through the origin."""
     size = params.grid
-    silhouette = clean_silhouette(alpha, size)
     sheet = membrane(silhouette, _node_distance(size), params.max_depth / 2.0)
-    depth = params.thickness * half_depth(sheet)
+    swell = params.thickness * half_depth(sheet)
     small = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
-    relief = shading_relief(small, sheet.inside, depth, params.relief)
-    return centred(weld(silhouette, depth + relief, params.back_depth * depth, camera))
+    relief = shading_relief(small, sheet.inside, swell, params.relief)
+    camera = bundle_cameras()[0]
+    rays = camera.pixel_rays(size)
+    length = np.linalg.norm(rays, axis=-1)
+    plane = -camera.center[2] / rays[..., 2]
+    return Depths(
+        front=plane - (swell + relief) / length,
+        back=plane + params.back_depth * swell / length,
+        rim=plane,
+    )
+
+
+def _as_seen(seen: Sheets, scale: float, size: int) -> Depths:
+    camera = bundle_cameras()[0]
+    half_width = camera.radius / camera.focal
+    front, thickness = (half_width * values for values in seen.fitted(scale, size))
+    near = camera.radius - front
+    return Depths(front=near, back=near + thickness, rim=near + thickness / 2.0)
 
 
 def paint(picture: np.ndarray, alpha: np.ndarray, params: InflateParams) -> Textures:
@@ -168,20 +202,26 @@ def _texture_position(body: Body, normals: np.ndarray, textures: Textures) -> np
 
 
 def make_views(
-    image: np.ndarray, alpha: np.ndarray, params: InflateParams, rasterizer: Rasterizer
+    image: np.ndarray,
+    alpha: np.ndarray,
+    params: InflateParams,
+    rasterizer: Rasterizer,
+    see: See | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(S, S, 3) and (S, S, 1) uint8 -> views and normal maps, each (4, 512, 512, 3) uint8.
 
     View 0 is the picture itself, shrunk about its middle where the body would not fit into the
-    other views. Raises BadInput if alpha is empty.
+    other views. `see` asks the network for the body's shape. Raises BadInput if alpha is empty.
     """
     picture, cover = to_tile(image, TILE), to_tile(alpha, TILE)
-    body = inflate_body(picture, cover, params)
+    clean_silhouette(cover, params.grid)
+    seen = None if see is None else see_sheets(see, picture, cover)
+    body = inflate_body(picture, cover, params, seen)
     scale = fitting_scale(body)
     if scale < 1.0:
         side = 2 * int(TILE * scale / 2.0)  # even, so that the middle stays where it is
         picture, cover = to_tile(image, side, background=1.0), to_tile(alpha, side)
-        body = inflate_body(picture, cover, params)
+        body = inflate_body(picture, cover, params, seen, side / TILE)
     views, normals = render_views(body, paint(picture, cover, params), rasterizer)
     views[0] = picture
     return to_bytes(views), to_bytes(normals)

@@ -1,0 +1,88 @@
+"""Front and thickness of an object as the sketch's network sees them, ready to be welded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from scipy.ndimage import binary_erosion, distance_transform_edt
+
+from stages.geometry.cameras import bundle_cameras
+from stages.geometry.normal_integration import integrate_normals
+
+if TYPE_CHECKING:
+    from stages.models.sketch_net.predict import Sketch
+
+SIDE = 256
+"""Of the network's picture."""
+ANCHOR = 0.1
+"""Pull of the network's depth at an expected error of `USUAL_ERROR`, against its normals."""
+USUAL_ERROR = 0.05
+LEAST_ERROR = 0.02
+"""Half widths; the network's expectation is not believed below it."""
+THINNEST = 0.02
+"""Half widths."""
+
+See = Callable[[np.ndarray], "Sketch"]
+"""(256, 256, 3) uint8 -> what the network says of it."""
+
+
+@dataclass(frozen=True)
+class Sheets:
+    """(256, 256) float64 each, in half widths of the picture at the object's middle, defined beyond
+    the outline too.
+
+    front      towards the camera
+    thickness  > 0, from the front to the last surface on the same ray
+    """
+
+    front: np.ndarray
+    thickness: np.ndarray
+
+    def fitted(self, scale: float, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Front and thickness, (size, size), of the picture shrunk by `scale` about its middle."""
+        ratio = SIDE / size / scale
+        shift = SIDE / 2.0 * (1.0 - 1.0 / scale) - 0.5 + 0.5 * ratio
+        warp = np.array([[ratio, 0.0, shift], [0.0, ratio, shift]])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        front, thickness = (
+            scale
+            * cv2.warpAffine(
+                values, warp, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE
+            )
+            for values in (self.front, self.thickness)
+        )
+        return front, thickness
+
+
+def see_sheets(see: See, picture: np.ndarray, alpha: np.ndarray) -> Sheets:
+    """picture (S, S, 3) float32 in [0, 1] on white, alpha (S, S) float32 in [0, 1]."""
+    small = cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    told = see(np.rint(small * 255.0).astype(np.uint8))
+    inside = cv2.resize(alpha, (SIDE, SIDE), interpolation=cv2.INTER_AREA) > 0.5
+    if not inside.any():  # a thread: inflate_body tells what cannot be seen at all
+        inside = cv2.resize(alpha, (SIDE, SIDE), interpolation=cv2.INTER_AREA) > 0.0
+    error = np.maximum(told.front_error, LEAST_ERROR).astype(np.float64)
+    known = _trusted(inside)
+    anchor = ANCHOR * (USUAL_ERROR / error) ** 2
+    front = integrate_normals(told.front, told.normal, known, bundle_cameras()[0].focal, anchor)
+    return Sheets(
+        front=_spread(front, known),
+        thickness=_spread(np.maximum(told.thickness.astype(np.float64), THINNEST), known),
+    )
+
+
+def _trusted(inside: np.ndarray) -> np.ndarray:
+    """Pixels whose values are the object's own: not those at the outline, but all of thin parts."""
+    inner = binary_erosion(inside)
+    near_inner = ~binary_erosion(~inner, iterations=2)
+    return np.asarray(inner | (inside & ~near_inner))
+
+
+def _spread(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Elsewhere the value of the nearest known pixel."""
+    rows, columns = distance_transform_edt(~known, return_distances=False, return_indices=True)
+    return np.ascontiguousarray(values[rows, columns])
