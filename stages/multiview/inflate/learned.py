@@ -23,6 +23,8 @@ ANCHOR = 0.1
 USUAL_ERROR = 0.05
 LEAST_ERROR = 0.02
 """Half widths; the network's expectation is not believed below it."""
+PLAIN = 4.0
+"""Standard deviation of the blur, pixels: the network's doubt shows as dents of twice that."""
 THINNEST = 0.02
 """Half widths."""
 
@@ -37,25 +39,27 @@ class Sheets:
 
     front      towards the camera
     thickness  > 0, from the front to the last surface on the same ray
+    plain      of a back without what is small: for its normals, as the back is a guess
     """
 
     front: np.ndarray
     thickness: np.ndarray
+    plain: np.ndarray
 
-    def fitted(self, scale: float, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Front and thickness, (size, size), of the picture shrunk by `scale` about its middle."""
+    def fitted(self, scale: float, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The three, (size, size), of the picture shrunk by `scale` about its middle."""
         ratio = SIDE / size / scale
         shift = SIDE / 2.0 * (1.0 - 1.0 / scale) - 0.5 + 0.5 * ratio
         warp = np.array([[ratio, 0.0, shift], [0.0, ratio, shift]])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        front, thickness = (
+        front, thickness, plain = (
             scale
             * cv2.warpAffine(
                 values, warp, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE
             )
-            for values in (self.front, self.thickness)
+            for values in (self.front, self.thickness, self.plain)
         )
-        return front, thickness
+        return front, thickness, plain
 
 
 def see_sheets(see: See, picture: np.ndarray, alpha: np.ndarray) -> Sheets:
@@ -69,10 +73,20 @@ def see_sheets(see: See, picture: np.ndarray, alpha: np.ndarray) -> Sheets:
     known = _trusted(inside)
     anchor = ANCHOR * (USUAL_ERROR / error) ** 2
     front = integrate_normals(told.front, told.normal, known, bundle_cameras()[0].focal, anchor)
+    thickness = np.maximum(told.thickness.astype(np.float64), THINNEST)
     return Sheets(
         front=_spread(front, known),
-        thickness=_spread(np.maximum(told.thickness.astype(np.float64), THINNEST), known),
+        thickness=_spread(thickness, known),
+        plain=_spread(
+            front - _blurred(front - thickness, np.where(known, told.certainty, 0.0)), known
+        ),
     )
+
+
+def _blurred(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    total = cv2.GaussianBlur(weight * values, (0, 0), PLAIN)
+    share = cv2.GaussianBlur(weight.astype(np.float64), (0, 0), PLAIN)
+    return np.asarray(np.where(share > 1e-6, total / np.maximum(share, 1e-6), values))
 
 
 def _trusted(inside: np.ndarray) -> np.ndarray:

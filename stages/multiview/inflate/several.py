@@ -19,7 +19,6 @@ from stages.geometry.render import coverage, look
 from stages.multiview.inflate.align import Placement, align
 from stages.multiview.inflate.mosaic import Guess, mosaic
 from stages.multiview.inflate.params import InflateParams
-from stages.multiview.inflate.sheets import Body
 from stages.multiview.inflate.solid import solid_body
 from stages.multiview.inflate.texture import blurred_versions
 from stages.multiview.inflate.views import fitting_scale, inflate_body, paint, to_bytes, to_tile
@@ -71,7 +70,7 @@ def make_several(
     outline is empty or no body has them all."""
     pictures = given_pictures(image, alpha, given)
     body, placed = _body_of(pictures, tools)
-    scale = fitting_scale(Body(body.vertices, body.faces, 0))
+    scale = fitting_scale(body.vertices)
     if scale < 1.0:
         side = 2 * int(TILE * scale / 2.0)
         pictures = given_pictures(image, alpha, given, side)

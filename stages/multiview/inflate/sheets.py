@@ -15,6 +15,7 @@ import numpy as np
 from scipy.ndimage import map_coordinates
 
 from stages.geometry.cameras import Camera
+from stages.geometry.render import vertex_normals
 
 # Corners of a cell as (row, column), counter-clockwise in an image with rows downwards.
 CORNERS = ((0, 0), (1, 0), (1, 1), (0, 1))
@@ -41,11 +42,15 @@ POLYGONS: dict[int, tuple[tuple[int, ...], ...]] = {
 
 @dataclass(frozen=True)
 class Body:
-    """A closed mesh in frame W; its first `front_faces` faces are the sheet towards the camera."""
+    """A closed mesh in frame W; its first `front_faces` faces are the sheet towards the camera.
+
+    normals  (V, 3) unit, what the vertices show; see `Depths.shown_back`
+    """
 
     vertices: np.ndarray
     faces: np.ndarray
     front_faces: int
+    normals: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -54,11 +59,13 @@ class Depths:
 
     front, back  of the two sheets; front <= back
     rim          of the outline that they share, between both; read where the outline runs
+    shown_back   the normals are those of a body whose back lies here; `back` where it is None
     """
 
     front: np.ndarray
     back: np.ndarray
     rim: np.ndarray
+    shown_back: np.ndarray | None = None
 
 
 def weld(coverage: np.ndarray, at: Depths, camera: Camera) -> Body:
@@ -95,14 +102,12 @@ def weld(coverage: np.ndarray, at: Depths, camera: Camera) -> Body:
     nodes, crossings = used[is_node], used[~is_node]
     rim_at = _crossing_positions(coverage, crossings, total)
     node_at = np.stack(np.divmod(nodes, size), axis=1).astype(np.float64)
-    depth = np.concatenate(
-        [
-            map_coordinates(at.rim, rim_at.T, order=1),
-            at.front.ravel()[nodes],
-            at.back.ravel()[nodes],
-        ]
-    )
-    vertices = _points(np.concatenate([rim_at, node_at, node_at]), depth, size, camera)
+    corners = np.concatenate([rim_at, node_at, node_at])
+    rim_depth = map_coordinates(at.rim, rim_at.T, order=1)
+
+    def points(back: np.ndarray) -> np.ndarray:
+        depth = np.concatenate([rim_depth, at.front.ravel()[nodes], back.ravel()[nodes]])
+        return _points(corners, depth, size, camera)
 
     front_id = np.empty(3 * total, np.int64)
     front_id[crossings] = np.arange(len(crossings))
@@ -110,7 +115,17 @@ def weld(coverage: np.ndarray, at: Depths, camera: Camera) -> Body:
     back_id = front_id.copy()
     back_id[nodes] += len(nodes)
     both = np.concatenate([front_id[faces], back_id[faces[:, ::-1]]])
-    return Body(vertices.astype(np.float32), both.astype(np.int32), len(faces))
+    vertices = points(at.back)
+    normals = vertex_normals(vertices, both)
+    if at.shown_back is not None:
+        plain = vertex_normals(points(at.shown_back), both)
+        # Not at the rim, where both turn fast and their difference is stripes.
+        behind = np.clip((-(normals @ camera.axes[:, 2]) - 0.3) / 0.3, 0.0, 1.0)[:, None]
+        normals = (1.0 - behind) * normals + behind * plain
+        normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
+    return Body(
+        vertices.astype(np.float32), both.astype(np.int32), len(faces), normals.astype(np.float32)
+    )
 
 
 def _crossing_positions(coverage: np.ndarray, ids: np.ndarray, total: int) -> np.ndarray:

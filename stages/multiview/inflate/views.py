@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 
@@ -9,7 +11,7 @@ from stages.contract import BadInput
 from stages.geometry.bundle import TILE
 from stages.geometry.cameras import bundle_cameras
 from stages.geometry.raster import Rasterizer, interpolate
-from stages.geometry.render import look, resolve, resolve_normals, vertex_normals
+from stages.geometry.render import look, resolve, resolve_normals
 from stages.geometry.silhouette_membrane import half_depth, membrane
 from stages.multiview.inflate.learned import See, Sheets, see_sheets
 from stages.multiview.inflate.params import InflateParams
@@ -124,9 +126,14 @@ def _inflated(silhouette: np.ndarray, picture: np.ndarray, params: InflateParams
 def _as_seen(seen: Sheets, scale: float, size: int) -> Depths:
     camera = bundle_cameras()[0]
     half_width = camera.radius / camera.focal
-    front, thickness = (half_width * values for values in seen.fitted(scale, size))
+    front, thickness, plain = (half_width * values for values in seen.fitted(scale, size))
     near = camera.radius - front
-    return Depths(front=near, back=near + thickness, rim=near + thickness / 2.0)
+    return Depths(
+        front=near,
+        back=near + thickness,
+        rim=near + thickness / 2.0,
+        shown_back=near + plain,
+    )
 
 
 def paint(picture: np.ndarray, alpha: np.ndarray, params: InflateParams) -> Textures:
@@ -152,16 +159,16 @@ def centred(body: Body) -> Body:
     z = body.vertices[:, 2].astype(np.float64)
     scale = center[2] / (center[2] - (z.min() + z.max()) / 2.0)
     moved = center + scale * (body.vertices - center)
-    return Body(moved.astype(np.float32), body.faces, body.front_faces)
+    return replace(body, vertices=moved.astype(np.float32))
 
 
-def fitting_scale(body: Body) -> float:
-    """The largest scale about the origin, at most 1, at which no view cuts the body off.
+def fitting_scale(points: np.ndarray) -> float:
+    """The largest scale about the origin, at most 1, at which no view cuts off (V, 3) points.
 
     What is near a side camera looks larger in its view than the picture shows it, so a tall body
     that fills 85 % of the picture may not fit.
     """
-    vertices = body.vertices.astype(np.float64)
+    vertices = points.astype(np.float64)
     for scale in np.linspace(1.0, SMALLEST, 31).tolist():
         clips = [camera.to_clip(scale * vertices) for camera in bundle_cameras()[1:]]
         if all(bool((np.abs(c[:, :2]) <= FRAME * c[:, 3:]).all()) for c in clips):
@@ -173,8 +180,7 @@ def render_views(
     body: Body, textures: Textures, rasterizer: Rasterizer
 ) -> tuple[np.ndarray, np.ndarray]:
     """The body from the bundle's cameras: colours and normal maps, (4, 512, 512, 3) float32."""
-    normals = vertex_normals(body.vertices, body.faces)
-    attributes = np.concatenate([normals, _texture_position(body, normals, textures)], axis=1)
+    attributes = np.concatenate([body.normals, _texture_position(body, textures)], axis=1)
     colors, maps = [], []
     for camera in bundle_cameras():
         seen = look(body.vertices, body.faces, camera, TILE, SAMPLES, rasterizer)
@@ -189,7 +195,7 @@ def render_views(
     return np.stack(colors), np.stack(maps)
 
 
-def _texture_position(body: Body, normals: np.ndarray, textures: Textures) -> np.ndarray:
+def _texture_position(body: Body, textures: Textures) -> np.ndarray:
     """(V, 3): column and row in the textures, and the cosine towards the front camera.
 
     Interpolated without regard to perspective; vertices are at most two pixels apart.
@@ -197,7 +203,7 @@ def _texture_position(body: Body, normals: np.ndarray, textures: Textures) -> np
     front = bundle_cameras()[0]
     at, _ = front.project(body.vertices, len(textures.back))
     ray = front.center - body.vertices
-    facing = np.einsum("vc,vc->v", normals, ray) / np.linalg.norm(ray, axis=1)
+    facing = np.einsum("vc,vc->v", body.normals, ray) / np.linalg.norm(ray, axis=1)
     return np.concatenate([at, facing[:, None]], axis=1)
 
 
@@ -217,7 +223,7 @@ def make_views(
     clean_silhouette(cover, params.grid)
     seen = None if see is None else see_sheets(see, picture, cover)
     body = inflate_body(picture, cover, params, seen)
-    scale = fitting_scale(body)
+    scale = fitting_scale(body.vertices)
     if scale < 1.0:
         side = 2 * int(TILE * scale / 2.0)  # even, so that the middle stays where it is
         picture, cover = to_tile(image, side, background=1.0), to_tile(alpha, side)
