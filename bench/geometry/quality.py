@@ -1,12 +1,14 @@
 """Meshes of ours against true ones: sketch from one picture, isomer from four perfect views.
 
     python -m bench.geometry.quality [--quick] [--only NAME ...] [--tables sketch isomer]
-        [--start carved|reconstruct|blurred] [--param KEY=VALUE ...] [--device cuda:0]
+        [--turned DEGREES] [--start carved|reconstruct|blurred] [--param KEY=VALUE ...]
+        [--device cuda:0]
 
 sketch   Each shape of bench/geometry/shapes.py is rendered from the front with alpha, the pictures
-         go through `kiss3d-orchestrate batch`, and the meshes are scored beside two baselines made
-         from the same silhouette: its flat extrusion and the ellipsoid of its moments. Boxes are
-         normalised, because a picture tells no scale.
+         go through `kiss3d-orchestrate batch`, and the meshes are scored beside three baselines:
+         the same with `multiview.shape=silhouette`, which leaves out the network; the silhouette's
+         flat extrusion; the ellipsoid of its moments. Boxes are normalised, because a picture tells
+         no scale. `--turned 40` turns the shapes to the right first: three-quarter views.
 isomer   Given the true bundle of each shape and a start mesh (`--start carved`: the hull of the
          four silhouettes; `--start reconstruct`: hull.reconstruct's; `--start blurred`: the truth,
          blurred, also of shapes with large flat parts that no view sees), scores before and after
@@ -34,7 +36,7 @@ from PIL import Image
 from bench.geometry.baselines import ellipsoid, extrusion
 from bench.geometry.cases import shape_case, start_mesh
 from bench.geometry.scores import HEADER, mean, parse_params, refine, score, worse_than_start
-from bench.geometry.shapes import FLAT, SHAPES
+from bench.geometry.shapes import FLAT, LONGEST_SIDE, SHAPES
 from orchestrator.processes.environment import child_environment
 from orchestrator.system.text import format_table
 from stages.contract import Mesh
@@ -62,12 +64,28 @@ def front_picture(mesh: Mesh, size: int = 768) -> Image.Image:
     return Image.fromarray(pixels.astype(np.uint8))
 
 
-def sketches(pictures: dict[str, Image.Image], folder: Path) -> dict[str, Mesh]:
-    """Through the real command line, one batch. A picture that failed is missing."""
-    (folder / "in").mkdir()
+def turned(mesh: Mesh, degrees: float) -> Mesh:
+    """Turned about the vertical, as large as before along its longest side, in the middle."""
+    if not degrees:
+        return mesh
+    cosine, sine = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    turn = np.array([[cosine, 0.0, sine], [0.0, 1.0, 0.0], [-sine, 0.0, cosine]])
+    made = normalized(Mesh(mesh.vertices @ turn.T.astype(np.float32), mesh.faces, mesh.colors))
+    return Mesh(made.vertices * np.float32(LONGEST_SIDE / 2.0), made.faces, made.colors)
+
+
+def sketches(
+    pictures: dict[str, Image.Image], folder: Path, settings: tuple[str, ...] = ()
+) -> dict[str, Mesh]:
+    """Through the real command line, one batch. A picture that failed is missing.
+
+    settings  values of --set
+    """
+    (folder / "in").mkdir(parents=True)
     for name, picture in pictures.items():
         picture.save(folder / "in" / f"{name}.png")
     words = ["batch", folder / "in", "--output", folder / "out", "--profile", "sketch", "--json"]
+    words += [word for setting in settings for word in ("--set", setting)]
     done = subprocess.run(
         [sys.executable, "-m", "orchestrator.cli", *map(str, words)],
         env=child_environment(),
@@ -86,26 +104,27 @@ def sketches(pictures: dict[str, Image.Image], folder: Path) -> dict[str, Mesh]:
     return meshes
 
 
-def sketch_table(names: Iterable[str]) -> str:
-    truths = {name: (FLAT | SHAPES)[name]() for name in names}
+def sketch_table(names: Iterable[str], degrees: float) -> str:
+    truths = {name: turned((FLAT | SHAPES)[name](), degrees) for name in names}
     with tempfile.TemporaryDirectory() as folder:
         pictures = {name: front_picture(truth) for name, truth in truths.items()}
-        made = sketches(pictures, Path(folder))
+        made = sketches(pictures, Path(folder) / "network")
+        plain = sketches(pictures, Path(folder) / "silhouette", ("multiview.shape=silhouette",))
     camera = bundle_cameras()[0]
     columns: list[list[SurfaceScores]] = []
     rows = []
-    for name, mesh in made.items():
+    for name in (name for name in made if name in plain):
         mask = np.asarray(pictures[name])[..., 3] > 127
         scores = [
             compare_surfaces(normalized(m), normalized(truths[name]), outside_only=True)
-            for m in (mesh, extrusion(mask, camera), ellipsoid(mask, camera))
+            for m in (made[name], plain[name], extrusion(mask, camera), ellipsoid(mask, camera))
         ]
         columns.append(scores)
         rows.append(_sketch_row(name, scores))
     rows.append(_sketch_row("mean", [_mean(list(s)) for s in zip(*columns, strict=True)]))
     header = (
-        "sketch", "Chamfer", "of extrusion", "of ellipsoid", "ratio", "ratio",
-        "F", "of extrusion", "of ellipsoid", "normals",
+        "sketch", "Chamfer", "of silhouette", "of extrusion", "of ellipsoid", "ratio", "ratio",
+        "ratio", "F", "of silhouette", "of extrusion", "of ellipsoid", "normals", "of silhouette",
     )  # fmt: skip
     return format_table(header, rows)
 
@@ -118,6 +137,7 @@ def _sketch_row(name: str, scores: list[SurfaceScores]) -> tuple[str, ...]:
         *(f"{ours.chamfer_l1 / s.chamfer_l1:.2f}" for s in others),
         *(f"{s.f_score:.3f}" for s in scores),
         f"{ours.normal_consistency:.3f}",
+        f"{others[0].normal_consistency:.3f}",
     )
 
 
@@ -150,6 +170,7 @@ def main() -> None:
     parser.add_argument(
         "--tables", nargs="+", choices=("sketch", "isomer"), default=("sketch", "isomer")
     )
+    parser.add_argument("--turned", type=float, default=0.0, metavar="DEGREES")
     parser.add_argument("--start", choices=STARTS, default="carved")
     parser.add_argument("--param", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--device", default="cpu", help="of the isomer stage: cpu or cuda:N")
@@ -157,7 +178,7 @@ def main() -> None:
     every = tuple(FLAT | SHAPES) if arguments.start == "blurred" else tuple(SHAPES)
     names = arguments.only or (QUICK if arguments.quick else every)
     if "sketch" in arguments.tables:
-        print(sketch_table(names), end="\n\n", flush=True)
+        print(sketch_table(names, arguments.turned), end="\n\n", flush=True)
     if "isomer" in arguments.tables:
         print(isomer_table(names, arguments.start, parse_params(arguments.param), arguments.device))
 

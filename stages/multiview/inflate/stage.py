@@ -64,7 +64,7 @@ class Inflate(Stage):
 
         torch.set_num_threads(threads)
         try:
-            network = load_network()
+            network = load_network(WEIGHTS)
         except (OSError, ValueError) as error:
             if self.params.shape == "network":
                 raise StageError(

@@ -1,0 +1,153 @@
+"""The body as the sketch's network sees it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.geometry.quality import front_picture
+from bench.geometry.shapes import FLAT, SHAPES
+from devtools.pictures import disc
+from devtools.solids import is_closed_solid
+from stages.contract import Context, Mesh, StageError
+from stages.evaluation import compare_surfaces, normalized
+from stages.geometry.bundle import TILE
+from stages.geometry.cameras import bundle_cameras
+from stages.models.sketch_net.predict import Sketch, load_network, sketch
+from stages.multiview.inflate import stage as stage_module
+from stages.multiview.inflate.learned import SIDE, See, Sheets, see_sheets
+from stages.multiview.inflate.params import InflateParams
+from stages.multiview.inflate.stage import Inflate
+from stages.multiview.inflate.views import inflate_body
+
+PARAMS = InflateParams(grid=192)
+
+
+def told(front: np.ndarray, thickness: float) -> See:
+    """A network that sees a surface at these depths, facing the camera, whatever the picture."""
+    ones = np.ones((SIDE, SIDE), np.float32)
+    normal = np.zeros((SIDE, SIDE, 3), np.float32)
+    normal[..., 2] = 1.0
+    return lambda picture: Sketch(
+        alpha=ones,
+        front=front.astype(np.float32),
+        front_error=0.02 * ones,
+        normal=normal,
+        thickness=np.float32(thickness) * ones,
+        certainty=ones,
+    )
+
+
+def gray(size: int) -> np.ndarray:
+    return np.full((size, size, 3), 0.5, np.float32)
+
+
+def inputs_of(name: str) -> dict[str, np.ndarray]:
+    """Stage inputs: a shape of bench/, which the network was not trained on, on white."""
+    pixels = np.asarray(front_picture((SHAPES | FLAT)[name](), TILE)).astype(float)
+    share = pixels[..., 3:] / 255.0
+    image = pixels[..., :3] * share + 255.0 * (1.0 - share)
+    return {"image": np.rint(image).astype(np.uint8), "alpha": pixels[..., 3:].astype(np.uint8)}
+
+
+def run(
+    inputs: dict[str, np.ndarray], context: Context | None = None, **params: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    stage = Inflate(InflateParams(**{"grid": 192, **params}))
+    context = context or Context()
+    stage.load(context)
+    made = stage.run(inputs, context)
+    return made["views"], made["view_normals"]
+
+
+def test_sheets_lie_where_the_network_sees_them() -> None:
+    """A disc that faces the camera, 0.3 half widths before the middle and 0.4 thick."""
+    alpha = disc(TILE, 0.6).astype(np.float32)
+    seen = see_sheets(told(np.full((SIDE, SIDE), 0.3), 0.4), gray(TILE), alpha)
+    body = inflate_body(gray(TILE), alpha, PARAMS, seen)
+    assert is_closed_solid(Mesh(body.vertices, body.faces))
+    camera = bundle_cameras()[0]
+    away = camera.to_camera(body.vertices)[:, 2]
+    half_width = camera.radius / camera.focal
+    assert np.ptp(away) == pytest.approx(0.4 * half_width, rel=0.05)
+
+
+def test_a_step_in_depth_is_a_step_of_the_body() -> None:
+    """The left half lies 0.5 half widths behind the right one: the outline is the picture's."""
+    depth = np.where(np.arange(SIDE) < SIDE // 2, -0.25, 0.25) * np.ones((SIDE, 1))
+    alpha = disc(TILE, 0.6).astype(np.float32)
+    seen = see_sheets(told(depth, 0.1), gray(TILE), alpha)
+    body = inflate_body(gray(TILE), alpha, PARAMS, seen)
+    camera = bundle_cameras()[0]
+    local = camera.to_camera(body.vertices)
+    half_width = camera.radius / camera.focal
+    left, right = (np.median(local[side, 2]) for side in (local[:, 0] < -0.1, local[:, 0] > 0.1))
+    assert (right - left) / half_width == pytest.approx(0.5, abs=0.05)
+    steep = np.abs(local[:, 0]) < 0.02 * half_width
+    assert np.ptp(local[steep, 2]) / half_width > 0.5
+
+
+def test_a_shrunk_picture_has_a_shrunk_body() -> None:
+    values = np.linspace(0.0, 1.0, SIDE) * np.ones((SIDE, 1))
+    sheets = Sheets(values, values + 1.0, values + 1.0)
+    whole, smaller = sheets.fitted(1.0, 512)[0], sheets.fitted(0.5, 512)[0]
+    assert np.allclose(smaller[128:384, 128:384], 0.5 * whole[::2, ::2], atol=0.01)
+    assert np.ptp(smaller[:, :120]) < 0.01  # beyond the picture the border's values go on
+
+
+@pytest.mark.parametrize(("name", "least"), [("chair", 0.2), ("hat", 0.2), ("table", 0.1)])
+def test_things_that_do_not_lie_on_a_plane_are_seen_as_they_are(name: str, least: float) -> None:
+    """F-scores of the bodies themselves; the chair's is 0.7 by the network, 0.2 by its outline."""
+    inputs = inputs_of(name)
+    picture, alpha = inputs["image"] / np.float32(255.0), inputs["alpha"][..., 0] / np.float32(255)
+    network = load_network()
+    seen = see_sheets(lambda small: sketch(network, small), picture, alpha)
+    truth = normalized((SHAPES | FLAT)[name]())
+    scores = []
+    for sheets in (seen, None):
+        body = inflate_body(picture, alpha, PARAMS, sheets)
+        mesh = normalized(Mesh(body.vertices, body.faces))
+        scores.append(compare_surfaces(mesh, truth, outside_only=True, samples=4000).f_score)
+    assert scores[0] > scores[1] + least
+
+
+def test_without_its_file_the_outline_decides_and_the_run_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    inputs = inputs_of("teapot")
+    wanted = run(inputs, shape="silhouette")
+    monkeypatch.setattr(stage_module, "WEIGHTS", tmp_path / "sketch_net.safetensors")
+    said: list[tuple[str, bool]] = []
+    context = Context(warn=lambda text, degraded=False: said.append((text, degraded)))
+    made = run(inputs, context)
+    assert all(np.array_equal(a, b) for a, b in zip(made, wanted, strict=True))
+    ((text, degraded),) = said
+    assert degraded
+    assert "silhouette" in text
+    with pytest.raises(StageError, match="network cannot be read") as caught:
+        run(inputs, shape="network")
+    assert caught.value.kind == "missing_weights"
+
+
+def test_a_damaged_file_is_told_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "sketch_net.safetensors"
+    path.write_bytes(b"not tensors at all")
+    monkeypatch.setattr(stage_module, "WEIGHTS", path)
+    said: list[str] = []
+    run(inputs_of("hat"), Context(warn=lambda text, degraded=False: said.append(text)))
+    assert len(said) == 1
+    assert "not a safetensors file" in said[0]
+
+
+def test_the_same_picture_gives_the_same_views() -> None:
+    inputs = inputs_of("animal")
+    first, second = run(inputs), run(inputs)
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_another_file_is_another_cache_key() -> None:
+    assert Inflate.optional_weights(InflateParams()) == (str(stage_module.WEIGHTS),)
+    assert Inflate.optional_weights(InflateParams(shape="silhouette")) == ()
