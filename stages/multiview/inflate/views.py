@@ -23,8 +23,9 @@ SAMPLES = 2
 """Sample points a pixel each way."""
 FRAME = 0.98
 """Share of a tile's half that the body may fill in the side and back views."""
-SMALLEST = 0.7
-"""Scale at which fitting gives up: also a ball that fills the whole picture fits by then."""
+SMALLEST = 0.5
+"""Scale at which fitting gives up: also a ball that fills the whole picture fits by 0.7, and what
+the network sees in a picture of nothing by 0.5."""
 COLOR_REACH = 0.5
 """Distance from the rim, scene units, over which its colours fade from the back."""
 ROW_STIFFNESS = 0.15
@@ -169,7 +170,7 @@ def fitting_scale(points: np.ndarray) -> float:
     that fills 85 % of the picture may not fit.
     """
     vertices = points.astype(np.float64)
-    for scale in np.linspace(1.0, SMALLEST, 31).tolist():
+    for scale in np.linspace(1.0, SMALLEST, 51).tolist():
         clips = [camera.to_clip(scale * vertices) for camera in bundle_cameras()[1:]]
         if all(bool((np.abs(c[:, :2]) <= FRAME * c[:, 3:]).all()) for c in clips):
             break

@@ -1,4 +1,7 @@
-"""The inflate stage: what its views keep of the picture, and whether its bodies are solid."""
+"""The inflate stage: what its views keep of the picture, and whether its bodies are solid.
+
+By the silhouette alone, if not said otherwise; test_inflate_learned.py has the network's bodies.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from stages.contract import BadInput, Context, Mesh
 from stages.geometry.cameras import bundle_cameras, decode_normals
 from stages.geometry.silhouette_membrane import half_depth, membrane
 from stages.multiview.inflate.params import InflateParams
-from stages.multiview.inflate.sheets import Body, weld
+from stages.multiview.inflate.sheets import Body, Depths, weld
 from stages.multiview.inflate.stage import Inflate
 from stages.multiview.inflate.views import inflate_body
 
@@ -34,7 +37,7 @@ def picture(alpha: np.ndarray, color: Any) -> dict[str, np.ndarray]:
 
 
 def run(inputs: dict[str, np.ndarray], **params: Any) -> tuple[np.ndarray, np.ndarray]:
-    stage = Inflate(InflateParams(**{"grid": 192, **params}))
+    stage = Inflate(InflateParams(**{"grid": 192, "shape": "silhouette", **params}))
     stage.load(Context())
     outputs = stage.run(inputs, Context())
     for spec in stage.outputs:
@@ -72,7 +75,8 @@ def test_corners_inside_crosswise_do_not_spoil_the_mesh() -> None:
     noise = np.random.default_rng(3).random((64, 64))
     noise[[0, -1]] = noise[:, [0, -1]] = 0.0
     flat = np.full((64, 64), 0.1)
-    body = weld(noise, flat, flat, bundle_cameras()[0])
+    depths = Depths(front=4.0 - flat, back=4.0 + flat, rim=0.0 * flat + 4.0)
+    body = weld(noise, depths, bundle_cameras()[0])
     assert is_closed_solid(Mesh(body.vertices, body.faces))
 
 
@@ -125,11 +129,12 @@ def test_the_front_view_is_the_picture(side: int) -> None:
     assert (shown & drawn).sum() / (shown | drawn).sum() > 0.98
 
 
-def test_colours_stay_on_their_side() -> None:
+@pytest.mark.parametrize("shape", ["silhouette", "network"])
+def test_colours_stay_on_their_side(shape: str) -> None:
     """The picture's left half is red: the object's right side (view 3) is red too."""
     x, _ = grid(SIDE)
     halves = np.where(x[..., None] < 0, (220.0, 30.0, 30.0), (30.0, 30.0, 220.0))
-    views, _ = run(picture(disc(SIDE, 0.7), halves))
+    views, _ = run(picture(disc(SIDE, 0.7), halves), shape=shape)
     middle = views[:, SIDE // 2 - 30 : SIDE // 2 + 30, SIDE // 2 - 30 : SIDE // 2 + 30]
     left, right = middle[LEFT].mean(axis=(0, 1)), middle[RIGHT].mean(axis=(0, 1))
     assert left[2] > 3 * left[0]
@@ -151,17 +156,21 @@ def test_the_side_view_is_one_connected_body_of_plausible_width() -> None:
         assert 0.5 < len(columns) / len(rows) < 1.1  # a ball's width is its height
 
 
-def test_a_face_does_not_appear_on_the_back() -> None:
+@pytest.mark.parametrize("shape", ["silhouette", "network"])
+def test_a_face_does_not_appear_on_the_back(shape: str) -> None:
     x, y = grid(SIDE)
     eyes = np.minimum(np.hypot(x - 0.2, y + 0.1), np.hypot(x + 0.2, y + 0.1)) < 0.07
-    views, _ = run(picture(disc(SIDE, 0.8), np.where(eyes[..., None], 0.0, (240.0, 190.0, 150.0))))
+    views, _ = run(
+        picture(disc(SIDE, 0.8), np.where(eyes[..., None], 0.0, (240.0, 190.0, 150.0))), shape=shape
+    )
     middle = np.hypot(x, y) < 0.5
     assert views[FRONT][middle].min() < 30
     assert views[BACK][middle][:, 0].min() > 200
 
 
-def test_views_have_no_white_or_dark_fringe_inside_the_outline() -> None:
-    views, normals = run(picture(disc(SIDE, 0.7), (40, 120, 200)))
+@pytest.mark.parametrize("shape", ["silhouette", "network"])
+def test_views_have_no_white_or_dark_fringe_inside_the_outline(shape: str) -> None:
+    views, normals = run(picture(disc(SIDE, 0.7), (40, 120, 200)), shape=shape)
     for side in (LEFT, BACK, RIGHT):
         inner = ndimage.binary_erosion(masks(normals)[side], iterations=2)
         off = np.abs(views[side][inner].astype(int) - (40, 120, 200)).max()
@@ -201,9 +210,10 @@ def slab() -> np.ndarray:
     return coverage(np.minimum(0.85 - np.abs(y), 0.7 - np.abs(x)), SIDE / 2)
 
 
+@pytest.mark.parametrize("shape", ["silhouette", "network"])
 @pytest.mark.parametrize("alpha", [slab(), np.ones((SIDE, SIDE))], ids=["slab", "all of it"])
-def test_a_body_fits_into_all_views(alpha: np.ndarray) -> None:
-    views, normals = run(picture(alpha, (100, 100, 100)))
+def test_a_body_fits_into_all_views(alpha: np.ndarray, shape: str) -> None:
+    views, normals = run(picture(alpha, (100, 100, 100)), shape=shape)
     for mask in [*masks(views), *masks(normals)]:
         assert mask.any()
         assert not mask[[0, -1]].any()
@@ -250,9 +260,10 @@ def test_shading_makes_relief_only_where_it_is_asked_for() -> None:
     )
 
 
-def test_the_same_picture_gives_the_same_bytes() -> None:
+@pytest.mark.parametrize("shape", ["silhouette", "network"])
+def test_the_same_picture_gives_the_same_bytes(shape: str) -> None:
     inputs = picture(bone(), (90, 160, 60))
-    first, second = run(inputs), run(inputs)
+    first, second = run(inputs, shape=shape), run(inputs, shape=shape)
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
@@ -265,6 +276,7 @@ def test_a_picture_without_an_object_is_refused(speck: bool) -> None:
         run(picture(alpha, (0, 0, 0)))
 
 
-def test_an_object_that_fills_the_picture_is_inflated() -> None:
-    views, _ = run(picture(np.ones((64, 64)), (10, 200, 10)))
+@pytest.mark.parametrize("shape", ["silhouette", "network"])
+def test_an_object_that_fills_the_picture_is_inflated(shape: str) -> None:
+    views, _ = run(picture(np.ones((64, 64)), (10, 200, 10)), shape=shape)
     assert masks(views).any(axis=(1, 2)).all()

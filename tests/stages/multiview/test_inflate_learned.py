@@ -16,12 +16,13 @@ from stages.contract import Context, Mesh, StageError
 from stages.evaluation import compare_surfaces, normalized
 from stages.geometry.bundle import TILE
 from stages.geometry.cameras import bundle_cameras
+from stages.geometry.raster import open_rasterizer
 from stages.models.sketch_net.predict import Sketch, load_network, sketch
 from stages.multiview.inflate import stage as stage_module
 from stages.multiview.inflate.learned import SIDE, See, Sheets, see_sheets
 from stages.multiview.inflate.params import InflateParams
 from stages.multiview.inflate.stage import Inflate
-from stages.multiview.inflate.views import inflate_body
+from stages.multiview.inflate.views import inflate_body, make_views
 
 PARAMS = InflateParams(grid=192)
 
@@ -96,6 +97,20 @@ def test_a_shrunk_picture_has_a_shrunk_body() -> None:
     whole, smaller = sheets.fitted(1.0, 512)[0], sheets.fitted(0.5, 512)[0]
     assert np.allclose(smaller[128:384, 128:384], 0.5 * whole[::2, ::2], atol=0.01)
     assert np.ptp(smaller[:, :120]) < 0.01  # beyond the picture the border's values go on
+
+
+def test_a_body_that_is_too_deep_is_shrunk_until_it_fits() -> None:
+    alpha = np.rint(255.0 * disc(TILE, 0.85))[..., None].astype(np.uint8)
+    image = np.where(alpha > 0, 100, 255).astype(np.uint8).repeat(3, axis=2)
+    deep = told(np.full((SIDE, SIDE), 0.8), 1.6)
+    views, normals = make_views(image, alpha, PARAMS, open_rasterizer("cpu"), deep)
+    for tile in [*views, *normals]:
+        shown = (tile < 250).any(axis=-1)
+        assert shown.any()
+        assert not shown[[0, -1]].any()
+        assert not shown[:, [0, -1]].any()
+    width = (views[0] < 250).any(axis=(0, 2)).sum()
+    assert 0.4 * TILE < width < 0.83 * TILE
 
 
 @pytest.mark.parametrize(("name", "least"), [("chair", 0.2), ("hat", 0.2), ("table", 0.1)])
