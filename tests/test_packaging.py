@@ -108,7 +108,9 @@ def test_the_wheel_holds_all_profiles_modules_and_templates_and_nothing_else(
     assert profiles
     assert templates
     assert modules | profiles | templates <= names
-    assert not [name for name in names if name.endswith(".safetensors")], "no stage uses any yet"
+    [weights] = [name for name in names if name.endswith(".safetensors")]
+    assert weights == "stages/models/sketch_net/sketch_net.safetensors"
+    assert 1_000_000 < wheel.getinfo(weights).file_size <= 16_000_000
     assert {Path(name).parts[0] for name in names} == set(OURS)
     assert not [name for name in names if "__pycache__" in name]
 

@@ -14,16 +14,20 @@ from stages.preprocess import reference
 from stages.preprocess.box import Box, bounding_box
 from stages.preprocess.doubts import doubts_about
 from stages.preprocess.framing import Canvas, centre, plan_canvas
+from stages.preprocess.guess import Eye, Guesser, guess_by_colours
 from stages.preprocess.holes import Holes, settle_holes
 from stages.preprocess.matting import defringe_cutout, matte, over_white
+from stages.preprocess.regions import significant
 from stages.preprocess.resample import enlarge_mask, scaled_crop, shrink
-from stages.preprocess.segment import WORK_SIDE, Segmentation, segment, significant
+from stages.preprocess.segment import WORK_SIDE, Segmentation, segment
 from stages.preprocess.silhouette import full_alpha, silhouette_of
 
-Method = Literal["alpha", "mask", "rembg", "grabcut", "colour", "keep"]
-"""How the object is told from its background: "colour" by one that the user has said, "grabcut" by
-a plain backdrop, or where there is none by guessing."""
-_OTHERS: dict[str, Method] = {"rembg": "rembg", "grabcut": "grabcut", "keep": "keep"}
+Method = Literal["alpha", "mask", "rembg", "segment", "grabcut", "network", "colour", "keep"]
+"""How the object is told from its background: "colour" by one that the user has said, "segment" and
+"grabcut" by a plain backdrop, or where there is none by guessing, "network" by the shipped one."""
+_OTHERS: dict[str, Method] = {
+    "rembg": "rembg", "grabcut": "grabcut", "network": "network", "keep": "keep"
+}  # fmt: skip
 Framed = tuple[np.ndarray, np.ndarray]
 
 MIN_SHARE = 0.005
@@ -65,7 +69,7 @@ def choose_method(
     covered = float((alpha > threshold).mean())
     is_cutout = 1.0 - covered >= MIN_SHARE and (covered >= MIN_SHARE or covered < 0.5)
     if wanted == "auto":
-        without_alpha: Method = "rembg" if has_network else "grabcut"
+        without_alpha: Method = "rembg" if has_network else "segment"
         return "alpha" if is_cutout else without_alpha
     if wanted == "alpha":
         if is_cutout:
@@ -88,6 +92,9 @@ class Cutout:
     mask        (H, W) uint8, the network's or the user's, 255 = object
     colour      sRGB of the backdrop, for method "colour"
     warn        takes what is doubtful about the cutout
+    guess       of the object where the backdrop is not plain
+    eye         what is asked where a plain backdrop may have pale parts of the object
+    tell        takes what told the object, once it is known
     """
 
     rgba: np.ndarray
@@ -98,6 +105,14 @@ class Cutout:
     mask: np.ndarray | None = None
     colour: tuple[int, int, int] | None = None
     warn: Callable[[str], None] = lambda text: None
+    guess: Guesser = guess_by_colours
+    eye: Eye | None = None
+    tell: Callable[[str], None] = lambda way: None
+
+    @property
+    def tells_later(self) -> bool:
+        """Whether only the search for the object shows what tells it."""
+        return self.mask is None and self.method in ("segment", "grabcut", "network")
 
     def centered(self, max_side: int, defringe: bool) -> Framed:
         """Image (S, S, 3) on white and alpha (S, S, 1), uint8, the object in the middle."""
@@ -195,7 +210,10 @@ class Cutout:
 
     def _segment(self, rgb: np.ndarray) -> Segmentation:
         """The object by colour. Raises `BadInput` where nothing is left, or all of it."""
-        found = segment(rgb, self.holes, self.colour)
+        plain = self.method != "network"
+        found = segment(rgb, self.holes, self.colour, self.guess, plain, self.eye)
+        if self.tells_later:
+            self.tell(found.way)
         if found.object_box is None:
             raise _nothing_left()
         if self.colour is not None and found.mask.mean() > 0.995:

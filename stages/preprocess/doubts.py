@@ -20,12 +20,20 @@ legs of somebody who stands there it is less."""
 MIN_PIECE = 0.02
 """Share of the object from which a loose piece is worth a word."""
 
-GUESSED = (
-    "GrabCut guessed the object from its colours, which goes wrong on most photographs: look at "
-    "preprocess/image.png. `kiss3d-orchestrate models pull isnet-general-use` (0.18 GB) gets a "
-    "network that finds objects; or give --mask FILE"
+REMEDY = (
+    "look at preprocess/image.png. `kiss3d-orchestrate models pull isnet-general-use` (0.18 GB) "
+    "gets a network that finds objects; or give --mask FILE"
 )
-"""A picture without a plain backdrop, and no network."""
+GUESSED = (
+    f"GrabCut guessed the object from its colours, which goes wrong on most photographs: {REMEDY}"
+)
+"""A picture without a plain backdrop, and no network, or none that was sure."""
+
+UNSURE = "the network that comes with the program is not sure where the object ends"
+MISSING = (
+    "this installation lacks the network that finds objects "
+    "(stages/models/sketch_net/sketch_net.safetensors)"
+)
 
 
 def doubts_about(found: Segmentation, width: int, height: int, trimmed: bool) -> Iterator[str]:
@@ -33,8 +41,8 @@ def doubts_about(found: Segmentation, width: int, height: int, trimmed: bool) ->
 
     trimmed: the object was cut out before, so that one that reaches to all sides is not cut off.
     """
-    if not found.plain:
-        yield GUESSED
+    if found.doubt:
+        yield _guessed(found)
     sides = _touched(found, width, height)
     if len(sides) >= 2 and not (trimmed and _fills_the_frame(found, width, height)):
         yield (
@@ -80,6 +88,15 @@ def doubts_about(found: Segmentation, width: int, height: int, trimmed: bool) ->
             f"{found.doubtful:.0%} of the outline's inside has the backdrop's colour and was taken "
             "for holes; --set preprocess.holes=fill if these are white parts of the object"
         )
+
+
+def _guessed(found: Segmentation) -> str:
+    if found.way == "network":
+        return f"{UNSURE}: {REMEDY}"
+    if found.way == "network and grabcut":
+        return f"{UNSURE}, and GrabCut guessed the rest from colours: {REMEDY}"
+    reason = {"unsure": f"{UNSURE}. ", "missing": f"{MISSING}. "}
+    return reason.get(found.doubt, "") + GUESSED
 
 
 def _touched(found: Segmentation, width: int, height: int) -> list[str]:

@@ -20,6 +20,9 @@ ITERATIONS = 5
 CERTAIN, PROBABLE = 0.02, 0.10
 """Widths of the border rings taken as surely and as probably background, of the longest side."""
 
+UNLIKELY = 0.1
+"""What is less likely than this, or as likely not to be, is settled."""
+
 SEED = 42
 """Of k-means' first centres: where the object is does not depend on the seed of a run."""
 
@@ -27,15 +30,20 @@ BINS = (10, 16, 16)
 """Colour histogram over L*, a*, b*."""
 
 
-def grabcut(rgb: np.ndarray) -> np.ndarray:
+def grabcut(rgb: np.ndarray, likely: np.ndarray | None = None) -> np.ndarray:
     """Object mask (h, w) bool of a picture (h, w, 3) uint8, at the picture's resolution.
+
+    likely: (h, w) float32 in [0, 1], how likely each pixel is the object's, to start from; without
+    it colours say so.
 
     OpenCV draws from a generator that is global to the thread; it is set here.
     """
     small = shrink(rgb, SIDE)
     if min(small.shape[:2]) < MIN_SIDE:  # a strip that is all border
         return np.zeros(rgb.shape[:2], bool)
-    labels = _start(small)
+    labels = _start(small) if likely is None else _start_from(shrink(likely, SIDE))
+    if not _is_mixed(labels):
+        return np.zeros(rgb.shape[:2], bool)
     cv2.setRNGSeed(SEED)
     models = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.grabCut(small, labels, (0, 0, 0, 0), *models, ITERATIONS, cv2.GC_INIT_WITH_MASK)
@@ -54,6 +62,19 @@ def _start(rgb: np.ndarray) -> np.ndarray:
     labels = np.where(unlike, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     labels[certain] = cv2.GC_BGD
     return labels
+
+
+def _start_from(likely: np.ndarray) -> np.ndarray:
+    labels = np.where(likely > 0.5, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    labels[likely < UNLIKELY] = cv2.GC_BGD
+    labels[likely > 1.0 - UNLIKELY] = cv2.GC_FGD
+    return labels
+
+
+def _is_mixed(labels: np.ndarray) -> bool:
+    """Whether there is some object and some background, without which OpenCV raises."""
+    front = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD))
+    return bool(front.any() and not front.all())
 
 
 def _ring(height: int, width: int, share: float) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""Opaque picture -> mask of the object in front, without a network.
+"""Opaque picture -> mask of the object in front.
 
-A plain backdrop is recognised and segmented by its colour; anything else goes through GrabCut.
+A plain backdrop is recognised and segmented by its colour; anything else is guessed (see `guess`).
 Both work on a small copy; `matting` turns the mask into an alpha at full resolution.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 
 from stages.preprocess.backdrop import (
@@ -18,15 +17,14 @@ from stages.preprocess.backdrop import (
     to_lab,
 )
 from stages.preprocess.box import Box, bounding_box
-from stages.preprocess.grabcut import grabcut
+from stages.preprocess.guess import SURE, Doubt, Eye, Guesser, Way, guess_by_colours
 from stages.preprocess.holes import Holes, Settled, settle_holes
+from stages.preprocess.regions import significant
 from stages.preprocess.resample import shrink
+from stages.preprocess.shades import is_worth_a_look, shaded_in, with_pale_parts
 
 WORK_SIDE = 512
 """Longest side of the copy that is segmented."""
-
-MIN_COMPONENT = 0.01
-"""A component smaller than this share of the largest one is dust."""
 
 FEATURE_CONTRAST = 15.0
 """Delta E from the backdrop that a feature has, and the noise of a JPEG beside an outline not."""
@@ -41,19 +39,26 @@ class Segmentation:
 
     region    the part, in picture pixels
     mask      (h, w) bool, covering `region` at its own, usually lower, resolution
-    plain     whether a plain backdrop told the object; else GrabCut had to guess
+    way       what told the object
+    doubt     why it is no more than a guess; "" where it is more
     doubtful, floating, cut_off, at_edge, joined
               what is doubtful about its holes, as in `holes.Settled`
     """
 
     region: Box
     mask: np.ndarray
-    plain: bool = True
+    way: Way = "plain backdrop"
+    doubt: Doubt = ""
     doubtful: float = 0.0
     floating: float = 0.0
     cut_off: float = 0.0
     at_edge: float = 0.0
     joined: bool = False
+
+    @property
+    def plain(self) -> bool:
+        """Whether a plain backdrop told the object."""
+        return self.way.startswith("plain backdrop")
 
     @property
     def object_box(self) -> Box | None:
@@ -82,15 +87,27 @@ class Segmentation:
 
 
 def segment(
-    rgb: np.ndarray, holes: Holes = "auto", colour: tuple[int, int, int] | None = None
+    rgb: np.ndarray,
+    holes: Holes = "auto",
+    colour: tuple[int, int, int] | None = None,
+    guess: Guesser = guess_by_colours,
+    plain: bool = True,
+    eye: Eye | None = None,
 ) -> Segmentation:
     """Find the object in an opaque picture (H, W, 3) uint8. The mask may come out empty.
 
     holes   what to make of enclosed pieces of a plain backdrop, see `settle_holes`
     colour  sRGB of the backdrop, where the user has said it
+    guess   of the object where the backdrop is not plain
+    plain   whether one that is plain is looked for; else all is guessed
+    eye     what is asked where a plain backdrop may have pale parts of the object
     """
     height, width = rgb.shape[:2]
-    whole = _segment_copy(rgb, Box(0, 0, width, height), holes, colour)
+
+    def find(region: Box) -> Segmentation:
+        return _segment_copy(rgb[region.slices], region, holes, colour, guess, plain, eye)
+
+    whole = find(Box(0, 0, width, height))
     found = whole.object_box
     if (
         found is None
@@ -99,39 +116,49 @@ def segment(
     ):
         return whole
     region = found.grown(max(8.0, 0.15 * found.longest)).outward().within(width, height)
-    closer = _segment_copy(rgb[region.slices], region, holes, colour)
-    return closer if closer.mask.any() else whole
-
-
-def significant(mask: np.ndarray) -> np.ndarray:
-    """`mask` (h, w) bool without components much smaller than the largest one."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    area = stats[:, cv2.CC_STAT_AREA].copy()
-    area[0] = 0
-    wanted = area >= max(1.0, MIN_COMPONENT * float(area.max()))
-    kept: np.ndarray = wanted[labels]
-    return kept
+    closer = find(region)
+    # A closer look that is less sure than the first has lost what was around the object.
+    return closer if closer.mask.any() and (whole.doubt or not closer.doubt) else whole
 
 
 def _segment_copy(
-    rgb: np.ndarray, region: Box, holes: Holes, colour: tuple[int, int, int] | None
+    rgb: np.ndarray,
+    region: Box,
+    holes: Holes,
+    colour: tuple[int, int, int] | None,
+    guess: Guesser,
+    plain: bool,
+    eye: Eye | None,
 ) -> Segmentation:
     small = shrink(rgb, WORK_SIDE)
     lab = to_lab(small)
-    backdrop = stated_backdrop(lab, colour) if colour else find_plain_backdrop(lab)
+    backdrop = None
+    if plain:
+        backdrop = stated_backdrop(lab, colour) if colour else find_plain_backdrop(lab)
     if backdrop is None:
-        guess = significant(grabcut(small))
-        filled = settle_holes(guess, "fill" if holes == "fill" else "keep")
-        return Segmentation(region, filled.mask, plain=False)
+        guessed = guess(small)
+        filled = settle_holes(guessed.mask, "fill" if holes == "fill" else "keep")
+        return Segmentation(region, filled.mask, way=guessed.way, doubt=guessed.doubt)
     faint = np.linalg.norm(lab - backdrop.surface, axis=2) < FEATURE_CONTRAST
     found = segment_on_backdrop(lab, backdrop)
-    return _told(region, settle_holes(found, holes, faint, framed=True))
+    settled = settle_holes(found, holes, faint, framed=True)
+    if eye is not None and holes != "keep":
+        mask = settled.mask
+        shaded = shaded_in(lab, backdrop, mask)
+        if settled.doubtful or settled.cut_off or is_worth_a_look(mask, shaded):
+            seen = eye(small)
+            if seen is not None and seen.open <= SURE:
+                joined = with_pale_parts(mask, shaded, seen.share)
+                if (joined & ~mask).any():
+                    return _told(region, Settled(joined), "plain backdrop and network")
+    return _told(region, settled, "plain backdrop")
 
 
-def _told(region: Box, settled: Settled) -> Segmentation:
+def _told(region: Box, settled: Settled, way: Way) -> Segmentation:
     return Segmentation(
         region,
         significant(settled.mask),
+        way,
         doubtful=settled.doubtful,
         floating=settled.floating,
         cut_off=settled.cut_off,

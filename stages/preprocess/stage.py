@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
-
-from pydantic import Field, field_validator
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from stages import contract
 from stages.contract.artifacts import (
@@ -20,6 +17,7 @@ from stages.contract.artifacts import (
     INPUT_MASK,
     INPUT_RIGHT,
 )
+from stages.preprocess.params import PreprocessParams, colour_of
 from stages.weights.catalogue import locate
 
 if TYPE_CHECKING:
@@ -28,12 +26,10 @@ if TYPE_CHECKING:
     from stages.models.matting import OnnxMatting
     from stages.preprocess.alike import Framed, Side
     from stages.preprocess.cutout import Cutout
+    from stages.preprocess.guessing import Guessing
 
 NETWORK = "isnet-general-use"
 """Catalogue name of rembg's network."""
-
-METHODS = ("auto", "alpha", "rembg", "grabcut", "keep")
-"""Values of `background` beside colours."""
 
 PICTURES = (INPUT_IMAGE, INPUT_BACK, INPUT_LEFT, INPUT_RIGHT)
 SIDE_OF: dict[str, Side] = {
@@ -45,86 +41,17 @@ SIDE_OF: dict[str, Side] = {
 
 SIDES = tuple(SIDE_OF.values())
 
-COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0)}
-"""Backdrops that have a name."""
-
-
-class PreprocessParams(contract.Params):
-    """Settings of `Preprocess`."""
-
-    background: str = Field(
-        "auto",
-        description="how the object is told from its background: auto takes a meaningful alpha "
-        "channel, else rembg where its weights are on this machine, else grabcut; alpha insists "
-        "on the channel; rembg asks the network isnet-general-use; grabcut segments without one; "
-        "white, black or '#rrggbb' is the colour of a background that was painted over; "
-        "keep takes the whole picture as the object",
-    )
-    holes: Literal["auto", "keep", "fill"] = Field(
-        "auto",
-        description="enclosed pieces of a plain backdrop's colour: auto decides by what is in and "
-        "around them whether they are holes or white parts; keep: all are holes; fill: none is, "
-        "nor are holes in alpha",
-    )
-    framing: Literal["centered", "reference"] = Field(
-        "centered",
-        description="centered puts the object in the middle at foreground_ratio; reference "
-        "reproduces the reference's framing, which keeps the picture's own",
-    )
-    sides: Literal["named", "auto"] = Field(
-        "named",
-        description="what pictures beside the front show: named: what they were given as; auto: "
-        "found out by outlines and colours, and told",
-    )
-    foreground_ratio: float = Field(
-        0.85, ge=0.3, le=1.0, description="longest side of the object, of the square's side"
-    )
-    size: int = Field(
-        1024,
-        ge=64,
-        le=4096,
-        description="largest side of the square in pixels (framing=centered); the object keeps "
-        "its own resolution below it, down to a square of 512",
-    )
-    defringe: bool = Field(
-        True, description="take the old background's colour out of the object's rim"
-    )
-    alpha_threshold: int = Field(
-        12, ge=0, le=254, description="alpha above this belongs to the object (0..255)"
-    )
-    max_pixels: int = Field(
-        16384 * 16384,
-        ge=256,
-        le=1 << 30,
-        description="largest picture, width x height; checked before decoding. Pictures of more "
-        "than 24 megapixels are read scaled down",
-    )
-    max_bytes: int = Field(
-        256 << 20, ge=1024, le=1 << 30, description="largest input file in bytes"
-    )
-
-    @field_validator("background", mode="before")
-    @classmethod
-    def _is_known(cls, value: object) -> object:
-        if value == "none":  # its name in earlier versions
-            return "keep"
-        if not isinstance(value, str) or not (
-            value in (*METHODS, *COLOURS) or re.fullmatch(r"#[0-9a-fA-F]{6}", value)
-        ):
-            listed = ", ".join((*METHODS, *COLOURS))
-            raise ValueError(f"expected one of {listed}, or a colour as '#rrggbb', in quotes")
-        return value
-
 
 class Preprocess(contract.Stage):
     """Decode, cut out, defringe, re-centre, on the CPU.
 
     Raises `BadInput` for whatever is wrong with the picture, and `StageError` of kind
-    missing_weights when background=rembg and the network is not on this machine.
+    missing_weights when background=rembg and its network is not on this machine, or
+    background=network and the installation lacks that.
     """
 
     name = "preprocess"
-    version = 5
+    version = 6
     summary = "cut the object out of the input picture and centre it on a white square"
     inputs = (INPUT_IMAGE, INPUT_MASK, INPUT_BACK, INPUT_LEFT, INPUT_RIGHT)
     outputs = (IMAGE, ALPHA, GIVEN_VIEWS)
@@ -136,6 +63,7 @@ class Preprocess(contract.Stage):
     def __init__(self, params: PreprocessParams) -> None:
         super().__init__(params)
         self._matting: OnnxMatting | None = None
+        self._guessing: Guessing | None = None
 
     @classmethod
     def weights(cls, params: PreprocessParams) -> tuple[str, ...]:
@@ -153,6 +81,8 @@ class Preprocess(contract.Stage):
     def load(self, context: contract.Context) -> None:
         if self.params.background == "rembg":
             self._network(context)
+        if self.params.background == "network":
+            self._guesses().network(context.threads)
 
     def run(self, inputs: Mapping[str, Any], context: contract.Context) -> Mapping[str, Any]:
         """Inputs `input_image` and perhaps `input_mask`, `input_back`, `input_left`, `input_right`
@@ -236,15 +166,24 @@ class Preprocess(contract.Stage):
         done, total = at
         context.progress(done, total, "decode")
         picture = decode(data, max_bytes=params.max_bytes, max_pixels=params.max_pixels)
-        cutout = self._cutout(picture.rgba, mask, context)
         note = f", {picture.note}" if picture.note else ""
-        context.progress(done + 1, total, f"cut out ({cutout.method}{note})")
+
+        def tell(way: str) -> None:
+            context.progress(done + 1, total, f"cut out ({way}{note})")
+
+        cutout = self._cutout(picture.rgba, mask, context, tell)
+        if not cutout.tells_later:
+            tell(cutout.method)
         if params.framing == "reference":
             return Framed(*cutout.as_reference())
         return Framed(*cutout.centered(params.size, params.defringe))
 
     def _cutout(
-        self, rgba: np.ndarray, mask_file: bytes | None, context: contract.Context
+        self,
+        rgba: np.ndarray,
+        mask_file: bytes | None,
+        context: contract.Context,
+        tell: Callable[[str], None],
     ) -> Cutout:
         """The picture with the way in which its object is told from the background."""
         from stages.preprocess.cutout import Cutout, choose_method
@@ -268,9 +207,19 @@ class Preprocess(contract.Stage):
             params.foreground_ratio,
             params.holes,
             mask,
-            _colour_of(params.background) if method == "colour" else None,
+            colour_of(params.background) if method == "colour" else None,
             context.warn,
+            self._guesses().guesser(params.background, context.threads),
+            self._guesses().eye(params.background, context.threads),
+            tell,
         )
+
+    def _guesses(self) -> Guessing:
+        if self._guessing is None:
+            from stages.preprocess.guessing import Guessing
+
+            self._guessing = Guessing()
+        return self._guessing
 
     def _network(self, context: contract.Context) -> OnnxMatting:
         """The network, read once in a process's lifetime."""
@@ -279,11 +228,3 @@ class Preprocess(contract.Stage):
 
             self._matting = load_matting(NETWORK, context.threads)
         return self._matting
-
-
-def _colour_of(background: str) -> tuple[int, int, int]:
-    """sRGB of "white", "black" or "#rrggbb"."""
-    if background in COLOURS:
-        return COLOURS[background]
-    red, green, blue = bytes.fromhex(background[1:])
-    return red, green, blue

@@ -205,7 +205,7 @@ def test_a_guess_of_grabcuts_is_told_with_the_command_that_helps() -> None:
     noise = np.random.default_rng(4).uniform(40, 220, (200, 200, 3))
     shape = disc(200, 0.5)[..., None]
     mixed = shape * np.array(RED) + (1 - shape) * noise
-    _, _, warnings = run(Image.fromarray(mixed.astype(np.uint8)))
+    _, _, warnings = run(Image.fromarray(mixed.astype(np.uint8)), background="grabcut")
     assert any("models pull isnet-general-use" in text for text in warnings)
     assert not run(drawn(drawings.doughnut))[2], "a plain backdrop is no guess"
 

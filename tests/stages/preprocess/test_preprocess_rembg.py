@@ -137,12 +137,12 @@ def test_a_picture_where_the_network_finds_nothing_is_bad_input(models: Path, fr
         run(file_of(Image.new("RGB", (64, 64), "grey")), background="rembg", framing=framing)
 
 
-def test_auto_prefers_alpha_then_the_network_then_grabcut(models: Path) -> None:
+def test_auto_prefers_alpha_then_is_net_then_a_plain_backdrop(models: Path) -> None:
     _, _, without = run(file_of(on_white(disc(100))))
     build_isnet(models)
     _, _, with_network = run(file_of(on_white(disc(100))))
     _, _, with_alpha = run(file_of(cutout(disc(100))))
-    assert any("grabcut" in note for note in without)
+    assert "cut out (plain backdrop)" in without
     assert any("rembg" in note for note in with_network)
     assert any("alpha" in note for note in with_alpha)
 
