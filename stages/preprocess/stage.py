@@ -17,6 +17,7 @@ from stages.contract.artifacts import (
     INPUT_MASK,
     INPUT_RIGHT,
 )
+from stages.models.sketch_net import WEIGHTS
 from stages.preprocess.params import PreprocessParams, colour_of
 from stages.weights.catalogue import locate
 
@@ -72,7 +73,8 @@ class Preprocess(contract.Stage):
 
     @classmethod
     def optional_weights(cls, params: PreprocessParams) -> tuple[str, ...]:
-        return (NETWORK,) if params.background == "auto" else ()
+        shipped = str(WEIGHTS)
+        return {"auto": (NETWORK, shipped), "network": (shipped,)}.get(params.background, ())
 
     @classmethod
     def uses_seed(cls, params: PreprocessParams) -> bool:

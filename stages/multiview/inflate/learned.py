@@ -40,26 +40,34 @@ class Sheets:
     front      towards the camera
     thickness  > 0, from the front to the last surface on the same ray
     plain      of a back without what is small: for its normals, as the back is a guess
+    albedo     (256, 256, 3) float32 sRGB in [0, 1], the object's colours without light and shade
     """
 
     front: np.ndarray
     thickness: np.ndarray
     plain: np.ndarray
+    albedo: np.ndarray
 
     def fitted(self, scale: float, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The three, (size, size), of the picture shrunk by `scale` about its middle."""
-        ratio = SIDE / size / scale
-        shift = SIDE / 2.0 * (1.0 - 1.0 / scale) - 0.5 + 0.5 * ratio
-        warp = np.array([[ratio, 0.0, shift], [0.0, ratio, shift]])
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        """Front, thickness and plain thickness, (size, size), of the picture shrunk by `scale`
+        about its middle."""
         front, thickness, plain = (
-            scale
-            * cv2.warpAffine(
-                values, warp, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE
-            )
+            scale * _shrunk(values, scale, size)
             for values in (self.front, self.thickness, self.plain)
         )
         return front, thickness, plain
+
+    def colours(self, scale: float, size: int) -> np.ndarray:
+        """`albedo`, (size, size, 3), of the picture shrunk by `scale` about its middle."""
+        return _shrunk(self.albedo, scale, size)
+
+
+def _shrunk(values: np.ndarray, scale: float, size: int) -> np.ndarray:
+    ratio = SIDE / size / scale
+    shift = SIDE / 2.0 * (1.0 - 1.0 / scale) - 0.5 + 0.5 * ratio
+    warp = np.array([[ratio, 0.0, shift], [0.0, ratio, shift]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(values, warp, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
 
 def see_sheets(see: See, picture: np.ndarray, alpha: np.ndarray) -> Sheets:
@@ -74,12 +82,12 @@ def see_sheets(see: See, picture: np.ndarray, alpha: np.ndarray) -> Sheets:
     anchor = ANCHOR * (USUAL_ERROR / error) ** 2
     front = integrate_normals(told.front, told.normal, known, bundle_cameras()[0].focal, anchor)
     thickness = np.maximum(told.thickness.astype(np.float64), THINNEST)
+    blurred = _blurred(front - thickness, np.where(known, told.certainty, 0.0))
     return Sheets(
         front=_spread(front, known),
         thickness=_spread(thickness, known),
-        plain=_spread(
-            front - _blurred(front - thickness, np.where(known, told.certainty, 0.0)), known
-        ),
+        plain=_spread(front - blurred, known),
+        albedo=_spread(np.clip(told.albedo, 0.0, 1.0).astype(np.float32), known),
     )
 
 

@@ -72,18 +72,20 @@ def blurred_versions(picture: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray
 
 
 def make_textures(
-    picture: np.ndarray, alpha: np.ndarray, sheet: Membrane, detail: float
+    picture: np.ndarray, own: np.ndarray, alpha: np.ndarray, sheet: Membrane, detail: float
 ) -> Textures:
     """Build the colours.
 
     picture  (S, S, 3) float32 in [0, 1]
+    own      the same without its lights and shades, as far as is known: the back has others
     alpha    (S, S) float32 in [0, 1]
     sheet    the silhouette's membrane (its grid may be coarser than S)
     detail   share of the front's large regions in the back's colours, 0 to 1
     """
     front = blurred_versions(picture, alpha)
     size = len(sheet.inside)
-    rim = cv2.resize(front[-1], (size, size), interpolation=cv2.INTER_AREA)
+    plainest = _fill(own, _trusted(alpha), BLURS[-1] * len(picture) / TILE)
+    rim = cv2.resize(plainest, (size, size), interpolation=cv2.INTER_AREA)
     plain = _without_detail(rim)
     span = sheet.solve(sheet.screen * plain, rim)
     # The front's large shapes fade in with the distance from the rim, where both must agree.

@@ -137,11 +137,18 @@ def _as_seen(seen: Sheets, scale: float, size: int) -> Depths:
     )
 
 
-def paint(picture: np.ndarray, alpha: np.ndarray, params: InflateParams) -> Textures:
+def paint(
+    picture: np.ndarray,
+    alpha: np.ndarray,
+    params: InflateParams,
+    seen: Sheets | None = None,
+    scale: float = 1.0,
+) -> Textures:
     """The colours of the body that `inflate_body` makes of the same picture."""
     silhouette = clean_silhouette(alpha, params.grid)
     rows = membrane(silhouette, _node_distance(params.grid), COLOR_REACH, ROW_STIFFNESS)
-    return make_textures(picture, alpha, rows, params.back_detail)
+    own = picture if seen is None else seen.colours(scale, len(picture))
+    return make_textures(picture, own, alpha, rows, params.back_detail)
 
 
 def _node_distance(grid: int) -> float:
@@ -223,13 +230,13 @@ def make_views(
     picture, cover = to_tile(image, TILE), to_tile(alpha, TILE)
     clean_silhouette(cover, params.grid)
     seen = None if see is None else see_sheets(see, picture, cover)
-    body = inflate_body(picture, cover, params, seen)
-    scale = fitting_scale(body.vertices)
-    if scale < 1.0:
-        side = 2 * int(TILE * scale / 2.0)  # even, so that the middle stays where it is
+    body, scale = inflate_body(picture, cover, params, seen), 1.0
+    if (fitting := fitting_scale(body.vertices)) < 1.0:
+        side = 2 * int(TILE * fitting / 2.0)  # even, so that the middle stays where it is
+        scale = side / TILE
         picture, cover = to_tile(image, side, background=1.0), to_tile(alpha, side)
-        body = inflate_body(picture, cover, params, seen, side / TILE)
-    views, normals = render_views(body, paint(picture, cover, params), rasterizer)
+        body = inflate_body(picture, cover, params, seen, scale)
+    views, normals = render_views(body, paint(picture, cover, params, seen, scale), rasterizer)
     views[0] = picture
     return to_bytes(views), to_bytes(normals)
 
