@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from training.degrade import degrade, soft_edges
+from training.composed import composed_renders
+from training.degrade import degrade, grade, soft_edges
 from training.families import objects
-from training.grounds import ground
+from training.grounds import Props, bystanders, ground
 from training.parts import Dice
 from training.pictures import Pictures
 from training.scenes import Scenes, look_at
@@ -18,19 +18,23 @@ from training.shading import shade
 
 STOCK = 2048
 """Objects thought up at once: it takes a few thousand small steps, however many they are."""
+SIMPLE = 2.0
+"""Weight of a picture of one plain solid, whose shape has one right answer."""
 
 
 @dataclass
 class Batch:
     """The first `len(scenes.mask)` pictures are of scenes; of the others only alpha is known.
 
-    picture (N, 3, S, S) in [0, 1]; alpha (N, 1, S, S) in [0, 1]; weight (N,) 0 for bad scenes.
+    picture (N, 3, S, S) in [0, 1]; alpha (N, 1, S, S) in [0, 1]; weight (N,): 0 for bad scenes,
+    `SIMPLE` for single solids, else 1; paint (M, 3, S, S) in [0, 1] of the scenes.
     """
 
     picture: Tensor
     alpha: Tensor
     weight: Tensor
     scenes: Scenes
+    paint: Tensor
 
 
 class Source:
@@ -43,8 +47,12 @@ class Source:
         self.size = size
         self.generator = torch.Generator(device).manual_seed(seed)
         self.outlines = pictures.outlines().to(device)
-        self.renders = pictures.renders.to(device)
-        self.materials = pictures.materials.to(device).float() / 255.0
+        self.renders, self.drawings = pictures.renders.to(device), pictures.drawings.to(device)
+        self.props = Props(
+            pictures.materials.to(device).float() / 255.0,
+            pictures.photographs.to(device).float() / 255.0,
+            self.renders,
+        )
         self.stock, self.used = torch.empty(0), STOCK
         self.pool = self.fresh(min(pool, 64))
         every = torch.arange(pool, device=device) % len(self.pool.mask)
@@ -81,49 +89,27 @@ class Source:
         return scenes
 
     def compose(self, scenes: Scenes, renders: int) -> Batch:
-        """Paint scenes, put renders on grounds, and spoil both a little."""
-        dice = Dice(len(scenes.mask), self.generator)
-        colors = shade(scenes, self.materials, self.generator)
-        alpha, colors = soft_edges(scenes.mask, colors)
+        """Paint scenes, put renders and drawings on grounds, and spoil all a little."""
         count = len(scenes.mask)
-        behind = ground(
-            scenes.place, count, self.size, self.materials, self.renders, self.generator
-        )
+        dice = Dice(count, self.generator)
+        look = shade(scenes, self.props.materials, self.generator)
+        alpha, colors = soft_edges(scenes.mask, look.colors)
+        behind = ground(scenes.place, count, self.size, self.props, self.generator)
         cast = scenes.shade[:, :1] * scenes.shade[:, 1:]
-        strength = (
-            dice.uniform(0.15, 0.75, 1, 1, 1) * dice.chance(0.55).float()[:, None, None, None]
-        )
+        flat = look.drawn & dice.chance(0.7)
+        strength = dice.uniform(0.15, 0.75, 1, 1, 1)
+        strength = strength * (dice.chance(0.55) & ~flat).float()[:, None, None, None]
+        behind = bystanders(behind, colors, alpha, dice)
         behind = behind * (1.0 - strength * (1.0 - cast.float()))
+        paper = (flat & dice.chance(0.6))[:, None, None, None]
+        behind = torch.where(paper, dice.uniform(0.9, 1.06, 1, 1, 1).clamp(max=1.0), behind)
         picture = colors * alpha + behind * (1.0 - alpha)
-        weight = scenes.good.float()
+        weight = scenes.good.float() * torch.where(scenes.simple, SIMPLE, 1.0)
         if renders:
-            composed, cover = self._composed(renders)
+            composed, cover = composed_renders(
+                self.renders, self.drawings, self.props, renders, self.generator
+            )
             picture, alpha = torch.cat([picture, composed]), torch.cat([alpha, cover])
             weight = torch.cat([weight, torch.ones(renders, device=weight.device)])
-        return Batch(degrade(picture, self.generator), alpha, weight, scenes)
-
-    def _composed(self, count: int) -> tuple[Tensor, Tensor]:
-        """Renders with alpha, turned and scaled a little, on grounds with a soft shadow."""
-        dice = Dice(count, self.generator)
-        chosen = self.renders[dice.whole(0, len(self.renders) - 1)].float() / 255.0
-        chosen[:, :3] *= chosen[:, 3:]
-        angle = dice.normal() * 0.15 * dice.chance(0.5)
-        share = torch.where(dice.chance(0.5), dice.uniform(0.45, 1.0), 0.95)
-        mirror = torch.where(dice.chance(0.5), 1.0, -1.0)
-        theta = torch.zeros(count, 2, 3, device=dice.device)
-        theta[:, 0, 0], theta[:, 0, 1] = angle.cos() / share * mirror, -angle.sin() / share
-        theta[:, 1, 0], theta[:, 1, 1] = angle.sin() / share * mirror, angle.cos() / share
-        theta[:, :, 2] = dice.uniform(-1.0, 1.0, 2) * (1.0 / share - 1.0)[:, None] * 0.8
-        grid = functional.affine_grid(theta, [count, 4, self.size, self.size], align_corners=False)
-        seen = functional.grid_sample(chosen, grid, align_corners=False)
-        alpha = seen[:, 3:]
-        behind = ground(None, count, self.size, self.materials, self.renders, self.generator)
-        low = functional.avg_pool2d(alpha, 17, 1, 8).roll((8, 4), (2, 3))
-        strength = dice.uniform(0.0, 0.6, 1, 1, 1) * dice.chance(0.4).float()[:, None, None, None]
-        behind = behind * (1.0 - low * strength)
-        gamma = torch.where(dice.chance(0.4), dice.uniform(0.7, 1.4), 1.0)[:, None, None, None]
-        colors = (seen[:, :3] / alpha.clamp(min=1e-3)).clamp(0.0, 1.0) ** gamma
-        pale = dice.chance(0.12)[:, None, None, None]  # white things on white
-        grey = colors.mean(1, keepdim=True)
-        colors = torch.where(pale, 0.8 + 0.2 * grey, colors)
-        return colors * alpha + behind * (1.0 - alpha), alpha
+        picture, paint = grade(picture, look.paint, self.generator)
+        return Batch(degrade(picture, self.generator), alpha, weight, scenes, paint)

@@ -25,7 +25,7 @@ from stages.preprocess.grabcut import grabcut
 from stages.preprocess.guessing import Guessing
 from stages.preprocess.segment import Segmentation, segment
 from training.degrade import degrade
-from training.grounds import clutter
+from training.grounds import Props, clutter
 from training.parts import Dice
 from training.pictures import load
 
@@ -52,9 +52,10 @@ def compositions(path: Path, count: int) -> dict[str, tuple[Tensor, Tensor]]:
     pale = 0.82 + 0.18 * colors.mean(1, keepdim=True).expand(-1, 3, -1, -1)
     white = torch.ones_like(colors)
     plain = torch.rand(count, 3, 1, 1, generator=generator).expand_as(colors)
-    busy = clutter(
-        Dice(count, generator), SIDE, pictures.materials.float() / 255.0, pictures.renders
+    props = Props(
+        pictures.materials.float() / 255.0, pictures.photographs.float() / 255.0, pictures.renders
     )
+    busy = clutter(Dice(count, generator), SIDE, props)
     made = {"white": (colors, white), "pale on white": (pale, white)}
     made |= {"plain": (colors, plain), "materials and clutter": (colors, busy)}
     made["photographs"] = (colors, photographs(count))

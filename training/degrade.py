@@ -1,4 +1,4 @@
-"""What happens to pictures on their way: softness, exposure, noise, JPEG."""
+"""What happens to pictures on their way: exposure, softness, noise, JPEG."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def soft_edges(mask: Tensor, colors: Tensor) -> tuple[Tensor, Tensor]:
     """An outline that is a pixel wide from a hard one: alpha (N, 1, S, S), and colours (N, 3, S, S)
     that reach as far as alpha does."""
     solid = mask.float()
-    alpha = functional.avg_pool2d(solid, 3, 1, 1)
+    alpha = functional.avg_pool2d(solid, 3, 1, 1, count_include_pad=False)
     alpha = alpha * 0.5 + solid * 0.5
     near = functional.avg_pool2d(colors * solid, 3, 1, 1) / functional.avg_pool2d(
         solid, 3, 1, 1
@@ -31,8 +31,29 @@ def soft_edges(mask: Tensor, colors: Tensor) -> tuple[Tensor, Tensor]:
     return alpha, torch.where(mask, colors, near)
 
 
+def grade(picture: Tensor, paint: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Exposure, tint and saturation, as cameras and editors choose them: pictures (N, 3, S, S) in
+    [0, 1], and the same for what the first of them are painted with, paint (M, 3, S, S)."""
+    dice, count = Dice(len(picture), generator), len(paint)
+
+    def sometimes(share: float) -> Tensor:
+        return dice.chance(share)[:, None, None, None]
+
+    gain, lift = dice.uniform(0.75, 1.12, 1, 1, 1), dice.uniform(-0.04, 0.06, 1, 1, 1)
+    tint = 1.0 + dice.normal(3, 1, 1) * 0.07 * sometimes(0.25)
+    exposed = sometimes(0.4)
+    gain, lift = torch.where(exposed, gain, 1.0) * tint, torch.where(exposed, lift, 0.0)
+    keep = torch.where(sometimes(0.2), dice.uniform(0.0, 1.2, 1, 1, 1), 1.0)
+    made = []
+    for each, rows in ((picture, slice(None)), (paint, slice(count))):
+        seen = (each * gain[rows] + lift[rows]).clamp(0.0, 1.0)
+        grey = seen.mean(1, keepdim=True)
+        made.append((grey + (seen - grey) * keep[rows]).clamp(0.0, 1.0))
+    return made[0], made[1]
+
+
 def degrade(picture: Tensor, generator: torch.Generator) -> Tensor:
-    """(N, 3, S, S) in [0, 1] -> the same, a little worse."""
+    """Softness, noise, JPEG: (N, 3, S, S) in [0, 1] -> the same, a little worse."""
     dice = Dice(len(picture), generator)
 
     def number(low: float, high: float) -> Tensor:
@@ -41,16 +62,12 @@ def degrade(picture: Tensor, generator: torch.Generator) -> Tensor:
     def sometimes(share: float) -> Tensor:
         return dice.chance(share)[:, None, None, None]
 
-    soft = functional.avg_pool2d(picture, 3, 1, 1)
+    soft = functional.avg_pool2d(picture, 3, 1, 1, count_include_pad=False)
     coarse = functional.interpolate(
         functional.avg_pool2d(picture, 2), size=picture.shape[-1], mode="bilinear"
     )
     picture = torch.where(sometimes(0.4), picture + (soft - picture) * number(0.3, 1.0), picture)
     picture = torch.where(sometimes(0.12), coarse, picture)
-    exposed = picture * number(0.75, 1.12) + number(-0.04, 0.06)
-    picture = torch.where(sometimes(0.4), exposed.clamp(0.0, 1.0), picture)
-    grey = picture.mean(1, keepdim=True)
-    picture = torch.where(sometimes(0.2), grey + (picture - grey) * number(0.0, 1.2), picture)
     strength = torch.where(sometimes(0.5), number(0.0, 0.035), 0.0)
     picture = (picture + dice.normal(*picture.shape[1:]) * strength).clamp(0.0, 1.0)
     order = torch.randperm(len(picture), generator=generator, device=picture.device)

@@ -13,6 +13,7 @@ from torch import Tensor
 from training.household import furniture, vessel
 from training.living import creature, flyer, plant
 from training.parts import BOX, ELLIPSOID, OUTLINE, REVOLVED, Builder, Dice
+from training.simple import simple
 from training.street import building, vehicle
 
 
@@ -93,8 +94,8 @@ def cutting(dice: Dice) -> Builder:
 
 Family = Callable[[Dice], Builder]
 FAMILIES: tuple[tuple[Family, float], ...] = (
-    (heap, 0.17), (furniture, 0.13), (vehicle, 0.11), (creature, 0.17), (flyer, 0.08),
-    (vessel, 0.11), (building, 0.09), (cutting, 0.07), (plant, 0.07),
+    (heap, 0.15), (furniture, 0.12), (vehicle, 0.09), (creature, 0.16), (flyer, 0.07),
+    (vessel, 0.10), (building, 0.08), (cutting, 0.06), (plant, 0.06), (simple, 0.11),
 )  # fmt: skip
 """Each with its share of the objects."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -9,18 +11,23 @@ from torch.nn import functional
 from training.parts import Dice
 
 
+@dataclass
+class Props:
+    """materials (M, 3, T, T) and photographs (P, 3, T, T) in [0, 1]; things (R, 4, S, S) uint8,
+    with alpha."""
+
+    materials: Tensor
+    photographs: Tensor
+    things: Tensor
+
+
 def ground(
-    place: Tensor | None,
-    count: int,
-    size: int,
-    materials: Tensor,
-    renders: Tensor,
-    generator: torch.Generator,
+    place: Tensor | None, count: int, size: int, props: Props, generator: torch.Generator
 ) -> Tensor:
     """(count, 3, size, size) in [0, 1].
 
     place (N, 3, S, S): where floors are seen (further than 20 out: nowhere), or None for pictures
-    without a floor. materials (M, 3, T, T) in [0, 1]; renders (R, 4, S, S) uint8, for clutter.
+    without a floor.
     """
     dice = Dice(count, generator)
 
@@ -40,21 +47,26 @@ def ground(
     made = torch.where(kind < 0.55, clean, torch.where(kind < 0.78, plain, gradient))
     made = made.expand(-1, 3, size, size)
     made = made.clone()
-    some = torch.randperm(count, generator=generator, device=dice.device)[: int(count * 0.47)]
-    made[some] = clutter(Dice(len(some), generator), size, materials, renders)
+    some = torch.randperm(count, generator=generator, device=dice.device)[: int(count * 0.52)]
+    made[some] = clutter(Dice(len(some), generator), size, props)
     if place is not None:
-        floor = _floor(dice, place, materials)
+        floor = _floor(dice, place, props.materials)
         lies = torch.zeros(count, dtype=torch.bool, device=dice.device)
-        lies[some[: len(some) // 2]] = True
+        lies[some[: len(some) * 2 // 5]] = True
         made = torch.where((place[:, :1].abs() < 20.0) & lies[:, None, None, None], floor, made)
     return made.clamp(0.0, 1.0)
 
 
-def clutter(dice: Dice, size: int, materials: Tensor, renders: Tensor) -> Tensor:
-    """A wall of some material, soft noise, and things that stand about, out of focus."""
+def clutter(dice: Dice, size: int, props: Props) -> Tensor:
+    """A wall of some material or a place, soft noise, and things that stand about, out of focus."""
     count, device = dice.count, dice.device
+    materials, photographs = props.materials, props.photographs
     wall = _crop(dice, materials[dice.whole(0, len(materials) - 1)], size, 0.2, 1.0)
     low = _crop(dice, materials[dice.whole(0, len(materials) - 1)], size, 0.2, 1.0)
+    place = _crop(dice, photographs[dice.whole(0, len(photographs) - 1)], size, 0.35, 1.0)
+    outside = dice.chance(0.5)[:, None, None, None]
+    wall = torch.where(outside, place, wall)
+    low = torch.where(outside & dice.chance(0.8)[:, None, None, None], place, low)
     line = dice.uniform(0.35, 1.1, 1, 1, 1)
     rows = torch.linspace(0.0, 1.0, size, device=device)[None, None, :, None]
     made = torch.where(rows > line, low, wall)
@@ -66,10 +78,10 @@ def clutter(dice: Dice, size: int, materials: Tensor, renders: Tensor) -> Tensor
     tinted = dice.uniform(0.0, 1.0, 3, 1, 1)
     made = made * (0.5 + 0.7 * tinted) + noise * dice.uniform(0.0, 0.35, 1, 1, 1)
     for _ in range(3):
-        other = renders[dice.whole(0, len(renders) - 1)].float() / 255.0
+        other = props.things[dice.whole(0, len(props.things) - 1)].float() / 255.0
         other = _crop(dice, other, size, 1.2, 4.0, zeros=True)
         for _ in range(2):  # never as sharp as the subject
-            other = functional.avg_pool2d(other, 11, 1, 5)
+            other = soft(other, 11)
         there = other[:, 3:] * dice.chance(0.4).float()[:, None, None, None]
         made = made * (1.0 - there) + other[:, :3] * there
     return blurred(made, dice)
@@ -77,12 +89,46 @@ def clutter(dice: Dice, size: int, materials: Tensor, renders: Tensor) -> Tensor
 
 def blurred(picture: Tensor, dice: Dice) -> Tensor:
     """Out of focus by a random amount, from not at all to a good deal."""
-    wide = functional.avg_pool2d(functional.avg_pool2d(picture, 5, 1, 2), 5, 1, 2)
-    wider = functional.interpolate(
-        functional.avg_pool2d(wide, 8, 8), size=picture.shape[-1], mode="bilinear"
+    size = picture.shape[-1]
+    wide = soft(soft(picture, 5), 5)
+    wider = functional.interpolate(functional.avg_pool2d(wide, 8, 8), size=size, mode="bilinear")
+    far = functional.interpolate(
+        functional.avg_pool2d(soft(picture, 33), 16), size=size, mode="bilinear"
     )
     drawn = dice.uniform(0.0, 1.0, 1, 1, 1)
-    return torch.where(drawn < 0.2, picture, torch.where(drawn < 0.6, wide, wider))
+    out = torch.where(drawn < 0.75, wider, far)
+    return torch.where(drawn < 0.2, picture, torch.where(drawn < 0.5, wide, out))
+
+
+def soft(picture: Tensor, wide: int) -> Tensor:
+    """Means of squares `wide` pixels wide; at the rim, of what there is of them."""
+    return functional.avg_pool2d(picture, wide, 1, wide // 2, count_include_pad=False)
+
+
+def bystanders(behind: Tensor, colors: Tensor, alpha: Tensor, dice: Dice) -> Tensor:
+    """Grounds (N, 3, S, S) with other pictures' objects (colors (N, 3, S, S), alpha (N, 1, S, S))
+    beside and behind the place of the subject, smaller than it and often out of focus; a fourth of
+    them."""
+    order = torch.randperm(dice.count, generator=dice.generator, device=dice.device)
+    some = order[: dice.count // 4]
+    others = order[dice.count // 2 : dice.count // 2 + len(some)]
+    if not len(some):
+        return behind
+    made, chosen = behind[some], torch.cat([colors[others] * alpha[others], alpha[others]], 1)
+    dice = Dice(len(some), dice.generator)
+    for side in (-1.0, 1.0):
+        share = dice.uniform(0.3, 0.95)
+        at = torch.stack([side * dice.uniform(0.55, 1.15), dice.uniform(-0.6, 0.7)], 1)
+        theta = torch.zeros(len(some), 2, 3, device=dice.device)
+        theta[:, 0, 0], theta[:, 1, 1] = -side / share, 1.0 / share
+        theta[:, 0, 2], theta[:, 1, 2] = at[:, 0] * side / share, -at[:, 1] / share
+        grid = functional.affine_grid(theta, list(chosen.shape), align_corners=False)
+        seen = blurred(functional.grid_sample(chosen, grid, align_corners=False), dice)
+        seen = seen * dice.chance(0.7).float()[:, None, None, None]
+        made = made * (1.0 - seen[:, 3:]) + seen[:, :3]
+    behind = behind.clone()
+    behind[some] = made
+    return behind
 
 
 def _crop(

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from stages.models.sketch_net.network import Estimates, thickness_bins
 from training.batches import Batch
+from training.scenes import Scenes
 
-WEIGHTS = {"alpha": 2.0, "front": 2.0, "edges": 4.0, "spread": 0.2, "normal": 1.5, "thickness": 0.6}
+WEIGHTS = {
+    "alpha": 2.0, "front": 2.0, "edges": 4.0, "spread": 0.2, "normal": 1.5, "thickness": 0.6,
+    "paint": 1.5, "elevation": 0.7, "mirror": 0.3, "symmetric": 0.1,
+}  # fmt: skip
 """Of the terms in the sum."""
+NEAR = math.cos(math.radians(10.0))
+"""Cosine to a mirror plane's normal from which an estimate of it counts as right."""
 
 
 def losses(made: Estimates, batch: Batch) -> dict[str, Tensor]:
@@ -22,6 +30,10 @@ def losses(made: Estimates, batch: Batch) -> dict[str, Tensor]:
     spread     how badly `spread` tells the size of the front's error (a Laplace likelihood)
     normal     1 - cosine
     thickness  cross entropy to the two bins round the truth
+    paint      mean absolute error
+    elevation  mean absolute error, radians
+    mirror     squared error of n n^T to the nearest of the object's mirror planes, if it has any
+    symmetric  cross entropy to whether the object has such a plane and `mirror` is right
     """
     scenes = batch.scenes
     count = len(scenes.mask)
@@ -41,11 +53,58 @@ def losses(made: Estimates, batch: Batch) -> dict[str, Tensor]:
         "spread": (likelihood * there).sum() / total,
         "normal": ((1.0 - cosine) * there).sum() / total,
         "thickness": _thickness(made.thickness[:count], scenes.thickness.float(), there),
+        "paint": ((made.albedo[:count] - batch.paint).abs() * there).sum() / (3.0 * total),
+        **_view(made, batch.weight[:count], scenes),
     }
 
 
 def total(terms: dict[str, Tensor]) -> Tensor:
     return torch.stack([terms[name] * weight for name, weight in WEIGHTS.items()]).sum()
+
+
+def _view(made: Estimates, weight: Tensor, scenes: Scenes) -> dict[str, Tensor]:
+    """Terms of what is said of the whole picture."""
+    count = len(weight)
+    rise = ((made.elevation[:count] - scenes.rise).abs() * weight).sum() / weight.sum().clamp(min=1)
+    normals = scenes.mirrors
+    there = normals.abs().sum(2) > 0.5
+    truth = packed(normals[..., :, None] * normals[..., None, :])
+    scale = torch.tensor([1.0, 1.0, 1.0, 2.0, 2.0, 2.0], device=truth.device)
+    error = ((made.mirror[:count, None] - truth).square() * scale).sum(2)
+    nearest = torch.where(there, error, torch.inf).amin(1)
+    usable = weight * there.any(1).float()
+    error = torch.where(there.any(1), nearest, 0.0) * usable
+    right = (mirror_cosine(made.mirror[:count], normals) > NEAR).float()
+    sure = functional.binary_cross_entropy_with_logits(
+        made.symmetric[:count], right, reduction="none"
+    )
+    return {
+        "elevation": rise,
+        "mirror": error.sum() / usable.sum().clamp(min=1.0),
+        "symmetric": (sure * weight).sum() / weight.sum().clamp(min=1.0),
+    }
+
+
+def packed(matrices: Tensor) -> Tensor:
+    """(..., 3, 3) symmetric -> (..., 6): xx, yy, zz, xy, xz, yz."""
+    places = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
+    return torch.stack([matrices[..., row, column] for row, column in places], -1)
+
+
+@torch.no_grad()
+def mirror_cosine(entries: Tensor, normals: Tensor) -> Tensor:
+    """(N,) absolute cosines between the main axes of `Estimates.mirror` (N, 6) and the nearest of
+    the normals (N, K, 3); 0 where all of those are 0. By repeated squaring of the matrices."""
+    xx, yy, zz, xy, xz, yz = entries.float().unbind(1)
+    matrix = torch.stack([xx, xy, xz, xy, yy, yz, xz, yz, zz], 1).reshape(-1, 3, 3)
+    matrix = matrix + torch.eye(3, device=matrix.device) * 0.5  # the largest, not the most negative
+    for _ in range(5):
+        matrix = matrix @ matrix
+        matrix = matrix / matrix.abs().amax((1, 2), keepdim=True).clamp(min=1e-12)
+    column = torch.diagonal(matrix, dim1=1, dim2=2).argmax(1)
+    axis = matrix[torch.arange(len(matrix), device=matrix.device), :, column]
+    axis = functional.normalize(axis, dim=1)
+    return torch.einsum("nkc,nc->nk", normals, axis).abs().amax(1)
 
 
 def _edges(error: Tensor, there: Tensor) -> Tensor:

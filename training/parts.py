@@ -43,6 +43,7 @@ class Slot:
     INFLATED = 28  # share of the outline's size over which it rises; 0 for an extrusion
     STEP = 29  # share of the distance that may be marched safely
     TONE = 30  # 1: dark, as tyres and eyes are
+    SIMPLE = 31  # in the first part's row, 1: the object is one plain solid
 
 
 class Dice:

@@ -2,39 +2,57 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from training.drawn import draw
 from training.parts import Dice
 from training.scenes import Scenes
 
+DRAWN = 0.12
+"""Share of the scenes that look like drawings."""
 
-def shade(scenes: Scenes, materials: Tensor, generator: torch.Generator) -> Tensor:
-    """(N, 3, S, S): the objects' colours, meaningful where the mask is.
 
-    materials (M, 3, T, T) in [0, 1].
-    """
+@dataclass
+class Look:
+    """colors (N, 3, S, S), meaningful where the mask is; paint (N, 3, S, S) the same without light,
+    shadows and highlights; drawn (N,) bool: as in a flat drawing."""
+
+    colors: Tensor
+    paint: Tensor
+    drawn: Tensor
+
+
+def shade(scenes: Scenes, materials: Tensor, generator: torch.Generator) -> Look:
+    """materials (M, 3, T, T) in [0, 1]."""
     dice = Dice(len(scenes.mask), generator)
 
     def number(low: float, high: float) -> Tensor:
         return dice.uniform(low, high, 1, 1, 1)
 
-    albedo = _albedo(scenes, materials, dice)
+    plain = part_colors(scenes, dice)
+    albedo = _patterned(plain, scenes, materials, dice)
     normal = scenes.normal
     lit, sky = scenes.shade[:, :1], scenes.shade[:, 1:]
     key = scenes.light[:, :, None, None]
+    hard = dice.chance(0.2).float()[:, None, None, None] * number(0.4, 1.0)  # sun, a bare lamp
     warm = 1.0 + (
         dice.uniform(-0.08, 0.08, 3, 1, 1) * dice.chance(0.5).float()[:, None, None, None]
     )
     ambient = (
-        number(0.25, 0.75) * (0.75 + 0.25 * normal[:, 1:2]) * (1.0 - number(0.0, 1.0) * (1.0 - sky))
+        number(0.25, 0.75)
+        * (1.0 - 0.75 * hard)
+        * (0.75 + 0.25 * normal[:, 1:2])
+        * (1.0 - number(0.0, 1.0) * (1.0 - sky))
     )
-    shadow = 1.0 - number(0.2, 1.0) * (1.0 - lit)
+    shadow = 1.0 - torch.maximum(number(0.2, 1.0), hard) * (1.0 - lit)
     straight = (normal * key).sum(1, keepdim=True)
     wrap = number(0.0, 0.4)  # skin and plush scatter light round the edge
     diffuse = ((straight + wrap) / (1.0 + wrap)).clamp(min=0.0) * shadow
-    image = albedo * (ambient + number(0.25, 0.9) * diffuse * warm)
+    image = albedo * (ambient + number(0.25, 0.9) * (1.0 + 0.8 * hard) * diffuse * warm)
     other = functional.normalize(
         dice.normal(3) + torch.tensor([0.0, 0.3, 0.8], device=dice.device), dim=1
     )
@@ -52,12 +70,22 @@ def shade(scenes: Scenes, materials: Tensor, generator: torch.Generator) -> Tens
         facing = (normal * middle).sum(1, keepdim=True).clamp(min=0.0)
         image = image + shiny * facing ** torch.exp(number(1.5, 5.0))
     rim = (1.0 - normal[:, 2:].clamp(0.0, 1.0)) ** 3 * number(0.0, 1.0) ** 3 * 0.6
-    return (image + rim).clamp(0.0, 1.0) ** (1.0 / number(0.8, 1.6))
+    gamma = 1.0 / number(0.8, 1.6)
+    colors, paint = (image + rim).clamp(0.0, 1.0) ** gamma, albedo**gamma
+    order = torch.randperm(dice.count, generator=generator, device=dice.device)
+    some = order[: round(dice.count * DRAWN)]
+    drawn = torch.zeros(dice.count, dtype=torch.bool, device=dice.device)
+    if len(some):
+        drawn[some] = True
+        colors[some], paint[some] = draw(
+            scenes.take(some), plain[some], straight[some] * lit[some], Dice(len(some), generator)
+        )
+    return Look(colors, paint, drawn)
 
 
-def _albedo(scenes: Scenes, materials: Tensor, dice: Dice) -> Tensor:
-    """(N, 3, S, S): a colour a part, some with the texture of a picture or a pattern."""
-    count, parts = scenes.dark.shape
+def part_colors(scenes: Scenes, dice: Dice) -> Tensor:
+    """(N, 3, S, S): a colour a part."""
+    parts = scenes.dark.shape[1]
     hue, saturation, value = dice.uniform(0, 1, parts, 3).unbind(2)
     alike = dice.chance(0.55)[:, None]
     hue = torch.where(alike, hue[:, :1] * 0.9 + hue * 0.1, hue)
@@ -72,8 +100,12 @@ def _albedo(scenes: Scenes, materials: Tensor, dice: Dice) -> Tensor:
     color = torch.where(white[..., None], dice.uniform(0.86, 1.0, parts)[..., None], color)
     color = torch.where((scenes.dark > 0.5)[..., None], color * 0.12, color)
     spread = scenes.part.flatten(2).long().expand(-1, 3, -1)
-    albedo = torch.gather(color.transpose(1, 2), 2, spread).reshape(scenes.normal.shape)
+    return torch.gather(color.transpose(1, 2), 2, spread).reshape(scenes.normal.shape)
 
+
+def _patterned(plain: Tensor, scenes: Scenes, materials: Tensor, dice: Dice) -> Tensor:
+    """(N, 3, S, S): some parts with the texture of a picture or a pattern."""
+    albedo, count = plain.clone(), dice.count
     order = torch.randperm(count, generator=dice.generator, device=dice.device)
     pictured = order[: max(1, int(count * 0.45))]
     albedo[pictured] = _textured(

@@ -15,8 +15,8 @@ from training.batches import Batch
 
 @torch.no_grad()
 def draw(net: nn.Module, batch: Batch, rows: int, path: Path) -> None:
-    """Held-back scenes, one a row: picture, then alpha, front depth, normals and thickness, of the
-    truth and as estimated in turns; then held-back renders, with what is estimated alone."""
+    """Held-back scenes, one a row: picture, then alpha, front depth, normals, thickness and paint,
+    of the truth and as estimated in turns; then held-back renders, with what is estimated alone."""
     net.eval()
     made = net(batch.picture)
     net.train()
@@ -31,6 +31,7 @@ def draw(net: nn.Module, batch: Batch, rows: int, path: Path) -> None:
             _grey(scenes.front[index].float() * 0.5 + 0.5) * mask,
             (scenes.normal[index].float() * 0.5 + 0.5) * mask,
             _grey(scenes.thickness[index].float() * 0.6) * mask,
+            batch.paint[index] * mask,
         ]
         pairs = [panel for pair in zip(true, told, strict=True) for panel in pair]
         strips.append(torch.cat([batch.picture[index], *pairs], dim=2))
@@ -39,7 +40,7 @@ def draw(net: nn.Module, batch: Batch, rows: int, path: Path) -> None:
         for at in (index, index + 1):
             if at < len(batch.picture):
                 mask = (made.alpha[at] > 0.0).float()
-                pair += [batch.picture[at], *estimates(made, at, mask)[: 3 + (at == index)]]
+                pair += [batch.picture[at], *estimates(made, at, mask)[:4]]
         strips.append(torch.cat(pair, dim=2))
     width = strips[0].shape[2]
     strips = [torch.nn.functional.pad(s, (0, width - s.shape[2])) for s in strips]
@@ -47,7 +48,8 @@ def draw(net: nn.Module, batch: Batch, rows: int, path: Path) -> None:
 
 
 def estimates(made: Estimates, index: int, mask: Tensor) -> list[Tensor]:
-    """Four (3, S, S) pictures: alpha, front depth, normals, thickness; black outside of `mask`."""
+    """Five (3, S, S) pictures: alpha, front depth, normals, thickness, paint; black outside of
+    `mask`."""
     likely = torch.softmax(made.thickness[index : index + 1], dim=1)
     bins = thickness_bins().to(likely.device)[None, :, None, None]
     expected = (likely * bins).sum(1, keepdim=True)
@@ -58,6 +60,7 @@ def estimates(made: Estimates, index: int, mask: Tensor) -> list[Tensor]:
         _grey(made.front[index] * 0.5 + 0.5) * mask,
         (made.normal[index] * 0.5 + 0.5) * mask,
         _grey(expected * 0.6) * mask,
+        made.albedo[index] * mask,
     ]
 
 

@@ -3,8 +3,9 @@
     python -m training.train --pictures pictures.zip --minutes 9 --total 18 --out run
 
 One schedule of `--total` minutes may be cut into several calls: with `--resume run/state.pt` each
-goes on where that file stopped. `state.pt` holds everything; `sketch_net.safetensors` (float16,
-averaged weights) does too, for a resume that has to be small: the optimiser then starts anew.
+goes on where that file stopped. `--begin sketch_net.safetensors` starts a new schedule from
+weights; heads that the file lacks start from scratch. `torchrun --nproc-per-node N -m
+training.train ...` trains on N cards: each makes its own batches, gradients are averaged.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from stages.models.sketch_net.network import SIDE, Estimates, SketchNet
+from training import cards
 from training.batches import Source
 from training.losses import losses, total
 from training.pictures import load
@@ -33,6 +34,8 @@ RATE = 1.2e-3
 WARM_UP = 300
 """Steps after each start over which the rate rises."""
 AVERAGE = 0.9985
+AGREE = 20
+"""Steps after which the cards agree on the time."""
 SEED = 20
 HELD_SEED = 1_000_020
 
@@ -50,7 +53,9 @@ class State:
     rows: list[dict[str, float]] = field(default_factory=list)
 
 
-def begin(device: torch.device, resume: Path | None, compiled: bool = False) -> State:
+def begin(
+    device: torch.device, start: Path | None, resume: Path | None, compiled: bool = False
+) -> State:
     torch.manual_seed(SEED)
     net: nn.Module = SketchNet().to(device)
     for parameter in net.parameters():
@@ -64,12 +69,12 @@ def begin(device: torch.device, resume: Path | None, compiled: bool = False) -> 
     )  # fmt: skip
     run = torch.compile(net, dynamic=False) if compiled else net
     state = State(net, run, {}, optimizer)
-    if resume is not None and resume.suffix == ".safetensors":
-        with safe_open(resume, "pt") as kept:
-            net.load_state_dict({name: kept.get_tensor(name) for name in kept.keys()})  # noqa: SIM118
-            notes = kept.metadata()
-        state.step, state.spent = int(notes["step"]), float(notes["spent"])
-    elif resume is not None:
+    if start is not None:
+        missing, unknown = net.load_state_dict(load_file(start), strict=False)
+        if unknown:
+            raise ValueError(f"{start} is not of this network: {', '.join(unknown)}")
+        print(f"from scratch: {', '.join(missing) or 'nothing'}", flush=True)
+    if resume is not None:
         kept = torch.load(resume, map_location=device, weights_only=True)
         net.load_state_dict(kept["net"])
         optimizer.load_state_dict(kept["optimizer"])
@@ -81,7 +86,7 @@ def begin(device: torch.device, resume: Path | None, compiled: bool = False) -> 
 
 
 def keep(state: State, out: Path) -> None:
-    """Write everything that a resume or the program needs."""
+    """Write what a resume needs, and what the program does: averaged weights as float16."""
     torch.save(
         {
             "net": state.net.state_dict(), "optimizer": state.optimizer.state_dict(),
@@ -112,6 +117,7 @@ def step(
     loss = total(terms)
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()
+    cards.average_gradients(state.net)
     nn.utils.clip_grad_norm_(state.net.parameters(), 1.0)
     state.optimizer.step()
     state.step += 1
@@ -127,33 +133,41 @@ def step(
 
 
 def train(given: argparse.Namespace) -> None:
-    device = torch.device(given.device)
+    rank, device = cards.join(given.device)
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
     out: Path = given.out
     out.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    state = begin(device, given.resume, given.compile)
+    state = begin(device, given.begin, given.resume, given.compile)
     # Another seed for every part of the schedule: a resume does not see the same data again.
-    source = Source(load(given.pictures), SIDE, given.pool, SEED + state.step, device)
-    test = Source(load(given.pictures, held_back=True), SIDE, 8, HELD_SEED, device)
-    held = held_back(test, given.held, given.scenes, given.renders)
+    seed = given.seed + state.step + 100_003 * rank
+    source = Source(load(given.pictures), SIDE, given.pool, seed, device)
+    held = None
+    if rank == 0:
+        test = Source(load(given.pictures, held_back=True), SIDE, 8, HELD_SEED, device)
+        held = held_back(test, given.held, given.scenes, given.renders)
     print(f"{time.monotonic() - began:.0f} s until the first step", flush=True)
     sizes = (given.scenes, given.renders, given.fresh)
     start, first = time.monotonic(), state.step
     before, counted = state.spent, 0
     sums: dict[str, Tensor] = {}
     checked = time.monotonic()
-    while time.monotonic() - began < given.minutes * 60.0 - given.reserve:
-        state.spent = before + time.monotonic() - start
+    going = True
+    while going:
+        if cards.count() == 1 or (state.step - first) % AGREE == 0:
+            now = time.monotonic()
+            late = now - began > given.minutes * 60.0 - given.reserve
+            state.spent, stop = cards.agree((before + now - start, float(late)), device)
+            going = stop < 0.5
         progress = min(state.spent / (given.total * 60.0), 1.0)
-        rate = RATE * min(1.0, (state.step - first + 1) / WARM_UP)
+        rate = given.rate * min(1.0, (state.step - first + 1) / WARM_UP)
         rate *= 0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * progress))
         terms = step(state, source, sizes, rate)
         sums = {name: sums.get(name, 0.0) + value for name, value in terms.items()}
         counted += 1
-        if state.step % given.every == 0 or state.step == first + 3:
+        if held is not None and (state.step % given.every == 0 or state.step == first + 3):
             row = {"step": state.step, "seconds": state.spent}
             row |= {name: float(value) / counted for name, value in sums.items()}
             sums, counted = {}, 0
@@ -163,12 +177,13 @@ def train(given: argparse.Namespace) -> None:
                 row |= checkup(state, held, out)
                 checked = time.monotonic()
             note(state, row, out)
-    row = {"step": state.step, "seconds": state.spent} | checkup(state, held, out)
-    note(state, row, out)
-    rate = (state.step - first) * (given.scenes + given.renders) / (time.monotonic() - start)
-    print(f"{rate:.0f} pictures a second", flush=True)
-    average = averaged(state)
-    draw(average, held.batches[0], given.rows, out / "held_back.jpg")
+    if held is not None:
+        row = {"step": state.step, "seconds": state.spent} | checkup(state, held, out)
+        note(state, row, out)
+        made = (state.step - first) * (given.scenes + given.renders) * cards.count()
+        print(f"{made / (time.monotonic() - start):.0f} pictures a second", flush=True)
+        draw(averaged(state), held.batches[0], given.rows, out / "held_back.jpg")
+    cards.leave()
 
 
 def averaged(state: State) -> nn.Module:
@@ -199,7 +214,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, required=True, help="of this call, all included")
     parser.add_argument("--total", type=float, required=True, help="minutes of the whole schedule")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--resume", type=Path, help="state.pt or sketch_net.safetensors")
+    parser.add_argument("--begin", type=Path, help="sketch_net.safetensors to start from")
+    parser.add_argument("--resume", type=Path, help="state.pt of an earlier call")
+    parser.add_argument("--rate", type=float, default=RATE, help="of learning, at its highest")
+    parser.add_argument("--seed", type=int, default=SEED, help="of the data")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--compile", action="store_true", help="torch.compile: faster, later")
     parser.add_argument("--scenes", type=int, default=96, help="traced scenes a step")

@@ -9,7 +9,7 @@ from torch import nn
 
 from stages.models.sketch_net.network import thickness_bins
 from training.batches import Batch, Source
-from training.losses import losses
+from training.losses import NEAR, losses, mirror_cosine
 
 
 @dataclass
@@ -31,10 +31,13 @@ def held_back(source: Source, batches: int, scenes: int, renders: int) -> Held:
 def validate(net: nn.Module, held: Held) -> dict[str, float]:
     """Means over the batches: the losses, and
 
-    iou_scenes, iou_renders  of alpha at one half
+    iou_scenes, iou_renders, iou_drawings  of alpha at one half
     front_error              median absolute error of the front
     thickness_error          mean absolute error of the expected thickness
     angle                    median angle between normals, degrees
+    paint_error              median absolute error of the albedo
+    rise_error               median absolute error of the elevation, degrees
+    mirror_right             share of the symmetric objects whose mirror plane is right
     """
     net.eval()
     sums: dict[str, float] = {}
@@ -46,7 +49,10 @@ def validate(net: nn.Module, held: Held) -> dict[str, float]:
         shares = (seen & truth).sum((1, 2, 3)) / (seen | truth).sum((1, 2, 3)).clamp(min=1)
         usable = batch.weight[:count] > 0.5
         rows["iou_scenes"] = float(shares[:count][usable].mean())
-        rows["iou_renders"] = float(shares[count:].mean()) if len(shares) > count else float("nan")
+        others = shares[count:]
+        half = len(others) - len(others) // 2
+        rows["iou_renders"] = float(others[:half].mean())
+        rows["iou_drawings"] = float(others[half:].mean())
         there = batch.scenes.mask & usable[:, None, None, None]
         rows["front_error"] = float((made.front[:count] - batch.scenes.front)[there].abs().median())
         cosine = (made.normal[:count] * batch.scenes.normal).sum(1, keepdim=True).clamp(-1.0, 1.0)
@@ -57,6 +63,13 @@ def validate(net: nn.Module, held: Held) -> dict[str, float]:
         )
         error = (expected - batch.scenes.thickness[..., ::2, ::2]).abs()
         rows["thickness_error"] = float(error[there[..., ::2, ::2]].mean())
+        paint = (made.albedo[:count] - batch.paint).abs().mean(1, keepdim=True)
+        rows["paint_error"] = float(paint[there].median())
+        rise = (made.elevation[:count] - batch.scenes.rise).abs()[usable]
+        rows["rise_error"] = float(torch.rad2deg(rise).median())
+        symmetric = usable & (batch.scenes.mirrors.abs().sum((1, 2)) > 0.5)
+        found = mirror_cosine(made.mirror[:count], batch.scenes.mirrors) > NEAR
+        rows["mirror_right"] = float(found[symmetric].float().mean())
         for name, value in rows.items():
             sums[name] = sums.get(name, 0.0) + value / len(held.batches)
     net.train()

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from stages.models.sketch_net.network import BINS, Estimates, thickness_bins
+from stages.models.sketch_net.predict import _normal
 from training.batches import Batch
+from training.cameras import looking
 from training.degrade import jpeg
+from training.drawn import edges
 from training.families import FAMILIES, objects
-from training.losses import losses
-from training.parts import ELLIPSOID, MAX_PARTS, ROW, Builder, Dice
+from training.losses import losses, mirror_cosine, packed
+from training.parts import BOX, ELLIPSOID, MAX_PARTS, ROW, Builder, Dice
 from training.pictures import is_held_back, is_used
 from training.scenes import Scenes
+from training.symmetry import mirrors
 from training.trace import trace
 
 
@@ -61,21 +66,85 @@ def test_the_truth_costs_least() -> None:
     bins = thickness_bins()
     back = front - bins[7]
     nothing = torch.zeros(1, 2, size, size)
+    upright = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]])
     scenes = Scenes(
         mask, front, back, normal, mask.byte(), normal, nothing, torch.zeros(1, 3),
-        torch.zeros(1, MAX_PARTS), torch.ones(1, dtype=torch.bool),
+        torch.zeros(1, MAX_PARTS), torch.ones(1, dtype=torch.bool), torch.full((1,), 0.2),
+        upright, torch.zeros(1, dtype=torch.bool),
     )  # fmt: skip
-    batch = Batch(torch.zeros(1, 3, size, size), mask.float(), torch.ones(1), scenes)
+    paint = torch.rand(1, 3, size, size, generator=generator(1))
+    batch = Batch(torch.zeros(1, 3, size, size), mask.float(), torch.ones(1), scenes, paint)
     sure = torch.full((1, BINS, size // 2, size // 2), -20.0)
     sure[:, 7] = 20.0
     cut = torch.where(mask, 20.0, -20.0)
     spread = torch.full_like(front, -6.0)
-    right = losses(Estimates(cut, front, spread, normal, sure), batch)
-    for name in ("alpha", "front", "edges", "normal", "thickness"):
-        assert float(right[name]) == pytest.approx(0.0, abs=1e-3), name
-    wrong = losses(Estimates(-cut, front * 2, spread, -normal, sure.roll(3, 1)), batch)
+    across = torch.tensor([[1.0, 0.0, 0.0, 0.0, 0.0, 0.0]])
+    along = torch.tensor([[0.0, 0.0, 1.0, 0.0, 0.0, 0.0]])
+    certain = torch.full((1,), 20.0)
+    told = Estimates(cut, front, spread, normal, sure, paint, scenes.rise, across, certain)
+    right = losses(told, batch)
+    for name, value in right.items():
+        if name != "spread":
+            assert float(value) == pytest.approx(0.0, abs=1e-3), name
+    wrong = losses(
+        Estimates(
+            -cut, front * 2, spread, -normal, sure.roll(3, 1), 1.0 - paint, -scenes.rise, along,
+            certain,
+        ),
+        batch,
+    )  # fmt: skip
     for name, value in wrong.items():
         assert value > right[name], name
+
+
+def test_the_mirror_plane_is_read_from_its_matrix() -> None:
+    normal = torch.nn.functional.normalize(torch.tensor([[0.8, -0.1, 0.5]]), dim=1)
+    entries = packed(normal[:, :, None] * normal[:, None, :])
+    nearest = torch.stack([torch.zeros_like(normal), -normal], 1)
+    assert float(mirror_cosine(0.4 * entries, nearest)) == pytest.approx(1.0, abs=1e-4)
+    across = torch.linalg.cross(normal, torch.tensor([[0.0, 1.0, 0.0]]))
+    assert float(mirror_cosine(entries, across[:, None])) == pytest.approx(0.0, abs=1e-3)
+    assert np.allclose(_normal(entries[0]), normal[0].numpy(), atol=1e-5)
+
+
+@pytest.mark.slow  # numba compiles the march
+def test_what_mirrors_an_object_is_seen_from_outside() -> None:
+    """A ball, a box turned askew, and a body with one arm."""
+    dice = Dice(3, generator())
+    ball, askew, one = torch.eye(3)
+    made = Builder(dice)
+    made.add(
+        (0.0, 0.0, 0.0), (0.5, 0.5, torch.where(ball > 0.5, 0.5, 0.3)),
+        torch.where(ball > 0.5, ELLIPSOID, BOX), turn=(askew * 0.4, askew * 0.5, askew * 0.3),
+    )  # fmt: skip
+    made.add((0.6, 0.0, 0.0), (0.4, 0.1, 0.1), on=one)
+    axes = looking(torch.full((3,), 0.6), torch.full((3,), 0.2))
+    found = mirrors(made.finish(), torch.ones(1, 8, 8), axes)
+    there = (found.norm(dim=2) > 0.5).tolist()
+    assert there == [[True, True, True], [False, False, False], [False, True, False]]
+    assert torch.allclose(found[2, 1], axes[2, :, 2], atol=1e-5)
+
+
+def test_lines_are_drawn_inside_the_outline_and_between_parts() -> None:
+    size = 12
+    mask = torch.zeros(1, 1, size, size, dtype=torch.bool)
+    mask[..., 2:10, 2:10] = True
+    part = mask.byte()
+    part[..., 6:] *= 2
+    normal = torch.zeros(1, 3, size, size)
+    normal[:, 2] = 1.0
+    level = torch.zeros(1, 1, size, size)
+    scenes = Scenes(
+        mask, level, level, normal, part, normal, level, torch.zeros(1, 3), torch.zeros(1, 2),
+        torch.ones(1, dtype=torch.bool), torch.zeros(1), torch.zeros(1, 3, 3),
+        torch.zeros(1, dtype=torch.bool),
+    )  # fmt: skip
+    drawn = edges(scenes)[0, 0] > 0.5
+    assert not drawn[~mask[0, 0]].any()
+    assert drawn[5, 2]
+    assert drawn[5, 5]
+    assert drawn[5, 6]
+    assert not drawn[4:8, 3:5].any()
 
 
 def test_jpeg_loses_more_at_a_lower_quality() -> None:

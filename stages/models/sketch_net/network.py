@@ -1,4 +1,4 @@
-"""The network itself: a plain torch module of 7.5 M parameters, at half the picture's resolution.
+"""The network itself: a plain torch module of 7.7 M parameters, at half the picture's resolution.
 
 A U-Net: 3x3 convolutions at 1/2, 1/4 and 1/8 of the picture, five transformer blocks at 1/16, and
 back up with skip connections. At 1/2 the picture's own pixels are mixed in once more, four to a
@@ -22,6 +22,9 @@ TOKEN = 256
 BLOCKS = 5
 HEADS = 8
 FINE = 48
+PAINT = 32
+GLANCES = 4
+"""Ways in which the view head pools the tokens."""
 BINS = 24
 """Thicknesses of which the network says how likely each is."""
 
@@ -41,6 +44,12 @@ class Estimates:
     normal     (N, 3, S, S) unit normals of the front, camera axes: x right, y up, z to the camera
     thickness  (N, BINS, S/2, S/2) logits over `thickness_bins`: from the front to the last surface
                behind it, along the optical axis
+    albedo     (N, 3, S, S) sRGB of the object's paint, about [0, 1]: no shading, no highlights
+    elevation  (N,) of the camera above the object's ground, radians
+    mirror     (N, 6) of the plane that mirrors the object: n n^T for its unit normal n in camera
+               axes, as xx, yy, zz, xy, xz, yz; shrunk where the network doubts
+    symmetric  (N,) logits that the object has such a plane and that `mirror` is it, within 10
+               degrees
     """
 
     alpha: Tensor
@@ -48,6 +57,10 @@ class Estimates:
     spread: Tensor
     normal: Tensor
     thickness: Tensor
+    albedo: Tensor
+    elevation: Tensor
+    mirror: Tensor
+    symmetric: Tensor
 
 
 class Convolutions(nn.Module):
@@ -89,6 +102,22 @@ class Attention(nn.Module):
         return x + self.down(functional.gelu(self.up(self.between(x))))
 
 
+class ViewHead(nn.Module):
+    """Tokens (N, T, TOKEN) -> (N, 8): elevation, mirror (6), symmetric; see `Estimates`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.glance = nn.Linear(TOKEN, GLANCES)
+        self.first = nn.Linear(GLANCES * TOKEN, 128)
+        self.second = nn.Linear(128, 8)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        shares = torch.softmax(self.glance(tokens), dim=1)
+        pooled = torch.einsum("ntg,ntc->ngc", shares, tokens).flatten(1)
+        made: Tensor = self.second(functional.gelu(self.first(pooled)))
+        return made
+
+
 class SketchNet(nn.Module):
     """(N, 3, 256, 256) sRGB in [0, 1] -> `Estimates`."""
 
@@ -117,6 +146,11 @@ class SketchNet(nn.Module):
             nn.Conv2d(WIDTHS[0] + 12, FINE, 3, padding=1), nn.ReLU(),
             nn.Conv2d(FINE, 4 * 6, 3, padding=1),
         )  # fmt: skip
+        self.paint = nn.Sequential(
+            nn.Conv2d(WIDTHS[0] + 12, PAINT, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(PAINT, 4 * 3, 3, padding=1),
+        )  # fmt: skip
+        self.view = ViewHead()
 
     def forward(self, pictures: Tensor) -> Estimates:
         picture = functional.pixel_unshuffle(pictures * 2.0 - 1.0, 2)
@@ -132,8 +166,10 @@ class SketchNet(nn.Module):
         for grow, blocks, skip in zip(self.grow, self.up, reversed(kept), strict=True):
             bigger = functional.interpolate(grow(x), scale_factor=2.0, mode="bilinear")
             x = blocks(bigger + skip)
-        out = self.fine(torch.cat([x, picture.to(x.dtype)], 1)).float()
-        out = functional.pixel_shuffle(out, 2)
+        both = torch.cat([x, picture.to(x.dtype)], 1)
+        out = functional.pixel_shuffle(self.fine(both).float(), 2)
+        paint = functional.pixel_shuffle(self.paint(both).float(), 2)
+        view = self.view(tokens).float()
         towards = torch.tensor([0.0, 0.0, 0.1], device=out.device)[None, :, None, None]
         return Estimates(
             alpha=out[:, :1],
@@ -141,4 +177,8 @@ class SketchNet(nn.Module):
             spread=out[:, 2:3].clamp(-6.0, 2.0),
             normal=functional.normalize(out[:, 3:6] + towards, dim=1, eps=1e-6),
             thickness=self.thickness(x).float(),
+            albedo=pictures + paint,
+            elevation=view[:, 0],
+            mirror=view[:, 1:7],
+            symmetric=view[:, 7],
         )

@@ -15,11 +15,14 @@ from torch.nn import functional
 from stages.models.sketch_net import WEIGHTS
 from stages.models.sketch_net.network import SIDE, Estimates, SketchNet, thickness_bins
 
+FLIPPED = (1.0, 1.0, 1.0, -1.0, -1.0, 1.0)
+"""What a mirror image does to `Estimates.mirror`."""
+
 
 @dataclass(frozen=True)
 class Sketch:
-    """What the network says of one picture, (256, 256) float32 each. Lengths in half widths of the
-    picture, along the optical axis; meaningful where the object is.
+    """What the network says of one picture, (256, 256) float32 each if not said otherwise. Lengths
+    in half widths of the picture, along the optical axis; meaningful where the object is.
 
     alpha       [0, 1]
     front       depth of the nearest surface from the object's middle, positive towards the camera
@@ -27,6 +30,10 @@ class Sketch:
     normal      (256, 256, 3) unit, camera axes: x right, y up, z towards the camera
     thickness   median of the distance from the front to the last surface behind it
     certainty   [0, 1]: how much of the likelihood lies within about a quarter of that median
+    albedo      (256, 256, 3) sRGB in [0, 1]: the object's paint without shading and highlights
+    elevation   float, radians: the camera's above the object's ground, negative from below
+    mirror      (3,) unit normal of the plane that mirrors the object; camera axes, x >= 0
+    mirror_certainty  float in [0, 1]: how likely there is such a plane, and within 10 degrees
     """
 
     alpha: np.ndarray
@@ -35,6 +42,10 @@ class Sketch:
     normal: np.ndarray
     thickness: np.ndarray
     certainty: np.ndarray
+    albedo: np.ndarray
+    elevation: float
+    mirror: np.ndarray
+    mirror_certainty: float
 
 
 def load_network(path: Path = WEIGHTS) -> SketchNet:
@@ -82,6 +93,10 @@ def together(made: Estimates) -> Estimates:
         spread=mean(made.spread),
         normal=functional.normalize(normal, dim=1, eps=1e-6),
         thickness=torch.log(likely + 1e-9),
+        albedo=mean(made.albedo),
+        elevation=made.elevation.mean(0, keepdim=True),
+        mirror=(made.mirror[:1] + made.mirror[1:] * torch.tensor(FLIPPED)) / 2.0,
+        symmetric=torch.logit(torch.sigmoid(made.symmetric).mean(0, keepdim=True), eps=1e-6),
     )
 
 
@@ -97,7 +112,19 @@ def decode(made: Estimates) -> Sketch:
         normal=made.normal[0].permute(1, 2, 0).numpy(),
         thickness=median.numpy(),
         certainty=certainty.numpy(),
+        albedo=made.albedo[0].clamp(0.0, 1.0).permute(1, 2, 0).numpy(),
+        elevation=float(made.elevation[0]),
+        mirror=_normal(made.mirror[0]),
+        mirror_certainty=float(torch.sigmoid(made.symmetric[0])),
     )
+
+
+def _normal(entries: Tensor) -> np.ndarray:
+    """(3,) float32 unit n, the main axis of a symmetric matrix given as xx, yy, zz, xy, xz, yz."""
+    xx, yy, zz, xy, xz, yz = entries.double().tolist()
+    matrix = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+    axis = np.linalg.eigh(matrix)[1][:, -1]
+    return np.asarray(axis if axis[0] >= 0.0 else -axis, np.float32)
 
 
 def _median(likely: Tensor) -> tuple[Tensor, Tensor]:

@@ -49,7 +49,13 @@ def test_every_estimate_has_its_shape_and_range(told: Sketch) -> None:
         assert np.isfinite(values).all()
     assert told.normal.shape == (SIDE, SIDE, 3)
     assert np.allclose(np.linalg.norm(told.normal, axis=-1), 1.0, atol=1e-4)
-    for share in (told.alpha, told.certainty):
+    assert told.albedo.shape == (SIDE, SIDE, 3)
+    assert told.albedo.dtype == told.mirror.dtype == np.float32
+    assert told.mirror.shape == (3,)
+    assert abs(np.linalg.norm(told.mirror) - 1.0) < 1e-4
+    assert told.mirror[0] >= 0.0
+    assert abs(told.elevation) < np.pi / 2.0
+    for share in (told.alpha, told.certainty, told.albedo, np.array(told.mirror_certainty)):
         assert share.min() >= 0.0
         assert share.max() <= 1.0 + 1e-5
     assert told.front_error.min() > 0.0
@@ -72,7 +78,7 @@ def test_a_ball_is_cut_out_and_round(told: Sketch) -> None:
 
 def test_the_same_picture_gives_the_same_bits(net: SketchNet, told: Sketch) -> None:
     again = sketch(net, ball()[0])
-    for name in ("alpha", "front", "front_error", "normal", "thickness", "certainty"):
+    for name in Sketch.__dataclass_fields__:
         assert np.array_equal(getattr(again, name), getattr(told, name)), name
 
 
