@@ -1,7 +1,8 @@
 """Colours for what one picture does not show: the rim seen from the side, and the back.
 
 The front sheet takes the picture, more and more blurred where the surface turns away from the
-camera: a few pixels at the rim stretch over a wide band of a side view, and would streak. The back
+camera: a few pixels at the rim stretch over a wide band of a side view, and would streak. It goes
+over into the object's own colours there, if they are known apart from its lights. The back
 is a membrane spanned over the outline's colours, so faces and lettering do not appear on it, and
 both sheets agree where they meet.
 """
@@ -82,10 +83,12 @@ def make_textures(
     sheet    the silhouette's membrane (its grid may be coarser than S)
     detail   share of the front's large regions in the back's colours, 0 to 1
     """
-    front = blurred_versions(picture, alpha)
+    # Where the front turns away it becomes the sides, and has to go over into the back.
+    seen, plain_ones = blurred_versions(picture, alpha), blurred_versions(own, alpha)
+    steps = np.linspace(0.0, 1.0, len(BLURS), dtype=np.float32)
+    front = tuple((1.0 - k) * a + k * b for k, a, b in zip(steps, seen, plain_ones, strict=True))
     size = len(sheet.inside)
-    plainest = _fill(own, _trusted(alpha), BLURS[-1] * len(picture) / TILE)
-    rim = cv2.resize(plainest, (size, size), interpolation=cv2.INTER_AREA)
+    rim = cv2.resize(front[-1], (size, size), interpolation=cv2.INTER_AREA)
     plain = _without_detail(rim)
     span = sheet.solve(sheet.screen * plain, rim)
     # The front's large shapes fade in with the distance from the rim, where both must agree.

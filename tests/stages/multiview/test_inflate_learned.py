@@ -39,6 +39,10 @@ def told(front: np.ndarray, thickness: float) -> See:
         normal=normal,
         thickness=np.float32(thickness) * ones,
         certainty=ones,
+        albedo=np.full((SIDE, SIDE, 3), 0.5, np.float32),
+        elevation=0.0,
+        mirror=np.array([1.0, 0.0, 0.0], np.float32),
+        mirror_certainty=0.0,
     )
 
 
