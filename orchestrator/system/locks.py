@@ -3,7 +3,11 @@
 The kernel's lock ends with its process, however that dies. Network and shared folders may have no
 such locks (ENOLCK, EOPNOTSUPP, ...): there <file>.owner names host, process and its start, and a
 thread keeps it fresh. The owner's own host sees at once that a process is dead; another host takes
-over after `LEASE_SECONDS` without a sign of life.
+over after `LEASE_SECONDS` without a sign of life. Hosts need not agree on the time of day: each
+measures by its own clock how long the file has stayed as it is.
+
+Hosts that see one folder should have the same of both. One that has the kernel's locks heeds an
+owner file that it finds; one that has none cannot see the kernel's locks of the others.
 """
 
 from __future__ import annotations
@@ -14,12 +18,10 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from orchestrator.errors import KissError, OutputError, RunLockedError
-
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
+from orchestrator.system.stop_signals import interrupt_main_thread
+from orchestrator.system.terminal import say
 
 LOCK = ".lock"
 LOCK_FILES = (LOCK, f"{LOCK}.owner")
@@ -31,6 +33,8 @@ LEASE_SECONDS = 60.0
 _NO_LOCKS_HERE = frozenset(
     {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
 )
+_FIRST_NAMESPACE = 0xEFFFFFFC
+"""PROC_PID_INIT_INO of linux/proc_ns.h: the process numbers of the machine itself."""
 
 
 class InUseError(Exception):
@@ -44,38 +48,58 @@ def owner_file(file: Path) -> Path:
 
 @contextlib.contextmanager
 def held(file: Path, seconds: float = 0.0, patient: bool = True) -> Iterator[None]:
-    """Hold the lock on a file, waiting for it for so long. Raises `InUseError` or OSError.
+    """Hold the lock on a file, waiting for it for so long. Raises `InUseError` or OSError, and
+    leaves no file that it has made then.
 
     patient: wait on for what an owner on another host may still say, where the kernel cannot.
     """
-    lock = _acquire(file, seconds, patient)
-    try:
+    fresh = not os.path.lexists(file)
+    with contextlib.ExitStack() as stack:
+        try:
+            if not _lock(stack, file, seconds) or os.path.lexists(owner_file(file)):
+                _lease(stack, file, seconds, patient)
+        except OSError:
+            if fresh:
+                with contextlib.suppress(OSError):
+                    file.unlink()
+            raise
         yield
-    finally:
-        lock.release(force=True)
 
 
-def _acquire(file: Path, seconds: float, patient: bool) -> BaseFileLock:
+def _lock(stack: contextlib.ExitStack, file: Path, seconds: float) -> bool:
+    """Hold the kernel's lock until the stack ends; False where the file system has none."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(file, timeout=seconds, fallback_to_soft=False)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise InUseError(f"{file} is locked") from None
-    except NotImplementedError:  # how the library tells ENOSYS
-        return _acquire_lease(file, seconds, patient)
-    except OSError as error:
-        if error.errno not in _NO_LOCKS_HERE:
-            raise
-        return _acquire_lease(file, seconds, patient)
-    return lock
+    for last in (False, False, True):
+        try:
+            lock.acquire()
+        except Timeout:
+            raise InUseError(f"{file} is locked") from None
+        except NotImplementedError:  # how the library tells ENOSYS
+            return False
+        except OSError as error:
+            if error.errno in _NO_LOCKS_HERE:
+                return False
+            if error.errno != errno.ESTALE or last:
+                raise
+        else:
+            stack.callback(lock.release, force=True)
+            return True
+    raise AssertionError("unreachable: the last one returns or raises")
 
 
-def _acquire_lease(file: Path, seconds: float, patient: bool) -> BaseFileLock:
+def _lease(stack: contextlib.ExitStack, file: Path, seconds: float, patient: bool) -> None:
+    """Be the owner that the file beside it names, until the stack ends."""
     from filelock import SoftFileLease, Timeout
 
-    lease = SoftFileLease(owner_file(file), lease_duration=LEASE_SECONDS)
+    def lost(_: object) -> None:
+        """Another host has seen no sign of life of this process, which was stopped or cut off from
+        the folder, and works there now: two must not."""
+        say(f"warning: {file.parent} was taken over by another process: this one stops", err=True)
+        interrupt_main_thread()
+
+    lease = SoftFileLease(owner_file(file), lease_duration=LEASE_SECONDS, on_compromise=lost)
     try:
         try:
             lease.acquire(timeout=seconds)
@@ -86,7 +110,7 @@ def _acquire_lease(file: Path, seconds: float, patient: bool) -> BaseFileLock:
             lease.acquire(timeout=1.2 * LEASE_SECONDS)
     except Timeout:
         raise InUseError(f"{file} is locked") from None
-    return lease
+    stack.callback(lease.release, force=True)
 
 
 def _owner_is_here(file: Path) -> bool:
@@ -95,7 +119,17 @@ def _owner_is_here(file: Path) -> bool:
         lines = owner_file(file).read_text(errors="replace").splitlines()
     except OSError:
         return False
-    return f"host={socket.gethostname()}" in lines
+    return f"host={_this_host()}" in lines
+
+
+def _this_host() -> str:
+    """As the library writes it: with the namespace of the process numbers, in a container that has
+    its own."""
+    name = socket.gethostname()
+    with contextlib.suppress(OSError):
+        namespace = os.stat("/proc/self/ns/pid").st_ino
+        return name if namespace == _FIRST_NAMESPACE else f"{name}?pidns-{namespace:x}"
+    return name
 
 
 @contextlib.contextmanager
