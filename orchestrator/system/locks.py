@@ -16,6 +16,7 @@ import contextlib
 import errno
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,10 +27,14 @@ from orchestrator.system.terminal import say
 LOCK = ".lock"
 LOCK_FILES = (LOCK, f"{LOCK}.owner")
 BATCH_FILE = "batch.json"
+SHARDS_FILE = "shards.json"
+"""In the directory that the shards of a batch share: the whole list."""
 CANDIDATES_FILE = "candidates.json"
 """In a batch of one subject's seeds: their scores."""
 LEASE_SECONDS = 60.0
 """An NFS client may show a file as it was up to a minute ago (acregmax), a sign of life too."""
+_EMPTY_SECONDS = 5.0
+"""From making an owner file to writing it, at most: milliseconds, and more on a busy server."""
 _NO_LOCKS_HERE = frozenset(
     {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
 )
@@ -102,15 +107,40 @@ def _lease(stack: contextlib.ExitStack, file: Path, seconds: float, patient: boo
     lease = SoftFileLease(owner_file(file), lease_duration=LEASE_SECONDS, on_compromise=lost)
     try:
         try:
+            if patient:
+                _disown_empty(owner_file(file))
             lease.acquire(timeout=seconds)
         except Timeout:
             if not patient or _owner_is_here(file):
                 raise
+            _disown_empty(owner_file(file))
             # Whether a process of another host lives only shows in a while.
             lease.acquire(timeout=1.2 * LEASE_SECONDS)
     except Timeout:
         raise InUseError(f"{file} is locked") from None
     stack.callback(lease.release, force=True)
+
+
+def _disown_empty(owner: Path) -> None:
+    """Have an owner file that stays empty taken over: its process was killed between making and
+    writing it. The library believes an empty file for ever, and one that says nothing for a moment.
+    """
+    with contextlib.suppress(OSError):
+        first, until = owner.stat(), time.monotonic() + _EMPTY_SECONDS
+        while _is_empty(owner.stat(), first):
+            if time.monotonic() < until:
+                time.sleep(0.05)
+                continue
+            descriptor = os.open(owner, os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0))
+            with open(descriptor, "wb") as stream:
+                if _is_empty(os.fstat(descriptor), first):
+                    stream.write(b"nobody\n")
+            return
+
+
+def _is_empty(now: os.stat_result, first: os.stat_result) -> bool:
+    """Whether it is the same file as at first, and empty."""
+    return os.path.samestat(now, first) and now.st_size == 0
 
 
 def _owner_is_here(file: Path) -> bool:
@@ -120,6 +150,19 @@ def _owner_is_here(file: Path) -> bool:
     except OSError:
         return False
     return f"host={_this_host()}" in lines
+
+
+def _is_silent(file: Path) -> bool:
+    """Whether an owner on another host has given no sign of life for so long that its process must
+    be dead. Both times are those of the file's own server, which hosts need not agree with."""
+    if _owner_is_here(file):
+        return False
+    try:
+        last = owner_file(file).stat().st_mtime
+        os.utime(file)
+        return file.stat().st_mtime - last > 3.0 * LEASE_SECONDS
+    except OSError:
+        return False
 
 
 def _this_host() -> str:
@@ -146,11 +189,14 @@ def run_lock(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def directory_lock(path: Path, patient: bool = True) -> Iterator[None]:
-    """Hold the lock file of a run or batch directory. Raises `RunLockedError` or `OutputError`."""
+def directory_lock(path: Path, seconds: float = 0.0, patient: bool = True) -> Iterator[None]:
+    """Hold the lock file of a run or batch directory, waiting for it for so long.
+
+    Raises `RunLockedError` or `OutputError`.
+    """
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(held(path / LOCK, patient=patient))
+            stack.enter_context(held(path / LOCK, seconds, patient))
         except InUseError:
             raise RunLockedError(
                 f"another process is working in {path}",
@@ -169,9 +215,10 @@ def in_use(path: Path) -> bool:
     """Whether a process works in a run or batch directory, or nobody can say.
 
     A lock file that exists is tried, which ends at once. Whoever works there is not disturbed: its
-    lock file exists for as long as it runs.
+    lock file exists for as long as it runs. An owner on another host is believed for as long as a
+    process there would wait, and as its sign of life may be late.
     """
-    if not os.path.lexists(path / LOCK):
+    if not os.path.lexists(path / LOCK) or _is_silent(path / LOCK):
         return False
     try:
         with directory_lock(path, patient=False):
