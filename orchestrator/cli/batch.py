@@ -1,4 +1,4 @@
-"""`batch`: every picture or mesh of a directory, or every line of a list."""
+"""`batch`: every picture or mesh of a directory, or every line of a list; or a shard of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from orchestrator.cli import common, tables
 from orchestrator.system.terminal import nobody_need_read, say
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+
+    from click.shell_completion import CompletionItem
 
     from orchestrator.cli.live_view import RunView
     from orchestrator.commands.batch import Outcome
@@ -20,8 +22,42 @@ if TYPE_CHECKING:
     from orchestrator.planning.request import Prepared
 
 
-@click.command()
-@click.argument("source", type=common.InputPath(), metavar="DIR|LIST")
+MERGE = "merge"
+
+
+class _Source(common.InputPath):
+    """A folder or list, or the word for the command that puts shards together."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        found = super().shell_complete(ctx, param, incomplete)
+        if MERGE.startswith(incomplete):
+            found.append(CompletionItem(MERGE, help="put the shards of a batch together"))
+        return found
+
+
+class _WithMerge(click.Command):
+    """`batch DIR`, and `batch merge DIR`. A folder of that name is ./merge."""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        if args[:1] != [MERGE]:
+            return super().make_context(info_name, args, parent, **extra)
+        from orchestrator.cli.merge import merge
+
+        return merge.make_context(f"{info_name} {MERGE}", args[1:], parent, **extra)
+
+
+@click.command(cls=_WithMerge)
+@click.argument("source", type=_Source(), metavar="DIR|LIST")
 @click.option(
     "--glob",
     metavar="PATTERN",
@@ -34,6 +70,12 @@ if TYPE_CHECKING:
     "go_on",
     is_flag=True,
     help="Go on with the batch in --output; what is new joins it.",
+)
+@click.option(
+    "--shard",
+    metavar="I/N",
+    help="Only part I of N, counted from 0 to N-1, in a directory of its own in --output, which "
+    "all N share. It is gone on with if it is there.",
 )
 @click.option(
     "--keep-going/--fail-fast", default=True, show_default=True, help="After a failed one."
@@ -52,6 +94,7 @@ def batch(
     recursive: bool,
     output: Path | None,
     go_on: bool,
+    shard: str | None,
     keep_going: bool,
     no_warm: bool,
     as_json: bool,
@@ -65,6 +108,8 @@ def batch(
     loaded once for all of them. Ends with a table, what was skipped, failed or degraded, and
     BATCH_DIR/summary.json and summary.csv.
     Exit code 0: all good, 1: some failed, 2: nothing to do.
+
+    On several machines, each does --shard I/N of it; `batch merge BATCH_DIR` puts them together.
     """
     import functools
 
@@ -75,7 +120,9 @@ def batch(
     with common.errors_as_json(as_json, told):
         finish(
             carry_out.batch(
-                carry_out.BatchRequest(source, glob, recursive, output, go_on, not keep_going),
+                carry_out.BatchRequest(
+                    source, glob, recursive, output, go_on, not keep_going, shard
+                ),
                 common.options_from(**request),
                 request["keep"] is None,
                 functools.partial(open_workspace, not no_warm),
@@ -113,9 +160,11 @@ def shell_of(told: list[object], as_json: bool, verbose: bool) -> Shell:
 
 def _print_outcomes(made: Batch, outcomes: list[Outcome], as_json: bool) -> None:
     from orchestrator.commands import batch as batch_run
-    from orchestrator.commands import batch_report
 
     good = sum(outcome.good for outcome in outcomes)
+    if not made.jobs and not as_json:
+        say(f"{made.path.name}: nothing to do: there are fewer inputs than shards", err=True)
+        return
     if as_json:
         with nobody_need_read(f"{made.path}"):
             common.print_json(
@@ -129,10 +178,18 @@ def _print_outcomes(made: Batch, outcomes: list[Outcome], as_json: bool) -> None
                 }
             )
         return
+    print_table(made, outcomes)
+
+
+def print_table(made: Batch, outcomes: Sequence[Outcome], more: Iterable[str] = ()) -> None:
+    """For people: every picture, what became of them, and where the summary is."""
+    from orchestrator.commands import batch as batch_run
+    from orchestrator.commands import batch_report
+
     header, rows = batch_report.HEADER, list(batch_report.table_rows(outcomes))
     names = (header.index("input"), header.index("mesh"))
     tables.print_table(header, rows, err=True, shorten=names)
-    for line in batch_report.closing_lines(made, outcomes):
+    for line in (*batch_report.closing_lines(made, outcomes), *more):
         say(line, err=True)
     if page := batch_run.index_of(made):
         say(f"report: {page}", err=True)
