@@ -39,7 +39,7 @@ class _Source(common.InputPath):
         return found
 
 
-class _WithMerge(click.Command):
+class WithMerge(click.Command):
     """`batch DIR`, and `batch merge DIR`. A folder of that name is ./merge."""
 
     def make_context(
@@ -56,7 +56,7 @@ class _WithMerge(click.Command):
         return merge.make_context(f"{info_name} {MERGE}", args[1:], parent, **extra)
 
 
-@click.command(cls=_WithMerge)
+@click.command(cls=WithMerge)
 @click.argument("source", type=_Source(), metavar="DIR|LIST")
 @click.option(
     "--glob",

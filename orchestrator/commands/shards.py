@@ -175,6 +175,19 @@ def load(path: Path) -> Layout:
 _ANEW = "choose another --output, and begin all shards anew"
 
 
+def places(path: Path) -> dict[str, Path]:
+    """Name of each job of a batch, or of all shards in a directory -> its run's directory.
+
+    Raises `RunRecordError`.
+    """
+    if not is_sharded(path):
+        return {name: path / name for name in batch_directory.load(path).jobs}
+    layout = load(path)
+    parts = map(layout.part, layout.shards)
+    found = {name: part.path / name for part in parts for name in part.jobs}
+    return {name: found[name] for name in layout.whole.jobs}
+
+
 def settle(proposed: Layout) -> Layout:
     """Write shards.json, unless another shard has done that meanwhile: then it is that one's.
 

@@ -73,6 +73,10 @@ def test_shards_together_make_what_one_machine_makes(kiss3d, asked, config_file,
     before = (out / "index.html").read_bytes()
     assert kiss3d("batch", "merge", out).returncode == 0
     assert (out / "index.html").read_bytes() == before, "it may be repeated"
+    (out / "index.html").unlink()
+    opened = kiss3d("open", out, "--no-browser", "--json")
+    assert json.loads(opened.stdout)["report"] == str(out / "index.html")
+    assert "shard-0-of-3/p1/result/" in (out / "index.html").read_text()
     assert leftovers(out) == []
 
 
