@@ -135,6 +135,7 @@ def batch(
     output: AnyPath | None = None,
     keep: Keep | None = None,
     shard: str | None = None,
+    ray: str | None = None,
     on_event: Listener | None = None,
     warm: bool = True,
     wait: bool = True,
@@ -150,6 +151,8 @@ def batch(
     keep       what stays of each run; None: its result, of more than 500 the mesh alone
     shard      "I/N": part I of N alone, counted from 0, in a directory of its own below `output`,
                which all N share; `merge` puts them together
+    ray        the address of a Ray cluster that does it, "auto" or "local": as --ray; returns when
+               all is done, and on_event hears nothing
     wait       False: return at once, as `start` does
 
     A job that fails costs itself alone: `Batch.failed` names it. Raises `UsageError` when there
@@ -161,6 +164,11 @@ def batch(
     folder = path_of(source, "source")
     asked = BatchRequest(folder, glob, recursive, where, go_on, fail_fast, shard)
     chosen = _options(more, profile=profile, settings=settings, keep=keep or "result")
+    if ray is not None:
+        from orchestrator.api import ray_batch
+
+        merged = ray_batch.batch(asked, chosen, keep is None, warm, ray)
+        return Batch(merged.batch.path, rows=[one.row() for one in merged.outcomes])
     request = Request("batch", chosen, folder=asked, keep_is_open=keep is None, warm=warm)
     return cast(
         Batch, carry_out(Batch, request, on_event) if wait else begin(Batch, request, on_event)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from orchestrator.cli.live_view import RunView
     from orchestrator.commands.batch import Outcome
     from orchestrator.commands.batch_directory import Batch
-    from orchestrator.commands.carry_out import Shell
+    from orchestrator.commands.carry_out import BatchRequest, Shell
+    from orchestrator.planning.options import Options
     from orchestrator.planning.request import Prepared
 
 
@@ -78,6 +79,14 @@ class WithMerge(click.Command):
     "all N share. It is gone on with if it is there.",
 )
 @click.option(
+    "--ray",
+    is_flag=False,
+    flag_value="auto",
+    metavar="[ADDRESS|auto|local]",
+    help="Have a Ray cluster do the shards, one a card: the one at ADDRESS, the one that this "
+    "machine is part of (auto, also where nothing follows), or one of this machine alone (local).",
+)
+@click.option(
     "--keep-going/--fail-fast", default=True, show_default=True, help="After a failed one."
 )
 @common.settings_options
@@ -95,6 +104,7 @@ def batch(
     output: Path | None,
     go_on: bool,
     shard: str | None,
+    ray: str | None,
     keep_going: bool,
     no_warm: bool,
     as_json: bool,
@@ -117,18 +127,41 @@ def batch(
     from orchestrator.processes.workspace import open_workspace
 
     told: list[object] = []
+    asked = carry_out.BatchRequest(source, glob, recursive, output, go_on, not keep_going, shard)
+    options, keep_is_open = common.options_from(**request), request["keep"] is None
     with common.errors_as_json(as_json, told):
+        if ray is not None:
+            _on_ray(asked, options, keep_is_open, not no_warm, ray, as_json)
+            return
         finish(
             carry_out.batch(
-                carry_out.BatchRequest(
-                    source, glob, recursive, output, go_on, not keep_going, shard
-                ),
-                common.options_from(**request),
-                request["keep"] is None,
+                asked,
+                options,
+                keep_is_open,
                 functools.partial(open_workspace, not no_warm),
                 shell_of(told, as_json, verbose),
             )
         )
+
+
+def _on_ray(
+    asked: BatchRequest,
+    options: Options,
+    keep_is_open: bool,
+    warm: bool,
+    address: str,
+    as_json: bool,
+) -> None:
+    from orchestrator.api import ray_batch
+    from orchestrator.cli.merge import show
+
+    def tell(line: str) -> None:
+        if not as_json:
+            say(line, err=True)
+
+    merged = ray_batch.batch(asked, options, keep_is_open, warm, address, tell)
+    show(merged, as_json)
+    finish(merged.outcomes)
 
 
 def finish(outcomes: Sequence[Outcome]) -> None:

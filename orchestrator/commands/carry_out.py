@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from orchestrator.commands.batch_directory import Batch
     from orchestrator.commands.candidates import Candidate
     from orchestrator.commands.pictures import Skipped
+    from orchestrator.commands.shards import Layout
     from orchestrator.commands.subject import Subject
     from orchestrator.record.run_directory import RunDirectory
 
@@ -203,41 +204,58 @@ def _shard(
     Raises what `batch` raises.
     """
     from orchestrator.commands import batch as batches
-    from orchestrator.commands import batch_directory, batch_inputs, shards
+    from orchestrator.commands import batch_directory, shards
 
     shard, output = shards.parse_shard(text), request.output
     if output is None:
         raise UsageError("--shard needs --output DIR", "the same one for all shards")
-    known = shards.load(output) if shards.is_sharded(output) else None
-    if known is None:
-        found = batch_inputs.find_inputs(
-            request.source, request.glob, request.recursive, options.profile
-        )
-        named = batch_directory.job_names(found.listed)
-        whole = batch_directory.Batch(output, named, options, found.skipped)
-        start = found.start
-    else:
-        whole, start = known.whole, known.whole.options.start
-    options = _for_batch(options, start, len(whole.jobs), keep_is_open)
     with open_workspace() as workspace:
-        prepared = prepare(options, workspace)
-        terms = shards.terms_of(shard, request.source, request.glob, request.recursive, prepared)
-        layout = known or shards.Layout(replace(whole, options=options), terms)
-        layout.require(terms)
-        part = layout.part(shard, options)
+        layout, prepared = cut(request, lambda _, __: shard.count, options, keep_is_open, workspace)
+        part = layout.part(shard, prepared.options)
         begun = batch_directory.is_batch(part.path)
-        with _telling(() if known else whole.skipped):
+        with _telling(layout.whole.skipped):
             batches.require_resources(
                 prepared, list(part.jobs.values()), part if begun else None, part.path
             )
-        settled = known or shards.settle(layout)
-        settled.require(terms)
-        part = settled.part(shard, options)
+        part = shards.settle(layout).part(shard, prepared.options)
         if not part.jobs:
             shell.told(part, [])
             return []
         shards.open_part(part)
         return _execute(part, prepared, request.fail_fast, shell)
+
+
+def cut(
+    request: BatchRequest,
+    count: Callable[[Prepared, int], int],
+    options: Options,
+    keep_is_open: bool,
+    workspace: Workspace | None,
+) -> tuple[Layout, Prepared]:
+    """A batch cut into shards, as it was begun or as it would be: nothing is written yet.
+
+    count: how many of so many jobs. Raises `UsageError`s, also where it was begun on other terms.
+    """
+    from orchestrator.commands import batch_directory, batch_inputs, shards
+
+    assert request.output is not None
+    known = shards.load(request.output) if shards.is_sharded(request.output) else None
+    if known is not None:
+        whole, start = known.whole, known.whole.options.start
+    else:
+        found = batch_inputs.find_inputs(
+            request.source, request.glob, request.recursive, options.profile
+        )
+        named = batch_directory.job_names(found.listed)
+        whole = batch_directory.Batch(request.output, named, options, found.skipped)
+        start = found.start
+    options = _for_batch(options, start, len(whole.jobs), keep_is_open)
+    prepared = prepare(options, workspace)
+    number = count(prepared, len(whole.jobs))
+    terms = shards.terms_of(number, request.source, request.glob, request.recursive, prepared)
+    layout = known or shards.Layout(replace(whole, options=options), terms)
+    layout.require(terms)
+    return layout, prepared
 
 
 def resume_batch(path: Path, options: Options, workspace: Workspace, shell: Shell) -> list[Outcome]:

@@ -120,7 +120,7 @@ def merge(path: Path) -> Merged:
             "name the --output of `batch ... --shard I/N`",
         )
     layout = shards.load(path)
-    parts = tuple(_part(layout, shard) for shard in layout.shards)
+    parts = parts_of(layout)
     by_name = {one.name: one for part in parts for one in part.outcomes}
     outcomes = tuple(by_name[name] for name in layout.whole.jobs)
     merged = Merged(layout.whole, outcomes, parts, tuple(_new(layout)))
@@ -133,6 +133,11 @@ def merge(path: Path) -> Merged:
                 [(f"{folders[o.name]}/{o.name}", o.subject, o.run, _told(o)) for o in outcomes],
             )
     return merged
+
+
+def parts_of(layout: shards.Layout) -> tuple[Part, ...]:
+    """What has become of each shard by now."""
+    return tuple(_part(layout, shard) for shard in layout.shards)
 
 
 _WAIT_SECONDS = 60.0

@@ -135,13 +135,13 @@ def _at(terms: Mapping[str, Any], path: str) -> Any:
 
 
 def terms_of(
-    shard: Shard, source: Path, glob: str | None, recursive: bool, prepared: Prepared
+    count: int, source: Path, glob: str | None, recursive: bool, prepared: Prepared
 ) -> dict[str, Any]:
     """What the other shards have to be asked for alike. Not among it: cards and budgets, which are
     each machine's own."""
     options = prepared.options
     return {
-        "shards": shard.count,
+        "shards": count,
         "source": str(source.resolve()),
         "glob": glob or "",
         "recursive": recursive,
@@ -189,15 +189,17 @@ def places(path: Path) -> dict[str, Path]:
 
 
 def settle(proposed: Layout) -> Layout:
-    """Write shards.json, unless another shard has done that meanwhile: then it is that one's.
+    """Write shards.json, unless another shard has done that: then it is that one's.
 
     Raises `OutputError`, and leaves nothing then, or `RunLockedError`.
     """
     path = proposed.path
+    if is_sharded(path):
+        return _same(proposed)
     with as_output_error(path), NewFolder(path) as made, directory_lock(path, _WAIT_SECONDS):
         if is_sharded(path):
             made.keep()
-            return load(path)
+            return _same(proposed)
         if not all(_is_beginning(entry) for entry in path.iterdir()):
             what = "is a batch by itself" if batch_directory.is_batch(path) else "is not empty"
             raise OutputError(f"{path} {what}", "choose another --output for the shards to share")
@@ -205,6 +207,13 @@ def settle(proposed: Layout) -> Layout:
         write_json(path / SHARDS_FILE, document)
         made.keep()
     return proposed
+
+
+def _same(proposed: Layout) -> Layout:
+    """What is on the disk, if it is on the terms that are proposed."""
+    known = load(proposed.path)
+    known.require(proposed.terms)
+    return known
 
 
 def _is_beginning(entry: Path) -> bool:
