@@ -118,7 +118,7 @@ def shortlist(names: Sequence[str], most: int) -> str:
 def _matching(folder: Path, glob: str, recursive: bool) -> frozenset[Path]:
     try:
         return frozenset(folder.rglob(glob) if recursive else folder.glob(glob))
-    except (ValueError, NotImplementedError) as error:
+    except (ValueError, NotImplementedError, OSError) as error:
         raise UsageError(f'--glob "{glob}": {error}', 'e.g. --glob "*.png"') from error
 
 

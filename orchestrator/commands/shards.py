@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel, Field, ValidationError
+
 from orchestrator import __version__
 from orchestrator.commands import batch_directory
 from orchestrator.commands.batch_directory import Batch
@@ -163,13 +165,27 @@ def load(path: Path) -> Layout:
     file = path / SHARDS_FILE
     whole = batch_directory.load(path, SHARDS_FILE)
     try:
-        terms = json_data(read_limited(file, JSON_BYTES))["terms"]
-        count = terms["shards"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        terms = json_data(read_limited(file, JSON_BYTES)).get("terms")
+        _Terms.model_validate(terms)
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = f"terms.{'.'.join(map(str, first['loc']))} {first['msg']}"
+        raise RunRecordError(f"{file} cannot be read: {what}", _ANEW) from error
+    except (OSError, ValueError) as error:
         raise RunRecordError(f"{file} cannot be read: {error}", _ANEW) from error
-    if not isinstance(count, int) or not 1 <= count <= MOST or not whole.jobs:
-        raise RunRecordError(f"{file} cannot be read: shards {count!r}", _ANEW)
+    if not whole.jobs:
+        raise RunRecordError(f"{file} lists nothing", _ANEW)
     return Layout(whole, terms)
+
+
+class _Terms(BaseModel, strict=True):
+    """Those of the terms that are used for more than a comparison."""
+
+    shards: int = Field(ge=1, le=MOST)
+    source: str
+    glob: str
+    recursive: bool
+    profile: str
 
 
 _ANEW = "choose another --output, and begin all shards anew"

@@ -229,6 +229,30 @@ def test_a_shard_that_is_none_is_refused_before_anything_is_made(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"terms": {"shards": "x"}}, "terms.shards"),
+        ({"terms": {"shards": 10**9}}, "terms.shards"),
+        ({"jobs": {}}, "lists nothing"),
+        ({"jobs": {"../../p1": {"text": "x"}}}, "is not a plain file name"),
+    ],
+)
+def test_a_list_that_is_none_is_refused(change, told, kiss3d, asked, tmp_path):
+    out = tmp_path / "out"
+    assert kiss3d(*asked(), "--shard", "6/7").returncode == 0
+    (out / "shard-6-of-7").rename(tmp_path / "elsewhere")
+    document = json.loads((out / "shards.json").read_text())
+    terms = document["terms"] | change.get("terms", {})
+    (out / "shards.json").write_text(json.dumps(document | change | {"terms": terms}))
+    for words in (("batch", "merge", out), (*asked(), "--shard", "0/7")):
+        done = kiss3d(*words)
+        assert done.returncode == 2
+        assert told in done.stderr
+        assert "Traceback" not in done.stderr
+    assert [path.name for path in out.iterdir()] == ["shards.json"]
+
+
 def test_shards_need_an_output_that_they_share(kiss3d, asked):
     done = kiss3d(*asked()[:-2], "--shard", "0/3")
     assert done.returncode == 2
