@@ -91,8 +91,8 @@ def batch(
         _require_shared(ray, layout)
         todo = [part.shard for part in merge.parts_of(layout) if part.state not in _THROUGH]
         tell(
-            f"profile {prepared.settings.name}: {len(layout.whole.jobs)} jobs in {layout.count} "
-            f"shards, {len(todo)} to do, {slots[0].count} at once -> {layout.path}"
+            f"profile {prepared.settings.name}: {len(layout.whole.jobs)} jobs -> {layout.path}; "
+            f"shards: {layout.count}, to do: {len(todo)}, at once: {slots[0].count}"
         )
         config = options.config_file.resolve() if options.config_file else None
         alike = replace(options, keep=prepared.options.keep, config_file=config)
