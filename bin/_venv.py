@@ -2,9 +2,10 @@
 
     run   the packages of requirements/run.txt             <repo>/.venv
     web   those of requirements/web.txt, over run's        <repo>/.venv-web
+    ray   the packages of requirements/ray.txt, over run's <repo>/.venv-ray
     dev   the tools of requirements/dev.txt, over run's    <repo>/.venv-dev
 
-With KISS3D_VENV_CACHE they are <that folder>/run-<key>, web-<key> and dev-<key>. The key is a hash
+With KISS3D_VENV_CACHE they are <that folder>/run-<key>, web-<key> and so on. The key is a hash
 of the lock file and of what the Python is. In and beside each of them:
 
     kiss3d-owned    this folder is ours, and may be emptied; holds the key once all is installed
@@ -107,6 +108,12 @@ def web_environment(root: str = ROOT) -> Venv:
     """What its web page runs in: Gradio, and the program's packages."""
     run = run_environment(root)
     return _describe("web", root, run.key, run)
+
+
+def ray_environment(root: str = ROOT) -> Venv:
+    """What a batch on many machines runs in: Ray, and the program's packages."""
+    run = run_environment(root)
+    return _describe("ray", root, run.key, run)
 
 
 def dev_environment(root: str = ROOT) -> Venv:

@@ -5,12 +5,22 @@
     run = kiss3d.run("img.png", profile="sketch")
     run.mesh.show()
 
-`run` returns when it is done, `start` at once; `batch`, `candidates`, `resume`, `plan` and `doctor`
-are what the command line's are. Errors are `KissError`s. docs/python.md shows more.
+`run` returns when it is done, `start` at once; `batch`, `merge`, `candidates`, `resume`, `plan` and
+`doctor` are what the command line's are. Errors are `KissError`s. docs/python.md shows more.
 """
 
 from orchestrator import __version__
-from orchestrator.api.calls import batch, candidates, doctor, options, plan, resume, run, start
+from orchestrator.api.calls import (
+    batch,
+    candidates,
+    doctor,
+    merge,
+    options,
+    plan,
+    resume,
+    run,
+    start,
+)
 from orchestrator.api.runs import Batch, Run
 from orchestrator.commands.plans import Plan
 from orchestrator.errors import (
@@ -40,6 +50,7 @@ __all__ = [
     "batch",
     "candidates",
     "doctor",
+    "merge",
     "options",
     "plan",
     "resume",

@@ -72,7 +72,9 @@ def test_every_import_of_the_program_is_declared() -> None:
 
 def test_every_import_of_the_tests_is_declared() -> None:
     groups = PYPROJECT["dependency-groups"]
-    tools = [line for line in groups["dev"] + groups["web"] if isinstance(line, str)]
+    tools = [
+        line for line in groups["dev"] + groups["ray"] + groups["web"] if isinstance(line, str)
+    ]
     requirements = PYPROJECT["project"]["dependencies"] + tools
     assert undeclared(third_party_imports("tests", "devtools"), requirements) == {}
 

@@ -72,7 +72,7 @@ class FakeCheckout:
         (root / "orchestrator" / "__init__.py").touch()
         (root / "orchestrator" / "cli.py").write_text(PROGRAM)
         checkout = cls(str(root))
-        for file in ("run", "web", "dev", "installer"):
+        for file in ("run", "web", "ray", "dev", "installer"):
             checkout.require(file=file)
         return checkout
 

@@ -134,6 +134,8 @@ def batch(
     settings: Mapping[str, Any] | None = None,
     output: AnyPath | None = None,
     keep: Keep | None = None,
+    shard: str | None = None,
+    ray: str | None = None,
     on_event: Listener | None = None,
     warm: bool = True,
     wait: bool = True,
@@ -147,19 +149,43 @@ def batch(
     go_on      with the batch in `output`; what is new joins it
     fail_fast  stop after the first that fails
     keep       what stays of each run; None: its result, of more than 500 the mesh alone
+    shard      "I/N": part I of N alone, counted from 0, in a directory of its own below `output`,
+               which all N share; `merge` puts them together
+    ray        the address of a Ray cluster that does it, "auto" or "local": as --ray; returns when
+               all is done, and on_event hears nothing
     wait       False: return at once, as `start` does
 
     A job that fails costs itself alone: `Batch.failed` names it. Raises `UsageError` when there
     is nothing to do.
     """
-    asked = BatchRequest(
-        path_of(source, "source"), glob, recursive, absolute(output, "output"), go_on, fail_fast
-    )
+    if shard is not None and not isinstance(shard, str):
+        raise UsageError(f"shard: {shard!r} is no text", 'shard="0/8": the first of eight')
+    where = absolute(output, "output")
+    folder = path_of(source, "source")
+    asked = BatchRequest(folder, glob, recursive, where, go_on, fail_fast, shard)
     chosen = _options(more, profile=profile, settings=settings, keep=keep or "result")
+    if ray is not None:
+        from orchestrator.api import ray_batch
+
+        merged = ray_batch.batch(asked, chosen, keep is None, warm, ray)
+        return Batch(merged.batch.path, rows=[one.row() for one in merged.outcomes])
     request = Request("batch", chosen, folder=asked, keep_is_open=keep is None, warm=warm)
     return cast(
         Batch, carry_out(Batch, request, on_event) if wait else begin(Batch, request, on_event)
     )
+
+
+def merge(path: AnyPath) -> Batch:
+    """Put the shards of a batch together: summary and page in `path`, as of one machine.
+
+    `Batch.outcomes` and `Batch.failed` are of all pictures, those that no shard has begun or ended
+    yet too (state "missing", "running" or "interrupted"). May be repeated at any time. Raises
+    `RunRecordError` for a directory that no shards share.
+    """
+    from orchestrator.commands.merge import merge as put_together
+
+    merged = put_together(path_of(path, "path"))
+    return Batch(merged.batch.path, rows=[one.row() for one in merged.outcomes])
 
 
 def candidates(

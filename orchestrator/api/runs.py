@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -172,6 +172,16 @@ class Run(_Working):
 class Batch(_Working):
     """A batch: a run for each job. It is over when all have ended, well or not."""
 
+    def __init__(
+        self,
+        path: Path | None = None,
+        work: Work | None = None,
+        rows: Sequence[dict[str, Any]] = (),
+    ) -> None:
+        """rows: its outcomes, where no work has them."""
+        super().__init__(path, work)
+        self._rows = list(rows)
+
     def wait(self, timeout: float | None = None) -> Batch:
         """The batch itself, when it is over: `failed` names jobs that did not make it.
 
@@ -183,13 +193,14 @@ class Batch(_Working):
     @property
     def runs(self) -> dict[str, Run]:
         """Name of a job -> its run, of those that have one."""
-        from orchestrator.commands import batch_directory
+        from orchestrator.commands.shards import places
 
-        names = batch_directory.load(self.path).jobs
-        found = {}
-        for name in names:
+        found: dict[str, Run] = {}
+        if not self.path.exists():  # a shard without a part in the list
+            return found
+        for name, path in places(self.path).items():
             try:
-                found[name] = Run.open(self.path / name)
+                found[name] = Run.open(path)
             except RunRecordError:
                 continue
         return found
@@ -197,7 +208,7 @@ class Batch(_Working):
     @property
     def outcomes(self) -> list[dict[str, Any]]:
         """A row for each job as in summary.json, when it is over; empty for one opened."""
-        return self._work.heard.outcomes if self._work else []
+        return self._work.heard.outcomes if self._work else self._rows
 
     @property
     def best(self) -> Run | None:

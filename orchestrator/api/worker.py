@@ -71,6 +71,8 @@ class Teller:
         self.say("opened", path=run.path.resolve())
 
     def told(self, batch: Batch, outcomes: list[Outcome]) -> None:
+        if not batch.jobs:  # a shard without a part in the list: nothing was ever opened
+            self.say("opened", path=batch.path.resolve())
         self.say("outcomes", rows=[outcome.row() for outcome in outcomes])
 
     def failed(self, error: KissError) -> None:

@@ -1,4 +1,4 @@
-"""`batch`: every picture or mesh of a directory, or every line of a list."""
+"""`batch`: every picture or mesh of a directory, or every line of a list; or a shard of them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,54 @@ from orchestrator.cli import common, tables
 from orchestrator.system.terminal import nobody_need_read, say
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+
+    from click.shell_completion import CompletionItem
 
     from orchestrator.cli.live_view import RunView
     from orchestrator.commands.batch import Outcome
     from orchestrator.commands.batch_directory import Batch
-    from orchestrator.commands.carry_out import Shell
+    from orchestrator.commands.carry_out import BatchRequest, Shell
+    from orchestrator.planning.options import Options
     from orchestrator.planning.request import Prepared
 
 
-@click.command()
-@click.argument("source", type=common.InputPath(), metavar="DIR|LIST")
+MERGE = "merge"
+
+
+class _Source(common.InputPath):
+    """A folder or list, or the word for the command that puts shards together."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        found = super().shell_complete(ctx, param, incomplete)
+        if MERGE.startswith(incomplete):
+            found.append(CompletionItem(MERGE, help="put the shards of a batch together"))
+        return found
+
+
+class WithMerge(click.Command):
+    """`batch DIR`, and `batch merge DIR`. A folder of that name is ./merge."""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        if args[:1] != [MERGE]:
+            return super().make_context(info_name, args, parent, **extra)
+        from orchestrator.cli.merge import merge
+
+        return merge.make_context(f"{info_name} {MERGE}", args[1:], parent, **extra)
+
+
+@click.command(cls=WithMerge)
+@click.argument("source", type=_Source(), metavar="DIR|LIST")
 @click.option(
     "--glob",
     metavar="PATTERN",
@@ -34,6 +71,20 @@ if TYPE_CHECKING:
     "go_on",
     is_flag=True,
     help="Go on with the batch in --output; what is new joins it.",
+)
+@click.option(
+    "--shard",
+    metavar="I/N",
+    help="Only part I of N, counted from 0 to N-1, in a directory of its own in --output, which "
+    "all N share. It is gone on with if it is there.",
+)
+@click.option(
+    "--ray",
+    is_flag=False,
+    flag_value="auto",
+    metavar="[ADDRESS|auto|local]",
+    help="Have a Ray cluster do the shards, one a card: the one at ADDRESS, the one that this "
+    "machine is part of (auto, also where nothing follows), or one of this machine alone (local).",
 )
 @click.option(
     "--keep-going/--fail-fast", default=True, show_default=True, help="After a failed one."
@@ -52,6 +103,8 @@ def batch(
     recursive: bool,
     output: Path | None,
     go_on: bool,
+    shard: str | None,
+    ray: str | None,
     keep_going: bool,
     no_warm: bool,
     as_json: bool,
@@ -65,6 +118,8 @@ def batch(
     loaded once for all of them. Ends with a table, what was skipped, failed or degraded, and
     BATCH_DIR/summary.json and summary.csv.
     Exit code 0: all good, 1: some failed, 2: nothing to do.
+
+    On several machines, each does --shard I/N of it; `batch merge BATCH_DIR` puts them together.
     """
     import functools
 
@@ -72,16 +127,41 @@ def batch(
     from orchestrator.processes.workspace import open_workspace
 
     told: list[object] = []
+    asked = carry_out.BatchRequest(source, glob, recursive, output, go_on, not keep_going, shard)
+    options, keep_is_open = common.options_from(**request), request["keep"] is None
     with common.errors_as_json(as_json, told):
+        if ray is not None:
+            _on_ray(asked, options, keep_is_open, not no_warm, ray, as_json)
+            return
         finish(
             carry_out.batch(
-                carry_out.BatchRequest(source, glob, recursive, output, go_on, not keep_going),
-                common.options_from(**request),
-                request["keep"] is None,
+                asked,
+                options,
+                keep_is_open,
                 functools.partial(open_workspace, not no_warm),
                 shell_of(told, as_json, verbose),
             )
         )
+
+
+def _on_ray(
+    asked: BatchRequest,
+    options: Options,
+    keep_is_open: bool,
+    warm: bool,
+    address: str,
+    as_json: bool,
+) -> None:
+    from orchestrator.api import ray_batch
+    from orchestrator.cli.merge import show
+
+    def tell(line: str) -> None:
+        if not as_json:
+            say(line, err=True)
+
+    merged = ray_batch.batch(asked, options, keep_is_open, warm, address, tell)
+    show(merged, as_json)
+    finish(merged.outcomes)
 
 
 def finish(outcomes: Sequence[Outcome]) -> None:
@@ -113,9 +193,11 @@ def shell_of(told: list[object], as_json: bool, verbose: bool) -> Shell:
 
 def _print_outcomes(made: Batch, outcomes: list[Outcome], as_json: bool) -> None:
     from orchestrator.commands import batch as batch_run
-    from orchestrator.commands import batch_report
 
     good = sum(outcome.good for outcome in outcomes)
+    if not made.jobs and not as_json:
+        say(f"{made.path.name}: nothing to do: there are fewer inputs than shards", err=True)
+        return
     if as_json:
         with nobody_need_read(f"{made.path}"):
             common.print_json(
@@ -129,10 +211,18 @@ def _print_outcomes(made: Batch, outcomes: list[Outcome], as_json: bool) -> None
                 }
             )
         return
+    print_table(made, outcomes)
+
+
+def print_table(made: Batch, outcomes: Sequence[Outcome], more: Iterable[str] = ()) -> None:
+    """For people: every picture, what became of them, and where the summary is."""
+    from orchestrator.commands import batch as batch_run
+    from orchestrator.commands import batch_report
+
     header, rows = batch_report.HEADER, list(batch_report.table_rows(outcomes))
     names = (header.index("input"), header.index("mesh"))
     tables.print_table(header, rows, err=True, shorten=names)
-    for line in batch_report.closing_lines(made, outcomes):
+    for line in (*batch_report.closing_lines(made, outcomes), *more):
         say(line, err=True)
     if page := batch_run.index_of(made):
         say(f"report: {page}", err=True)

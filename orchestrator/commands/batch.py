@@ -6,7 +6,7 @@ import contextlib
 import csv
 import io
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +30,7 @@ from orchestrator.system.locks import as_output_error, directory_lock
 from orchestrator.system.text import printable
 from orchestrator.weights import needs
 
+SUMMARY = "summary.json"
 AT_ONCE = 64
 """Pictures that are worked on together where only results are kept. A sketch takes 70 MB until it
 is done, so that these need 4.5 GB; each model is loaded once for all of them."""
@@ -110,6 +111,19 @@ class Outcome:
         return str(path) if path and path.is_file() else ""
 
 
+def outcome_of(name: str, subject: Subject, run: RunDirectory) -> Outcome:
+    """A job's end as its run's record has it."""
+    manifest, last = run.manifest, _failed_attempt(run)
+    return Outcome(
+        name,
+        subject,
+        run,
+        "not exported" if manifest.no_export else manifest.state,
+        manifest.error or manifest.no_export,
+        last.hint if last else "",
+    )
+
+
 def require_resources(
     prepared: Prepared, subjects: Sequence[Subject], known: Batch | None, path: Path | None
 ) -> None:
@@ -184,19 +198,11 @@ def execute(
             raise InterruptedRunError(error.message, hint, error.exit_code) from error
         finally:
             for name, run in opened:
-                manifest = run.manifest
-                last = _failed_attempt(run)
-                outcomes[name] = Outcome(
-                    name,
-                    batch.jobs[name],
-                    run,
-                    "not exported" if manifest.no_export else manifest.state,
-                    manifest.error or manifest.no_export,
-                    last.hint if last else "",
-                )
+                outcomes[name] = outcome_of(name, batch.jobs[name], run)
             ordered = [outcomes[name] for name in batch.jobs]
             on_end(ordered)
-            _write_summary(batch, ordered)
+            with contextlib.suppress(OSError):  # a full disk has been reported job by job
+                write_summary(batch, ordered)
             if prepared.options.report:
                 pages.write_index(
                     batch.path, [(one.name, one.subject, one.run, one.error) for one in ordered]
@@ -263,7 +269,10 @@ def index_of(batch: Batch) -> str:
     return str(path) if path.is_file() and may_write(Inside(batch.path)) else ""
 
 
-def _write_summary(batch: Batch, outcomes: Sequence[Outcome]) -> None:
+def write_summary(
+    batch: Batch, outcomes: Sequence[Outcome], more: Mapping[str, Any] | None = None
+) -> None:
+    """Write summary.json, with what is to stand in it besides, and summary.csv. Raises OSError."""
     rows = [outcome.row() for outcome in outcomes]
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]))
@@ -276,8 +285,8 @@ def _write_summary(batch: Batch, outcomes: Sequence[Outcome]) -> None:
         "jobs": rows,
         "skipped": skipped_rows(batch),
         "runs": {o.name: summary.summary(o.run) for o in outcomes if o.run},
+        **(more or {}),
     }
-    with contextlib.suppress(OSError):  # a full disk has been reported job by job
-        write_json(batch.path / "summary.json", document)
-        # A name that is no UTF-8 (b"caf\xe9.png") is shown as summary.json shows it.
-        write_atomic(batch.path / "summary.csv", text.getvalue().encode(errors="backslashreplace"))
+    write_json(batch.path / SUMMARY, document)
+    # A name that is no UTF-8 (b"caf\xe9.png") is shown as summary.json shows it.
+    write_atomic(batch.path / "summary.csv", text.getvalue().encode(errors="backslashreplace"))

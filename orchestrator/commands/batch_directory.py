@@ -23,7 +23,7 @@ from orchestrator.record.run_directory import BATCH_LOGS, OUTPUTS
 from orchestrator.system.atomic_files import write_json
 from orchestrator.system.folders import NewFolder
 from orchestrator.system.inside import is_temporary
-from orchestrator.system.locks import BATCH_FILE, LOCK_FILES, as_output_error
+from orchestrator.system.locks import BATCH_FILE, LOCK_FILES, SHARDS_FILE, as_output_error
 from orchestrator.system.reading import JSON_BYTES, json_data, read_limited
 
 LOGS = BATCH_LOGS
@@ -59,7 +59,7 @@ def is_batch(path: Path) -> bool:
     return (path / BATCH_FILE).is_file()
 
 
-def create(found: BatchInputs, path: Path | None, options: Options) -> Batch:
+def new_batch(found: BatchInputs, path: Path | None, options: Options) -> Batch:
     """A new batch directory; one that died while it was being made is made anew.
 
     Raises `OutputError`.
@@ -67,14 +67,25 @@ def create(found: BatchInputs, path: Path | None, options: Options) -> Batch:
     fresh = path is None
     path = path or open_run.new_run_path(Path(OUTPUTS), found.name)
     batch = Batch(path, job_names(found.listed), options, found.skipped)
+    create(batch, fresh)
+    return batch
+
+
+def create(batch: Batch, fresh: bool = False) -> None:
+    """Make the directory of a batch, unless something else is there. Raises `OutputError`.
+
+    fresh: it was made a moment ago, for this
+    """
+    path = batch.path
     with as_output_error(path):
         if path.exists() and (not path.is_dir() or not all(map(_is_beginning, path.iterdir()))):
             way_on = "add --resume" if is_batch(path) else "choose another --output: it is no batch"
+            if (path / SHARDS_FILE).exists():
+                way_on = "it is shared by shards: add --shard I/N, or choose another --output"
             raise OutputError(f"{path} is not empty", way_on)
     with as_output_error(path), NewFolder(path, fresh) as made:
         save(batch)
         made.keep()
-    return batch
 
 
 def _is_beginning(entry: Path) -> bool:
@@ -84,64 +95,67 @@ def _is_beginning(entry: Path) -> bool:
 
 def join(known: Batch, found: BatchInputs, options: Options) -> Batch:
     """A batch that is gone on with, and what has come since."""
-    old = [_kept_subject(subject) for subject in known.jobs.values()]
-    new = [one for one in found.listed if _kept_subject(one.subject) not in old]
+    old = [kept_subject(subject) for subject in known.jobs.values()]
+    new = [one for one in found.listed if kept_subject(one.subject) not in old]
     merged = {**known.jobs, **job_names(new, known.jobs)}
     batch = Batch(known.path, merged, options, found.skipped)
     save(batch)
     return batch
 
 
-def _kept_subject(subject: Subject) -> dict[str, Any]:
+def kept_subject(subject: Subject) -> dict[str, Any]:
     """A subject as batch.json has it."""
     files = {artifact: str(path.resolve()) for artifact, path in subject.files.items()}
     return {"files": files, "text": subject.text, "seed": subject.seed}
 
 
 def save(batch: Batch) -> None:
+    write_json(batch.path / BATCH_FILE, document(batch))
+
+
+def document(batch: Batch) -> dict[str, Any]:
+    """What `load` reads."""
     options = batch.options
-    write_json(
-        batch.path / BATCH_FILE,
-        {
-            "jobs": {name: _kept_subject(subject) for name, subject in batch.jobs.items()},
-            "skipped": [[str(one.path), one.reason] for one in batch.skipped],
-            "options": {
-                "profile": options.profile,
-                "config_file": str(options.config_file.resolve()) if options.config_file else None,
-                "sets": list(options.sets),
-                "seed": options.seed,
-                "until": options.until,
-                "device": options.device,
-                "target_vram": options.target_vram,
-                "host_ram": options.host_ram,
-                "caption": options.caption,
-                "fast": options.fast,
-                "allow_tf32": options.allow_tf32,
-                "background": options.background,
-                "formats": list(options.formats),
-                "report": options.report,
-                "keep": options.keep,
-                "start": options.start,
-                "views": options.views,
-                "candidates": options.candidates,
-            },
+    return {
+        "jobs": {name: kept_subject(subject) for name, subject in batch.jobs.items()},
+        "skipped": [[str(one.path), one.reason] for one in batch.skipped],
+        "options": {
+            "profile": options.profile,
+            "config_file": str(options.config_file.resolve()) if options.config_file else None,
+            "sets": list(options.sets),
+            "seed": options.seed,
+            "until": options.until,
+            "device": options.device,
+            "target_vram": options.target_vram,
+            "host_ram": options.host_ram,
+            "caption": options.caption,
+            "fast": options.fast,
+            "allow_tf32": options.allow_tf32,
+            "background": options.background,
+            "formats": list(options.formats),
+            "report": options.report,
+            "keep": options.keep,
+            "start": options.start,
+            "views": options.views,
+            "candidates": options.candidates,
         },
-    )
+    }
 
 
-def load(path: Path) -> Batch:
-    """A batch that was begun earlier. Raises `RunRecordError`."""
+def load(path: Path, name: str = BATCH_FILE) -> Batch:
+    """A batch that was begun earlier, of the file that says what it is. Raises `RunRecordError`."""
+    file = path / name
     try:
-        kept = _Kept.model_validate(json_data(read_limited(path / BATCH_FILE, JSON_BYTES)))
+        kept = _Kept.model_validate(json_data(read_limited(file, JSON_BYTES)))
         config_file = kept.options.pop("config_file", None)
         options = TypeAdapter(Options).validate_python(kept.options)
         options = replace(options, config_file=_path(config_file) if config_file else None)
     except ValidationError as error:
         first = error.errors()[0]
         what = f"{'.'.join(map(str, first['loc']))} {first['msg']}".strip()
-        raise RunRecordError(f"{path / BATCH_FILE} cannot be read: {what}", _ANEW) from error
+        raise RunRecordError(f"{file} cannot be read: {what}", _ANEW) from error
     except (OSError, ValueError) as error:
-        raise RunRecordError(f"{path / BATCH_FILE} cannot be read: {error}", _ANEW) from error
+        raise RunRecordError(f"{file} cannot be read: {error}", _ANEW) from error
     skipped = tuple(Skipped(file, reason) for file, reason in kept.skipped)
     return Batch(path, {name: job.subject for name, job in kept.jobs.items()}, options, skipped)
 

@@ -76,7 +76,7 @@ def closing_lines(batch: Batch, outcomes: Sequence[Outcome]) -> Iterator[str]:
         size = format_size(sum(_size_of(outcome) for outcome in alone))
         also = ", --keep result mesh.obj" if batch.options.keep == "mesh" else ""
         yield f"kept: results alone, {size} (--keep all keeps what the stages made{also})"
-    if troubled:
+    if troubled and (batch.path / LOGS).is_dir():
         yield f"logs of the stages: {batch.path / LOGS}"
 
 

@@ -90,7 +90,7 @@ def create(
         raise OutputError(f"{output} holds a batch already", command("resume", output))
     found = BatchInputs(subject.name, subject.start, listed)
     batch_run.require_resources(prepared, [one.subject for one in listed[:1]], None, output)
-    return batch_directory.create(found, output, options)
+    return batch_directory.new_batch(found, output, options)
 
 
 def require_choice(prepared: Prepared) -> None:

@@ -7,14 +7,15 @@ import side by side then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import OutputError, RunFailedError, UsageError, command
-from orchestrator.planning.options import Options
+from orchestrator.planning.options import Options, Start
 from orchestrator.planning.request import Prepared, prepare, prepared_for
 from orchestrator.processes.workspace import Workspace
 from orchestrator.running.run_events import Observer
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from orchestrator.commands.batch import Outcome
     from orchestrator.commands.batch_directory import Batch
     from orchestrator.commands.candidates import Candidate
+    from orchestrator.commands.pictures import Skipped
+    from orchestrator.commands.shards import Layout
     from orchestrator.commands.subject import Subject
     from orchestrator.record.run_directory import RunDirectory
 
@@ -111,6 +114,8 @@ class BatchRequest:
     """A folder or list, as it was named.
 
     output   None: a new directory; go_on: with the batch that is in it
+    shard    "I/N": part I of N alone, counted from 0, in a directory of its own below `output`,
+             which is gone on with if it is there
     """
 
     source: Path
@@ -119,6 +124,7 @@ class BatchRequest:
     output: Path | None = None
     go_on: bool = False
     fail_fast: bool = False
+    shard: str | None = None
 
 
 def batch(
@@ -134,17 +140,17 @@ def batch(
     Raises `UsageError`s before anything is written, and `InterruptedRunError`.
     """
     from orchestrator.commands import batch as batches
-    from orchestrator.commands import batch_directory, batch_inputs, pictures
+    from orchestrator.commands import batch_directory, batch_inputs
 
+    if request.shard is not None:
+        return _shard(request, request.shard, options, keep_is_open, open_workspace, shell)
     output = request.output
     if request.go_on and output is None:
         raise UsageError("--resume needs --output BATCH_DIR", "or: kiss3d-orchestrate resume DIR")
     found = batch_inputs.find_inputs(
         request.source, request.glob, request.recursive, options.profile
     )
-    options = replace(options, start=found.start)
-    if keep_is_open:
-        options = replace(options, keep="mesh" if len(found.listed) > MANY else "result")
+    options = _for_batch(options, found.start, len(found.listed), keep_is_open)
     with open_workspace() as workspace:
         prepared = prepare(options, workspace)  # refuses before anything is written
         known = None
@@ -155,17 +161,101 @@ def batch(
                     f"{output} holds candidates of one subject", command("resume", output)
                 )
         subjects = [one.subject for one in found.listed]
-        try:
+        with _telling(found.skipped):
             batches.require_resources(prepared, subjects, known, output)
-        except UsageError as error:
-            if found.skipped:
-                error.message += f"\nskipped besides: {pictures.listed(found.skipped)}"
-            raise
         if known is not None:
             made = batch_directory.join(known, found, options)
         else:
-            made = batch_directory.create(found, output, options)
+            made = batch_directory.new_batch(found, output, options)
         return _execute(made, prepared, request.fail_fast, shell)
+
+
+def _for_batch(options: Options, start: Start, jobs: int, keep_is_open: bool) -> Options:
+    """The options of a batch of so many jobs."""
+    options = replace(options, start=start)
+    if keep_is_open:
+        options = replace(options, keep="mesh" if jobs > MANY else "result")
+    return options
+
+
+@contextlib.contextmanager
+def _telling(skipped: Sequence[Skipped]) -> Iterator[None]:
+    """Where the request is refused, say too what was no input of it."""
+    from orchestrator.commands import pictures
+
+    try:
+        yield
+    except UsageError as error:
+        if skipped:
+            error.message += f"\nskipped besides: {pictures.listed(skipped)}"
+        raise
+
+
+def _shard(
+    request: BatchRequest,
+    text: str,
+    options: Options,
+    keep_is_open: bool,
+    open_workspace: Callable[[], AbstractContextManager[Workspace]],
+    shell: Shell,
+) -> list[Outcome]:
+    """One shard: the list is that of the shard that came first, whatever has come since.
+
+    Raises what `batch` raises.
+    """
+    from orchestrator.commands import batch as batches
+    from orchestrator.commands import batch_directory, shards
+
+    shard, output = shards.parse_shard(text), request.output
+    if output is None:
+        raise UsageError("--shard needs --output DIR", "the same one for all shards")
+    with open_workspace() as workspace:
+        layout, prepared = cut(request, lambda _, __: shard.count, options, keep_is_open, workspace)
+        part = layout.part(shard, prepared.options)
+        begun = batch_directory.is_batch(part.path)
+        with _telling(layout.whole.skipped):
+            batches.require_resources(
+                prepared, list(part.jobs.values()), part if begun else None, part.path
+            )
+        part = shards.settle(layout).part(shard, prepared.options)
+        if not part.jobs:
+            shell.told(part, [])
+            return []
+        shards.open_part(part)
+        return _execute(part, prepared, request.fail_fast, shell)
+
+
+def cut(
+    request: BatchRequest,
+    count: Callable[[Prepared, int], int],
+    options: Options,
+    keep_is_open: bool,
+    workspace: Workspace | None,
+) -> tuple[Layout, Prepared]:
+    """A batch cut into shards, as it was begun or as it would be: nothing is written yet.
+
+    count: how many of so many jobs. Raises `UsageError`s, also where it was begun on other terms.
+    """
+    from orchestrator.commands import batch_directory, batch_inputs, shards
+
+    assert request.output is not None
+    known = shards.load(request.output) if shards.is_sharded(request.output) else None
+    if known is not None:
+        whole, start = known.whole, known.whole.options.start
+    else:
+        found = batch_inputs.find_inputs(
+            request.source, request.glob, request.recursive, options.profile
+        )
+        named = batch_directory.job_names(found.listed)
+        whole = batch_directory.Batch(request.output, named, options, found.skipped)
+        start = found.start
+    options = _for_batch(options, start, len(whole.jobs), keep_is_open)
+    prepared = prepare(options, workspace)
+    number = count(prepared, len(whole.jobs))
+    terms = shards.terms_of(number, request.source, request.glob, request.recursive, prepared)
+    layout = known or shards.Layout(replace(whole, options=options), terms)
+    layout.require(terms)
+    return layout, prepared
 
 
 def resume_batch(path: Path, options: Options, workspace: Workspace, shell: Shell) -> list[Outcome]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from orchestrator.record.result_folder import INDEX_HTML, RESULT_NAMES
 from orchestrator.record.run_directory import MANIFEST, RESULT, RunDirectory
 from orchestrator.report.gallery import may_write
 from orchestrator.system.inside import Entry, Inside, LinkError, is_temporary
-from orchestrator.system.locks import BATCH_FILE, CANDIDATES_FILE, directory_lock
+from orchestrator.system.locks import BATCH_FILE, CANDIDATES_FILE, SHARDS_FILE, directory_lock
 from orchestrator.system.reading import JSON_BYTES, json_data, limited
 
 _ENTRY = re.compile(r"blake2b-[0-9a-f]+\.json")
@@ -30,8 +30,8 @@ _LOG = re.compile(r"[A-Za-z][A-Za-z0-9_-]*-\d+\.log")
 _EXPORT = re.compile(r"mesh\.[a-z0-9]+")
 _SHOWN = 5
 """Names of foreign files in one line; all of them are in the JSON document."""
-_BATCH_FILES = ("summary.json", "summary.csv", CANDIDATES_FILE, BATCH_FILE)
-"""The one that makes it a batch comes last, so that a half-removed one can be cleaned again."""
+_BATCH_FILES = ("summary.json", "summary.csv", CANDIDATES_FILE, BATCH_FILE, SHARDS_FILE)
+"""Those that make it a batch come last, so that a half-removed one can be cleaned again."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Chosen:
     """What would go.
 
     runs        whole run directories, or only their nodes' artifacts where `intermediate`
-    batches     batch directories of which all runs go
+    batches     batch directories of which all runs go, and behind them those of which all shards go
     entries     files of a cache index that name a run which goes, or has gone
     unreadable  runs that stay because nobody can say of them what they are
     """
@@ -105,9 +105,20 @@ def choose(root: Path, wanted: Callable[[RunDirectory], bool], intermediate: boo
         for folder in sorted(parents)
         if (folder / BATCH_FILE).is_file() and folder.resolve() not in kept
     )
+    batches += tuple(sorted(_shared_by(batches)))
     beside = {root, *parents, *(folder.parent for folder in batches)}
     entries = tuple(entry for folder in sorted(beside) for entry in _stale(folder, gone))
     return Chosen(runs, batches, entries, tuple(unreadable), False)
+
+
+def _shared_by(batches: Collection[Path]) -> set[Path]:
+    """The directories that shards share of which all shards are among these batches."""
+    found = {folder.parent for folder in batches if (folder.parent / SHARDS_FILE).is_file()}
+    return {path for path in found if {one.parent for one in _batches_in(path)} <= set(batches)}
+
+
+def _batches_in(path: Path) -> list[Path]:
+    return sorted(path.glob(f"*/{BATCH_FILE}"))
 
 
 def _files(run: RunDirectory, intermediate: bool) -> dict[str, Entry]:
@@ -142,7 +153,7 @@ def remove(chosen: Chosen) -> Removed:
         with _noting(run.path, left):
             freed += _remove_run(run, chosen.intermediate, left)
     for folder in chosen.batches:
-        if not any(folder.glob(f"*/{MANIFEST}")):
+        if not any(folder.glob(f"*/{MANIFEST}")) and not _batches_in(folder):
             with _noting(folder, left):
                 freed += _remove_batch(folder, left)
     gone = {run.path.resolve() for run in chosen.runs if not (run.path / MANIFEST).exists()}
@@ -159,11 +170,15 @@ def remove(chosen: Chosen) -> Removed:
     stays = {item.path for item in left if not item.foreign}
     return Removed(
         tuple(run.path for run in chosen.runs if run.path not in stays),
-        tuple(path for path in chosen.batches if not (path / BATCH_FILE).exists()),
+        tuple(path for path in chosen.batches if not _is_batch(path)),
         entries,
         freed,
         tuple(left),
     )
+
+
+def _is_batch(path: Path) -> bool:
+    return any((path / name).exists() for name in (BATCH_FILE, SHARDS_FILE))
 
 
 def _remove_run(run: RunDirectory, intermediate: bool, left: list[Left]) -> int:

@@ -20,7 +20,7 @@ from orchestrator.system import machine
 from orchestrator.system.atomic_files import digest_file, write_atomic
 from orchestrator.system.folders import make_folders, new_folder_mode
 from orchestrator.system.inside import is_temporary
-from orchestrator.system.locks import LOCK_FILES
+from orchestrator.system.locks import LOCK_FILES, SHARDS_FILE
 from orchestrator.system.text import slug
 
 
@@ -140,9 +140,12 @@ def cache_beside(path: Path) -> CacheIndex | None:
     """The cache index of the folder that a run or batch directory lies in, if it may have one.
 
     In `outputs` it may before there is anything in it; elsewhere it must be there, with entries:
-    another program's folder of the same name, as at home, is none.
+    another program's folder of the same name, as at home, is none. A shard's is beside the
+    directory that all shards of its batch share.
     """
     root = path.resolve().parent
+    if (root / SHARDS_FILE).is_file():
+        root = root.parent
     if root == Path(OUTPUTS).resolve() or any((root / FOLDER).glob(ENTRIES)):
         return CacheIndex(root)
     return None

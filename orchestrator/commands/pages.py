@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.commands import batch_directory
+from orchestrator.commands import batch_directory, shards
 from orchestrator.commands.subject import Subject
 from orchestrator.errors import KissError
 from orchestrator.record.manifest import Manifest
@@ -77,7 +77,7 @@ def page_of(path: Path) -> Path:
 
     Raises `RunRecordError`, `RunLockedError` or `OutputError`.
     """
-    if batch_directory.is_batch(path):
+    if batch_directory.is_batch(path) or shards.is_sharded(path):
         page = path / INDEX_HTML
         if not page.is_file():
             _make_index(path)
@@ -96,16 +96,15 @@ def index_html(path: Path) -> bytes:
     """The page of a batch directory as it is now; nothing is written. Raises `RunRecordError`."""
     from orchestrator.report.gallery import card, gallery_html
 
-    batch = batch_directory.load(path)
-    return gallery_html(path.name, [card(_entry(path, *one)) for one in batch.jobs.items()])
+    return gallery_html(path.name, [card(one) for one in _entries(path)])
 
 
 def _make_index(path: Path) -> None:
     from orchestrator.report.gallery import write_gallery
 
-    batch = batch_directory.load(path)
+    entries = _entries(path)
     with directory_lock(path), as_output_error(path):
-        write_gallery(Inside(path), [_entry(path, *one) for one in batch.jobs.items()])
+        write_gallery(Inside(path), entries)
 
 
 def _title(subject: Subject) -> str:
@@ -113,8 +112,17 @@ def _title(subject: Subject) -> str:
     return printable(Path(subject.source.name)) if subject.source else subject.title
 
 
+def _entries(path: Path) -> list[Entry]:
+    """All jobs of a batch, or of the shards in a directory. Raises `RunRecordError`."""
+    whole = shards.load(path).whole if shards.is_sharded(path) else batch_directory.load(path)
+    return [
+        _entry(path, place.relative_to(path).as_posix(), whole.jobs[name])
+        for name, place in shards.places(path).items()
+    ]
+
+
 def _entry(path: Path, name: str, subject: Subject) -> Entry:
-    """A job of a batch, as its run's record has it."""
+    """A job of a batch, as its run's record has it. name: of its directory, below the batch's"""
     from orchestrator.report.gallery import Entry
 
     try:

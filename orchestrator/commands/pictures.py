@@ -19,7 +19,7 @@ from orchestrator.commands.subject import MESH_SUFFIXES
 from orchestrator.errors import InputFileError, UsageError
 from orchestrator.planning.options import Start
 from orchestrator.record.run_directory import EVENTS, MANIFEST, OUTPUTS
-from orchestrator.system.locks import BATCH_FILE
+from orchestrator.system.locks import BATCH_FILE, SHARDS_FILE
 from stages.contract.filetypes import HEAD, identify
 
 SUBFOLDER = "a subfolder: --recursive takes it"
@@ -118,7 +118,7 @@ def shortlist(names: Sequence[str], most: int) -> str:
 def _matching(folder: Path, glob: str, recursive: bool) -> frozenset[Path]:
     try:
         return frozenset(folder.rglob(glob) if recursive else folder.glob(glob))
-    except (ValueError, NotImplementedError) as error:
+    except (ValueError, NotImplementedError, OSError) as error:
         raise UsageError(f'--glob "{glob}": {error}', 'e.g. --glob "*.png"') from error
 
 
@@ -167,7 +167,8 @@ def _written_by_us(folder: Path) -> str:
     # os.path.exists is no error for a folder that may not be looked into.
     if any(os.path.exists(folder / name) for name in (MANIFEST, EVENTS)):
         return "the directory of a run"
-    return "the directory of a batch" if os.path.exists(folder / BATCH_FILE) else ""
+    batch = any(os.path.exists(folder / name) for name in (BATCH_FILE, SHARDS_FILE))
+    return "the directory of a batch" if batch else ""
 
 
 def _why_no_file(path: Path) -> str:

@@ -30,7 +30,7 @@ from orchestrator.record.manifest import FORMAT, FileRecord, InputRecord, Manife
 from orchestrator.system.atomic_files import digest_bytes, digest_file, digest_stream, json_bytes
 from orchestrator.system.folders import NewFolder
 from orchestrator.system.inside import Inside, LinkError
-from orchestrator.system.locks import BATCH_FILE, as_output_error, run_lock
+from orchestrator.system.locks import BATCH_FILE, SHARDS_FILE, as_output_error, run_lock
 from orchestrator.system.reading import JSON_BYTES, json_data, read_limited
 from orchestrator.system.text import valid_text
 from stages.contract import ArtifactSpec, codec
@@ -256,6 +256,9 @@ def _way_to_begin(path: Path) -> str:
     """What to do with a directory that no run was begun in, if one was meant to be."""
     if (path / BATCH_FILE).is_file():
         return "it is a batch: name the directory of one of its pictures"
+    if (path / SHARDS_FILE).is_file():
+        merge = command("batch", "merge", path)
+        return f"shards of a batch share it: `{merge}` says what is missing; name one of them"
     pictures = sorted(path.glob("input.*"))
     if pictures:
         return f"`{command('run', pictures[0], '--output', path)}` makes one of the picture in it"

@@ -11,7 +11,9 @@ from types import TracebackType
 
 from orchestrator.system.inside import Inside, is_temporary
 
-_OURS = re.compile(r"run\.json|batch\.json|events\.jsonl|(input|mask)\.\w+|\.lock(\.owner)?")
+_OURS = re.compile(
+    r"run\.json|(batch|shards)\.json|events\.jsonl|(input|mask)\.\w+|\.lock(\.owner)?"
+)
 """What this program puts into a run or batch directory before any stage works."""
 
 

@@ -16,6 +16,7 @@ import _thread
 import contextlib
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Literal
@@ -142,6 +143,15 @@ class StopSignals:
         with contextlib.suppress(BlockingIOError):
             while self._read.recv(4096):
                 pass
+
+
+def interrupt_main_thread() -> None:
+    """As Ctrl-C, from another thread: what the main thread waits in is interrupted too, where the
+    system has a signal for one thread."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    else:
+        _thread.interrupt_main()
 
 
 STOP = StopSignals()

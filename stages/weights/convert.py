@@ -7,10 +7,13 @@ A program of its own because it needs torch, which the parent never imports.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import secrets
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,12 +47,22 @@ def convert(path: Path) -> tuple[Path, int]:
             save_file(tensors, temp, metadata=metadata)
         except SafetensorError as error:  # the format's own word for a full disk
             raise OSError(f"{error}") from error
-        with temp.open("rb+") as stream:
+        with temp.open("rb+") as stream, _where_there_is_fsync():
             os.fsync(stream.fileno())
         os.replace(temp, target)
     finally:
         temp.unlink(missing_ok=True)
     return target, len(tensors)
+
+
+@contextlib.contextmanager
+def _where_there_is_fsync() -> Iterator[None]:
+    """Weights may lie in a network or shared folder, which may have none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
 
 
 def _separate(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -43,6 +43,27 @@ def checkout(tmp_path: Path) -> FakeCheckout:
     return FakeCheckout.make(root)
 
 
+@pytest.mark.parametrize(
+    ("words", "folder"),
+    [
+        (["run", "a.png"], ".venv"),
+        (["web"], ".venv-web"),
+        (["batch", "pictures"], ".venv"),
+        (["batch", "pictures", "--ray"], ".venv-ray"),
+        (["batch", "pictures", "--ray=local"], ".venv-ray"),
+        (["run", "--text", "--ray"], ".venv"),
+    ],
+)
+def test_a_command_that_needs_more_packages_runs_where_they_are(
+    words: list[str], folder: str, checkout: FakeCheckout
+) -> None:
+    root = str(checkout.root)
+    for venv in (checkout.venv(), _venv.web_environment(root), _venv.ray_environment(root)):
+        checkout.set_up(venv=venv)
+    python = json.loads(checkout.run(*words).stdout)["python"]
+    assert Path(python).is_relative_to(checkout.root / folder)
+
+
 # Making the environment
 
 

@@ -18,7 +18,9 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 NEEDED = {
     "run": PYPROJECT["project"]["dependencies"],
     "web": PYPROJECT["dependency-groups"]["web"],
+    "ray": PYPROJECT["dependency-groups"]["ray"],
     "dev": [
+        *PYPROJECT["dependency-groups"]["ray"],
         *PYPROJECT["dependency-groups"]["web"],
         *(line for line in PYPROJECT["dependency-groups"]["dev"] if isinstance(line, str)),
     ],
@@ -134,7 +136,10 @@ def test_no_address_or_path_of_an_index_or_a_file_is_in_it(text: str) -> None:
     assert not re.findall(r".*(?:[/\\]\w|://|@ |--(?!hash=)).*", code)
 
 
-@pytest.mark.parametrize(("below", "above"), [("run", "web"), ("run", "dev"), ("web", "dev")])
+@pytest.mark.parametrize(
+    ("below", "above"),
+    [("run", "web"), ("run", "ray"), ("run", "dev"), ("web", "dev"), ("ray", "dev")],
+)
 def test_what_lies_on_top_changes_nothing_that_the_program_runs_with(
     below: str, above: str
 ) -> None:
@@ -148,9 +153,10 @@ def test_what_lies_on_top_changes_nothing_that_the_program_runs_with(
         }
 
 
-def test_the_launchers_and_pip_bring_the_same_for_the_web_page() -> None:
-    extra = PYPROJECT["project"]["optional-dependencies"]["web"]
-    assert extra == PYPROJECT["dependency-groups"]["web"]
+@pytest.mark.parametrize("name", ["ray", "web"])
+def test_the_launchers_and_pip_bring_the_same_for_an_extra(name: str) -> None:
+    extra = PYPROJECT["project"]["optional-dependencies"][name]
+    assert extra == PYPROJECT["dependency-groups"][name]
 
 
 def test_what_a_locked_package_needs_is_locked_too(name: str, text: str) -> None:

@@ -281,6 +281,34 @@ def test_a_batch_names_the_pictures_that_failed(config_file, tmp_path):
     assert again.failed == {}
 
 
+def test_shards_are_put_together(tmp_path, config_file):
+    pictures, out = tmp_path / "pictures", tmp_path / "out"
+    pictures.mkdir()
+    for index in range(1, 4):
+        (pictures / f"p{index}.txt").write_text(f"{index}")
+
+    def shard(which: str) -> kiss3d.Batch:
+        return kiss3d.batch(pictures, glob="*.txt", config=config_file(), output=out, shard=which)
+
+    first = shard("0/4")
+    assert first.path == out / "shard-0-of-4"
+    assert (list(first.runs), first.failed) == (["p1"], {})
+    half = kiss3d.merge(out)
+    assert [row["state"] for row in half.outcomes] == ["done", "missing", "missing"]
+    assert list(half.failed) == ["p2", "p3"]
+    shard("1/4"), shard("2/4")
+    assert list(shard("3/4").runs) == [], "no part in the list"
+    merged = kiss3d.merge(out)
+    assert (list(merged.runs), merged.failed) == (["p1", "p2", "p3"], {})
+    assert "3 done" in merged._repr_html_()
+    with pytest.raises(kiss3d.UsageError, match="counted from 0"):
+        shard("4/4")
+    with pytest.raises(kiss3d.UsageError, match="is no text"):
+        kiss3d.batch(pictures, output=out, shard=(0, 4))
+    with pytest.raises(kiss3d.RunRecordError, match="no shards"):
+        kiss3d.merge(pictures)
+
+
 def test_a_plan_starts_nothing_and_says_what_is_missing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plan = kiss3d.plan(ROBOT, profile="sketch")

@@ -47,6 +47,13 @@ def test_commands_options_and_profiles_are_completed(program: dict[str, str]) ->
     assert ask(program, "kiss3d-orchestrate", "run", "--profile", "sk") == ["plain,sketch"]
 
 
+def test_the_command_for_shards_is_completed(program: dict[str, str]) -> None:
+    assert "plain,--shard" in ask(program, "kiss3d-orchestrate", "batch", "--sh")
+    assert "plain,merge" in ask(program, "kiss3d-orchestrate", "batch", "me")
+    assert "plain,merge" not in ask(program, "kiss3d-orchestrate", "batch", "pict")
+    assert ask(program, "kiss3d-orchestrate", "batch", "merge", "--js") == ["plain,--json"]
+
+
 SHELLS = {
     "bash": "COMP_WORDS=(kiss3d-orchestrate res); COMP_CWORD=1; "
     "_kiss3d_orchestrate_completion kiss3d-orchestrate; echo $COMPREPLY",

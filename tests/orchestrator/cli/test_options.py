@@ -8,7 +8,9 @@ from collections.abc import Iterator
 import click
 import pytest
 
+from orchestrator.cli.batch import WithMerge
 from orchestrator.cli.commands import cli
+from orchestrator.cli.merge import merge
 
 
 def commands(group: click.Group) -> Iterator[click.Command]:
@@ -19,6 +21,8 @@ def commands(group: click.Group) -> Iterator[click.Command]:
             yield from commands(command)
         elif command is not None:
             yield command
+            if isinstance(command, WithMerge):
+                yield merge
 
 
 @pytest.mark.parametrize("command", list(commands(cli)), ids=lambda command: command.name)

@@ -1,0 +1,225 @@
+"""`batch --ray` on a cluster of two nodes, which are processes of this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+
+import psutil
+import pytest
+
+from devtools.fakes.tools import cli_environment, command, leftovers
+from devtools.patience import eventually
+from orchestrator import __version__
+from orchestrator.commands.batch_directory import Batch
+from orchestrator.commands.shards import Layout
+from orchestrator.errors import UsageError
+from orchestrator.planning.options import Options
+from orchestrator.record.run_directory import RunDirectory
+
+pytest.importorskip("ray")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="Ray's clusters of one machine"),
+]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two nodes with two cores each, and no card: two shards at once."""
+    from ray.cluster_utils import Cluster
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    nodes = {"num_cpus": 2, "num_gpus": 0, "include_dashboard": False}
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as short:  # sockets lie in it
+        os.environ["RAY_TMPDIR"] = short
+        made = Cluster(initialize_head=True, head_node_args=nodes)
+        made.add_node(num_cpus=2, num_gpus=0)
+        yield made
+        made.shutdown()
+        del os.environ["RAY_TMPDIR"]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(cluster):
+    """In place of the check of all tests, which does not know the cluster's own processes."""
+    known = {process.pid for process in psutil.process_iter()}
+    yield
+    eventually(lambda: not working(known))
+
+
+def working(known):
+    """Command lines of the program's own processes that were not there before."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid not in known and process.status() != psutil.STATUS_ZOMBIE:
+                words = " ".join(process.cmdline())
+                if "orchestrator" in words or "stages." in words:
+                    found.append(words)
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.fixture
+def asked(cluster, config_file, tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for index in range(1, 13):
+        (pictures / f"p{index:02}.txt").write_text(f"{index} {index}")
+    out = tmp_path / "out"
+    return lambda config=None: (
+        *("batch", pictures, "--glob", "*.txt", "--config", config or config_file()),
+        *("--keep", "all", "--output", out, "--ray", cluster.address),
+    )
+
+
+def digests(folder):
+    """Name of a picture -> digest of every artifact of its run."""
+    return {
+        path.parent.name: {
+            f"{name}/{record.file}": record.digest
+            for name, node in RunDirectory.open(path.parent).manifest.nodes.items()
+            for records in node.artifacts.values()
+            for record in records
+        }
+        for path in folder.glob("**/run.json")
+    }
+
+
+def started(words, tmp_path):
+    return subprocess.Popen(
+        command(*words),
+        cwd=tmp_path,
+        env=cli_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_cluster_makes_what_one_machine_makes(kiss3d, asked, tmp_path):
+    done = kiss3d(*asked())
+    assert done.returncode == 0, done.stderr
+    assert "12 of 12 good" in done.stderr
+    assert "shards: 3, to do: 3, at once: 2" in done.stderr
+    whole = (*asked()[:-4], "--output", tmp_path / "whole")
+    assert kiss3d(*whole).returncode == 0
+    assert digests(tmp_path / "out") == digests(tmp_path / "whole")
+    assert leftovers(tmp_path / "out") == []
+    assert not list((tmp_path / "out").glob(".*")), "no token stays"
+    again = kiss3d(*asked(), "--json")
+    assert json.loads(again.stdout)["good"] == 12
+    merged = kiss3d("batch", "merge", tmp_path / "out")
+    assert merged.returncode == 0
+    one = kiss3d(*asked()[:-2], "--shard", "1/3")
+    assert one.returncode == 0, "and goes on without Ray"
+
+
+def test_failed_pictures_cost_themselves_alone(kiss3d, asked, config_file, tmp_path):
+    done = kiss3d(*asked(config_file(mode="raise", only_for=3.0)))
+    assert done.returncode == 1
+    assert "11 of 12 good, 1 failed" in done.stderr
+    assert "p03.txt: " in done.stderr
+
+
+def test_a_lost_worker_and_a_lost_node_lose_nothing(cluster, asked, config_file, tmp_path):
+    counter = tmp_path / "count"
+    config = config_file(seconds=0.3, count_file=str(counter))
+    node = cluster.add_node(num_cpus=2, num_gpus=0)
+    driver = started(asked(config), tmp_path)
+    eventually(counter.exists)
+    workers = [one for one in psutil.process_iter() if "ray::run_shard" in " ".join(_words(one))]
+    assert workers
+    workers[0].kill()
+    cluster.remove_node(node, allow_graceful=False)
+    said = driver.communicate()[1]
+    assert driver.returncode == 0, said
+    assert "12 of 12 good" in said
+    finished = [RunDirectory.open(path.parent) for path in (tmp_path / "out").glob("*/*/run.json")]
+    for run in finished:
+        ends = [attempt.outcome for attempt in run.manifest.nodes["trouble"].attempts]
+        assert ends.count("done") == 1, "no finished node was done again"
+
+
+def _words(process):
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_driver_that_ends_leaves_no_process_and_can_be_gone_on_with(
+    how, kiss3d, asked, config_file, tmp_path
+):
+    before = {process.pid for process in psutil.process_iter()}
+    flag = tmp_path / "flag"
+    config = config_file(mode="sleep", flag=str(flag), only_for=5.0)
+    driver = started(asked(config), tmp_path)
+    eventually(flag.exists)
+    driver.send_signal(how)
+    said = driver.communicate()[1]
+    if how == signal.SIGINT:
+        assert driver.returncode == 130, said
+        assert "the same command goes on with it" in said
+    eventually(lambda: not working(before))
+    assert kiss3d("batch", "merge", tmp_path / "out").returncode == 1
+    again = kiss3d(*asked(config))
+    assert again.returncode == 0, again.stderr
+    assert "12 of 12 good" in again.stderr
+
+
+def test_what_cannot_be_is_refused_before_any_shard(kiss3d, asked, tmp_path):
+    none = kiss3d(*asked()[:-1], "127.0.0.1:1")
+    assert none.returncode == 2
+    assert "nobody answers there" in none.stderr
+    client = kiss3d(*asked()[:-1], "ray://127.0.0.1:10001")
+    assert client.returncode == 2
+    assert "no address of a cluster" in client.stderr
+    both = kiss3d(*asked(), "--shard", "0/3")
+    assert both.returncode == 2
+    assert "leave --shard out" in both.stderr
+    card = kiss3d(*asked()[:2], "--glob", "*.txt", *asked()[6:], "--profile", "full_12gb")
+    assert card.returncode == 2
+    assert "Ray knows of none" in card.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("no folder", "cannot use the directory of the batch"),
+        ("another folder", "has another"),
+        ("another version", "has version 9.9"),
+        ("no program", "cannot run this program"),
+    ],
+)
+def test_a_node_that_does_not_fit_is_named(what, told, cluster, tmp_path, monkeypatch):
+    """What such a node would answer: all nodes are this machine here."""
+    from orchestrator.api import ray_batch
+
+    def look(folder: str, token: str, answer: str) -> dict[str, str]:
+        from pathlib import Path
+
+        content = (Path(folder) / token).read_text()
+        if what == "no folder":
+            raise FileNotFoundError(2, "No such file or directory", folder)
+        if what == "no program":
+            raise ModuleNotFoundError("No module named 'orchestrator'")
+        if what != "another folder":
+            (Path(folder) / answer).write_text(content)
+        return {"host": "far", "version": "9.9" if what == "another version" else __version__}
+
+    monkeypatch.setattr(ray_batch.ray_task, "look", look)
+    layout = Layout(Batch(tmp_path, {}, Options()), {"shards": 1})
+    with ray_batch._connected(cluster.address) as ray, pytest.raises(UsageError) as raised:
+        ray_batch._require_shared(ray, layout)
+    assert told in raised.value.message
+    assert "node " in raised.value.message
+    assert list(tmp_path.iterdir()) == []
