@@ -15,6 +15,9 @@ from torch.nn import functional
 from stages.models.sketch_net import WEIGHTS
 from stages.models.sketch_net.network import SIDE, Estimates, SketchNet, thickness_bins
 
+RIM = 3
+"""Pixels at the picture's rim that are replaced by their neighbours: a dark line there (a frame, or
+resampling that counts what lies outside as black) reads as the edge of what is cut off."""
 FLIPPED = (1.0, 1.0, 1.0, -1.0, -1.0, 1.0)
 """What a mirror image does to `Estimates.mirror`."""
 
@@ -67,13 +70,15 @@ def load_network(path: Path = WEIGHTS) -> SketchNet:
 
 @torch.inference_mode()
 def sketch(net: SketchNet, picture: np.ndarray, mirrored: bool = True) -> Sketch:
-    """picture (256, 256, 3) uint8 sRGB. `mirrored`: also seen in a mirror, and averaged.
+    """picture (256, 256, 3) uint8 sRGB, of which the outermost `RIM` pixels are not looked at, but
+    answered for. `mirrored`: also seen in a mirror, and averaged.
 
     Raises ValueError for a picture of another shape.
     """
     if picture.shape != (SIDE, SIDE, 3) or picture.dtype != np.uint8:
         raise ValueError(f"the network takes {SIDE} x {SIDE} RGB bytes, not {picture.shape}")
     x = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255.0
+    x = functional.pad(x[..., RIM:-RIM, RIM:-RIM], (RIM,) * 4, mode="replicate")
     made = net(torch.cat([x, x.flip(3)]) if mirrored else x)
     return decode(together(made) if mirrored else made)
 
