@@ -27,7 +27,7 @@ from orchestrator.system.text import format_table
 from stages.contract import Mesh
 from stages.evaluation import compare_surfaces, normalized
 from stages.geometry.cameras import bundle_cameras
-from stages.models.sketch_net.network import SIDE
+from stages.models.sketch_net import SIDE
 from stages.models.sketch_net.predict import Sketch, load_network, sketch
 
 SHARE = 0.85

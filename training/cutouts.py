@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from orchestrator.system.text import format_table
-from stages.models.sketch_net.network import SIDE
+from stages.models.sketch_net import SIDE
 from stages.models.sketch_net.predict import load_network, sketch
 from stages.preprocess.grabcut import grabcut
 from stages.preprocess.guessing import Guessing

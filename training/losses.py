@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stages.models.sketch_net.network import Estimates, thickness_bins
+from stages.models.sketch_net.bins import thickness_bins
+from stages.models.sketch_net.network import Estimates
 from training.batches import Batch
 from training.scenes import Scenes
 
@@ -122,7 +123,7 @@ def _edges(error: Tensor, there: Tensor) -> Tensor:
 def _thickness(logits: Tensor, truth: Tensor, there: Tensor) -> Tensor:
     """Every second pixel of the truth, which is what the logits' resolution is."""
     truth, there = truth[:, 0, ::2, ::2].contiguous(), there[:, 0, ::2, ::2]
-    bins = thickness_bins().to(truth.device)
+    bins = torch.from_numpy(thickness_bins()).to(truth.device)
     upper = torch.bucketize(truth, bins).clamp(1, len(bins) - 1)
     share = ((truth - bins[upper - 1]) / (bins[upper] - bins[upper - 1])).clamp(0.0, 1.0)
     likely = functional.log_softmax(logits, dim=1)

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from stages.models.sketch_net.network import Estimates, thickness_bins
+from stages.models.sketch_net.bins import thickness_bins
+from stages.models.sketch_net.network import Estimates
 from training.batches import Batch
 
 
@@ -51,7 +52,7 @@ def estimates(made: Estimates, index: int, mask: Tensor) -> list[Tensor]:
     """Five (3, S, S) pictures: alpha, front depth, normals, thickness, paint; black outside of
     `mask`."""
     likely = torch.softmax(made.thickness[index : index + 1], dim=1)
-    bins = thickness_bins().to(likely.device)[None, :, None, None]
+    bins = torch.from_numpy(thickness_bins()).to(likely.device)[None, :, None, None]
     expected = (likely * bins).sum(1, keepdim=True)
     size = made.alpha.shape[-1]
     expected = torch.nn.functional.interpolate(expected, size=size, mode="bilinear")[0]

@@ -22,7 +22,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from stages.models.sketch_net.network import SIDE, Estimates, SketchNet
+from stages.models.sketch_net import SIDE
+from stages.models.sketch_net.network import Estimates, SketchNet
 from training import cards
 from training.batches import Source
 from training.losses import losses, total

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from stages.models.sketch_net.network import thickness_bins
+from stages.models.sketch_net.bins import thickness_bins
 from training.batches import Batch, Source
 from training.losses import NEAR, losses, mirror_cosine
 
@@ -58,9 +58,9 @@ def validate(net: nn.Module, held: Held) -> dict[str, float]:
         cosine = (made.normal[:count] * batch.scenes.normal).sum(1, keepdim=True).clamp(-1.0, 1.0)
         rows["angle"] = float(torch.rad2deg(torch.acos(cosine[there])).median())
         likely = torch.softmax(made.thickness[:count], dim=1)
-        expected = (likely * thickness_bins().to(likely.device)[None, :, None, None]).sum(
-            1, keepdim=True
-        )
+        expected = (
+            likely * torch.from_numpy(thickness_bins()).to(likely.device)[None, :, None, None]
+        ).sum(1, keepdim=True)
         error = (expected - batch.scenes.thickness[..., ::2, ::2]).abs()
         rows["thickness_error"] = float(error[there[..., ::2, ::2]].mean())
         paint = (made.albedo[:count] - batch.paint).abs().mean(1, keepdim=True)

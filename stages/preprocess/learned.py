@@ -10,20 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
+from stages.models.sketch_net import SIDE
 from stages.preprocess.box import Box, bounding_box
 from stages.preprocess.guided import guided_filter
 from stages.preprocess.resample import shrink
-
-if TYPE_CHECKING:
-    from stages.models.sketch_net.network import SketchNet
-
-SIDE = 256
-"""Of the square that the network takes."""
 
 OPEN = (0.2, 0.8)
 """Between these shares of the object the network has not made up its mind."""
@@ -54,21 +48,14 @@ class Seen:
 
 
 def load_network(threads: int) -> Network:
-    """The shipped network, for the CPU. torch is imported here.
+    """The shipped network. onnxruntime is imported here.
 
     Raises OSError where the installation lacks its weights, ValueError where they are others.
     """
-    import torch
-
     from stages.models.sketch_net import predict
 
-    net: SketchNet = predict.load_network()
-
-    def ask(square: np.ndarray) -> np.ndarray:
-        torch.set_num_threads(threads)
-        return predict.sketch(net, square).alpha
-
-    return ask
+    net = predict.load_network(threads=threads)
+    return lambda square: predict.sketch(net, square).alpha
 
 
 def look(rgb: np.ndarray, network: Network) -> Seen:

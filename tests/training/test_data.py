@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from stages.models.sketch_net.network import BINS, Estimates, thickness_bins
+from stages.models.sketch_net.bins import BINS, thickness_bins
+from stages.models.sketch_net.network import Estimates
 from stages.models.sketch_net.predict import _normal
 from training.batches import Batch
 from training.cameras import looking
@@ -63,7 +64,7 @@ def test_the_truth_costs_least() -> None:
     front = torch.rand(1, 1, size, size, generator=generator())
     normal = torch.zeros(1, 3, size, size)
     normal[:, 2] = 1.0
-    bins = thickness_bins()
+    bins = torch.from_numpy(thickness_bins())
     back = front - bins[7]
     nothing = torch.zeros(1, 2, size, size)
     upright = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]])
@@ -104,7 +105,7 @@ def test_the_mirror_plane_is_read_from_its_matrix() -> None:
     assert float(mirror_cosine(0.4 * entries, nearest)) == pytest.approx(1.0, abs=1e-4)
     across = torch.linalg.cross(normal, torch.tensor([[0.0, 1.0, 0.0]]))
     assert float(mirror_cosine(entries, across[:, None])) == pytest.approx(0.0, abs=1e-3)
-    assert np.allclose(_normal(entries[0]), normal[0].numpy(), atol=1e-5)
+    assert np.allclose(_normal(entries[0].numpy()), normal[0].numpy(), atol=1e-5)
 
 
 @pytest.mark.slow  # numba compiles the march

@@ -8,14 +8,15 @@ the picture's size, so the network expects `SIDE` pixels.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-SIDE = 256
+from stages.models.sketch_net import SIDE
+from stages.models.sketch_net.bins import BINS
+
 WIDTHS = (48, 96, 160)
 DEPTHS = (2, 2, 3)
 TOKEN = 256
@@ -25,13 +26,6 @@ FINE = 48
 PAINT = 32
 GLANCES = 4
 """Ways in which the view head pools the tokens."""
-BINS = 24
-"""Thicknesses of which the network says how likely each is."""
-
-
-def thickness_bins() -> Tensor:
-    """(BINS,) float32, 0 to 2.2: even in log(t + 0.1), so that thin things are told apart."""
-    return 0.1 * (torch.exp(torch.arange(BINS) * (math.log(23.0) / (BINS - 1))) - 1.0)
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,11 @@ from scipy.ndimage import binary_erosion, distance_transform_edt
 
 from stages.geometry.cameras import bundle_cameras
 from stages.geometry.normal_integration import integrate_normals
+from stages.models.sketch_net import SIDE
 
 if TYPE_CHECKING:
     from stages.models.sketch_net.predict import Sketch
 
-SIDE = 256
-"""Of the network's picture."""
 ANCHOR = 0.1
 """Pull of the network's depth at an expected error of `USUAL_ERROR`, against its normals."""
 USUAL_ERROR = 0.05

@@ -35,7 +35,13 @@ class Inflate(Stage):
     inputs = (IMAGE, ALPHA, GIVEN_VIEWS)
     outputs = (VIEWS, replace(VIEW_NORMALS, optional=False))
     Params = InflateParams
-    preload = ("numpy", "cv2", "scipy.sparse.linalg", "stages.geometry.jit_ready", "torch")
+    preload = (
+        "numpy",
+        "cv2",
+        "scipy.ndimage",
+        "scipy.sparse.linalg",
+        "stages.geometry.jit_ready",
+    )
     params: InflateParams
 
     @classmethod
@@ -58,13 +64,10 @@ class Inflate(Stage):
             self._load_network(context.threads)
 
     def _load_network(self, threads: int) -> None:
-        import torch
-
         from stages.models.sketch_net.predict import load_network, sketch
 
-        torch.set_num_threads(threads)
         try:
-            network = load_network(WEIGHTS)
+            network = load_network(WEIGHTS, threads)
         except (OSError, ValueError) as error:
             if self.params.shape == "network":
                 raise StageError(

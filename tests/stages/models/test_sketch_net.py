@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from stages.models.sketch_net.network import SIDE, SketchNet
-from stages.models.sketch_net.predict import WEIGHTS, Sketch, load_network, sketch
+from stages.models.sketch_net import GRAPH, SIDE, WEIGHTS
+from stages.models.sketch_net.network import SketchNet
+from stages.models.sketch_net.predict import Network, Sketch, load_network, sketch
 
 RADIUS = 0.7
 
 
 @pytest.fixture(scope="module")
-def net() -> SketchNet:
+def net() -> Network:
     return load_network()
 
 
@@ -33,13 +36,26 @@ def ball() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def told(net: SketchNet) -> Sketch:
+def told(net: Network) -> Sketch:
     return sketch(net, ball()[0])
 
 
-def test_it_is_small(net: SketchNet) -> None:
-    assert sum(p.numel() for p in net.parameters()) <= 8_000_000
-    assert WEIGHTS.stat().st_size <= 16_000_000
+def test_it_is_small() -> None:
+    assert sum(p.numel() for p in SketchNet().parameters()) <= 8_000_000
+    assert WEIGHTS.stat().st_size + GRAPH.stat().st_size <= 16_000_000
+
+
+def test_the_graph_computes_what_the_module_does(net: Network) -> None:
+    """training/export.py has to be run again when network.py changes."""
+    module = SketchNet()
+    module.load_state_dict(load_file(WEIGHTS))
+    picture = ball()[0].astype(np.float32).transpose(2, 0, 1)[None] / np.float32(255.0)
+    with torch.inference_mode():
+        wanted = module.eval()(torch.from_numpy(picture))
+    made = net(picture)
+    assert set(made) == {field.name for field in fields(wanted)}
+    for name, values in made.items():
+        assert np.allclose(values, getattr(wanted, name).numpy(), atol=1e-3), name
 
 
 def test_every_estimate_has_its_shape_and_range(told: Sketch) -> None:
@@ -76,25 +92,25 @@ def test_a_ball_is_cut_out_and_round(told: Sketch) -> None:
     assert left < -0.3 < 0.3 < right
 
 
-def test_the_same_picture_gives_the_same_bits(net: SketchNet, told: Sketch) -> None:
+def test_the_same_picture_gives_the_same_bits(net: Network, told: Sketch) -> None:
     again = sketch(net, ball()[0])
     for name in Sketch.__dataclass_fields__:
         assert np.array_equal(getattr(again, name), getattr(told, name)), name
 
 
-def test_a_mirrored_picture_gives_mirrored_estimates(net: SketchNet, told: Sketch) -> None:
+def test_a_mirrored_picture_gives_mirrored_estimates(net: Network, told: Sketch) -> None:
     mirrored = sketch(net, ball()[0][:, ::-1])
     assert np.allclose(mirrored.front[:, ::-1], told.front, atol=1e-3)
     assert np.allclose(mirrored.normal[:, ::-1] * (-1.0, 1.0, 1.0), told.normal, atol=1e-2)
 
 
-def test_without_the_mirror_it_answers_too(net: SketchNet, told: Sketch) -> None:
+def test_without_the_mirror_it_answers_too(net: Network, told: Sketch) -> None:
     once = sketch(net, ball()[0], mirrored=False)
     assert not np.array_equal(once.front, told.front)
     assert np.abs(once.alpha - told.alpha).mean() < 0.05
 
 
-def test_other_pictures_are_refused(net: SketchNet) -> None:
+def test_other_pictures_are_refused(net: Network) -> None:
     with pytest.raises(ValueError, match="256 x 256"):
         sketch(net, np.zeros((64, 64, 3), np.uint8))
 
