@@ -84,9 +84,12 @@ def make_textures(
     detail   share of the front's large regions in the back's colours, 0 to 1
     """
     # Where the front turns away it becomes the sides, and has to go over into the back.
-    seen, plain_ones = blurred_versions(picture, alpha), blurred_versions(own, alpha)
-    steps = np.linspace(0.0, 1.0, len(BLURS), dtype=np.float32)
-    front = tuple((1.0 - k) * a + k * b for k, a, b in zip(steps, seen, plain_ones, strict=True))
+    trusted, scale = _trusted(alpha), len(picture) / TILE
+    shares = np.linspace(0.0, 1.0, len(BLURS), dtype=np.float32)
+    front = tuple(
+        _fill((1.0 - share) * picture + share * own, trusted, sigma * scale)
+        for share, sigma in zip(shares, BLURS, strict=True)
+    )
     size = len(sheet.inside)
     rim = cv2.resize(front[-1], (size, size), interpolation=cv2.INTER_AREA)
     plain = _without_detail(rim)
