@@ -52,9 +52,10 @@ def load_network(threads: int) -> Network:
 
     Raises OSError where the installation lacks its weights, ValueError where they are others.
     """
+    from stages.models import sketch_net
     from stages.models.sketch_net import predict
 
-    net = predict.load_network(threads=threads)
+    net = predict.load_network(sketch_net.WEIGHTS, threads)
     return lambda square: predict.sketch(net, square).alpha
 
 
