@@ -1,14 +1,15 @@
 """Meshes of ours against true ones: sketch from one picture, isomer from four perfect views.
 
     python -m bench.geometry.quality [--quick] [--only NAME ...] [--tables sketch isomer]
-        [--turned DEGREES] [--start carved|reconstruct|blurred] [--param KEY=VALUE ...]
-        [--device cuda:0]
+        [--turned DEGREES] [--raised DEGREES] [--start carved|reconstruct|blurred]
+        [--param KEY=VALUE ...] [--device cuda:0]
 
 sketch   Each shape of bench/geometry/shapes.py is rendered from the front with alpha, the pictures
          go through `kiss3d-orchestrate batch`, and the meshes are scored beside three baselines:
          the same with `multiview.shape=silhouette`, which leaves out the network; the silhouette's
          flat extrusion; the ellipsoid of its moments. Boxes are normalised, because a picture tells
-         no scale. `--turned 40` turns the shapes to the right first: three-quarter views.
+         no scale. `--turned 40` turns the shapes to the right first: three-quarter views; `--raised
+         28` takes the pictures from so far above.
 isomer   Given the true bundle of each shape and a start mesh (`--start carved`: the hull of the
          four silhouettes; `--start reconstruct`: hull.reconstruct's; `--start blurred`: the truth,
          blurred, also of shapes with large flat parts that no view sees), scores before and after
@@ -43,7 +44,8 @@ from stages.contract import Mesh
 from stages.contract.artifacts import MESH
 from stages.contract.user_files import read_any
 from stages.evaluation import SurfaceScores, compare_surfaces, normalized
-from stages.geometry.cameras import bundle_cameras
+from stages.geometry.camera_rig import BUNDLE_ELEVATION
+from stages.geometry.cameras import Camera, bundle_cameras
 from stages.geometry.raster import interpolate, open_rasterizer
 from stages.geometry.render import coverage, look, resolve
 
@@ -52,10 +54,11 @@ QUICK = ("box", "teapot", "animal")
 PICTURE_SAMPLES = 3
 
 
-def front_picture(mesh: Mesh, size: int = 768) -> Image.Image:
-    """The front camera's picture with alpha; colours at the outline are those of the object."""
+def front_picture(mesh: Mesh, size: int = 768, camera: Camera | None = None) -> Image.Image:
+    """A picture with alpha, by the bundle's front camera if no other is given; colours at the
+    outline are those of the object."""
     assert mesh.colors is not None
-    camera = bundle_cameras()[0]
+    camera = camera or bundle_cameras()[0]
     seen = look(mesh.vertices, mesh.faces, camera, size, PICTURE_SAMPLES, open_rasterizer("cpu"))
     share = coverage(seen, PICTURE_SAMPLES)[..., None]
     colors = interpolate(seen, mesh.faces, mesh.colors / 255.0)
@@ -104,10 +107,13 @@ def sketches(
     return meshes
 
 
-def sketch_table(names: Iterable[str], degrees: float) -> str:
+def sketch_table(names: Iterable[str], degrees: float, elevation: float) -> str:
     truths = {name: turned((FLAT | SHAPES)[name](), degrees) for name in names}
     with tempfile.TemporaryDirectory() as folder:
-        pictures = {name: front_picture(truth) for name, truth in truths.items()}
+        pictures = {
+            name: front_picture(truth, camera=Camera(0.0, elevation))
+            for name, truth in truths.items()
+        }
         made = sketches(pictures, Path(folder) / "network")
         plain = sketches(pictures, Path(folder) / "silhouette", ("multiview.shape=silhouette",))
     camera = bundle_cameras()[0]
@@ -170,6 +176,7 @@ def main() -> None:
     parser.add_argument(
         "--tables", nargs="+", choices=("sketch", "isomer"), default=("sketch", "isomer")
     )
+    parser.add_argument("--raised", type=float, default=BUNDLE_ELEVATION, metavar="DEGREES")
     parser.add_argument("--turned", type=float, default=0.0, metavar="DEGREES")
     parser.add_argument("--start", choices=STARTS, default="carved")
     parser.add_argument("--param", action="append", default=[], metavar="KEY=VALUE")
@@ -178,7 +185,7 @@ def main() -> None:
     every = tuple(FLAT | SHAPES) if arguments.start == "blurred" else tuple(SHAPES)
     names = arguments.only or (QUICK if arguments.quick else every)
     if "sketch" in arguments.tables:
-        print(sketch_table(names, arguments.turned), end="\n\n", flush=True)
+        print(sketch_table(names, arguments.turned, arguments.raised), end="\n\n", flush=True)
     if "isomer" in arguments.tables:
         print(isomer_table(names, arguments.start, parse_params(arguments.param), arguments.device))
 

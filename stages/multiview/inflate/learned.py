@@ -40,12 +40,14 @@ class Sheets:
     thickness  > 0, from the front to the last surface on the same ray
     plain      of a back without what is small: for its normals, as the back is a guess
     albedo     (256, 256, 3) float32 sRGB in [0, 1], the object's colours without light and shade
+    elevation  of the camera above the object's ground, radians
     """
 
     front: np.ndarray
     thickness: np.ndarray
     plain: np.ndarray
     albedo: np.ndarray
+    elevation: float
 
     def fitted(self, scale: float, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Front, thickness and plain thickness, (size, size), of the picture shrunk by `scale`
@@ -87,6 +89,7 @@ def see_sheets(see: See, picture: np.ndarray, alpha: np.ndarray) -> Sheets:
         thickness=_spread(thickness, known),
         plain=_spread(front - blurred, known),
         albedo=_spread(np.clip(told.albedo, 0.0, 1.0).astype(np.float32), known),
+        elevation=told.elevation,
     )
 
 

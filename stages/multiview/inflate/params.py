@@ -20,6 +20,11 @@ class InflateParams(Params):
         description="what tells the body's shape where no side is given: the small network that "
         "comes with the program, or the silhouette alone; auto: the network where its file is",
     )
+    upright: bool = Field(
+        True,
+        description="stand up what the network says was seen from above, so that it does not lean "
+        "back; the front view is then one of the body, not the picture itself",
+    )
     grid: int = Field(
         320,
         ge=64,

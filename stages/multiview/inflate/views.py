@@ -17,6 +17,7 @@ from stages.multiview.inflate.learned import See, Sheets, see_sheets
 from stages.multiview.inflate.params import InflateParams
 from stages.multiview.inflate.relief import shading_relief
 from stages.multiview.inflate.sheets import Body, Depths, weld
+from stages.multiview.inflate.standing import leaning, stood_up
 from stages.multiview.inflate.texture import Textures, make_textures
 
 SAMPLES = 2
@@ -170,25 +171,29 @@ def centred(body: Body) -> Body:
     return replace(body, vertices=moved.astype(np.float32))
 
 
-def fitting_scale(points: np.ndarray) -> float:
-    """The largest scale about the origin, at most 1, at which no view cuts off (V, 3) points.
+def fitting_scale(points: np.ndarray, first: int = 1) -> float:
+    """The largest scale about the origin, at most 1, at which no view from number `first` on cuts
+    off (V, 3) points.
 
     What is near a side camera looks larger in its view than the picture shows it, so a tall body
     that fills 85 % of the picture may not fit.
     """
     vertices = points.astype(np.float64)
     for scale in np.linspace(1.0, SMALLEST, 51).tolist():
-        clips = [camera.to_clip(scale * vertices) for camera in bundle_cameras()[1:]]
+        clips = [camera.to_clip(scale * vertices) for camera in bundle_cameras()[first:]]
         if all(bool((np.abs(c[:, :2]) <= FRAME * c[:, 3:]).all()) for c in clips):
             break
     return float(scale)
 
 
 def render_views(
-    body: Body, textures: Textures, rasterizer: Rasterizer
+    body: Body, painted: np.ndarray, textures: Textures, rasterizer: Rasterizer
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The body from the bundle's cameras: colours and normal maps, (4, 512, 512, 3) float32."""
-    attributes = np.concatenate([body.normals, _texture_position(body, textures)], axis=1)
+    """The body from the bundle's cameras: colours and normal maps, (4, 512, 512, 3) float32.
+
+    painted  (V, 3) of `texture_position`
+    """
+    attributes = np.concatenate([body.normals, painted], axis=1)
     colors, maps = [], []
     for camera in bundle_cameras():
         seen = look(body.vertices, body.faces, camera, TILE, SAMPLES, rasterizer)
@@ -203,8 +208,9 @@ def render_views(
     return np.stack(colors), np.stack(maps)
 
 
-def _texture_position(body: Body, textures: Textures) -> np.ndarray:
-    """(V, 3): column and row in the textures, and the cosine towards the front camera.
+def texture_position(body: Body, textures: Textures) -> np.ndarray:
+    """(V, 3): column and row in the textures, and the cosine towards the front camera, of a body
+    that lies as the picture shows it.
 
     Interpolated without regard to perspective; vertices are at most two pixels apart.
     """
@@ -225,18 +231,29 @@ def make_views(
     """(S, S, 3) and (S, S, 1) uint8 -> views and normal maps, each (4, 512, 512, 3) uint8.
 
     View 0 is the picture itself, shrunk about its middle where the body would not fit into the
-    other views. `see` asks the network for the body's shape. Raises BadInput if alpha is empty.
+    other views; of what was seen from above it is a view of the body that has been stood up. `see`
+    asks the network for the body's shape. Raises BadInput if alpha is empty.
     """
     picture, cover = to_tile(image, TILE), to_tile(alpha, TILE)
     clean_silhouette(cover, params.grid)
     seen = None if see is None else see_sheets(see, picture, cover)
     body, scale = inflate_body(picture, cover, params, seen), 1.0
+    if seen is not None and params.upright and (degrees := leaning(seen.elevation)):
+        textures = paint(picture, cover, params, seen)
+        standing = stood_up(body, degrees)
+        shrink = np.float32(fitting_scale(standing.vertices, 0))
+        standing = replace(standing, vertices=shrink * standing.vertices)
+        views, normals = render_views(
+            standing, texture_position(body, textures), textures, rasterizer
+        )
+        return to_bytes(views), to_bytes(normals)
     if (fitting := fitting_scale(body.vertices)) < 1.0:
         side = 2 * int(TILE * fitting / 2.0)  # even, so that the middle stays where it is
         scale = side / TILE
         picture, cover = to_tile(image, side, background=1.0), to_tile(alpha, side)
         body = inflate_body(picture, cover, params, seen, scale)
-    views, normals = render_views(body, paint(picture, cover, params, seen, scale), rasterizer)
+    textures = paint(picture, cover, params, seen, scale)
+    views, normals = render_views(body, texture_position(body, textures), textures, rasterizer)
     views[0] = picture
     return to_bytes(views), to_bytes(normals)
 
