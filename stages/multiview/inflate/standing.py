@@ -16,15 +16,16 @@ from stages.multiview.inflate.sheets import Body
 LEAST = 12.0
 """Degrees of leaning from which a body is stood up: less is hardly seen, and as the front view is
 then no longer the picture itself, it would cost more than it gives."""
-MOST = 45.0
-"""Degrees that a body is turned at most: of what is seen from further above the front is not."""
+MOST = 35.0
+"""Degrees of leaning from which it is left as it is: seen from further above it shows little of its
+front, and a drawn face is easily taken for a plate."""
 
 
 def leaning(elevation: float) -> float:
     """Degrees by which a body leans back that a camera saw from `elevation` radians; 0 where it is
     left as it is."""
     degrees = float(np.degrees(elevation)) - BUNDLE_ELEVATION
-    return min(degrees, MOST) if degrees >= LEAST else 0.0
+    return degrees if LEAST <= degrees <= MOST else 0.0
 
 
 def stood_up(body: Body, degrees: float) -> Body:

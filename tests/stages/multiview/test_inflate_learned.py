@@ -157,7 +157,7 @@ def test_what_was_seen_from_above_stands(name: str) -> None:
 def test_a_body_is_stood_up_by_what_it_leans() -> None:
     assert leaning(np.deg2rad(5.0)) == leaning(np.deg2rad(15.0)) == leaning(-0.5) == 0.0
     assert leaning(np.deg2rad(30.0)) == pytest.approx(25.0)
-    assert leaning(np.deg2rad(89.0)) == 45.0
+    assert leaning(np.deg2rad(60.0)) == 0.0
     alpha = disc(TILE, 0.6).astype(np.float32)
     seen = see_sheets(told(np.zeros((SIDE, SIDE)), 0.3), gray(TILE), alpha)
     body = inflate_body(gray(TILE), alpha, PARAMS, seen)
