@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from scipy.ndimage import binary_erosion, distance_transform_edt
+from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_edt
 
 from stages.geometry.cameras import bundle_cameras
 from stages.geometry.normal_integration import integrate_normals
@@ -64,6 +64,8 @@ class Sheets:
 
 
 def _shrunk(values: np.ndarray, scale: float, size: int) -> np.ndarray:
+    """(256, 256, ...) `values` of a picture at (size, size) pixels, shrunk about its middle; beyond
+    the picture its border's values go on."""
     ratio = SIDE / size / scale
     shift = SIDE / 2.0 * (1.0 - 1.0 / scale) - 0.5 + 0.5 * ratio
     warp = np.array([[ratio, 0.0, shift], [0.0, ratio, shift]])
@@ -72,7 +74,11 @@ def _shrunk(values: np.ndarray, scale: float, size: int) -> np.ndarray:
 
 
 def see_sheets(see: See, picture: np.ndarray, alpha: np.ndarray) -> Sheets:
-    """picture (S, S, 3) float32 in [0, 1] on white, alpha (S, S) float32 in [0, 1]."""
+    """What the network sees, its depths sharpened by its normals; values go on beyond the outline.
+
+    picture  (S, S, 3) float32 in [0, 1], on white
+    alpha    (S, S) float32 in [0, 1], not empty
+    """
     small = cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     told = see(np.rint(small * 255.0).astype(np.uint8))
     inside = cv2.resize(alpha, (SIDE, SIDE), interpolation=cv2.INTER_AREA) > 0.5
@@ -94,6 +100,7 @@ def see_sheets(see: See, picture: np.ndarray, alpha: np.ndarray) -> Sheets:
 
 
 def _blurred(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Mean of the values around each pixel by their weights; as it is where nothing has any."""
     total = cv2.GaussianBlur(weight * values, (0, 0), PLAIN)
     share = cv2.GaussianBlur(weight.astype(np.float64), (0, 0), PLAIN)
     return np.asarray(np.where(share > 1e-6, total / np.maximum(share, 1e-6), values))
@@ -102,8 +109,7 @@ def _blurred(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
 def _trusted(inside: np.ndarray) -> np.ndarray:
     """Pixels whose values are the object's own: not those at the outline, but all of thin parts."""
     inner = binary_erosion(inside)
-    near_inner = ~binary_erosion(~inner, iterations=2)
-    return np.asarray(inner | (inside & ~near_inner))
+    return np.asarray(inner | (inside & ~binary_dilation(inner, iterations=2)))
 
 
 def _spread(values: np.ndarray, known: np.ndarray) -> np.ndarray:

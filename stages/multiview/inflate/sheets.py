@@ -39,6 +39,10 @@ POLYGONS: dict[int, tuple[tuple[int, ...], ...]] = {
     15: ((0, 1, 2, 3),),
 }
 
+SIDEWAYS, BEHIND = 0.3, 0.6
+"""Cosines away from the camera between which normals go over into those of `Depths.shown_back`: at
+the rim both turn fast, and their difference would be stripes."""
+
 
 @dataclass(frozen=True)
 class Body:
@@ -119,8 +123,8 @@ def weld(coverage: np.ndarray, at: Depths, camera: Camera) -> Body:
     normals = vertex_normals(vertices, both)
     if at.shown_back is not None:
         plain = vertex_normals(points(at.shown_back), both)
-        # Not at the rim, where both turn fast and their difference is stripes.
-        behind = np.clip((-(normals @ camera.axes[:, 2]) - 0.3) / 0.3, 0.0, 1.0)[:, None]
+        away = -(normals @ camera.axes[:, 2])
+        behind = np.clip((away - SIDEWAYS) / (BEHIND - SIDEWAYS), 0.0, 1.0)[:, None]
         normals = (1.0 - behind) * normals + behind * plain
         normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
     return Body(

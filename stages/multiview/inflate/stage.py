@@ -24,9 +24,10 @@ class Inflate(Stage):
     where sides are given, the silhouette is blown up.
 
     The front view is the picture, resampled, and smaller where the body would not fit into the
-    other views. Sides and back are plausible, not known, unless they are given: then they have the
-    colours of their pictures, and the body has all outlines. Raises StageError (bad_input) if a
-    picture shows no object, or no body has the outlines.
+    other views; what was seen from above is stood up, and its front view is one of the body. Sides
+    and back are plausible, not known, unless they are given: then they have the colours of their
+    pictures, and the body has all outlines. Raises StageError (bad_input) if a picture shows no
+    object, or no body has the outlines.
     """
 
     name = "inflate"
@@ -53,7 +54,10 @@ class Inflate(Stage):
         return () if params.shape == "silhouette" else (str(WEIGHTS),)
 
     def load(self, context: Context) -> None:
-        """Open the rasteriser, which a machine's first start compiles."""
+        """Open the rasteriser, which a machine's first start compiles, and read the network.
+
+        Raises StageError (missing_weights) with `shape: network` where its files cannot be read.
+        """
         from stages.geometry.raster import open_rasterizer, rehearse
 
         self._rasterizer: Rasterizer = open_rasterizer("cpu", threads=context.threads)

@@ -235,7 +235,7 @@ def make_views(
     asks the network for the body's shape. Raises BadInput if alpha is empty.
     """
     picture, cover = to_tile(image, TILE), to_tile(alpha, TILE)
-    clean_silhouette(cover, params.grid)
+    clean_silhouette(cover, params.grid)  # an empty picture is refused before it is looked at
     seen = None if see is None else see_sheets(see, picture, cover)
     body, scale = inflate_body(picture, cover, params, seen), 1.0
     if seen is not None and params.upright and (degrees := leaning(seen.elevation)):
