@@ -27,7 +27,8 @@ class Batch:
     """The first `len(scenes.mask)` pictures are of scenes; of the others only alpha is known.
 
     picture (N, 3, S, S) in [0, 1]; alpha (N, 1, S, S) in [0, 1]; weight (N,): 0 for bad scenes,
-    `SIMPLE` for single solids, else 1; paint (M, 3, S, S) in [0, 1] of the scenes.
+    `SIMPLE` for single solids, else 1; paint (M, 3, S, S) in [0, 1] of the scenes; behind
+    (M, 3, S/2, S/2) the same of their last surfaces.
     """
 
     picture: Tensor
@@ -35,6 +36,7 @@ class Batch:
     weight: Tensor
     scenes: Scenes
     paint: Tensor
+    behind: Tensor
 
 
 class Source:
@@ -84,7 +86,7 @@ class Source:
         parts = self.stock[self.used : self.used + count].contiguous()
         self.used += count
         scenes = look_at(parts, self.size, self.outlines, self.generator)
-        for name in ("front", "back", "normal", "place", "shade"):
+        for name in ("front", "back", "normal", "place", "behind", "shade"):
             setattr(scenes, name, getattr(scenes, name).half())
         return scenes
 
@@ -111,5 +113,5 @@ class Source:
             )
             picture, alpha = torch.cat([picture, composed]), torch.cat([alpha, cover])
             weight = torch.cat([weight, torch.ones(renders, device=weight.device)])
-        picture, paint = grade(picture, look.paint, self.generator)
-        return Batch(degrade(picture, self.generator), alpha, weight, scenes, paint)
+        picture, paint, behind = grade(picture, (look.paint, look.behind), self.generator)
+        return Batch(degrade(picture, self.generator), alpha, weight, scenes, paint, behind)

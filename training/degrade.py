@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -31,10 +32,12 @@ def soft_edges(mask: Tensor, colors: Tensor) -> tuple[Tensor, Tensor]:
     return alpha, torch.where(mask, colors, near)
 
 
-def grade(picture: Tensor, paint: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def grade(
+    picture: Tensor, paints: Sequence[Tensor], generator: torch.Generator
+) -> tuple[Tensor, ...]:
     """Exposure, tint and saturation, as cameras and editors choose them: pictures (N, 3, S, S) in
-    [0, 1], and the same for what the first of them are painted with, paint (M, 3, S, S)."""
-    dice, count = Dice(len(picture), generator), len(paint)
+    [0, 1], and the same for what the first of them are painted with, (M, 3, any, any) each."""
+    dice = Dice(len(picture), generator)
 
     def sometimes(share: float) -> Tensor:
         return dice.chance(share)[:, None, None, None]
@@ -45,11 +48,12 @@ def grade(picture: Tensor, paint: Tensor, generator: torch.Generator) -> tuple[T
     gain, lift = torch.where(exposed, gain, 1.0) * tint, torch.where(exposed, lift, 0.0)
     keep = torch.where(sometimes(0.2), dice.uniform(0.0, 1.2, 1, 1, 1), 1.0)
     made = []
-    for each, rows in ((picture, slice(None)), (paint, slice(count))):
+    for each in (picture, *paints):
+        rows = slice(len(each))
         seen = (each * gain[rows] + lift[rows]).clamp(0.0, 1.0)
         grey = seen.mean(1, keepdim=True)
         made.append((grey + (seen - grey) * keep[rows]).clamp(0.0, 1.0))
-    return made[0], made[1]
+    return tuple(made)
 
 
 def degrade(picture: Tensor, generator: torch.Generator) -> Tensor:

@@ -15,11 +15,15 @@ CREASE = 0.85
 """Cosine between neighbouring normals below which a crease is drawn."""
 
 
-def draw(scenes: Scenes, plain: Tensor, straight: Tensor, dice: Dice) -> tuple[Tensor, Tensor]:
-    """Colours and paint (N, 3, S, S) in [0, 1]: the latter has the lines but not the shades.
+def draw(
+    scenes: Scenes, plain: Tensor, behind: Tensor, straight: Tensor, dice: Dice
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Colours and paint (N, 3, S, S) in [0, 1], the latter with lines but without shades; and the
+    paint behind, like `behind`, which has neither.
 
-    plain (N, 3, S, S): a colour a part; straight (N, 1, S, S): how much the light meets. Half have
-    lines and two or three shades, a quarter lines alone, the others no lines.
+    plain (N, 3, S, S): a colour a part; behind (N, 3, any, any): the same of the last surface;
+    straight (N, 1, S, S): how much the light meets. Half have lines and two or three shades, a
+    quarter lines alone, the others no lines.
     """
 
     def chance(share: float) -> Tensor:
@@ -48,7 +52,7 @@ def draw(scenes: Scenes, plain: Tensor, straight: Tensor, dice: Dice) -> tuple[T
     def inked(colors: Tensor) -> Tensor:
         return (colors + (ink - colors) * line).clamp(0.0, 1.0)
 
-    return inked(fill * level), inked(fill)
+    return inked(fill * level), inked(fill), torch.where(sketched, paper, behind)
 
 
 def edges(scenes: Scenes) -> Tensor:

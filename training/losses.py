@@ -15,7 +15,8 @@ from training.scenes import Scenes
 
 WEIGHTS = {
     "alpha": 2.0, "front": 2.0, "edges": 4.0, "spread": 0.2, "normal": 1.5, "thickness": 0.6,
-    "paint": 1.5, "elevation": 0.7, "mirror": 0.3, "symmetric": 0.1,
+    "paint": 1.5, "behind": 1.0, "behind_paint": 1.2, "elevation": 0.7, "mirror": 0.3,
+    "symmetric": 0.1,
 }  # fmt: skip
 """Of the terms in the sum."""
 NEAR = math.cos(math.radians(10.0))
@@ -32,6 +33,8 @@ def losses(made: Estimates, batch: Batch) -> dict[str, Tensor]:
     normal     1 - cosine
     thickness  cross entropy to the two bins round the truth
     paint      mean absolute error
+    behind     1 - cosine of the last surface's normals
+    behind_paint  mean absolute error of its paint
     elevation  mean absolute error, radians
     mirror     squared error of n n^T to the nearest of the object's mirror planes, if it has any
     symmetric  cross entropy to whether the object has such a plane and `mirror` is right
@@ -55,12 +58,26 @@ def losses(made: Estimates, batch: Batch) -> dict[str, Tensor]:
         "normal": ((1.0 - cosine) * there).sum() / total,
         "thickness": _thickness(made.thickness[:count], scenes.thickness.float(), there),
         "paint": ((made.albedo[:count] - batch.paint).abs() * there).sum() / (3.0 * total),
+        **_behind(made, batch, there[..., ::2, ::2]),
         **_view(made, batch.weight[:count], scenes),
     }
 
 
 def total(terms: dict[str, Tensor]) -> Tensor:
     return torch.stack([terms[name] * weight for name, weight in WEIGHTS.items()]).sum()
+
+
+def _behind(made: Estimates, batch: Batch, there: Tensor) -> dict[str, Tensor]:
+    """Terms of the last surface, at half the resolution."""
+    count = len(there)
+    total = there.sum().clamp(min=1.0)
+    truth = batch.scenes.behind[:, :3].float()
+    cosine = (made.behind_normal[:count] * truth).sum(1, keepdim=True)
+    error = (made.behind_albedo[:count] - batch.behind).abs()
+    return {
+        "behind": ((1.0 - cosine) * there).sum() / total,
+        "behind_paint": (error * there).sum() / (3.0 * total),
+    }
 
 
 def _view(made: Estimates, weight: Tensor, scenes: Scenes) -> dict[str, Tensor]:

@@ -30,6 +30,8 @@ class Scenes:
     part     (N, 1, S, S) uint8
     place    (N, 3, S, S) where the pixel's point lies in the object's frame; on the ground plane
              beside the object; NOWHERE in the sky
+    behind   (N, 7, S/2, S/2) of the last surface, on every second pixel's ray: normal (camera
+             axes), place, part; 0 off the object
     shade    (N, 2, S, S) shares of the light and of the sky there
     light    (N, 3) towards the light, camera axes
     dark     (N, K) parts of dark material
@@ -45,6 +47,7 @@ class Scenes:
     normal: Tensor
     part: Tensor
     place: Tensor
+    behind: Tensor
     shade: Tensor
     light: Tensor
     dark: Tensor
@@ -99,6 +102,8 @@ def look_at(parts: Tensor, size: int, outlines: Tensor, generator: torch.Generat
     unit = (middle * window[:, 2])[:, None].clamp(min=1e-6)
     front, back = (((middle[:, None] - d) / unit).clamp(-3.0, 3.0) * weight for d in (front, back))
     local = (axes @ seen[:, 3:6]) * weight[:, None]
+    out = eyes[:, :, None] + rays * seen[:, 2:3]
+    behind = torch.cat([axes @ seen[:, 7:10], out, seen[:, 10:]], 1) * weight[:, None]
     share = total / hit.shape[1]
     good = framed & (share > 0.015) & (share < 0.93) & torch.isfinite(local).all(2).all(1)
 
@@ -112,6 +117,7 @@ def look_at(parts: Tensor, size: int, outlines: Tensor, generator: torch.Generat
         normal=picture(torch.nan_to_num(local)),
         part=picture(seen[:, 6].to(torch.uint8)),
         place=picture(place),
+        behind=torch.nan_to_num(picture(behind)[..., ::2, ::2]),
         shade=picture(shade),
         light=(axes @ lights[:, :, None])[:, :, 0],
         dark=parts[:, :, Slot.TONE],

@@ -19,11 +19,45 @@ DRAWN = 0.12
 @dataclass
 class Look:
     """colors (N, 3, S, S), meaningful where the mask is; paint (N, 3, S, S) the same without light,
-    shadows and highlights; drawn (N,) bool: as in a flat drawing."""
+    shadows and highlights; behind (N, 3, S/2, S/2) the paint of the last surfaces; drawn (N,) bool:
+    as in a flat drawing."""
 
     colors: Tensor
     paint: Tensor
+    behind: Tensor
     drawn: Tensor
+
+
+@dataclass
+class Surfaces:
+    """The first and the last surfaces of N scenes, one below the other: they are painted alike.
+
+    part (N, 1, R, S); place, normal (N, 3, R, S); see `Scenes`.
+    """
+
+    part: Tensor
+    place: Tensor
+    normal: Tensor
+
+    @staticmethod
+    def of(scenes: Scenes) -> Surfaces:
+        behind = scenes.behind.reshape(*scenes.behind.shape[:2], -1, scenes.mask.shape[3])
+        normal, place, part = behind.float().split((3, 3, 1), 1)
+        return Surfaces(
+            torch.cat([scenes.part.long(), part.round().long()], 2),
+            torch.cat([scenes.place.float(), place], 2),
+            torch.cat([scenes.normal.float(), normal], 2),
+        )
+
+    def take(self, index: Tensor) -> Surfaces:
+        return Surfaces(self.part[index], self.place[index], self.normal[index])
+
+
+def _first_and_last(values: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, 3, R, S) of `Surfaces` -> (N, 3, S, S) and (N, 3, S/2, S/2)."""
+    size = values.shape[3]
+    last = values[:, :, size:]
+    return values[:, :, :size], last.reshape(*last.shape[:2], size // 2, size // 2)
 
 
 def shade(scenes: Scenes, materials: Tensor, generator: torch.Generator) -> Look:
@@ -33,8 +67,12 @@ def shade(scenes: Scenes, materials: Tensor, generator: torch.Generator) -> Look
     def number(low: float, high: float) -> Tensor:
         return dice.uniform(low, high, 1, 1, 1)
 
-    plain = part_colors(scenes, dice)
-    albedo = _patterned(plain, scenes, materials, dice)
+    surfaces = Surfaces.of(scenes)
+    colors_of_parts = part_colors(surfaces, scenes.dark, dice)
+    plain, plain_behind = _first_and_last(colors_of_parts)
+    albedo, behind = _first_and_last(
+        _patterned(colors_of_parts, surfaces, scenes.dark.shape[1], materials, dice)
+    )
     normal = scenes.normal
     lit, sky = scenes.shade[:, :1], scenes.shade[:, 1:]
     key = scenes.light[:, :, None, None]
@@ -71,21 +109,26 @@ def shade(scenes: Scenes, materials: Tensor, generator: torch.Generator) -> Look
         image = image + shiny * facing ** torch.exp(number(1.5, 5.0))
     rim = (1.0 - normal[:, 2:].clamp(0.0, 1.0)) ** 3 * number(0.0, 1.0) ** 3 * 0.6
     gamma = 1.0 / number(0.8, 1.6)
-    colors, paint = (image + rim).clamp(0.0, 1.0) ** gamma, albedo**gamma
+    colors = (image + rim).clamp(0.0, 1.0) ** gamma
+    paint, behind = albedo**gamma, behind**gamma
     order = torch.randperm(dice.count, generator=generator, device=dice.device)
     some = order[: round(dice.count * DRAWN)]
     drawn = torch.zeros(dice.count, dtype=torch.bool, device=dice.device)
     if len(some):
         drawn[some] = True
-        colors[some], paint[some] = draw(
-            scenes.take(some), plain[some], straight[some] * lit[some], Dice(len(some), generator)
+        colors[some], paint[some], behind[some] = draw(
+            scenes.take(some),
+            plain[some],
+            plain_behind[some],
+            straight[some] * lit[some],
+            Dice(len(some), generator),
         )
-    return Look(colors, paint, drawn)
+    return Look(colors, paint, behind, drawn)
 
 
-def part_colors(scenes: Scenes, dice: Dice) -> Tensor:
-    """(N, 3, S, S): a colour a part."""
-    parts = scenes.dark.shape[1]
+def part_colors(surfaces: Surfaces, dark: Tensor, dice: Dice) -> Tensor:
+    """(N, 3, R, S): a colour a part. dark: see `Scenes`."""
+    parts = dark.shape[1]
     hue, saturation, value = dice.uniform(0, 1, parts, 3).unbind(2)
     alike = dice.chance(0.55)[:, None]
     hue = torch.where(alike, hue[:, :1] * 0.9 + hue * 0.1, hue)
@@ -98,48 +141,56 @@ def part_colors(scenes: Scenes, dice: Dice) -> Tensor:
     color = (pure * saturation[..., None] + 1.0 - saturation[..., None]) * value[..., None]
     white = dice.chance(0.14)[:, None] | (dice.uniform(0, 1, parts) < 0.12)
     color = torch.where(white[..., None], dice.uniform(0.86, 1.0, parts)[..., None], color)
-    color = torch.where((scenes.dark > 0.5)[..., None], color * 0.12, color)
-    spread = scenes.part.flatten(2).long().expand(-1, 3, -1)
-    return torch.gather(color.transpose(1, 2), 2, spread).reshape(scenes.normal.shape)
+    color = torch.where((dark > 0.5)[..., None], color * 0.12, color)
+    spread = surfaces.part.flatten(2).expand(-1, 3, -1)
+    return torch.gather(color.transpose(1, 2), 2, spread).reshape(surfaces.normal.shape)
 
 
-def _patterned(plain: Tensor, scenes: Scenes, materials: Tensor, dice: Dice) -> Tensor:
-    """(N, 3, S, S): some parts with the texture of a picture or a pattern."""
+def _patterned(
+    plain: Tensor, surfaces: Surfaces, parts: int, materials: Tensor, dice: Dice
+) -> Tensor:
+    """(N, 3, R, S): some of the `parts` with the texture of a picture or a pattern."""
     albedo, count = plain.clone(), dice.count
     order = torch.randperm(count, generator=dice.generator, device=dice.device)
     pictured = order[: max(1, int(count * 0.45))]
     albedo[pictured] = _textured(
-        albedo[pictured], scenes.take(pictured), materials, Dice(len(pictured), dice.generator)
+        albedo[pictured],
+        surfaces.take(pictured),
+        parts,
+        materials,
+        Dice(len(pictured), dice.generator),
     )
     striped = dice.chance(0.15).float()[:, None, None, None]
     waves = torch.einsum(
-        "nkc,nchw->nkhw", dice.normal(2, 3) * dice.uniform(3.0, 22.0, 1, 1), scenes.place.float()
+        "nkc,nchw->nkhw", dice.normal(2, 3) * dice.uniform(3.0, 22.0, 1, 1), surfaces.place
     )
     waves = torch.sin(waves + dice.uniform(0.0, 6.3, 2, 1, 1)).prod(1, keepdim=True)
     pattern = torch.where(dice.chance(0.6)[:, None, None, None], waves.sign(), waves) * 0.5 + 0.5
     return (albedo * (1.0 - striped * pattern * dice.uniform(0.2, 0.8, 1, 1, 1))).clamp(0.0, 1.0)
 
 
-def _textured(albedo: Tensor, scenes: Scenes, materials: Tensor, dice: Dice) -> Tensor:
+def _textured(
+    albedo: Tensor, surfaces: Surfaces, parts: int, materials: Tensor, dice: Dice
+) -> Tensor:
     """Some parts get the picture's own colours, or its grain on the part's colour."""
-    texture = _triplanar(scenes, materials, dice)
+    texture = _triplanar(surfaces, materials, dice)
     strength = dice.uniform(0.3, 1.0, 1, 1, 1)
     grey = texture.mean(1, keepdim=True)
     own = dice.chance(0.5)[:, None, None, None]
     looks = torch.where(own, texture, albedo * (0.4 + grey))
-    some = dice.uniform(0, 1, scenes.dark.shape[1]) < dice.uniform(0.3, 1.3, 1)
-    there = torch.gather(some.float(), 1, scenes.part.flatten(1).long()).reshape(scenes.mask.shape)
+    some = dice.uniform(0, 1, parts) < dice.uniform(0.3, 1.3, 1)
+    there = torch.gather(some.float(), 1, surfaces.part.flatten(1)).reshape(surfaces.part.shape)
     return albedo + (looks - albedo) * strength * there
 
 
-def _triplanar(scenes: Scenes, materials: Tensor, dice: Dice) -> Tensor:
+def _triplanar(surfaces: Surfaces, materials: Tensor, dice: Dice) -> Tensor:
     """A material a scene, projected along the three axes of the object's frame and blended by the
     normals (which are in camera axes: any fixed frame does for blending)."""
     chosen = materials[dice.whole(0, len(materials) - 1)]
-    place = scenes.place.float().clamp(-3.0, 3.0) * dice.spread(0.4, 1.6, 1, 1, 1) + dice.uniform(
+    place = surfaces.place.clamp(-3.0, 3.0) * dice.spread(0.4, 1.6, 1, 1, 1) + dice.uniform(
         -1, 1, 3, 1, 1
     )
-    weight = scenes.normal.float().abs() ** 4 + 1e-4
+    weight = surfaces.normal.abs() ** 4 + 1e-4
     weight = weight / weight.sum(1, keepdim=True)
     looks = torch.zeros_like(place)
     for axis, pair in enumerate(((1, 2), (0, 2), (0, 1))):

@@ -16,8 +16,9 @@ from training.batches import Batch
 
 @torch.no_grad()
 def draw(net: nn.Module, batch: Batch, rows: int, path: Path) -> None:
-    """Held-back scenes, one a row: picture, then alpha, front depth, normals, thickness and paint,
-    of the truth and as estimated in turns; then held-back renders, with what is estimated alone."""
+    """Held-back scenes, one a row: picture, then alpha, front depth, normals, thickness, paint, and
+    normals and paint of the last surface, of the truth and as estimated in turns; then held-back
+    renders, with what is estimated alone."""
     net.eval()
     made = net(batch.picture)
     net.train()
@@ -33,6 +34,8 @@ def draw(net: nn.Module, batch: Batch, rows: int, path: Path) -> None:
             (scenes.normal[index].float() * 0.5 + 0.5) * mask,
             _grey(scenes.thickness[index].float() * 0.6) * mask,
             batch.paint[index] * mask,
+            (_big(scenes.behind[index, :3]) * 0.5 + 0.5) * mask,
+            _big(batch.behind[index]) * mask,
         ]
         pairs = [panel for pair in zip(true, told, strict=True) for panel in pair]
         strips.append(torch.cat([batch.picture[index], *pairs], dim=2))
@@ -49,8 +52,8 @@ def draw(net: nn.Module, batch: Batch, rows: int, path: Path) -> None:
 
 
 def estimates(made: Estimates, index: int, mask: Tensor) -> list[Tensor]:
-    """Five (3, S, S) pictures: alpha, front depth, normals, thickness, paint; black outside of
-    `mask`."""
+    """Seven (3, S, S) pictures: alpha, front depth, normals, thickness, paint, normals and paint of
+    the last surface; black outside of `mask`."""
     likely = torch.softmax(made.thickness[index : index + 1], dim=1)
     bins = torch.from_numpy(thickness_bins()).to(likely.device)[None, :, None, None]
     expected = (likely * bins).sum(1, keepdim=True)
@@ -62,6 +65,8 @@ def estimates(made: Estimates, index: int, mask: Tensor) -> list[Tensor]:
         (made.normal[index] * 0.5 + 0.5) * mask,
         _grey(expected * 0.6) * mask,
         made.albedo[index] * mask,
+        (_big(made.behind_normal[index]) * 0.5 + 0.5) * mask,
+        _big(made.behind_albedo[index]) * mask,
     ]
 
 
@@ -70,6 +75,11 @@ def save(picture: Tensor, path: Path) -> None:
     pixels = (picture.clamp(0.0, 1.0) * 255.0).byte().permute(1, 2, 0).cpu().numpy()
     image = Image.fromarray(np.ascontiguousarray(pixels))
     image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX).save(path, quality=88)
+
+
+def _big(values: Tensor) -> Tensor:
+    """(3, S/2, S/2) -> (3, S, S)."""
+    return torch.nn.functional.interpolate(values[None].float(), scale_factor=2.0)[0]
 
 
 def _grey(values: Tensor) -> Tensor:

@@ -20,9 +20,10 @@ def trace(
     """March along unit rays (B, 3, P) from eyes (B, 3), between distances spans (B, 2).
 
     parts (B, K, ROW); outlines (M, S, S): signed distances to outlines over [-1, 1]^2, row 0 at
-    the top, in half sides. Returns (B, 7, P) float32: whether it hit, the first distance, the last
+    the top, in half sides. Returns (B, 11, P) float32: whether it hit, the first distance, the last
     distance at which the ray leaves the object (marched backwards from the far end), the unit
-    normal (3), the part's number. Where nothing was hit only the first of them means anything.
+    normal (3) and the part's number where it enters, and the same (4) where it leaves. Where
+    nothing was hit only the first of them means anything.
     """
     found: Tensor = _kernels(rays).trace(parts, outlines, rays, eyes, spans, steps)
     return found

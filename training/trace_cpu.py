@@ -105,6 +105,19 @@ def distance(x: float, y: float, z: float, parts: np.ndarray, outlines: np.ndarr
     return nearest, part
 
 
+@numba.njit(cache=False)
+def _surface(x: float, y: float, z: float, parts: np.ndarray, outlines: np.ndarray) -> tuple:
+    """Unit normal (3) and the part's number at a point of the surface."""
+    e = 0.002
+    a = distance(x + e, y - e, z - e, parts, outlines)[0]
+    c = distance(x - e, y - e, z + e, parts, outlines)[0]
+    f = distance(x - e, y + e, z - e, parts, outlines)[0]
+    g = distance(x + e, y + e, z + e, parts, outlines)[0]
+    nx, ny, nz = a - c - f + g, -a - c + f + g, -a + c - f + g
+    length = 1.0 / math.sqrt(nx * nx + ny * ny + nz * nz + 1e-18)
+    return nx * length, ny * length, nz * length, distance(x, y, z, parts, outlines)[1]
+
+
 @numba.njit(parallel=True, cache=False)
 def _trace(
     parts: np.ndarray,
@@ -136,16 +149,13 @@ def _trace(
                 if d < NEAR or back < t:
                     break
                 back -= max(d, NEAR)
-        x, y, z, e = ex + rx * t, ey + ry * t, ez + rz * t, 0.002
-        a = distance(x + e, y - e, z - e, solid, outlines)[0]
-        c = distance(x - e, y - e, z + e, solid, outlines)[0]
-        f = distance(x - e, y + e, z - e, solid, outlines)[0]
-        g = distance(x + e, y + e, z + e, solid, outlines)[0]
-        nx, ny, nz = a - c - f + g, -a - c + f + g, -a + c - f + g
-        length = 1.0 / math.sqrt(nx * nx + ny * ny + nz * nz + 1e-18)
-        out[b, 0, n], out[b, 1, n], out[b, 2, n] = hit, t, max(back, t)
-        out[b, 3, n], out[b, 4, n], out[b, 5, n] = nx * length, ny * length, nz * length
-        out[b, 6, n] = distance(x, y, z, solid, outlines)[1]
+        back = max(back, t)
+        out[b, 0, n], out[b, 1, n], out[b, 2, n] = hit, t, back
+        for first, way in ((3, t), (7, back)):
+            x, y, z = ex + rx * way, ey + ry * way, ez + rz * way
+            nx, ny, nz, part = _surface(x, y, z, solid, outlines)
+            out[b, first, n], out[b, first + 1, n], out[b, first + 2, n] = nx, ny, nz
+            out[b, first + 3, n] = part
 
 
 @numba.njit(parallel=True, cache=False)
@@ -187,7 +197,7 @@ def trace(
     parts: Tensor, outlines: Tensor, rays: Tensor, eyes: Tensor, spans: Tensor, steps: int
 ) -> Tensor:
     """As `training.trace.trace`."""
-    out = np.empty((rays.shape[0], 7, rays.shape[2]), np.float32)
+    out = np.empty((rays.shape[0], 11, rays.shape[2]), np.float32)
     solids, tables, ways, origins, ends = map(_array, (parts, outlines, rays, eyes, spans))
     _trace(solids, tables, ways, origins, ends, steps, out)
     return torch.from_numpy(out)

@@ -120,6 +120,21 @@ def _distance(px, py, pz, parts, outlines, size, count: tl.constexpr, row: tl.co
 
 
 @triton.jit
+def _surface(x, y, z, parts, outlines, size, count: tl.constexpr, row: tl.constexpr):
+    e = 0.002
+    a, _ = _distance(x + e, y - e, z - e, parts, outlines, size, count, row)
+    c, _ = _distance(x - e, y - e, z + e, parts, outlines, size, count, row)
+    f, _ = _distance(x - e, y + e, z - e, parts, outlines, size, count, row)
+    g, _ = _distance(x + e, y + e, z + e, parts, outlines, size, count, row)
+    _, part = _distance(x, y, z, parts, outlines, size, count, row)
+    nx = a - c - f + g
+    ny = -a - c + f + g
+    nz = -a + c - f + g
+    length = 1.0 / tl.sqrt(nx * nx + ny * ny + nz * nz + 1e-18)
+    return nx * length, ny * length, nz * length, part
+
+
+@triton.jit
 def _trace(
     parts, outlines, rays, eyes, spans, out, size, steps, pixels,
     count: tl.constexpr, row: tl.constexpr, tile: tl.constexpr,
@@ -160,27 +175,21 @@ def _trace(
             arrived = tl.where((d < 0.0015) | (back < t), 1.0, arrived)
             back = tl.where(arrived < 0.5, back - tl.maximum(d, 0.0015), back)
             going = tl.sum((arrived < 0.5).to(tl.int32))
-    x = ex + rx * t
-    y = ey + ry * t
-    z = ez + rz * t
-    e = 0.002
-    a, _ = _distance(x + e, y - e, z - e, parts, outlines, size, count, row)
-    c, _ = _distance(x - e, y - e, z + e, parts, outlines, size, count, row)
-    f, _ = _distance(x - e, y + e, z - e, parts, outlines, size, count, row)
-    g, _ = _distance(x + e, y + e, z + e, parts, outlines, size, count, row)
-    _, part = _distance(x, y, z, parts, outlines, size, count, row)
-    nx = a - c - f + g
-    ny = -a - c + f + g
-    nz = -a + c - f + g
-    length = 1.0 / tl.sqrt(nx * nx + ny * ny + nz * nz + 1e-18)
-    o = out + b * 7 * pixels + n
+    back = tl.maximum(back, t)
+    o = out + b * 11 * pixels + n
     tl.store(o, hit, there)
     tl.store(o + pixels, t, there)
-    tl.store(o + 2 * pixels, tl.maximum(back, t), there)
-    tl.store(o + 3 * pixels, nx * length, there)
-    tl.store(o + 4 * pixels, ny * length, there)
-    tl.store(o + 5 * pixels, nz * length, there)
-    tl.store(o + 6 * pixels, part, there)
+    tl.store(o + 2 * pixels, back, there)
+    for side in range(2):
+        way = tl.where(side > 0, back, t)
+        nx, ny, nz, part = _surface(
+            ex + rx * way, ey + ry * way, ez + rz * way, parts, outlines, size, count, row
+        )
+        at = o + (3 + 4 * side) * pixels
+        tl.store(at, nx, there)
+        tl.store(at + pixels, ny, there)
+        tl.store(at + 2 * pixels, nz, there)
+        tl.store(at + 3 * pixels, part, there)
 
 
 @triton.jit
@@ -226,9 +235,9 @@ def _light(
 def trace(
     parts: Tensor, outlines: Tensor, rays: Tensor, eyes: Tensor, spans: Tensor, steps: int
 ) -> Tensor:
-    """As `training.trace.trace`, on the card. (B, 7, P) float32."""
+    """As `training.trace.trace`, on the card. (B, 11, P) float32."""
     count, _, pixels = rays.shape
-    out = torch.empty(count, 7, pixels, device=rays.device)
+    out = torch.empty(count, 11, pixels, device=rays.device)
     _trace[(triton.cdiv(pixels, TILE), count)](
         parts, outlines, rays.contiguous(), eyes.contiguous(), spans.contiguous(), out,
         outlines.shape[1], steps, pixels, MAX_PARTS, ROW, TILE,

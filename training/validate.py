@@ -36,6 +36,8 @@ def validate(net: nn.Module, held: Held) -> dict[str, float]:
     thickness_error          mean absolute error of the expected thickness
     angle                    median angle between normals, degrees
     paint_error              median absolute error of the albedo
+    behind_angle             median angle between normals of the last surfaces, degrees
+    behind_paint_error       median absolute error of their albedo
     rise_error               median absolute error of the elevation, degrees
     mirror_right             share of the symmetric objects whose mirror plane is right
     """
@@ -50,9 +52,9 @@ def validate(net: nn.Module, held: Held) -> dict[str, float]:
         usable = batch.weight[:count] > 0.5
         rows["iou_scenes"] = float(shares[:count][usable].mean())
         others = shares[count:]
-        half = len(others) - len(others) // 2
-        rows["iou_renders"] = float(others[:half].mean())
-        rows["iou_drawings"] = float(others[half:].mean())
+        first = len(others) - len(others) // 2
+        rows["iou_renders"] = float(others[:first].mean())
+        rows["iou_drawings"] = float(others[first:].mean())
         there = batch.scenes.mask & usable[:, None, None, None]
         rows["front_error"] = float((made.front[:count] - batch.scenes.front)[there].abs().median())
         cosine = (made.normal[:count] * batch.scenes.normal).sum(1, keepdim=True).clamp(-1.0, 1.0)
@@ -65,6 +67,13 @@ def validate(net: nn.Module, held: Held) -> dict[str, float]:
         rows["thickness_error"] = float(error[there[..., ::2, ::2]].mean())
         paint = (made.albedo[:count] - batch.paint).abs().mean(1, keepdim=True)
         rows["paint_error"] = float(paint[there].median())
+        half = there[..., ::2, ::2]
+        cosine = (made.behind_normal[:count] * batch.scenes.behind[:, :3]).sum(1, keepdim=True)
+        rows["behind_angle"] = float(
+            torch.rad2deg(torch.acos(cosine.clamp(-1.0, 1.0)[half])).median()
+        )
+        paint = (made.behind_albedo[:count] - batch.behind).abs().mean(1, keepdim=True)
+        rows["behind_paint_error"] = float(paint[half].median())
         rise = (made.elevation[:count] - batch.scenes.rise).abs()[usable]
         rows["rise_error"] = float(torch.rad2deg(rise).median())
         symmetric = usable & (batch.scenes.mirrors.abs().sum((1, 2)) > 0.5)

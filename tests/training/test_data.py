@@ -55,6 +55,7 @@ def test_a_ball_is_hit_in_front_and_behind() -> None:
     assert seen[1, 0] == pytest.approx(2.5, abs=0.01)
     assert seen[2, 0] == pytest.approx(3.5, abs=0.01)
     assert seen[3:6, 0].tolist() == pytest.approx([0.0, 0.0, 1.0], abs=0.01)
+    assert seen[7:10, 0].tolist() == pytest.approx([0.0, 0.0, -1.0], abs=0.01)
 
 
 def test_the_truth_costs_least() -> None:
@@ -67,14 +68,17 @@ def test_the_truth_costs_least() -> None:
     bins = torch.from_numpy(thickness_bins())
     back = front - bins[7]
     nothing = torch.zeros(1, 2, size, size)
+    away = torch.cat([-normal, normal, mask.float()], 1)[..., ::2, ::2]
     upright = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]])
     scenes = Scenes(
-        mask, front, back, normal, mask.byte(), normal, nothing, torch.zeros(1, 3),
+        mask, front, back, normal, mask.byte(), normal, away, nothing, torch.zeros(1, 3),
         torch.zeros(1, MAX_PARTS), torch.ones(1, dtype=torch.bool), torch.full((1,), 0.2),
         upright, torch.zeros(1, dtype=torch.bool),
     )  # fmt: skip
     paint = torch.rand(1, 3, size, size, generator=generator(1))
-    batch = Batch(torch.zeros(1, 3, size, size), mask.float(), torch.ones(1), scenes, paint)
+    behind = paint[..., ::2, ::2] * 0.5
+    picture = torch.zeros(1, 3, size, size)
+    batch = Batch(picture, mask.float(), torch.ones(1), scenes, paint, behind)
     sure = torch.full((1, BINS, size // 2, size // 2), -20.0)
     sure[:, 7] = 20.0
     cut = torch.where(mask, 20.0, -20.0)
@@ -82,15 +86,17 @@ def test_the_truth_costs_least() -> None:
     across = torch.tensor([[1.0, 0.0, 0.0, 0.0, 0.0, 0.0]])
     along = torch.tensor([[0.0, 0.0, 1.0, 0.0, 0.0, 0.0]])
     certain = torch.full((1,), 20.0)
-    told = Estimates(cut, front, spread, normal, sure, paint, scenes.rise, across, certain)
+    told = Estimates(
+        cut, front, spread, normal, sure, paint, away[:, :3], behind, scenes.rise, across, certain
+    )
     right = losses(told, batch)
     for name, value in right.items():
         if name != "spread":
             assert float(value) == pytest.approx(0.0, abs=1e-3), name
     wrong = losses(
         Estimates(
-            -cut, front * 2, spread, -normal, sure.roll(3, 1), 1.0 - paint, -scenes.rise, along,
-            certain,
+            -cut, front * 2, spread, -normal, sure.roll(3, 1), 1.0 - paint, -away[:, :3],
+            1.0 - behind, -scenes.rise, along, certain,
         ),
         batch,
     )  # fmt: skip
@@ -136,7 +142,8 @@ def test_lines_are_drawn_inside_the_outline_and_between_parts() -> None:
     normal[:, 2] = 1.0
     level = torch.zeros(1, 1, size, size)
     scenes = Scenes(
-        mask, level, level, normal, part, normal, level, torch.zeros(1, 3), torch.zeros(1, 2),
+        mask, level, level, normal, part, normal, torch.zeros(1, 7, size // 2, size // 2), level,
+        torch.zeros(1, 3), torch.zeros(1, 2),
         torch.ones(1, dtype=torch.bool), torch.zeros(1), torch.zeros(1, 3, 3),
         torch.zeros(1, dtype=torch.bool),
     )  # fmt: skip

@@ -24,6 +24,7 @@ BLOCKS = 5
 HEADS = 8
 FINE = 48
 PAINT = 32
+BEHIND = 48
 GLANCES = 4
 """Ways in which the view head pools the tokens."""
 
@@ -39,6 +40,7 @@ class Estimates:
     thickness  (N, BINS, S/2, S/2) logits over `thickness_bins`: from the front to the last surface
                behind it, along the optical axis
     albedo     (N, 3, S, S) sRGB of the object's paint, about [0, 1]: no shading, no highlights
+    behind_normal, behind_albedo  (N, 3, S/2, S/2) the same of the last surface on each ray
     elevation  (N,) of the camera above the object's ground, radians
     mirror     (N, 6) of the plane that mirrors the object: n n^T for its unit normal n in camera
                axes, as xx, yy, zz, xy, xz, yz; shrunk where the network doubts
@@ -52,6 +54,8 @@ class Estimates:
     normal: Tensor
     thickness: Tensor
     albedo: Tensor
+    behind_normal: Tensor
+    behind_albedo: Tensor
     elevation: Tensor
     mirror: Tensor
     symmetric: Tensor
@@ -144,6 +148,10 @@ class SketchNet(nn.Module):
             nn.Conv2d(WIDTHS[0] + 12, PAINT, 3, padding=1), nn.ReLU(),
             nn.Conv2d(PAINT, 4 * 3, 3, padding=1),
         )  # fmt: skip
+        self.behind = nn.Sequential(
+            nn.Conv2d(WIDTHS[0] + 12, BEHIND, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(BEHIND, 6, 3, padding=1),
+        )  # fmt: skip
         self.view = ViewHead()
 
     def forward(self, pictures: Tensor) -> Estimates:
@@ -163,6 +171,8 @@ class SketchNet(nn.Module):
         both = torch.cat([x, picture.to(x.dtype)], 1)
         out = functional.pixel_shuffle(self.fine(both).float(), 2)
         paint = functional.pixel_shuffle(self.paint(both).float(), 2)
+        behind = self.behind(both).float()
+        coarse = functional.avg_pool2d(pictures, 2)
         view = self.view(tokens).float()
         towards = torch.tensor([0.0, 0.0, 0.1], device=out.device)[None, :, None, None]
         return Estimates(
@@ -172,6 +182,8 @@ class SketchNet(nn.Module):
             normal=functional.normalize(out[:, 3:6] + towards, dim=1, eps=1e-6),
             thickness=self.thickness(x).float(),
             albedo=pictures + paint,
+            behind_normal=functional.normalize(behind[:, :3] - towards, dim=1, eps=1e-6),
+            behind_albedo=coarse + behind[:, 3:],
             elevation=view[:, 0],
             mirror=view[:, 1:7],
             symmetric=view[:, 7],

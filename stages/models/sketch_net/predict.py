@@ -41,6 +41,7 @@ class Sketch:
     thickness   median of the distance from the front to the last surface behind it
     certainty   [0, 1]: how much of the likelihood lies within about a quarter of that median
     albedo      (256, 256, 3) sRGB in [0, 1]: the object's paint without shading and highlights
+    behind_normal, behind_albedo  the same two of the last surface on each ray, smoother
     elevation   float, radians: the camera's above the object's ground, negative from below
     mirror      (3,) unit normal of the plane that mirrors the object; camera axes, x >= 0
     mirror_certainty  float in [0, 1]: how likely there is such a plane, and within 10 degrees
@@ -53,6 +54,8 @@ class Sketch:
     thickness: np.ndarray
     certainty: np.ndarray
     albedo: np.ndarray
+    behind_normal: np.ndarray
+    behind_albedo: np.ndarray
     elevation: float
     mirror: np.ndarray
     mirror_certainty: float
@@ -135,27 +138,42 @@ def _together(made: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         for name, values in shares.items()
     }
     sign = np.array([-1.0, 1.0, 1.0], np.float32)[:, None, None]
-    normal = made["normal"][0] + made["normal"][1][..., ::-1] * sign
-    joined["normal"] = normal / np.maximum(np.linalg.norm(normal, axis=0, keepdims=True), 1e-6)
+    for name in ("normal", "behind_normal"):
+        joined[name] = made[name][0] + made[name][1][..., ::-1] * sign
     joined["mirror"] = (made["mirror"][0] + made["mirror"][1] * FLIPPED) / 2.0
     return joined
 
 
 def _decode(made: dict[str, np.ndarray]) -> Sketch:
-    likely = cv2.resize(made["thickness"].transpose(1, 2, 0), (SIDE, SIDE))
-    median, certainty = _median(likely)
+    median, certainty = _median(_big(made["thickness"]))
     return Sketch(
         alpha=made["alpha"][0],
         front=made["front"][0],
         front_error=np.exp(made["spread"][0]),
-        normal=np.ascontiguousarray(made["normal"].transpose(1, 2, 0)),
+        normal=_unit(made["normal"].transpose(1, 2, 0)),
         thickness=median,
         certainty=certainty,
-        albedo=np.ascontiguousarray(np.clip(made["albedo"], 0.0, 1.0).transpose(1, 2, 0)),
+        albedo=_colours(made["albedo"]),
+        behind_normal=_unit(_big(made["behind_normal"])),
+        behind_albedo=_colours(_big(made["behind_albedo"]).transpose(2, 0, 1)),
         elevation=float(made["elevation"]),
         mirror=_normal(made["mirror"]),
         mirror_certainty=float(made["symmetric"]),
     )
+
+
+def _big(values: np.ndarray) -> np.ndarray:
+    """(C, 128, 128) -> (256, 256, C)."""
+    return np.asarray(cv2.resize(values.transpose(1, 2, 0), (SIDE, SIDE)))
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.ascontiguousarray(vectors / np.maximum(length, 1e-6))
+
+
+def _colours(values: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(np.clip(values, 0.0, 1.0).transpose(1, 2, 0))
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_edt
+from scipy.ndimage import (
+    binary_dilation,
+    binary_erosion,
+    distance_transform_edt,
+    maximum_filter,
+    minimum_filter,
+)
 
 from stages.geometry.cameras import bundle_cameras
 from stages.geometry.normal_integration import integrate_normals
@@ -22,8 +28,23 @@ ANCHOR = 0.1
 USUAL_ERROR = 0.05
 LEAST_ERROR = 0.02
 """Half widths; the network's expectation is not believed below it."""
-PLAIN = 4.0
-"""Standard deviation of the blur, pixels: the network's doubt shows as dents of twice that."""
+DOUBT = 0.5
+"""Error that a thickness of 1 is taken to have where the network has no certainty at all."""
+FROM_THE_SIDE = (0.6, 0.9)
+"""Cosine between the mirror plane's normal and the line of sight: from the first to the second,
+more and more of the picture's small parts are taken to be on the back too, as a car's wheels are.
+Below, an object is seen from its front, and eyes, doors and lettering do not go to the back."""
+SPIKE = 5
+"""Pixels: at edges the network wavers between what is near and what is far."""
+LOWEST = 0.5
+"""Percentile of the heights that are seen: a few pixels may be wrong."""
+UPWARDS = -0.1
+"""Radians; what is told between this and level may be level."""
+CONTACT = 0.04
+"""Half widths above the lowest point within which an object is seen to stand."""
+BREADTHS, BELOW = (0.5, 0.75), (0.08, 0.01)
+"""Share of the object's breadth on which it stands, and the half widths that it may reach below
+what is seen: what stands on little is round below."""
 THINNEST = 0.02
 """Half widths."""
 
@@ -38,29 +59,30 @@ class Sheets:
 
     front      towards the camera
     thickness  > 0, from the front to the last surface on the same ray
-    plain      of a back without what is small: for its normals, as the back is a guess
     albedo     (256, 256, 3) float32 sRGB in [0, 1], the object's colours without light and shade
+    behind     (256, 256, 3) the same of the last surface
     elevation  of the camera above the object's ground, radians
+    detail     share of what is small in `behind` that is likely there, 0 to 1
     """
 
     front: np.ndarray
     thickness: np.ndarray
-    plain: np.ndarray
     albedo: np.ndarray
+    behind: np.ndarray
     elevation: float
+    detail: float
 
-    def fitted(self, scale: float, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Front, thickness and plain thickness, (size, size), of the picture shrunk by `scale`
-        about its middle."""
-        front, thickness, plain = (
-            scale * _shrunk(values, scale, size)
-            for values in (self.front, self.thickness, self.plain)
+    def fitted(self, scale: float, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Front and thickness, (size, size), of the picture shrunk by `scale` about its middle."""
+        front, thickness = (
+            scale * _shrunk(values, scale, size) for values in (self.front, self.thickness)
         )
-        return front, thickness, plain
+        return front, thickness
 
-    def colours(self, scale: float, size: int) -> np.ndarray:
-        """`albedo`, (size, size, 3), of the picture shrunk by `scale` about its middle."""
-        return _shrunk(self.albedo, scale, size)
+    def colours(self, scale: float, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """`albedo` and `behind`, (size, size, 3), of the picture shrunk by `scale` about its
+        middle."""
+        return _shrunk(self.albedo, scale, size), _shrunk(self.behind, scale, size)
 
 
 def _shrunk(values: np.ndarray, scale: float, size: int) -> np.ndarray:
@@ -74,7 +96,8 @@ def _shrunk(values: np.ndarray, scale: float, size: int) -> np.ndarray:
 
 
 def see_sheets(see: See, picture: np.ndarray, alpha: np.ndarray) -> Sheets:
-    """What the network sees, its depths sharpened by its normals; values go on beyond the outline.
+    """What the network sees, both its sheets smooth as its normals say; values go on beyond the
+    outline.
 
     picture  (S, S, 3) float32 in [0, 1], on white
     alpha    (S, S) float32 in [0, 1], not empty
@@ -86,24 +109,58 @@ def see_sheets(see: See, picture: np.ndarray, alpha: np.ndarray) -> Sheets:
         inside = cv2.resize(alpha, (SIDE, SIDE), interpolation=cv2.INTER_AREA) > 0.0
     error = np.maximum(told.front_error, LEAST_ERROR).astype(np.float64)
     known = _trusted(inside)
-    anchor = ANCHOR * (USUAL_ERROR / error) ** 2
-    front = integrate_normals(told.front, told.normal, known, bundle_cameras()[0].focal, anchor)
-    thickness = np.maximum(told.thickness.astype(np.float64), THINNEST)
-    blurred = _blurred(front - thickness, np.where(known, told.certainty, 0.0))
+    focal = bundle_cameras()[0].focal
+    front = integrate_normals(told.front, told.normal, known, focal, _anchor(error))
+    # The last surface as a height field towards the camera has the opposite normals.
+    doubt = DOUBT * told.thickness * (1.0 - told.certainty)
+    pull = _anchor(np.maximum(doubt, USUAL_ERROR))
+    last = _without_spikes(told.front - told.thickness, known)
+    back = integrate_normals(last, -told.behind_normal, known, focal, pull)
+    back = _above_ground(back, front, known, focal, told.elevation)
     return Sheets(
         front=_spread(front, known),
-        thickness=_spread(thickness, known),
-        plain=_spread(front - blurred, known),
-        albedo=_spread(np.clip(told.albedo, 0.0, 1.0).astype(np.float32), known),
+        thickness=_spread(np.maximum(front - back, THINNEST), known),
+        albedo=_spread(told.albedo.astype(np.float32), known),
+        behind=_spread(told.behind_albedo.astype(np.float32), known),
         elevation=told.elevation,
+        detail=float(np.interp(abs(told.mirror[2]), FROM_THE_SIDE, (0.0, 1.0))),
     )
 
 
-def _blurred(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Mean of the values around each pixel by their weights; as it is where nothing has any."""
-    total = cv2.GaussianBlur(weight * values, (0, 0), PLAIN)
-    share = cv2.GaussianBlur(weight.astype(np.float64), (0, 0), PLAIN)
-    return np.asarray(np.where(share > 1e-6, total / np.maximum(share, 1e-6), values))
+def _without_spikes(depth: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Without what reaches far back over less than `SPIKE` pixels of the object: a grey closing.
+    Parts that are as thin as that by themselves stay."""
+    wide = maximum_filter(np.where(known, depth, -np.inf), SPIKE)
+    closed = minimum_filter(np.where(known, wide, np.inf), SPIKE)
+    return np.where(known, closed, depth)
+
+
+def _above_ground(
+    back: np.ndarray, front: np.ndarray, known: np.ndarray, focal: float, elevation: float
+) -> np.ndarray:
+    """`back` cut off at the ground, which the lowest points that are seen stand on: a flat base.
+    As it is when the camera looks up at the object.
+
+    The ray of the picture's point (u, v) runs through (s u, s v, f (1 - s)) for growing s. For a
+    camera that looks down by e, the height there is s (v cos e - f sin e) + f sin e.
+    """
+    if elevation < UPWARDS:
+        return back
+    elevation = max(elevation, 0.0)
+    at = (np.arange(len(back)) + 0.5) * 2.0 / len(back) - 1.0
+    fall = -at[:, None] * np.cos(elevation) - focal * np.sin(elevation)
+    eye = focal * np.sin(elevation)
+    heights = (1.0 - front / focal) * fall + eye
+    lowest = np.percentile(heights[known], LOWEST)
+    standing = known & (heights < lowest + CONTACT)
+    breadth = np.ptp(np.nonzero(standing)[1]) / max(np.ptp(np.nonzero(known)[1]), 1)
+    ground = lowest - np.interp(breadth, BREADTHS, BELOW)
+    deepest = np.where(fall < 0.0, (ground - eye) / np.minimum(fall, -1e-6), np.inf)
+    return np.asarray(np.maximum(back, focal * (1.0 - deepest)))
+
+
+def _anchor(error: np.ndarray) -> np.ndarray:
+    return np.asarray(ANCHOR * (USUAL_ERROR / error) ** 2)
 
 
 def _trusted(inside: np.ndarray) -> np.ndarray:

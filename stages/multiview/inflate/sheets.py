@@ -39,16 +39,12 @@ POLYGONS: dict[int, tuple[tuple[int, ...], ...]] = {
     15: ((0, 1, 2, 3),),
 }
 
-SIDEWAYS, BEHIND = 0.3, 0.6
-"""Cosines away from the camera between which normals go over into those of `Depths.shown_back`: at
-the rim both turn fast, and their difference would be stripes."""
-
 
 @dataclass(frozen=True)
 class Body:
     """A closed mesh in frame W; its first `front_faces` faces are the sheet towards the camera.
 
-    normals  (V, 3) unit, what the vertices show; see `Depths.shown_back`
+    normals  (V, 3) unit, smooth
     """
 
     vertices: np.ndarray
@@ -63,13 +59,11 @@ class Depths:
 
     front, back  of the two sheets; front <= back
     rim          of the outline that they share, between both; read where the outline runs
-    shown_back   the normals are those of a body whose back lies here; `back` where it is None
     """
 
     front: np.ndarray
     back: np.ndarray
     rim: np.ndarray
-    shown_back: np.ndarray | None = None
 
 
 def weld(coverage: np.ndarray, at: Depths, camera: Camera) -> Body:
@@ -109,9 +103,8 @@ def weld(coverage: np.ndarray, at: Depths, camera: Camera) -> Body:
     corners = np.concatenate([rim_at, node_at, node_at])
     rim_depth = map_coordinates(at.rim, rim_at.T, order=1)
 
-    def points(back: np.ndarray) -> np.ndarray:
-        depth = np.concatenate([rim_depth, at.front.ravel()[nodes], back.ravel()[nodes]])
-        return _points(corners, depth, size, camera)
+    depth = np.concatenate([rim_depth, at.front.ravel()[nodes], at.back.ravel()[nodes]])
+    vertices = _points(corners, depth, size, camera)
 
     front_id = np.empty(3 * total, np.int64)
     front_id[crossings] = np.arange(len(crossings))
@@ -119,14 +112,7 @@ def weld(coverage: np.ndarray, at: Depths, camera: Camera) -> Body:
     back_id = front_id.copy()
     back_id[nodes] += len(nodes)
     both = np.concatenate([front_id[faces], back_id[faces[:, ::-1]]])
-    vertices = points(at.back)
     normals = vertex_normals(vertices, both)
-    if at.shown_back is not None:
-        plain = vertex_normals(points(at.shown_back), both)
-        away = -(normals @ camera.axes[:, 2])
-        behind = np.clip((away - SIDEWAYS) / (BEHIND - SIDEWAYS), 0.0, 1.0)[:, None]
-        normals = (1.0 - behind) * normals + behind * plain
-        normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
     return Body(
         vertices.astype(np.float32), both.astype(np.int32), len(faces), normals.astype(np.float32)
     )

@@ -31,7 +31,7 @@ class Inflate(Stage):
     """
 
     name = "inflate"
-    version = 4
+    version = 5
     summary = "four views of a body that a small network or the silhouette tells: no GPU, seconds"
     inputs = (IMAGE, ALPHA, GIVEN_VIEWS)
     outputs = (VIEWS, replace(VIEW_NORMALS, optional=False))

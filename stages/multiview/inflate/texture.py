@@ -2,9 +2,9 @@
 
 The front sheet takes the picture, more and more blurred where the surface turns away from the
 camera: a few pixels at the rim stretch over a wide band of a side view, and would streak. It goes
-over into the object's own colours there, if they are known apart from its lights. The back
-is a membrane spanned over the outline's colours, so faces and lettering do not appear on it, and
-both sheets agree where they meet.
+over into the object's own colours there, if they are known apart from its lights. The back has the
+colours that the network tells, or else those of a membrane spanned over the outline's, so faces
+and lettering do not appear on it; both sheets agree where they meet.
 """
 
 from __future__ import annotations
@@ -72,16 +72,25 @@ def blurred_versions(picture: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray
     return tuple(_fill(picture, trusted, sigma * scale) for sigma in BLURS)
 
 
-def make_textures(
-    picture: np.ndarray, own: np.ndarray, alpha: np.ndarray, sheet: Membrane, detail: float
+def make_known_textures(
+    picture: np.ndarray,
+    own: np.ndarray,
+    behind: np.ndarray,
+    alpha: np.ndarray,
+    sheet: Membrane,
+    detail: float,
+    regions: float,
 ) -> Textures:
-    """Build the colours.
+    """Build the colours of an object whose back's are known, more or less.
 
     picture  (S, S, 3) float32 in [0, 1]
-    own      the same without its lights and shades, as far as is known: the back has others
+    own      the same without its lights and shades: the back has others
+    behind   the back's
     alpha    (S, S) float32 in [0, 1]
     sheet    the silhouette's membrane (its grid may be coarser than S)
-    detail   share of the front's large regions in the back's colours, 0 to 1
+    detail   share of `behind` as it is in the back's colours, 0 to 1; the rest is spanned over the
+             outline's colours
+    regions  share of the large regions of `behind` in that
     """
     # Where the front turns away it becomes the sides, and has to go over into the back.
     trusted, scale = _trusted(alpha), len(picture) / TILE
@@ -90,17 +99,47 @@ def make_textures(
         _fill((1.0 - share) * picture + share * own, trusted, sigma * scale)
         for share, sigma in zip(shares, BLURS, strict=True)
     )
-    size = len(sheet.inside)
-    rim = cv2.resize(front[-1], (size, size), interpolation=cv2.INTER_AREA)
-    plain = _without_detail(rim)
+    last = _fill(behind, trusted, 0.0)
+    guess = _spanned(_small(front[-1], sheet), _small(last, sheet), sheet, regions)
+    last = detail * last + np.float32(1.0 - detail) * _large(guess, picture)
+    missing = _small(front[-1] - last, sheet)
+    missing = sheet.solve(np.zeros_like(missing), missing)
+    correction = _fill(missing.astype(np.float32), sheet.inside.astype(np.float32), 1.0)
+    return Textures(front, np.clip(last + _large(correction, picture), 0.0, 1.0))
+
+
+def make_textures(
+    picture: np.ndarray, alpha: np.ndarray, sheet: Membrane, detail: float
+) -> Textures:
+    """Build the colours of an object of which nothing but the picture is known.
+
+    picture, alpha, sheet  see `make_known_textures`
+    detail                 share of the front's large regions in the back's colours, 0 to 1
+    """
+    front = blurred_versions(picture, alpha)
+    rim = _small(front[-1], sheet)
+    return Textures(front, _large(_spanned(rim, rim, sheet, detail), picture))
+
+
+def _spanned(rim: np.ndarray, image: np.ndarray, sheet: Membrane, share: float) -> np.ndarray:
+    """(N, N, 3) float32: the outline's colours in `rim` spanned over the inside, with a share of
+    the large regions of `image`."""
+    plain = _without_detail(image)
     span = sheet.solve(sheet.screen * plain, rim)
-    # The front's large shapes fade in with the distance from the rim, where both must agree.
+    # The large regions fade in with the distance from the rim, where both sheets must agree.
     inside = sheet.inside.astype(np.float32)
-    away = cv2.GaussianBlur(inside, (0, 0), size / 40.0)
-    share = detail * np.clip(2.0 * away - 1.0, 0.0, 1.0)[..., None]
-    back = _fill((span * (1.0 - share) + plain * share).astype(np.float32), inside, 1.0)
-    shape = (len(picture), len(picture))
-    return Textures(front, cv2.resize(back, shape, interpolation=cv2.INTER_LINEAR))
+    away = cv2.GaussianBlur(inside, (0, 0), len(inside) / 40.0)
+    part = share * np.clip(2.0 * away - 1.0, 0.0, 1.0)[..., None]
+    return _fill((span * (1.0 - part) + plain * part).astype(np.float32), inside, 1.0)
+
+
+def _small(image: np.ndarray, sheet: Membrane) -> np.ndarray:
+    size = len(sheet.inside)
+    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def _large(image: np.ndarray, like: np.ndarray) -> np.ndarray:
+    return cv2.resize(image, (len(like), len(like)), interpolation=cv2.INTER_LINEAR)
 
 
 def _without_detail(image: np.ndarray) -> np.ndarray:

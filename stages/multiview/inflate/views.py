@@ -18,7 +18,7 @@ from stages.multiview.inflate.params import InflateParams
 from stages.multiview.inflate.relief import shading_relief
 from stages.multiview.inflate.sheets import Body, Depths, weld
 from stages.multiview.inflate.standing import leaning, stood_up
-from stages.multiview.inflate.texture import Textures, make_textures
+from stages.multiview.inflate.texture import Textures, make_known_textures, make_textures
 
 SAMPLES = 2
 """Sample points a pixel each way."""
@@ -128,14 +128,9 @@ def _inflated(silhouette: np.ndarray, picture: np.ndarray, params: InflateParams
 def _as_seen(seen: Sheets, scale: float, size: int) -> Depths:
     camera = bundle_cameras()[0]
     half_width = camera.radius / camera.focal
-    front, thickness, plain = (half_width * values for values in seen.fitted(scale, size))
+    front, thickness = (half_width * values for values in seen.fitted(scale, size))
     near = camera.radius - front
-    return Depths(
-        front=near,
-        back=near + thickness,
-        rim=near + thickness / 2.0,
-        shown_back=near + plain,
-    )
+    return Depths(front=near, back=near + thickness, rim=near + thickness / 2.0)
 
 
 def paint(
@@ -148,8 +143,10 @@ def paint(
     """The colours of the body that `inflate_body` makes of the same picture."""
     silhouette = clean_silhouette(alpha, params.grid)
     rows = membrane(silhouette, _node_distance(params.grid), COLOR_REACH, ROW_STIFFNESS)
-    own = picture if seen is None else seen.colours(scale, len(picture))
-    return make_textures(picture, own, alpha, rows, params.back_detail)
+    if seen is None:
+        return make_textures(picture, alpha, rows, params.back_detail)
+    own, behind = seen.colours(scale, len(picture))
+    return make_known_textures(picture, own, behind, alpha, rows, seen.detail, params.back_detail)
 
 
 def _node_distance(grid: int) -> float:

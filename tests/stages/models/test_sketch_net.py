@@ -63,15 +63,18 @@ def test_every_estimate_has_its_shape_and_range(told: Sketch) -> None:
         assert values.shape == (SIDE, SIDE)
         assert values.dtype == np.float32
         assert np.isfinite(values).all()
-    assert told.normal.shape == (SIDE, SIDE, 3)
-    assert np.allclose(np.linalg.norm(told.normal, axis=-1), 1.0, atol=1e-4)
-    assert told.albedo.shape == (SIDE, SIDE, 3)
-    assert told.albedo.dtype == told.mirror.dtype == np.float32
+    for normal in (told.normal, told.behind_normal):
+        assert normal.shape == (SIDE, SIDE, 3)
+        assert np.allclose(np.linalg.norm(normal, axis=-1), 1.0, atol=1e-4)
+    for albedo in (told.albedo, told.behind_albedo):
+        assert albedo.shape == (SIDE, SIDE, 3)
+        assert albedo.dtype == told.mirror.dtype == np.float32
     assert told.mirror.shape == (3,)
     assert abs(np.linalg.norm(told.mirror) - 1.0) < 1e-4
     assert told.mirror[0] >= 0.0
     assert abs(told.elevation) < np.pi / 2.0
-    for share in (told.alpha, told.certainty, told.albedo, np.array(told.mirror_certainty)):
+    mirrored = np.array(told.mirror_certainty)
+    for share in (told.alpha, told.certainty, told.albedo, told.behind_albedo, mirrored):
         assert share.min() >= 0.0
         assert share.max() <= 1.0 + 1e-5
     assert told.front_error.min() > 0.0

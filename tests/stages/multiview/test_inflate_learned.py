@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ def told(front: np.ndarray, thickness: float, elevation: float = 0.0) -> See:
         thickness=np.float32(thickness) * ones,
         certainty=ones,
         albedo=np.full((SIDE, SIDE, 3), 0.5, np.float32),
+        behind_normal=-normal,
+        behind_albedo=np.full((SIDE, SIDE, 3), 0.5, np.float32),
         elevation=elevation,
         mirror=np.array([1.0, 0.0, 0.0], np.float32),
         mirror_certainty=0.0,
@@ -99,7 +102,8 @@ def test_a_step_in_depth_is_a_step_of_the_body() -> None:
 
 def test_a_shrunk_picture_has_a_shrunk_body() -> None:
     values = np.linspace(0.0, 1.0, SIDE) * np.ones((SIDE, 1))
-    sheets = Sheets(values, values + 1.0, values + 1.0, np.zeros((SIDE, SIDE, 3), np.float32), 0.0)
+    black = np.zeros((SIDE, SIDE, 3), np.float32)
+    sheets = Sheets(values, values + 1.0, black, black, 0.0, 0.0)
     whole, smaller = sheets.fitted(1.0, 512)[0], sheets.fitted(0.5, 512)[0]
     assert np.allclose(smaller[128:384, 128:384], 0.5 * whole[::2, ::2], atol=0.01)
     assert np.ptp(smaller[:, :120]) < 0.01  # beyond the picture the border's values go on
@@ -227,3 +231,46 @@ def test_the_same_picture_gives_the_same_views() -> None:
 def test_another_file_is_another_cache_key() -> None:
     assert Inflate.optional_weights(InflateParams()) == (str(stage_module.WEIGHTS),)
     assert Inflate.optional_weights(InflateParams(shape="silhouette")) == ()
+
+
+def test_a_back_that_spikes_over_a_few_pixels_is_smooth() -> None:
+    see = told(np.full((SIDE, SIDE), 0.2), 0.4)
+    alpha = disc(TILE, 0.6).astype(np.float32)
+    even = see(np.zeros(0))
+    thickness = even.thickness.copy()
+    thickness[SIDE // 2, 100:140] = 1.5
+    spiky = see_sheets(lambda picture: replace(even, thickness=thickness), gray(TILE), alpha)
+    assert np.abs(spiky.thickness[SIDE // 2 - 4 : SIDE // 2 + 5, 100:140] - 0.4).max() < 0.05
+    thickness[SIDE // 2 - 12 : SIDE // 2 + 12, 100:140] = 1.5
+    deep = see_sheets(lambda picture: replace(even, thickness=thickness), gray(TILE), alpha)
+    assert deep.thickness[SIDE // 2, 120] > 1.2
+
+
+@pytest.mark.parametrize(("elevation", "flat"), [(10.0, True), (-20.0, False)])
+def test_nothing_reaches_below_the_ground(elevation: float, flat: bool) -> None:
+    """A slab seen from ten degrees above: its back goes on below its front's lower edge."""
+    alpha = np.zeros((TILE, TILE), np.float32)
+    alpha[120:400, 100:410] = 1.0
+    see = told(np.full((SIDE, SIDE), 0.3), 1.0, np.deg2rad(elevation))
+    seen = see_sheets(see, gray(TILE), alpha)
+    rows = slice(SIDE // 4, SIDE * 3 // 4)
+    assert np.allclose(seen.thickness[rows, SIDE // 2][:40], 1.0, atol=0.05)
+    lowest = seen.thickness[198, SIDE // 2]
+    assert (lowest < 0.3) if flat else (lowest > 0.95)
+
+
+def test_the_back_has_the_small_parts_of_what_is_seen_from_its_side_alone() -> None:
+    alpha = np.rint(255.0 * disc(TILE, 0.7))[..., None].astype(np.uint8)
+    image = np.where(alpha > 0, 60, 255).astype(np.uint8).repeat(3, axis=2)
+    plain = told(np.full((SIDE, SIDE), 0.2), 0.4)(np.zeros(0))
+    dotted = plain.behind_albedo.copy()
+    dotted[120:136, 120:136] = (1.0, 0.0, 0.0)
+
+    def reddest(normal: tuple[float, float, float]) -> int:
+        mirror = np.array(normal, np.float32)
+        answer = replace(plain, behind_albedo=dotted, mirror=mirror)
+        views, _ = make_views(image, alpha, PARAMS, open_rasterizer("cpu"), lambda _: answer)
+        return int((views[2][..., 0].astype(int) - views[2][..., 1]).max())
+
+    assert reddest((0.1, 0.0, 0.995)) > 150
+    assert reddest((1.0, 0.0, 0.0)) < 40
