@@ -19,6 +19,7 @@ from scipy.ndimage import (
 from stages.geometry.cameras import bundle_cameras
 from stages.geometry.normal_integration import integrate_normals
 from stages.models.sketch_net import SIDE
+from stages.multiview.inflate.standing import shows_ground
 
 if TYPE_CHECKING:
     from stages.models.sketch_net.predict import Sketch
@@ -36,10 +37,10 @@ more and more of the picture's small parts are taken to be on the back too, as a
 Below, an object is seen from its front, and eyes, doors and lettering do not go to the back."""
 SPIKE = 5
 """Pixels: at edges the network wavers between what is near and what is far."""
+HIGHLIGHT = 0.15
+"""Brightness above the paint's that is a highlight for sure."""
 LOWEST = 0.5
 """Percentile of the heights that are seen: a few pixels may be wrong."""
-UPWARDS = -0.1
-"""Radians; what is told between this and level may be level."""
 CONTACT = 0.04
 """Half widths above the lowest point within which an object is seen to stand."""
 BREADTHS, BELOW = (0.5, 0.75), (0.08, 0.01)
@@ -121,7 +122,7 @@ def see_sheets(see: See, picture: np.ndarray, alpha: np.ndarray) -> Sheets:
         front=_spread(front, known),
         thickness=_spread(np.maximum(front - back, THINNEST), known),
         albedo=_spread(told.albedo.astype(np.float32), known),
-        behind=_spread(told.behind_albedo.astype(np.float32), known),
+        behind=_spread(_unlit(told.behind_albedo, small, told.albedo), known),
         elevation=told.elevation,
         detail=float(np.interp(abs(told.mirror[2]), FROM_THE_SIDE, (0.0, 1.0))),
     )
@@ -135,16 +136,23 @@ def _without_spikes(depth: np.ndarray, known: np.ndarray) -> np.ndarray:
     return np.where(known, closed, depth)
 
 
+def _unlit(behind: np.ndarray, picture: np.ndarray, albedo: np.ndarray) -> np.ndarray:
+    """The back's colours without highlights that come from the picture: where the object's paint is
+    darker than the picture, they are no brighter than the paint."""
+    lit = np.clip((picture - albedo).mean(axis=2, keepdims=True) / HIGHLIGHT, 0.0, 1.0)
+    return np.asarray(behind + lit * np.minimum(albedo - behind, 0.0), np.float32)
+
+
 def _above_ground(
     back: np.ndarray, front: np.ndarray, known: np.ndarray, focal: float, elevation: float
 ) -> np.ndarray:
     """`back` cut off at the ground, which the lowest points that are seen stand on: a flat base.
-    As it is when the camera looks up at the object.
+    As it is where the camera looks up at the object, or down at it as on a map.
 
     The ray of the picture's point (u, v) runs through (s u, s v, f (1 - s)) for growing s. For a
     camera that looks down by e, the height there is s (v cos e - f sin e) + f sin e.
     """
-    if elevation < UPWARDS:
+    if not shows_ground(elevation):
         return back
     elevation = max(elevation, 0.0)
     at = (np.arange(len(back)) + 0.5) * 2.0 / len(back) - 1.0
@@ -153,10 +161,16 @@ def _above_ground(
     heights = (1.0 - front / focal) * fall + eye
     lowest = np.percentile(heights[known], LOWEST)
     standing = known & (heights < lowest + CONTACT)
-    breadth = np.ptp(np.nonzero(standing)[1]) / max(np.ptp(np.nonzero(known)[1]), 1)
+    breadth = _columns(standing) / _columns(known)
     ground = lowest - np.interp(breadth, BREADTHS, BELOW)
     deepest = np.where(fall < 0.0, (ground - eye) / np.minimum(fall, -1e-6), np.inf)
     return np.asarray(np.maximum(back, focal * (1.0 - deepest)))
+
+
+def _columns(mask: np.ndarray) -> int:
+    """Breadth of a mask that is not empty, pixels."""
+    columns = np.flatnonzero(mask.any(axis=0))
+    return int(columns[-1] - columns[0]) + 1
 
 
 def _anchor(error: np.ndarray) -> np.ndarray:

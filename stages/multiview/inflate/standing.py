@@ -16,9 +16,11 @@ from stages.multiview.inflate.sheets import Body
 LEAST = 12.0
 """Degrees of leaning from which a body is stood up: less is hardly seen, and as the front view is
 then no longer the picture itself, it would cost more than it gives."""
-MOST = 35.0
+MOST = 28.0
 """Degrees of leaning from which it is left as it is: seen from further above it shows little of its
-front, and a drawn face is easily taken for a plate."""
+front, and a face is easily taken for a plate or a bowl."""
+UPWARDS = -6.0
+"""Degrees of elevation from which on a camera may be level: lower ones look up at the object."""
 
 
 def leaning(elevation: float) -> float:
@@ -26,6 +28,12 @@ def leaning(elevation: float) -> float:
     left as it is."""
     degrees = float(np.degrees(elevation)) - BUNDLE_ELEVATION
     return degrees if LEAST <= degrees <= MOST else 0.0
+
+
+def shows_ground(elevation: float) -> bool:
+    """Whether what a camera saw from `elevation` radians tells where the ground is."""
+    degrees = float(np.degrees(elevation))
+    return UPWARDS <= degrees <= MOST + BUNDLE_ELEVATION
 
 
 def stood_up(body: Body, degrees: float) -> Body:

@@ -20,6 +20,10 @@ BLURS = (0.0, 1.5, 3.0, 6.0)
 """Standard deviations of the picture's blurred versions, in pixels of a 512 tile."""
 RIM_INSET = 2
 """Outermost pixels that are not trusted: there the object is mixed with its old background."""
+DARK = 0.35
+"""Mean of the channels of a dark line round a drawing, at most."""
+WIDEST_LINE = 16
+"""Pixels of a 512 tile: what is dark further in is dark itself."""
 TILE = 512
 
 
@@ -67,7 +71,7 @@ def by_stretch(
 def blurred_versions(picture: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, ...]:
     """A picture (S, S, 3) in [0, 1] without its rim, spread beyond the outline of alpha (S, S) over
     the whole square: one (S, S, 3) float32 for each of `BLURS`."""
-    trusted = _trusted(alpha)
+    trusted = _trusted(picture, alpha)
     scale = len(picture) / TILE
     return tuple(_fill(picture, trusted, sigma * scale) for sigma in BLURS)
 
@@ -93,7 +97,7 @@ def make_known_textures(
     regions  share of the large regions of `behind` in that
     """
     # Where the front turns away it becomes the sides, and has to go over into the back.
-    trusted, scale = _trusted(alpha), len(picture) / TILE
+    trusted, scale = _trusted(picture, alpha), len(picture) / TILE
     shares = np.linspace(0.0, 1.0, len(BLURS), dtype=np.float32)
     front = tuple(
         _fill((1.0 - share) * picture + share * own, trusted, sigma * scale)
@@ -152,15 +156,31 @@ def _without_detail(image: np.ndarray) -> np.ndarray:
     return cv2.GaussianBlur(median.astype(np.float32) / 255.0, (0, 0), len(image) / 60.0)
 
 
-def _trusted(alpha: np.ndarray) -> np.ndarray:
+def _trusted(picture: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """(S, S) float32: 1 where the picture's colour is the object's own."""
     opaque = (alpha > 0.95).astype(np.uint8)
-    inset = max(1, round(RIM_INSET * len(alpha) / TILE))
+    inset = max(1, round(_inset(picture, opaque) * len(alpha) / TILE))
     inner = cv2.erode(opaque, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * inset + 1,) * 2))
     # Parts that are too thin to have an inside keep the pixels they have.
     near_inner = cv2.dilate(inner, np.ones((4 * inset + 1,) * 2, np.uint8))
     kept = (inner > 0) | ((opaque > 0) & (near_inner == 0))
     return np.asarray(kept if kept.any() else alpha > 0.5, np.float32)
+
+
+def _inset(picture: np.ndarray, opaque: np.ndarray) -> float:
+    """Outermost pixels, of a 512 tile, that do not show the object's colours: `RIM_INSET`, or as
+    many as the dark line takes that a drawing has round it."""
+    depth = cv2.distanceTransform(opaque, cv2.DIST_L2, 5) * (TILE / len(opaque))
+    dark = picture.mean(axis=2) < DARK
+
+    def share(near: float) -> float:
+        ring = (depth > near) & (depth <= near + 1.5)
+        return float(dark[ring].mean()) if ring.any() else 1.0
+
+    if share(RIM_INSET) < 0.8:
+        return RIM_INSET
+    ends = (width for width in range(RIM_INSET + 1, WIDEST_LINE) if share(width) < 0.5)
+    return next((width + 1.5 for width in ends), RIM_INSET)
 
 
 def _fill(image: np.ndarray, weight: np.ndarray, sigma: float) -> np.ndarray:

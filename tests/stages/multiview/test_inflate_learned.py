@@ -161,7 +161,7 @@ def test_what_was_seen_from_above_stands(name: str) -> None:
 def test_a_body_is_stood_up_by_what_it_leans() -> None:
     assert leaning(np.deg2rad(5.0)) == leaning(np.deg2rad(15.0)) == leaning(-0.5) == 0.0
     assert leaning(np.deg2rad(30.0)) == pytest.approx(25.0)
-    assert leaning(np.deg2rad(60.0)) == 0.0
+    assert leaning(np.deg2rad(40.0)) == leaning(np.deg2rad(60.0)) == 0.0
     alpha = disc(TILE, 0.6).astype(np.float32)
     seen = see_sheets(told(np.zeros((SIDE, SIDE)), 0.3), gray(TILE), alpha)
     body = inflate_body(gray(TILE), alpha, PARAMS, seen)
@@ -274,3 +274,38 @@ def test_the_back_has_the_small_parts_of_what_is_seen_from_its_side_alone() -> N
 
     assert reddest((0.1, 0.0, 0.995)) > 150
     assert reddest((1.0, 0.0, 0.0)) < 40
+
+
+def test_the_line_round_a_drawing_does_not_colour_its_sides() -> None:
+    cover = disc(TILE, 0.6)
+    line = cover * (1.0 - disc(TILE, 0.56))
+    image = np.rint(255.0 * (1.0 - line))[..., None].astype(np.uint8).repeat(3, axis=2)
+    alpha = np.rint(255.0 * cover)[..., None].astype(np.uint8)
+    see = told(np.full((SIDE, SIDE), 0.2), 0.8)
+    white = replace(see(np.zeros(0)), albedo=np.ones((SIDE, SIDE, 3), np.float32))
+    views, normals = make_views(image, alpha, PARAMS, open_rasterizer("cpu"), lambda _: white)
+    inside = (normals[1] < 250).any(axis=-1)
+    assert np.median(views[1][inside]) > 200
+    black = np.where(cover[..., None] > 0.5, 0, 255).astype(np.uint8).repeat(3, axis=2)
+    dark = replace(white, albedo=np.zeros((SIDE, SIDE, 3), np.float32))
+    views, _ = make_views(black, alpha, PARAMS, open_rasterizer("cpu"), lambda _: dark)
+    assert np.median(views[1][inside]) < 60  # a dark thing has no line
+
+
+def test_highlights_stay_on_the_front() -> None:
+    """The network says that the object's paint is dark where the picture is bright."""
+    alpha = np.rint(255.0 * disc(TILE, 0.7))[..., None].astype(np.uint8)
+    image = np.where(alpha > 0, 60, 255).astype(np.uint8).repeat(3, axis=2)
+    image[230:280, 230:280] = 250
+    plain = told(np.full((SIDE, SIDE), 0.2), 0.4)(np.zeros(0))
+    dark = np.full((SIDE, SIDE, 3), 60.0 / 255.0, np.float32)
+    lit = dark.copy()
+    lit[115:140, 115:140] = 250.0 / 255.0
+    aside = np.array([0.0, 0.0, 1.0], np.float32)
+    answer = replace(plain, albedo=dark, behind_albedo=lit, mirror=aside)
+    views, normals = make_views(image, alpha, PARAMS, open_rasterizer("cpu"), lambda _: answer)
+    inside = (normals[2] < 250).any(axis=-1)
+    assert views[0].min(axis=-1)[255, 255] > 200
+    inner = (slice(160, 350), slice(160, 350))
+    assert inside[inner].all()
+    assert views[2][inner].max() < 120
