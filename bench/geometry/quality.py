@@ -2,14 +2,15 @@
 
     python -m bench.geometry.quality [--quick] [--only NAME ...] [--tables sketch isomer]
         [--turned DEGREES] [--raised DEGREES] [--start carved|reconstruct|blurred]
-        [--param KEY=VALUE ...] [--device cuda:0]
+        [--param KEY=VALUE ...] [--device cuda:0] [--meshes FILE ... [--up z]]
 
 sketch   Each shape of bench/geometry/shapes.py is rendered from the front with alpha, the pictures
          go through `kiss3d-orchestrate batch`, and the meshes are scored beside three baselines:
          the same with `multiview.shape=silhouette`, which leaves out the network; the silhouette's
          flat extrusion; the ellipsoid of its moments. Boxes are normalised, because a picture tells
          no scale. `--turned 40` turns the shapes to the right first: three-quarter views; `--raised
-         28` takes the pictures from so far above.
+         28` takes the pictures from so far above. `--meshes` takes meshes of one's own instead of
+         the shapes, grey and lit from above.
 isomer   Given the true bundle of each shape and a start mesh (`--start carved`: the hull of the
          four silhouettes; `--start reconstruct`: hull.reconstruct's; `--start blurred`: the truth,
          blurred, also of shapes with large flat parts that no view sees), scores before and after
@@ -26,7 +27,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -47,11 +48,13 @@ from stages.evaluation import SurfaceScores, compare_surfaces, normalized
 from stages.geometry.camera_rig import BUNDLE_ELEVATION
 from stages.geometry.cameras import Camera, bundle_cameras
 from stages.geometry.raster import interpolate, open_rasterizer
-from stages.geometry.render import coverage, look, resolve
+from stages.geometry.render import coverage, look, resolve, vertex_normals
 
 STARTS = ("carved", "reconstruct", "blurred")
 QUICK = ("box", "teapot", "animal")
 PICTURE_SAMPLES = 3
+LIGHT = np.array([0.4, 0.75, 0.53])
+"""Where it comes from, for meshes without colours."""
 
 
 def front_picture(mesh: Mesh, size: int = 768, camera: Camera | None = None) -> Image.Image:
@@ -107,8 +110,19 @@ def sketches(
     return meshes
 
 
-def sketch_table(names: Iterable[str], degrees: float, elevation: float) -> str:
-    truths = {name: turned((FLAT | SHAPES)[name](), degrees) for name in names}
+def given_mesh(path: Path, up: str) -> Mesh:
+    """A mesh of a file, grey, as large as the shapes."""
+    mesh = normalized(read_any(MESH, path))
+    vertices = mesh.vertices * np.float32(LONGEST_SIDE / 2.0)
+    if up == "z":
+        vertices = vertices @ np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], np.float32)
+    light = np.maximum(vertex_normals(vertices, mesh.faces) @ LIGHT, 0.0)[:, None]
+    grey = np.rint(110.0 + 110.0 * light).astype(np.uint8).repeat(3, axis=1)
+    return Mesh(vertices, mesh.faces, grey)
+
+
+def sketch_table(shapes: Mapping[str, Mesh], degrees: float, elevation: float) -> str:
+    truths = {name: turned(shape, degrees) for name, shape in shapes.items()}
     with tempfile.TemporaryDirectory() as folder:
         pictures = {
             name: front_picture(truth, camera=Camera(0.0, elevation))
@@ -178,6 +192,8 @@ def main() -> None:
     )
     parser.add_argument("--raised", type=float, default=BUNDLE_ELEVATION, metavar="DEGREES")
     parser.add_argument("--turned", type=float, default=0.0, metavar="DEGREES")
+    parser.add_argument("--meshes", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument("--up", choices=("y", "z"), default="y", help="in those files")
     parser.add_argument("--start", choices=STARTS, default="carved")
     parser.add_argument("--param", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--device", default="cpu", help="of the isomer stage: cpu or cuda:N")
@@ -185,7 +201,10 @@ def main() -> None:
     every = tuple(FLAT | SHAPES) if arguments.start == "blurred" else tuple(SHAPES)
     names = arguments.only or (QUICK if arguments.quick else every)
     if "sketch" in arguments.tables:
-        print(sketch_table(names, arguments.turned, arguments.raised), end="\n\n", flush=True)
+        shapes = {name: (FLAT | SHAPES)[name]() for name in names}
+        if arguments.meshes:
+            shapes = {path.stem: given_mesh(path, arguments.up) for path in arguments.meshes}
+        print(sketch_table(shapes, arguments.turned, arguments.raised), end="\n\n", flush=True)
     if "isomer" in arguments.tables:
         print(isomer_table(names, arguments.start, parse_params(arguments.param), arguments.device))
 
