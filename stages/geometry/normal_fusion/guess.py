@@ -1,4 +1,4 @@
-"""Normals of an object of which only an outline is known: those of the outline, inflated."""
+"""Normals of a view that comes without: those that a network tells, or of the outline, inflated."""
 
 from __future__ import annotations
 
@@ -26,6 +26,12 @@ def inflated(cover: np.ndarray, camera: Camera) -> np.ndarray:
     # With h = sqrt(f): (-dh/dx, -dh/dy, 1) is parallel to (-df/dx, -df/dy, 2 h), finite at the rim.
     local = np.stack([-right, down, 2.0 * np.sqrt(np.maximum(f, 0.0))], axis=-1)
     local[..., 2] += 1e-6
-    local = np.asarray(cv2.resize(local, cover.shape[::-1], interpolation=cv2.INTER_LINEAR))
+    return encoded(local, len(cover), camera)
+
+
+def encoded(local: np.ndarray, size: int, camera: Camera) -> np.ndarray:
+    """(N, N, 3) vectors in the camera's axes, of any length but 0, as (size, size, 3) float32
+    normals in the bundle's encoding."""
+    local = np.asarray(cv2.resize(local, (size, size), interpolation=cv2.INTER_LINEAR))
     local = local / np.linalg.norm(local, axis=-1, keepdims=True)
     return encode_normals(local @ camera.axes.T, camera).astype(np.float32)

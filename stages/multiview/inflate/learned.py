@@ -96,6 +96,12 @@ def _shrunk(values: np.ndarray, scale: float, size: int) -> np.ndarray:
     return cv2.warpAffine(values, warp, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
 
+def small(picture: np.ndarray) -> np.ndarray:
+    """(S, S, 3) float32 in [0, 1] -> (256, 256, 3) uint8, as the network takes it."""
+    shown = cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    return np.rint(shown * 255.0).astype(np.uint8)
+
+
 def see_sheets(see: See, picture: np.ndarray, alpha: np.ndarray) -> Sheets:
     """What the network sees, both its sheets smooth as its normals say; values go on beyond the
     outline.
@@ -103,8 +109,8 @@ def see_sheets(see: See, picture: np.ndarray, alpha: np.ndarray) -> Sheets:
     picture  (S, S, 3) float32 in [0, 1], on white
     alpha    (S, S) float32 in [0, 1], not empty
     """
-    small = cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-    told = see(np.rint(small * 255.0).astype(np.uint8))
+    shown = small(picture)
+    told = see(shown)
     inside = cv2.resize(alpha, (SIDE, SIDE), interpolation=cv2.INTER_AREA) > 0.5
     if not inside.any():  # a thread: inflate_body tells what cannot be seen at all
         inside = cv2.resize(alpha, (SIDE, SIDE), interpolation=cv2.INTER_AREA) > 0.0
@@ -122,7 +128,7 @@ def see_sheets(see: See, picture: np.ndarray, alpha: np.ndarray) -> Sheets:
         front=_spread(front, known),
         thickness=_spread(np.maximum(front - back, THINNEST), known),
         albedo=_spread(told.albedo.astype(np.float32), known),
-        behind=_spread(_unlit(told.behind_albedo, small, told.albedo), known),
+        behind=_spread(_unlit(told.behind_albedo, shown / np.float32(255.0), told.albedo), known),
         elevation=told.elevation,
         detail=float(np.interp(abs(told.mirror[2]), FROM_THE_SIDE, (0.0, 1.0))),
     )

@@ -17,8 +17,8 @@ class InflateParams(Params):
 
     shape: Literal["auto", "network", "silhouette"] = Field(
         "auto",
-        description="what tells the body's shape where no side is given: the small network that "
-        "comes with the program, or the silhouette alone; auto: the network where its file is",
+        description="what tells the body's shape: the small network that comes with the program, "
+        "or silhouettes alone; auto: the network where its file is",
     )
     upright: bool = Field(
         True,

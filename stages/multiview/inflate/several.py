@@ -1,7 +1,7 @@
 """The four views of an object of which more than its front is given.
 
 With a side, the body is as deep as that says (`solid`); with the back alone it is the front's
-outline inflated, as without, and the back's colours are known.
+body as without, and the back's colours are known.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ import numpy as np
 from stages.contract import Mesh
 from stages.geometry.bundle import TILE
 from stages.geometry.cameras import bundle_cameras
+from stages.geometry.normal_fusion.guess import encoded
 from stages.geometry.raster import Rasterizer
 from stages.geometry.render import coverage, look
 from stages.multiview.inflate.align import Placement, align
+from stages.multiview.inflate.learned import See, Sheets, see_sheets, small
 from stages.multiview.inflate.mosaic import Guess, mosaic
 from stages.multiview.inflate.params import InflateParams
 from stages.multiview.inflate.solid import solid_body
@@ -47,6 +49,7 @@ class Tools:
     rasterizer: Rasterizer
     threads: int
     warn: Callable[..., None]
+    see: See | None
 
 
 def given_pictures(
@@ -75,7 +78,7 @@ def make_several(
         side = 2 * int(TILE * scale / 2.0)
         pictures = given_pictures(image, alpha, given, side)
         body, placed = _body_of(pictures, tools)
-    views, normals = mosaic(body, placed, _guesses(placed, tools.params), tools.rasterizer)
+    views, normals = mosaic(body, placed, _guesses(placed, tools), tools.rasterizer)
     views[FRONT] = pictures[FRONT][0]
     return to_bytes(views), to_bytes(normals)
 
@@ -84,7 +87,7 @@ def _body_of(pictures: Mapping[int, Picture], tools: Tools) -> tuple[Mesh, dict[
     """The body, and the pictures where they belong in their tiles."""
     if LEFT in pictures or RIGHT in pictures:
         return _from_sides(pictures, tools)
-    made = inflate_body(*pictures[FRONT], tools.params)
+    made = inflate_body(*pictures[FRONT], tools.params, _sheets(pictures[FRONT], tools))
     body = Mesh(made.vertices, made.faces)
     seen = look(body.vertices, body.faces, bundle_cameras()[BACK], TILE, 1, tools.rasterizer)
     there = _onto(pictures[BACK][1], coverage(seen, 1))
@@ -106,13 +109,26 @@ def _from_sides(pictures: Mapping[int, Picture], tools: Tools) -> tuple[Mesh, di
             "outline of a body that all have in common; do they show one object, upright, from "
             "its front and its sides?"
         )
+    placed = {view: _moved(one, places[view]) for view, one in pictures.items()}
     body = solid_body(
         {view: places[view].apply(cover, 0.0) for view, cover in kept.items()},
         tools.params.voxels,
         tools.rasterizer,
         tools.threads,
+        {view: _told_normals(one, view, tools.see) for view, (one, _) in placed.items()}
+        if tools.see
+        else {},
     )
-    return body, {view: _moved(one, places[view]) for view, one in pictures.items()}
+    return body, placed
+
+
+def _sheets(picture: Picture, tools: Tools) -> Sheets | None:
+    return None if tools.see is None else see_sheets(tools.see, *picture)
+
+
+def _told_normals(picture: np.ndarray, view: int, see: See) -> np.ndarray:
+    """(512, 512, 3) in the bundle's encoding."""
+    return encoded(see(small(picture)).normal, TILE, bundle_cameras()[view])
 
 
 def _opposite(view: int) -> int:
@@ -144,7 +160,7 @@ def _box(cover: np.ndarray) -> tuple[float, float, float, float]:
     return rows[0] / size, (rows[-1] + 1) / size, columns[0] / size, (columns[-1] + 1) / size
 
 
-def _guesses(placed: Mapping[int, Picture], params: InflateParams) -> dict[int, Guess]:
+def _guesses(placed: Mapping[int, Picture], tools: Tools) -> dict[int, Guess]:
     """For views without a picture: of a side the other one's mirror image, of the back what the
     front's outline says; front and back speak for sides that are both missing."""
     found = {}
@@ -155,5 +171,6 @@ def _guesses(placed: Mapping[int, Picture], params: InflateParams) -> dict[int, 
             spread = blurred_versions(picture, cover)[0]
             found[view] = Guess(view, np.ascontiguousarray(spread[:, ::-1]))
     if BACK not in placed:
-        found[BACK] = Guess(FRONT, paint(*placed[FRONT], params).back)
+        sheets = _sheets(placed[FRONT], tools)
+        found[BACK] = Guess(FRONT, paint(*placed[FRONT], tools.params, sheets).back)
     return found

@@ -1,8 +1,8 @@
 """A body from the outlines of front and sides: as deep as the sides say.
 
 The outlines that are not given are those of the hull of the given ones. Each of the four is
-inflated for a guess of its normals, and the guesses are fused within the hull, as hull.reference
-does with views that come without normals.
+inflated for a guess of its normals where the network has not told them, and they are fused within
+the hull, as hull.reference does with views that come without normals.
 """
 
 from __future__ import annotations
@@ -34,19 +34,26 @@ def solid_body(
     resolution: int,
     rasterizer: Rasterizer,
     threads: int,
+    told: Mapping[int, np.ndarray],
 ) -> Mesh:
     """Closed, in frame W, without colours.
 
     covers      view (0 front, 1 left, 2 back, 3 right) -> (S, S) coverage in [0, 1]; the front and
                 a side at least
     resolution  voxels along the longest side
+    told        view -> (S, S, 3) normals in the bundle's encoding, of as many as are known
 
     Raises BadInput if no body has these outlines.
     """
     whole = with_hull_outlines(covers, resolution, rasterizer, threads)
     whole = clean(whole)
     cameras = bundle_cameras()
-    guess = np.stack([inflated(c, camera) for c, camera in zip(whole, cameras, strict=True)])
+    guess = np.stack(
+        [
+            told[view] if view in told else inflated(whole[view], camera)
+            for view, camera in enumerate(cameras)
+        ]
+    )
     params = ReconstructParams(resolution=resolution)
     return mesh_from_normals(guess, whole, params, threads, lambda step, total: None)
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class Inflate(Stage):
     """Make a closed body of the picture and look at it from four sides.
 
-    The small network tells how far its front lies and how thick it is behind that; without it, or
-    where sides are given, the silhouette is blown up.
+    The small network tells how far its front lies, how thick it is behind that, and what given
+    sides face; without it silhouettes are blown up.
 
     The front view is the picture, resampled, and smaller where the body would not fit into the
     other views; what was seen from above is stood up, and its front view is one of the body. Sides
@@ -31,7 +31,7 @@ class Inflate(Stage):
     """
 
     name = "inflate"
-    version = 5
+    version = 6
     summary = "four views of a body that a small network or the silhouette tells: no GPU, seconds"
     inputs = (IMAGE, ALPHA, GIVEN_VIEWS)
     outputs = (VIEWS, replace(VIEW_NORMALS, optional=False))
@@ -91,16 +91,16 @@ class Inflate(Stage):
         context.progress(0, 1, "the body")
         image, alpha = inputs[IMAGE.name], inputs[ALPHA.name]
         given = inputs.get(GIVEN_VIEWS.name)
+        if self._why_not:
+            context.warn(
+                "silhouettes alone tell the body's shape, as the sketch's network is not there "
+                f"({self._why_not}); install the program again, which brings it",
+                degraded=True,
+            )
         if given is None:
-            if self._why_not:
-                context.warn(
-                    "the silhouette alone tells the body's shape, as the sketch's network is not "
-                    f"there ({self._why_not}); install the program again, which brings it",
-                    degraded=True,
-                )
             views, normals = make_views(image, alpha, self.params, self._rasterizer, self._see)
         else:
-            tools = Tools(self.params, self._rasterizer, context.threads, context.warn)
+            tools = Tools(self.params, self._rasterizer, context.threads, context.warn, self._see)
             views, normals = make_several(image, alpha, given, tools)
         context.progress(1, 1)
         return {VIEWS.name: views, VIEW_NORMALS.name: normals}
