@@ -58,6 +58,7 @@ class Source(Stage):
 
 class TroubleParams(Params):
     mode: Mode = Field("ok", description="how to misbehave")
+    modes: tuple[Mode, ...] = Field((), description="the same for the input's first number, from 0")
     flag: str = Field("", description="misbehave once: then this file is made")
     seconds: float = Field(0.0, ge=0, description="sleep before returning")
     count_file: str = Field("", description="append one line a run to this file")
@@ -98,8 +99,10 @@ class Trouble(Stage):
         if self.params.helpers:
             start_helpers(Path(self.params.helpers))
         mine = self.params.only_for is None or float(numbers[0]) == self.params.only_for
-        mode = self.params.mode
-        if mine and not mode.startswith("load_") and mode != "only_cuda" and self._due():
+        mode, case = self.params.mode, ""
+        if self.params.modes:
+            mode, case = self.params.modes[int(numbers[0])], str(int(numbers[0]))
+        if mine and not mode.startswith("load_") and mode != "only_cuda" and self._due(case):
             special = misbehave(mode, context)
             if special is not None:
                 return special
@@ -123,10 +126,10 @@ class Trouble(Stage):
             while len(list(diary.parent.glob(f"{diary.name}.*"))) < params.company:
                 time.sleep(0.02)
 
-    def _due(self) -> bool:
+    def _due(self, case: str = "") -> bool:
         if not self.params.flag:
             return True
-        flag = Path(self.params.flag)
+        flag = Path(self.params.flag + case)
         first = not flag.exists()
         flag.touch()
         return first
