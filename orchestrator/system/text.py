@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import unicodedata
@@ -28,11 +29,11 @@ def format_table(
     """A plain aligned table for logs and pipes. Texts wrap where `widths` is given, else not."""
     from orchestrator.system.terminal import open_console
 
-    console = open_console(err=False)
+    shown = io.StringIO()
+    console = open_console(file=shown)
     console.width = 1 << 16
-    with console.capture() as shown:
-        console.print(rich_table(header, rows, widths, plain=True))
-    return "\n".join(line.rstrip() for line in shown.get().splitlines())
+    console.print(rich_table(header, rows, widths, plain=True))
+    return "\n".join(line.rstrip() for line in shown.getvalue().splitlines())
 
 
 def rich_table(

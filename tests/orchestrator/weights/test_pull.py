@@ -293,8 +293,20 @@ def test_offline_is_content_with_what_is_here(kiss3d, hub, monkeypatch):
     assert kiss3d("models", "pull", "flexgen").returncode == 0
 
 
+@pytest.fixture
+def no_pauses(tmp_path, monkeypatch):
+    """The command line tries again at once, where the hub's client would wait for 25 seconds."""
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(
+        "import time\npause = time.sleep\ntime.sleep = lambda seconds: pause(min(seconds, 0.01))\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), os.environ["PYTHONPATH"]]))
+
+
+@pytest.mark.usefixtures("no_pauses")
 def test_a_hub_that_is_not_there(kiss3d, hub, monkeypatch):
-    """The client tries for 25 seconds; that is told in one line of ours, and none of its own."""
+    """The client's retries are told in one line of ours, and none of its own."""
     nowhere = "http://127.0.0.1:9"
     monkeypatch.setenv("HF_ENDPOINT", nowhere)
     done = kiss3d("models", "pull", "qwen2-1.5b", "florence-2-large", "flexgen")
@@ -324,12 +336,22 @@ def test_nothing_that_a_library_logs_is_printed(setting, kiss3d, hub, monkeypatc
     assert len(lines) == 4, "the file, and that the model is done"
 
 
-def test_a_host_of_a_plain_url_that_is_not_there(kiss3d, hub, monkeypatch, tmp_path):
-    """The hub is well: its mirrors are no way out, but a proxy is, and the file by other means."""
+def test_a_host_of_a_plain_url_that_is_not_there(hub, monkeypatch, tmp_path):
+    """The hub is well: its mirrors are no way out, but a proxy is, and the file by other means.
+
+    In this process, in which nothing pauses between two tries.
+    """
+    from click.testing import CliRunner
+
+    from orchestrator.cli.models import models
+    from orchestrator.weights import download
+
+    set_hub(monkeypatch, hub, tmp_path)
+    monkeypatch.setattr(download, "PAUSES", [0.0] * len(download.PAUSES))
     monkeypatch.setenv("HTTPS_PROXY", "http://me:secret@127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    done = kiss3d("models", "pull", "isnet-general-use")
-    assert done.returncode == 1
+    done = CliRunner().invoke(models, ["pull", "isnet-general-use"])
+    assert done.exit_code == 1
     assert "isnet-general-use: https://github.com does not answer as it should" in done.stderr
     assert "https://github.com/danielgatis/rembg/" in done.stderr
     assert "through HTTPS_PROXY=http://127.0.0.1:9" in done.stderr
