@@ -118,7 +118,7 @@ def _write(stream: TextIO, text: str) -> None:
 
 
 def open_console(err: bool = False, file: TextIO | None = None) -> Console:
-    """rich's console, for tables and bars on a terminal, or into `file`; texts must be `visible`."""
+    """rich's console: tables and bars on a terminal, or into `file`; texts must be `visible`."""
     from rich.console import Console
 
     return Console(stderr=err, file=file, markup=False, highlight=False, emoji=False)
