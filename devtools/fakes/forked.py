@@ -119,8 +119,8 @@ def serve(number: int) -> dict[str, Any] | None:
     for target, stream in enumerate(streams):
         os.dup2(stream, target)
         os.close(stream)
-    with open(request, "rb") as file:
-        document: dict[str, Any] = json.load(file)
+    with open(request, "rb") as asked:
+        document: dict[str, Any] = json.load(asked)
     return document
 
 

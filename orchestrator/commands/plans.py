@@ -10,7 +10,8 @@ from orchestrator.commands.subject import Subject
 from orchestrator.errors import MissingWeightsError, UsageError
 from orchestrator.planning.options import Options
 from orchestrator.planning.plan import PlanRow, plan_row
-from orchestrator.planning.request import Prepared, card_shortage, prepare
+from orchestrator.planning.request import Prepared, prepare
+from orchestrator.planning.shortages import card_shortage
 from orchestrator.system.terminal import visible
 from orchestrator.system.text import format_size, format_table
 from orchestrator.weights import needs
