@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Collection, Sequence
 
 from orchestrator.system.terminal import open_console, say, shortened, visible
-from orchestrator.system.text import TABLE_GAP, format_table, rich_table
+from orchestrator.system.text import PLAIN_GAP, TABLE_GAP, format_table, rich_table
 
 _PIPE_WIDTH = 119
 """Columns of a table that no terminal shows: what an editor or a forum shows without wrapping."""
@@ -30,11 +30,11 @@ def print_table(
 
     rows = [[visible(cell, one_line=True) for cell in row] for row in rows]
     console = open_console(err)
-    terminal = (sys.stderr if err else sys.stdout).isatty()
+    terminal, gap = (sys.stderr if err else sys.stdout).isatty(), TABLE_GAP
     if not terminal:
-        console.width, shorten = _PIPE_WIDTH, ()
-    widths = _widths(header, rows, shorten, console.width)
-    needed = sum(widths) + TABLE_GAP * (len(widths) - 1)
+        console.width, shorten, gap = _PIPE_WIDTH, (), PLAIN_GAP
+    widths = _widths(header, rows, shorten, console.width, gap)
+    needed = sum(widths) + gap * (len(widths) - 1)
     if needed > console.width and not shorten:
         say(paragraphs(header, rows, console.width), err=err)
         return
@@ -47,7 +47,9 @@ def print_table(
         say(format_table(header, rows, widths), err=err)
 
 
-def _widths(header: Row, rows: Sequence[Row], shorten: Collection[int], width: int) -> list[int]:
+def _widths(
+    header: Row, rows: Sequence[Row], shorten: Collection[int], width: int, gap: int
+) -> list[int]:
     """How wide each column is to be: the widest gives first, none more than it can."""
     from rich.cells import cell_len
 
@@ -62,7 +64,7 @@ def _widths(header: Row, rows: Sequence[Row], shorten: Collection[int], width: i
             words = (word for cell in cells for word in cell.split())
             least.append(max(map(cell_len, (title, *words))))
     widths = natural
-    for _ in range(sum(widths) + TABLE_GAP * (len(widths) - 1) - width):
+    for _ in range(sum(widths) + gap * (len(widths) - 1) - width):
         ready = [index for index, least_width in enumerate(least) if widths[index] > least_width]
         if not ready:
             break

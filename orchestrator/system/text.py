@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
-TABLE_GAP = 2
-"""Spaces between two columns of a table."""
+TABLE_GAP, PLAIN_GAP = 1, 2
+"""Spaces between two columns of a table, on a terminal and elsewhere."""
 
 
 def format_size(value: int) -> str:
@@ -57,8 +57,7 @@ def rich_table(
         box=underlined if plain else None,
         show_edge=False,
         pad_edge=False,
-        # The box itself has one column between two.
-        padding=(0, TABLE_GAP - plain, 0, 0),
+        padding=(0, TABLE_GAP, 0, 0),  # the box has one more column between two
         header_style="" if plain else "bold",
     )
     for index, title in enumerate(header):
