@@ -56,8 +56,6 @@ def test_the_table_and_the_seed(kiss3d, ball_file, tmp_path):
         ("gone.glb", None, "does not exist"),
         ("notes.txt", b"hello", "its kind is mesh: .glb .obj .ply .stl"),
         ("broken.glb", b"hello", "broken.glb"),
-        ("empty.obj", b"", "empty.obj"),
-        ("speck.obj", b"v 1 1 1\nv 1 1 1\nv 1 1 1\nf 1 2 3\n", "single point"),
         ("line.obj", b"v 0 0 0\nv 1 0 0\nv 2 0 0\nf 1 2 3\n", "no area"),
     ],
 )
