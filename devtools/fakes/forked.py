@@ -58,7 +58,10 @@ class Forked:
             out, err = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(2))
             asked = stack.enter_context(tempfile.TemporaryFile())
             words = [*map(str, arguments)]
-            request = {"arguments": words, "cwd": str(cwd), "env": cli_environment()}
+            mask = os.umask(0)
+            os.umask(mask)
+            request: dict[str, Any] = {"arguments": words, "cwd": str(cwd), "umask": mask}
+            request["env"] = cli_environment()
             asked.write(json.dumps(request).encode())
             asked.seek(0)
             files: list[IO[bytes]] = [nothing, out, err, asked]
@@ -129,6 +132,7 @@ def become(request: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
+    os.umask(request["umask"])
     tempfile.tempdir = None
     main = importlib.import_module("orchestrator.cli").__file__ or ""
     sys.argv = [str(Path(main).with_name("__main__.py")), *request["arguments"]]
