@@ -185,7 +185,9 @@ def _announce(prepared: Prepared, as_json: bool) -> None:
 
 
 def _print_plan(prepared: Prepared, plan: list[PlanRow], err: bool = True) -> None:
-    tables.print_table(PLAN_HEADER, [_plan_cells(row) for row in plan], err=err)
+    from orchestrator.commands.plans import PLAN_HEADER, plan_cells
+
+    tables.print_table(PLAN_HEADER, [plan_cells(row) for row in plan], err=err)
     for row in plan:
         for line in _ladder_notes(row):
             say(f"{row.node}: {line}", err=err)
@@ -224,22 +226,3 @@ def _ladder_notes(row: PlanRow) -> Iterator[str]:
     ]
     if below and not row.cached:
         yield f"should that fail: {', then '.join(below)}"
-
-
-PLAN_HEADER = ("node", "on", "plan", "VRAM", "margin", "host RAM", "seconds", "why")
-
-
-def _plan_cells(row: PlanRow) -> tuple[str, ...]:
-    from orchestrator.system.text import format_size
-
-    expected = row.expected
-    return (
-        row.node,
-        row.ladder[0],
-        "cached" if row.cached else "run",
-        format_size(expected.vram) if expected else "-",
-        "-" if row.device == "cpu" else "0.0 GiB" if row.margin == 0 else format_size(row.margin),
-        format_size(expected.host) if expected else "-",
-        f"{expected.seconds:.3g}" if expected else "-",
-        row.reason,
-    )
