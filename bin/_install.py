@@ -6,69 +6,75 @@ Imported only when there is something to install. Standard library only.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
 import sysconfig
-from contextlib import suppress
-from typing import Iterable, Mapping, Sequence
+from typing import Mapping, Sequence
 
 from _launch import command, environment
-from _progress import Progress
-from _venv import LOG, ROOT, SetupError, Venv, say
+from _lock import say
+from _venv import ROOT, SetupError, Venv
 
-TAIL_LINES = 12
-"""How much of the log a failure shows."""
+ADVICE = """\
+{what}: failed; the reason is above, and the next start begins anew.
 
-ADVICE = {
-    "No space left on device": """The disk is full. KISS3D_VENV_CACHE moves the environment to \
-another one, UV_CACHE_DIR and PIP_CACHE_DIR the downloads.""",
-    "ensurepip is not available|No module named ensurepip": """This Python comes without venv: \
-install your system's python3-venv package.""",
-    "connection broken|[Tt]emporary failure|timed out|SSLError|ProxyError": """The package index \
-could not be reached. Check the network; uv's and pip's own settings apply (HTTPS_PROXY, \
-UV_DEFAULT_INDEX, PIP_INDEX_URL).""",
-    "DO NOT MATCH THE HASHES": """A package is not the one that requirements/ names: damaged on \
-its way, or another one under the same name.""",
-    "No matching distribution": """A package has no prebuilt wheel for this system. Supported are \
-Linux with glibc 2.28 or later (x86_64, aarch64), Windows (x86_64) and macOS 14 or later (arm64).\
-""",
-}
-"""What a log that matches the regular expression means for the reader; the first that fits."""
-
-WINDOW = (500, 200)
-"""Lines and columns of the terminal that uv sees: room for every bar that it draws."""
+- No space left on device: KISS3D_VENV_CACHE moves the environment to another disk, UV_CACHE_DIR and
+  PIP_CACHE_DIR the downloads.
+- No module named ensurepip: install your system's python3-venv package.
+- No connection: uv's and pip's own settings apply (HTTPS_PROXY, UV_DEFAULT_INDEX, PIP_INDEX_URL).
+- A hash that does not match: the package was damaged on its way, or is another one of this name.
+- No matching wheel or distribution: there are prebuilt ones for Linux with glibc 2.28 or later
+  (x86_64, aarch64), Windows (x86_64) and macOS 14 or later (arm64)."""
 
 
 def install(venv: Venv, lock: int) -> None:
-    """Make the environment and install its packages into it. Raises SetupError."""
-    commands = Commands(venv, lock)
-    without_pip = ["--without-pip"] if venv.base else []
-    create = [sys.executable, "-I", "-m", "venv", *without_pip, venv.path]
-    commands.must("making the environment", create)
+    """Make the environment and install its packages into it. Raises SetupError.
+
+    lock: what the commands inherit, so that nobody else begins while one of them is at work.
+    """
+    make(venv, lock)
     if venv.base:
         _show_packages(venv.base, venv)
-    else:
+    packages = f"the packages of requirements/{os.path.basename(venv.lock_file)}"
+    uv = find_uv(venv.base or venv)
+    if not uv and not venv.base:
+        say("getting uv, which installs")
         uv_lock = os.path.join(os.path.dirname(venv.lock_file), "installer.txt")
-        commands.succeeds("getting uv, which installs", pip_command(venv, uv_lock))
-    uv = shutil.which("uv", path=(venv.base or venv).scripts)
-    if not uv or not commands.succeeds("installing packages", uv_command(uv, venv)):
-        say(f"uv could not, so pip does, which takes longer; {venv.file(LOG)} has the reason")
-        commands.must("installing packages with pip", pip_command(venv, venv.lock_file))
+        succeeds(pip_command(venv, uv_lock), lock)
+        uv = find_uv(venv)
+    say(f"installing {packages}")
+    if not uv or not succeeds(uv_command(uv, venv), lock):
+        say("uv could not, so pip does, which takes longer")
+        if not succeeds(pip_command(venv, venv.lock_file), lock):
+            raise SetupError(ADVICE.format(what=f"installing {packages}"))
     if not venv.base:
-        compile_once(venv, commands)
+        compile_once(venv, lock)
 
 
-def compile_once(venv: Venv, commands: Commands) -> None:
+def make(venv: Venv, lock: int) -> None:
+    """Make the environment without packages. One with a base has no pip of its own."""
+    without_pip = ["--without-pip"] if venv.base else []
+    if not succeeds([sys.executable, "-I", "-m", "venv", *without_pip, venv.path], lock):
+        raise SetupError(ADVICE.format(what="making the environment"))
+
+
+def find_uv(venv: Venv) -> str | None:
+    """The user's uv, else the one that was installed into the environment."""
+    return shutil.which("uv") or shutil.which("uv", path=venv.scripts)
+
+
+def compile_once(venv: Venv, lock: int) -> None:
     """Run the example once: numba's kernels and Python's bytecode of this checkout are there then,
     and the user's first picture waits for neither. A failure here is no reason not to start."""
+    say("compiling, once, what runs on the CPU")
     folder = venv.file("first-run")
     words = ("run", os.path.join(ROOT, "examples", "robot.png"), "--profile", "sketch")
     faster = ("--device", "cpu", "--set", "isomer.stage2_steps=1")
     run = command(venv, "orchestrator.cli", (*words, *faster, "--output", f"{folder}/run"))
-    if not commands.succeeds("compiling, once, what runs on the CPU", run, environment()):
-        say(f"that failed, so the first run compiles; {venv.file(LOG)} has the reason")
+    with open(venv.file("first-run.log"), "w", encoding="utf-8") as log:
+        if not succeeds(run, lock, log.fileno(), environment()):
+            say(f"that failed, so the first run compiles; {log.name} has the reason")
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -82,7 +88,7 @@ def uv_command(uv: str, venv: Venv) -> list[str]:
 
 def pip_command(venv: Venv, lock_file: str) -> list[str]:
     """Let pip do it. An environment without a pip of its own sees its base's."""
-    quietly = ["--no-input", "--disable-pip-version-check", "--progress-bar=off"]
+    quietly = ["--no-input", "--disable-pip-version-check"]
     return [venv.python, "-I", "-m", "pip", "install", *quietly, *exactly(lock_file)]
 
 
@@ -97,6 +103,19 @@ def exactly(*lock_files: str) -> list[str]:
     return ["--no-deps", "--require-hashes", *wheels, *files]
 
 
+def succeeds(
+    program: Sequence[str], lock: int, output: int = 2, env: Mapping[str, str] | None = None
+) -> bool:
+    """Run a command and tell whether it succeeded. What it says goes to stderr: uv and pip draw
+    bars there, and stdout belongs to the program that is being started."""
+    keep = () if sys.platform == "win32" else (lock,)
+    quiet = subprocess.DEVNULL
+    return (
+        subprocess.call(program, stdin=quiet, stdout=output, stderr=output, pass_fds=keep, env=env)
+        == 0
+    )
+
+
 def _show_packages(base: Venv, venv: Venv) -> None:
     """Put one environment's packages on the other one's path, after its own."""
     theirs, ours = (
@@ -104,80 +123,3 @@ def _show_packages(base: Venv, venv: Venv) -> None:
     )
     with open(os.path.join(ours, "kiss3d-run.pth"), "w", encoding="utf-8") as file:
         file.write(f"{os.path.relpath(theirs, ours)}\n")
-
-
-class Commands:
-    """The commands of an installation, one after the other, with their output in its log."""
-
-    def __init__(self, venv: Venv, lock: int) -> None:
-        self._log = venv.file(LOG)
-        self._lock = lock
-
-    def must(self, what: str, command: Sequence[str]) -> None:
-        """Run a command and show how it goes. Raises SetupError if it fails."""
-        if not self.succeeds(what, command):
-            raise SetupError(_explain(what, self._log))
-
-    def succeeds(
-        self, what: str, command: Sequence[str], program: Mapping[str, str] | None = None
-    ) -> bool:
-        """The same, and tell whether it succeeded.
-
-        program: the environment of a command that is no installer; it writes into a pipe.
-        """
-        say(what)
-        reader, writer = os.pipe() if program else _terminal()
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=writer,
-            stderr=writer,
-            env={**(program or os.environ), "TERM": "xterm", "NO_COLOR": "1"},
-            pass_fds=() if sys.platform == "win32" else (self._lock,),
-        )
-        os.close(writer)
-        progress = Progress(what)
-        try:
-            with open(reader, encoding="utf-8", errors="replace") as output:
-                self._follow(output, progress, f"$ {' '.join(command)}")
-            return child.wait() == 0
-        finally:
-            child.terminate()
-            child.wait()
-            progress.close()
-
-    def _follow(self, output: Iterable[str], progress: Progress, first: str) -> None:
-        with open(self._log, "a", encoding="utf-8") as log:
-            print(first, file=log, flush=True)
-            with suppress(OSError):  # a terminal's end
-                for line in output:
-                    text = progress.saw(line)
-                    if text:
-                        print(text, file=log, flush=True)
-
-
-def _terminal() -> tuple[int, int]:
-    """A terminal's two ends, to read from and to write to; a pipe's where there is none.
-
-    uv tells only a terminal how many bytes have arrived.
-    """
-    try:
-        import fcntl
-        import pty
-        import struct
-        import termios
-
-        reader, writer = pty.openpty()
-    except (ImportError, OSError):
-        return os.pipe()
-    fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", *WINDOW, 0, 0))
-    return reader, writer
-
-
-def _explain(what: str, log: str) -> str:
-    with open(log, encoding="utf-8") as file:
-        text = file.read()
-    tail = "\n".join(f"    {line}" for line in text.splitlines()[-TAIL_LINES:])
-    advice = [advice for pattern, advice in ADVICE.items() if re.search(pattern, text)][:1]
-    last = f"The whole log is {log}. The next start begins anew."
-    return "\n".join([f"{what}: failed.", "", tail, "", *advice, last])

@@ -9,7 +9,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Callable, Sequence
 
-from _venv import ROOT, SetupError, Venv, say
+from _lock import say
+from _venv import ROOT, SetupError, Venv
 
 if TYPE_CHECKING:
     from typing import NoReturn

@@ -1,19 +1,17 @@
 """The environments that the launchers in bin/ run in: made on first use, never half-made.
 
-    run   the packages of requirements/run.txt             <repo>/.venv
-    web   those of requirements/web.txt, over run's        <repo>/.venv-web
-    ray   the packages of requirements/ray.txt, over run's <repo>/.venv-ray
-    dev   the tools of requirements/dev.txt, over run's    <repo>/.venv-dev
+    run   the packages of requirements/run.txt                <repo>/.venv
+    web   Gradio for the page, requirements/web.txt           <repo>/.venv-web
+    ray   Ray for batches on a cluster, requirements/ray.txt  <repo>/.venv-ray
+    dev   the tools of the tests, requirements/dev.txt        <repo>/.venv-dev
+
+The last three see the packages of the first.
 
 With KISS3D_VENV_CACHE they are <that folder>/run-<key>, web-<key> and so on. The key is a hash
 of the lock file and of what the Python is. In and beside each of them:
 
     kiss3d-owned    this folder is ours, and may be emptied; holds the key once all is installed
-    install.log     what the installer said
     <folder>.lock   held shared by everyone who runs in it, exclusively by the one who makes it
-
-The kernel drops a lock with its last holder, so nothing is stale after a kill. Installers inherit
-it: one that outlives a killed launcher keeps the next launcher waiting instead of racing it.
 
 Standard library only. Every start pays for the imports at the top, so the others stand where they
 are used. The file parses on Python 3.8, so that an old Python can say which one is needed.
@@ -21,27 +19,20 @@ are used. The file parses on Python 3.8, so that an old Python can say which one
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from typing import Callable, NamedTuple, Sequence
 
+from _lock import hold_lock, say, try_lock
+
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
-STAMP, LOG = "kiss3d-owned", "install.log"
+STAMP = "kiss3d-owned"
 
 DISK_GB = {"linux": 7, "win32": 4, "darwin": 3}
 """Free disk asked for before run's is made. Measured on Linux: 5.7, shared with uv's cache."""
 
 UNUSED_DAYS = 14
 """A cached environment that nobody started for so long is removed when another one is made."""
-
-POLL_S = 0.1
-"""How often a waiting start looks whether it can go on."""
-
-_NO_LOCKS_HERE = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
-
-QUIET_POLLS = 3
-"""A wait shorter than this is not worth a message."""
 
 
 class SetupError(Exception):
@@ -92,39 +83,17 @@ Install = Callable[[Venv, int], None]
 descriptor, for the commands to inherit."""
 
 
-def say(text: str) -> None:
-    """Tell the user, on stderr: stdout belongs to the program that is being started."""
-    print(f"kiss3d-orchestrate: {text}", file=sys.stderr, flush=True)
-
-
-def run_environment(root: str = ROOT) -> Venv:
-    """What the program of the checkout at `root` runs in under this Python."""
-    machine = "" if sys.platform == "win32" else os.uname().machine
-    tag, flags = sys.implementation.cache_tag, getattr(sys, "abiflags", "")
-    return _describe("run", root, f"{tag} {flags} {sys.platform} {machine}", None)
-
-
-def web_environment(root: str = ROOT) -> Venv:
-    """What its web page runs in: Gradio, and the program's packages."""
-    run = run_environment(root)
-    return _describe("web", root, run.key, run)
-
-
-def ray_environment(root: str = ROOT) -> Venv:
-    """What a batch on many machines runs in: Ray, and the program's packages."""
-    run = run_environment(root)
-    return _describe("ray", root, run.key, run)
-
-
-def dev_environment(root: str = ROOT) -> Venv:
-    """What its tests run in: the tools, and the program's packages."""
-    run = run_environment(root)
-    return _describe("dev", root, run.key, run)
-
-
-def _describe(name: str, root: str, given: str, base: Venv | None) -> Venv:
+def environment_of(name: str, root: str = ROOT) -> Venv:
+    """The environment "run", "web", "ray" or "dev" of the checkout at `root` under this Python."""
     import hashlib
 
+    base = None if name == "run" else environment_of("run", root)
+    if base:
+        given = base.key
+    else:
+        machine = "" if sys.platform == "win32" else os.uname().machine
+        tag, flags = sys.implementation.cache_tag, getattr(sys, "abiflags", "")
+        given = f"{tag} {flags} {sys.platform} {machine}"
     lock_file = os.path.join(root, "requirements", f"{name}.txt")
     with open(lock_file, "rb") as file:
         key = hashlib.sha256(given.encode() + b"\n" + file.read()).hexdigest()[:16]
@@ -143,13 +112,13 @@ def ensure(venv: Venv, install: Install | None = None) -> int:
     """
     os.makedirs(os.path.dirname(venv.path), exist_ok=True)
     while True:
-        lock = _lock(venv.path, exclusive=False)
+        lock = hold_lock(venv.path, exclusive=False)
         if venv.is_ready():
             _mark_used(venv)
             return lock
         os.close(lock)
         try:
-            lock = _lock(venv.path, exclusive=True)
+            lock = hold_lock(venv.path, exclusive=True)
         except PermissionError:
             raise SetupError(
                 f"{venv.path} is another user's, and not ready for the Python that you start.\n"
@@ -157,17 +126,11 @@ def ensure(venv: Venv, install: Install | None = None) -> int:
             ) from None
         try:
             if not venv.is_ready():
-                _make(venv, install or _installer(), lock)
+                _make(venv, lock, install)
                 if venv.cached:
                     _prune(os.path.dirname(venv.path))
         finally:
             os.close(lock)
-
-
-def _installer() -> Install:
-    import _install
-
-    return _install.install
 
 
 def _mark_used(venv: Venv) -> None:
@@ -178,10 +141,12 @@ def _mark_used(venv: Venv) -> None:
         return
 
 
-def _make(venv: Venv, install: Install, lock: int) -> None:
+def _make(venv: Venv, lock: int, install: Install | None) -> None:
     """Empty the folder, fill it, and stamp it. The caller holds the lock exclusively."""
     import signal
     import time
+
+    import _install
 
     start = time.monotonic()
     reasons = {None: "first start", "": "the last set-up did not finish"}
@@ -192,9 +157,9 @@ def _make(venv: Venv, install: Install, lock: int) -> None:
     # Unwind, so that the installer is ended too.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
-        install(venv, lock)
+        (install or _install.install)(venv, lock)
     except Exception:
-        _empty(venv.path, keep=(STAMP, LOG))
+        _empty(venv.path, keep=(STAMP,))
         raise
     except BaseException:
         # Gigabytes take a while to remove: whoever interrupts is not kept waiting for that.
@@ -248,7 +213,7 @@ def _prune(cache: str) -> None:
         path = os.path.dirname(stamp)
         if not _is_ours(path, stamp):
             continue
-        lock = _try_lock(path, exclusive=True)
+        lock = try_lock(path, exclusive=True)
         if lock is None:
             continue
         if os.path.exists(stamp) and os.path.getmtime(stamp) < oldest:
@@ -275,51 +240,3 @@ def _empty(folder: str, keep: Sequence[str]) -> None:
             shutil.rmtree(path)
         else:
             os.remove(path)
-
-
-def _lock(path: str, *, exclusive: bool) -> int:
-    """Hold the environment's lock, waiting for whoever has it."""
-    import time
-
-    polls = 0
-    while (lock := _try_lock(path, exclusive=exclusive, needed=False)) is None:
-        polls += 1
-        if polls == QUIET_POLLS:
-            whom = "runs in it" if exclusive else f"sets it up ({LOG} is there)"
-            say(f"{path}: waiting for another process that {whom}")
-        time.sleep(POLL_S)
-    return lock
-
-
-def _try_lock(path: str, *, exclusive: bool, needed: bool = True) -> int | None:
-    """Hold the lock beside `path`; None if it cannot be had now.
-
-    needed: None as well where the file system has no locks; else that goes on without one, for a
-    start that waited for it would wait for ever.
-
-    A reader opens the file read-only, so that one user can run what another one has installed.
-    Windows has no shared locks of this kind, so there a reader only makes sure that nobody is
-    making the environment; files in use cannot be removed there anyway.
-    """
-    mode = os.O_RDWR if exclusive or sys.platform == "win32" else os.O_RDONLY
-    descriptor = os.open(f"{path}.lock", mode | os.O_CREAT, 0o666)
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-            if not exclusive:
-                msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
-        else:
-            import fcntl
-
-            kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except OSError as error:
-        if not needed and error.errno in _NO_LOCKS_HERE:
-            if exclusive:
-                say(f"{path} has no file locks: do not start it twice at once while it is made")
-            return descriptor
-        os.close(descriptor)
-        return None
-    return descriptor

@@ -19,6 +19,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, settings
 
+from devtools.fakes.forked import Forked
 from devtools.fakes.tools import ROOT, cli_environment, command
 from devtools.patience import PATIENCE
 from orchestrator.system.private_folders import PREFIX
@@ -37,7 +38,7 @@ fake.cast = devtools.fakes.stages:Cast
 fake.slow_sink = devtools.fakes.stages:SlowSink
 fake.shelling = devtools.fakes.stages:Shelling
 fake.shapes = devtools.fakes.stages:Shapes
-fake.cuda = devtools.fakes.stages:Cuda
+fake.cuda = devtools.fakes.cuda:Cuda
 fake.encode = devtools.fakes.stages:Encode
 fake.seeded = devtools.fakes.seeded:Seeded
 fake.egg = devtools.fakes.egg:Egg
@@ -88,7 +89,7 @@ def own_signals() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
+def nothing_left(forked: Forked | None) -> Iterator[None]:
     """After every test: no child process and no private folder that was not there before it."""
     folders, known = private_folders(), children()
     yield
@@ -163,14 +164,30 @@ def config_file(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+@pytest.fixture(scope="session")
+def forked(fake_package: None, own_temporary_folder: None) -> Iterator[Forked | None]:
+    """The command line with its imports done, where the system can fork."""
+    if not hasattr(os, "fork"):
+        yield None
+        return
+    process = Forked()
+    yield process
+    process.close()
+
+
 @pytest.fixture
-def kiss3d(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def kiss3d(
+    tmp_path: Path, forked: Forked | None
+) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Call the real command line in a process of its own, in `tmp_path` unless `cwd` is given."""
 
     def call(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+        cwd = options.pop("cwd", tmp_path)
+        if forked is not None and not options and forked.can(cli_environment()):
+            return forked.run(arguments, cwd, PATIENCE)
         return subprocess.run(
             command(*arguments),
-            cwd=options.pop("cwd", tmp_path),
+            cwd=cwd,
             env=cli_environment(),
             capture_output=True,
             text=True,

@@ -26,7 +26,7 @@ _ENTRY_POINTS = """[kiss3d.stages]
 fake.source = devtools.fakes.stages:Source
 fake.trouble = devtools.fakes.stages:Trouble
 fake.sink = devtools.fakes.stages:Sink
-fake.cuda = devtools.fakes.stages:Cuda
+fake.cuda = devtools.fakes.cuda:Cuda
 """
 
 

@@ -23,8 +23,8 @@ from pathlib import Path
 
 import psutil
 
+from devtools.fakes.misbehaviour import HELPERS
 from devtools.fakes.running import alive, below
-from devtools.fakes.stages import HELPERS
 from orchestrator.system.text import format_table
 
 ROOT = Path(__file__).resolve().parents[2]

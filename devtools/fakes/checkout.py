@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import _install
+import _lock
 import _venv
 
 from devtools.patience import eventually
@@ -88,17 +89,17 @@ class FakeCheckout:
 
     def venv(self) -> _venv.Venv:
         """The environment that its program needs now."""
-        return _venv.run_environment(self.path)
+        return _venv.environment_of("run", self.path)
 
     def installer(self, how: str = "works") -> _venv.Install:
         """A stand-in for uv, which works, "waits" for `release`, or says "fail: WHY"."""
 
         def install(venv: _venv.Venv, lock: int) -> None:
-            commands = _install.Commands(venv, lock)
             bare = (sys.executable, "-I", "-m", "venv", "--without-pip", venv.path)
-            commands.must("making", bare)
             fill = (venv.python, "-c", INSTALLER, self.path, venv.path, how)
-            commands.must("installing toys", fill)
+            for program in (bare, fill):
+                if not _install.succeeds(program, lock):
+                    raise _venv.SetupError(how)
 
         return install
 
@@ -153,6 +154,14 @@ def said_until(start: subprocess.Popen[str], words: str) -> str:
         assert line, f"it ended without these words: {said}"
         said += line
     return said
+
+
+def venv_is_free(venv: _venv.Venv) -> bool:
+    """Whether nobody makes the environment or runs in it."""
+    lock = _lock.try_lock(venv.path, exclusive=True)
+    if lock is not None:
+        os.close(lock)
+    return lock is not None
 
 
 def is_alive(pid: int) -> bool:

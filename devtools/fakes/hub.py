@@ -14,10 +14,13 @@ import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from devtools.patience import PATIENCE
 
+FLEXGEN = b"flexgen" * 300_000
+"""What a hub of the tests has in place of FlexGen's weights."""
 COMMIT = "c0ffee" + "0" * 34
 TOKEN = "hf_good"
 
@@ -282,3 +285,8 @@ def _tree_entry(path: str, content: bytes) -> dict[str, Any]:
     if is_lfs(path):
         entry["lfs"] = {"oid": sha256(content), "size": len(content), "pointerSize": 134}
     return entry
+
+
+def snapshot(home: Path, repo: str, commit: str = COMMIT) -> Path:
+    """Where the hub's cache below `home` has a revision of a repository."""
+    return home / "hf/hub" / f"models--{repo.replace('/', '--')}" / "snapshots" / commit

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import os
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from pydantic import Field
 
+from devtools.fakes.misbehaviour import Mode, misbehave, start_helpers
 from stages import contract
 from stages.contract import ArtifactSpec, BadInput, Context, Mesh, Params, Stage, StageError
 from stages.contract.artifacts import IMAGE, INPUT_IMAGE, POOLED_EMBEDS, PROMPT_EMBEDS
@@ -24,40 +20,6 @@ NUMBERS = ArtifactSpec("numbers", "array", "what was in the input", ("N",), "flo
 TROUBLED = ArtifactSpec("troubled", "array", "numbers + 1", ("N",), "float32")
 GLB = ArtifactSpec("glb", "file", "bytes", suffix=".glb")
 TOTAL = ArtifactSpec("total", "text", "the sum, as text")
-
-Mode = Literal[
-    "ok",
-    "sleep",
-    "raise",
-    "bad_input",
-    "segfault",
-    "exit0",
-    "exit3",
-    "ignore_sigterm",
-    "hang",
-    "garbage",
-    "wrong_shape",
-    "wrong_dtype",
-    "missing_output",
-    "surplus_output",
-    "no_mapping",
-    "half_written",
-    "oom",
-    "killed",
-    "disk_full",
-    "gpu_fault",
-    "no_gpu_support",
-    "import_error",
-    "nan",
-    "print",
-    "grandchild",
-    "helper",
-    "load_raise",
-    "load_segfault",
-    "load_hang",
-    "escape",
-    "only_cuda",
-]
 
 
 def parse(data: bytes) -> list[float]:
@@ -96,6 +58,7 @@ class Source(Stage):
 
 class TroubleParams(Params):
     mode: Mode = Field("ok", description="how to misbehave")
+    modes: tuple[Mode, ...] = Field((), description="the same for the input's first number, from 0")
     flag: str = Field("", description="misbehave once: then this file is made")
     seconds: float = Field(0.0, ge=0, description="sleep before returning")
     count_file: str = Field("", description="append one line a run to this file")
@@ -136,8 +99,10 @@ class Trouble(Stage):
         if self.params.helpers:
             start_helpers(Path(self.params.helpers))
         mine = self.params.only_for is None or float(numbers[0]) == self.params.only_for
-        mode = self.params.mode
-        if mine and not mode.startswith("load_") and mode != "only_cuda" and self._due():
+        mode, case = self.params.mode, ""
+        if self.params.modes:
+            mode, case = self.params.modes[int(numbers[0])], str(int(numbers[0]))
+        if mine and not mode.startswith("load_") and mode != "only_cuda" and self._due(case):
             special = misbehave(mode, context)
             if special is not None:
                 return special
@@ -161,10 +126,10 @@ class Trouble(Stage):
             while len(list(diary.parent.glob(f"{diary.name}.*"))) < params.company:
                 time.sleep(0.02)
 
-    def _due(self) -> bool:
+    def _due(self, case: str = "") -> bool:
         if not self.params.flag:
             return True
-        flag = Path(self.params.flag)
+        flag = Path(self.params.flag + case)
         first = not flag.exists()
         flag.touch()
         return first
@@ -240,57 +205,6 @@ class Shapes(Stage):
         }
 
 
-class CudaParams(Params):
-    gib: float = Field(2.0, gt=0, description="memory to hold")
-    mode: Literal["ok", "segfault", "killed", "oom", "illegal_access"] = Field(
-        "ok", description="how to end"
-    )
-    flag: str = Field("", description="misbehave once: then this file is made")
-
-
-class Cuda(Stage):
-    """Holds memory on the card, multiplies there, and may die with it."""
-
-    name = "fake.cuda"
-    summary = "numbers + 1, computed on the GPU"
-    inputs = (NUMBERS,)
-    outputs = (TROUBLED,)
-    Params: ClassVar[type[contract.Params]] = CudaParams
-    preload = ("torch",)
-
-    def load(self, context: Context) -> None:
-        import torch
-
-        self._held = torch.ones(int(self.params.gib * 2**30), dtype=torch.uint8, device="cuda:0")
-        torch.cuda.synchronize()
-
-    def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
-        import numpy as np
-        import torch
-
-        flag = Path(self.params.flag) if self.params.flag else None
-        if flag is None or not flag.exists():
-            if flag is not None:
-                flag.touch()
-            self._misbehave()
-        numbers = torch.from_numpy(np.array(inputs["numbers"])).to(context.device)
-        time.sleep(0.5)  # long enough to be sampled
-        return {"troubled": (numbers + 1).cpu().numpy()}
-
-    def _misbehave(self) -> None:
-        import torch
-
-        if self.params.mode == "segfault":
-            ctypes.string_at(0)
-        elif self.params.mode == "killed":
-            os.kill(os.getpid(), signal.SIGKILL)
-        elif self.params.mode == "oom":
-            torch.empty(1 << 50, dtype=torch.uint8, device="cuda:0")
-        elif self.params.mode == "illegal_access":
-            index = torch.tensor([1 << 40], device="cuda:0")
-            self._held[index].cpu()
-
-
 def count(path: str) -> None:
     if path:
         with Path(path).open("a") as stream:
@@ -302,114 +216,6 @@ def pause(seconds: float, context: Context) -> None:
     for step in range(steps):
         time.sleep(seconds / steps)
         context.progress(step + 1, steps)
-
-
-HELPERS = 3
-
-
-def start_helpers(pids: Path) -> None:
-    """A child, one in a session of its own, and one that also left its parent and environment."""
-    sleeps = f"echo $$ >> '{pids}'; exec sleep 3602"
-    subprocess.Popen(["/bin/sh", "-c", sleeps])
-    subprocess.Popen(["/bin/sh", "-c", sleeps], start_new_session=True)
-    daemon = ["/bin/sh", "-c", f'setsid /bin/sh -c "{sleeps.replace("$$", chr(92) + "$$")}" &']
-    subprocess.Popen(daemon, env={"PATH": os.environ["PATH"]}, start_new_session=True).wait()
-    while not pids.is_file() or len(pids.read_text().split()) < HELPERS:
-        time.sleep(0.01)
-
-
-def wait_with_a_grandchild() -> None:
-    subprocess.Popen(["sleep", "3600"])
-    time.sleep(3600)
-
-
-def leave_a_helper() -> None:
-    subprocess.Popen(["sleep", "3601"])
-
-
-def misbehave(mode: str, context: Context) -> Any:
-    """Do what `mode` says; a returned mapping or list is what run() returns."""
-    import numpy as np
-
-    actions: dict[str, Callable[[], Any]] = {
-        "sleep": lambda: time.sleep(3600),
-        "raise": lambda: fail(RuntimeError("deliberate")),
-        "bad_input": lambda: fail(BadInput("these numbers are unlucky", "try others")),
-        "segfault": lambda: ctypes.string_at(0),
-        "exit0": lambda: os._exit(0),
-        "exit3": lambda: os._exit(3),
-        "ignore_sigterm": ignore_sigterm,
-        "hang": lambda: ctypes.PyDLL(None).sleep(3600),  # holds the GIL: heartbeats stop
-        "garbage": send_garbage,
-        "wrong_shape": lambda: {"troubled": np.zeros((2, 2), np.float32)},
-        "wrong_dtype": lambda: {"troubled": np.zeros(3, np.float64)},
-        "missing_output": dict,
-        "surplus_output": lambda: {"troubled": np.zeros(3, np.float32), "more": "?"},
-        "no_mapping": lambda: [np.zeros(3, np.float32)],
-        "nan": lambda: {"troubled": np.full(3, np.nan, np.float32)},
-        "half_written": half_written,
-        "oom": lambda: fail(MemoryError("cannot allocate")),
-        "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
-        "disk_full": lambda: fail(OSError(errno.ENOSPC, "No space left on device")),
-        "gpu_fault": lambda: fail(RuntimeError("CUDA error: an illegal memory access")),
-        "no_gpu_support": lambda: fail(RuntimeError("Not compiled with GPU support")),
-        "import_error": lambda: fail(ImportError("libcudart.so: cannot open shared object")),
-        "print": lambda: sys.stdout.buffer.write(os.urandom(100_000)) and None,
-        "grandchild": wait_with_a_grandchild,
-        "helper": leave_a_helper,
-        "escape": escape,
-        "ok": lambda: None,
-    }
-    found = actions[mode]()
-    return found if isinstance(found, dict | list) else None
-
-
-def fail(error: BaseException) -> None:
-    raise error
-
-
-def ignore_sigterm() -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    time.sleep(3600)
-
-
-def send_garbage() -> None:
-    from stages.process import protocol
-
-    protocol.encode = lambda message: b"\xc1\xff garbage"
-
-
-def half_written() -> None:
-    """Dies in the middle of writing a large output."""
-    import stages.contract.codec
-
-    def write(stream: Any, payload: Any) -> None:
-        stream.write(b"\x93NUMPY half")
-        stream.flush()
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    stages.contract.codec.write_payload = write
-    import stages.process.stage_runner
-
-    stages.process.stage_runner.StageRunner._output_file.__globals__["codec"].payload_size = (
-        lambda payload: 1 << 40
-    )
-
-
-def escape() -> None:
-    """Tries to have the parent write outside the node's folder."""
-    import stages.process.stage_runner
-
-    core: Any = stages.process.stage_runner.StageRunner
-    original = core._write
-
-    def write(self: Any, *arguments: Any) -> Any:
-        files = original(self, *arguments)
-        for entries in files.values():
-            entries[0] = type(entries[0])("../../escaped.npy", entries[0].size, entries[0].content)
-        return files
-
-    core._write = write
 
 
 class EncodeParams(Params):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli import common, tables
-from orchestrator.system.terminal import nobody_need_read, say
+from orchestrator.cli import answers, parameters, tables
+from orchestrator.system.terminal import nobody_need_read, say, say_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MERGE = "merge"
 
 
-class _Source(common.InputPath):
+class _Source(parameters.InputPath):
     """A folder or list, or the word for the command that puts shards together."""
 
     def shell_complete(
@@ -65,7 +65,7 @@ class WithMerge(click.Command):
     help='Which files, e.g. "*.png". Default: all pictures, or else meshes.',
 )
 @click.option("--recursive", is_flag=True, help="Look into subdirectories.")
-@common.output_option("BATCH_DIR", "Default: outputs/<its name>-<time>.")
+@parameters.output_option("BATCH_DIR", "Default: outputs/<its name>-<time>.")
 @click.option(
     "--resume",
     "go_on",
@@ -89,14 +89,14 @@ class WithMerge(click.Command):
 @click.option(
     "--keep-going/--fail-fast", default=True, show_default=True, help="After a failed one."
 )
-@common.settings_options
+@parameters.settings_options
 @click.option("--until", metavar="NODE", help="Stop after this node.")
-@common.format_option
-@common.report_option
-@common.keep_option(None, "result; mesh for more than 500")
-@common.device_options
-@common.budget_options
-@common.view_options
+@parameters.format_option
+@parameters.report_option
+@parameters.keep_option(None, "result; mesh for more than 500")
+@parameters.device_options
+@parameters.budget_options
+@parameters.view_options
 def batch(
     source: Path,
     glob: str | None,
@@ -128,8 +128,8 @@ def batch(
 
     told: list[object] = []
     asked = carry_out.BatchRequest(source, glob, recursive, output, go_on, not keep_going, shard)
-    options, keep_is_open = common.options_from(**request), request["keep"] is None
-    with common.errors_as_json(as_json, told):
+    options, keep_is_open = parameters.options_from(**request), request["keep"] is None
+    with answers.errors_as_json(as_json, told):
         if ray is not None:
             _on_ray(asked, options, keep_is_open, not no_warm, ray, as_json)
             return
@@ -200,7 +200,7 @@ def _print_outcomes(made: Batch, outcomes: list[Outcome], as_json: bool) -> None
         return
     if as_json:
         with nobody_need_read(f"{made.path}"):
-            common.print_json(
+            say_json(
                 {
                     "batch": str(made.path.resolve()),
                     "good": good,

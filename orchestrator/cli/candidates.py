@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from orchestrator.cli import common, tables
-from orchestrator.system.terminal import nobody_need_read, say
+from orchestrator.cli import tables
+from orchestrator.system.terminal import nobody_need_read, say, say_json
 
 if TYPE_CHECKING:
     from orchestrator.cli.live_view import RunView
     from orchestrator.commands.batch_directory import Batch
-    from orchestrator.commands.candidates import Candidate
+    from orchestrator.commands.candidate_scores import Candidate
     from orchestrator.commands.carry_out import Shell
     from orchestrator.planning.request import Prepared
 
@@ -61,7 +61,7 @@ def _print(made: Batch, found: Sequence[Candidate], as_json: bool) -> None:
         document = candidates.document(found)
         runs = {one.outcome.name: one.outcome.row() for one in found}
         with nobody_need_read(f"{made.path}"):
-            common.print_json(
+            say_json(
                 {
                     "batch": str(made.path.resolve()),
                     **document,

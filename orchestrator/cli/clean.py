@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli import common
-from orchestrator.system.terminal import say
+from orchestrator.cli import answers, parameters
+from orchestrator.system.terminal import say, say_json
 
 if TYPE_CHECKING:
     from orchestrator.commands.clean import Chosen, Removed
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option(
     "--older-than",
     "days",
-    type=common.Finite(0),
+    type=parameters.Finite(0),
     default=0.0,
     metavar="DAYS",
     help="Only runs begun more than DAYS ago.",
@@ -56,7 +56,7 @@ def clean(
     def wanted(run: RunDirectory) -> bool:
         return run.manifest.created <= limit and not (failed and run.manifest.state == "done")
 
-    with common.errors_as_json(as_json):
+    with answers.errors_as_json(as_json):
         if as_json and not yes:
             raise UsageError("--json cannot ask, so nothing was removed", "add --yes")
         if not may_hold_runs(root):
@@ -109,7 +109,7 @@ def _tell(removed: Removed, intermediate: bool, as_json: bool) -> None:
     for item in removed.left:
         say(f"left {item.path}: {item.why}", err=True)
     if as_json:
-        common.print_json(
+        say_json(
             {
                 "removed": [str(path.resolve()) for path in removed.runs],
                 "batches": [str(path.resolve()) for path in removed.batches],

@@ -120,7 +120,7 @@ def _carry_out(arguments: list[str]) -> int:
     except click.ClickException as error:
         wrong = _as_ours(error)
         if "--json" in arguments:
-            from orchestrator.cli.common import print_failure
+            from orchestrator.cli.answers import print_failure
 
             print_failure(wrong.message, wrong.hint, wrong.exit_code)
         raise wrong from error

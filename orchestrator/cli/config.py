@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from orchestrator.cli import common, tables
-from orchestrator.system.terminal import say
+from orchestrator.cli import answers, parameters, tables
+from orchestrator.system.terminal import say, say_json
 
 
 @click.group()
@@ -19,7 +19,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="One JSON document 
 
 
 @config.command()
-@common.settings_options
+@parameters.settings_options
 @_json
 @click.option("--all/--set-only", "everything", default=True, help="Defaults too, or not.")
 def show(as_json: bool, everything: bool, **request: Any) -> None:
@@ -27,13 +27,11 @@ def show(as_json: bool, everything: bool, **request: Any) -> None:
     from orchestrator.pipeline.layers import DEFAULT
     from orchestrator.planning.request import prepare
 
-    with common.errors_as_json(as_json):
-        prepared = prepare(common.options_from(**request))
+    with answers.errors_as_json(as_json):
+        prepared = prepare(parameters.options_from(**request))
     rows = [row for row in prepared.settings.rows() if everything or row[2] != DEFAULT]
     if as_json:
-        common.print_json(
-            [dict(zip(("path", "value", "source"), row, strict=True)) for row in rows]
-        )
+        say_json([dict(zip(("path", "value", "source"), row, strict=True)) for row in rows])
         return
     from orchestrator.pipeline.value_text import value_text
 
@@ -53,13 +51,13 @@ def profiles(as_json: bool) -> None:
     from orchestrator.planning.vram_table import least_card
     from orchestrator.weights import needs as weights_of
 
-    with common.errors_as_json(as_json):
+    with answers.errors_as_json(as_json):
         shipped = {name: load(name).profile for name in profile_names()}
         cards = {name: least_card(profile) for name, profile in shipped.items()}
         known = weights_of.catalogue()
         sizes = {n: weights_of.total_gb(weights_of.profile_needs(n), known) for n in shipped}
     if as_json:
-        common.print_json(
+        say_json(
             [
                 {
                     "name": name,
@@ -89,7 +87,7 @@ def profiles(as_json: bool) -> None:
 @_json
 def diff(first: str, second: str, as_json: bool) -> None:
     """Values in which two profiles differ."""
-    with common.errors_as_json(as_json):
+    with answers.errors_as_json(as_json):
         sides = [_values(first), _values(second)]
     rows = []
     for path in dict.fromkeys([*sides[0], *sides[1]]):
@@ -97,7 +95,7 @@ def diff(first: str, second: str, as_json: bool) -> None:
         if (before and before[0]) != (after and after[0]) or (before is None) != (after is None):
             rows.append((path, before, after))
     if as_json:
-        common.print_json(
+        say_json(
             [
                 {"path": path, "first": _side_row(first, one), "second": _side_row(second, other)}
                 for path, one, other in rows

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli import common
-from orchestrator.system.terminal import say
+from orchestrator.cli import answers
+from orchestrator.system.terminal import say, say_json
 
 if TYPE_CHECKING:
     from orchestrator.commands.doctor import Check
@@ -43,10 +43,10 @@ def doctor(profile: str, wait: bool, as_json: bool) -> None:
     from orchestrator.commands.doctor import report
 
     rows: list[Check] = []
-    with common.errors_as_json(as_json):
+    with answers.errors_as_json(as_json):
         good = report(Path("outputs"), rows.append if as_json else _show, profile, wait)
     if as_json:
-        common.print_json([asdict(row) for row in rows])
+        say_json([asdict(row) for row in rows])
     if not good:
         raise SystemExit(1)
 

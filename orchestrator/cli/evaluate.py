@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from orchestrator.cli import common, tables
-from orchestrator.system.terminal import say
+from orchestrator.cli import answers, parameters, tables
+from orchestrator.system.terminal import say, say_json
 
 _ROWS = (
     ("chamfer_l1", "mean distance, mean of both ways"),
@@ -24,17 +24,17 @@ _ROWS = (
 
 
 @click.command()
-@click.argument("mesh", type=common.InputPath())
+@click.argument("mesh", type=parameters.InputPath())
 @click.option(
     "--truth",
-    type=common.InputPath(),
+    type=parameters.InputPath(),
     required=True,
     metavar="MESH",
     help="The true mesh: .glb, .obj, .ply or .stl, as the mesh itself.",
 )
 @click.option(
     "--tau",
-    type=common.Finite(0.0, min_open=True),
+    type=parameters.Finite(0.0, min_open=True),
     default=0.05,
     show_default=True,
     help="What counts as right: a share of half the longest side of the truth's box.",
@@ -79,7 +79,7 @@ def evaluate(
     options += ["--outside-only"] if outside_only else []
     from orchestrator.commands.score import score
 
-    with common.errors_as_json(as_json):
+    with answers.errors_as_json(as_json):
         result = score(mesh, truth, options)
     if as_json:
         request = {
@@ -90,7 +90,7 @@ def evaluate(
             "normalize": normalize,
             "outside_only": outside_only,
         }
-        common.print_json({**request, **result})
+        say_json({**request, **result})
         return
     faces = result["faces"]
     unit = "longest side of each box is 2" if normalize else "as in the files"

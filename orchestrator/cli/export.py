@@ -7,26 +7,26 @@ from typing import Any
 
 import click
 
-from orchestrator.cli import common, tables
-from orchestrator.system.terminal import say, visible
+from orchestrator.cli import answers, parameters, tables
+from orchestrator.system.terminal import say, say_json, visible
 from stages.contract.mesh_formats import FEWEST_FACES, MOST_FACES
 
 
 @click.command()
-@click.argument("source", type=common.InputPath(), metavar="RUN|MESH")
+@click.argument("source", type=parameters.InputPath(), metavar="RUN|MESH")
 @click.option(
     "--format",
     "formats",
-    callback=common.read_formats,
+    callback=parameters.read_formats,
     default="stl,3mf",
     show_default=True,
     metavar="glb,obj,ply,stl,3mf,usdz",
     help="One or several.",
 )
-@common.output_option("DIR", "Default: the run's result/; of a file the current folder.")
+@parameters.output_option("DIR", "Default: the run's result/; of a file the current folder.")
 @click.option(
     "--height",
-    callback=common.read_length,
+    callback=parameters.read_length,
     metavar="100mm",
     help="How high it is to be, in mm, cm, m or in. Default of STL and 3MF: 100mm.",
 )
@@ -56,11 +56,11 @@ def export(
     from orchestrator.commands.export import Request
     from orchestrator.commands.export import export as write
 
-    with common.errors_as_json(as_json):
+    with answers.errors_as_json(as_json):
         made = write(source, output, Request(formats, height, faces, y_up))
     if as_json:
         rows = [{**row, "path": str(Path(row["path"]).resolve())} for row in made.files]
-        common.print_json({"files": rows, "notes": made.notes})
+        say_json({"files": rows, "notes": made.notes})
         return
     header = ("file", "faces", "size", "bytes")
     tables.print_table(header, [_cells(row) for row in made.files], err=True)

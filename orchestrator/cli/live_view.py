@@ -8,11 +8,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Protocol, TextIO
 
 from orchestrator.pipeline.graph import Node
+from orchestrator.running.progress_rows import Row
 from orchestrator.running.run_events import Observer, RunEvent
 from orchestrator.running.time_left import TimeLeft, expected_seconds, in_words
 from orchestrator.system.terminal import open_console, say_to, visible
@@ -139,28 +139,13 @@ def _failure_text(event: RunEvent) -> str:
     return text if not fields.get("log") else f"{text}\n            log: {fields['log']}"
 
 
-@dataclass
-class _Row:
-    state: str = "waiting"
-    done: int = 0
-    failed: int = 0
-    step: int = 0
-    total: int = 0
-    note: str = ""
-    attempt: int = 0
-    began: float = 0.0
-    seconds: float = 0.0
-    rss: int = 0
-    vram: int = -1
-
-
 class Live:
     """A rich table with a row a node: state, step/total, what is left, elapsed, attempt, memory."""
 
     def __init__(self, nodes: Iterable[str], jobs: int, left: TimeLeft | None = None) -> None:
         from rich.live import Live as RichLive
 
-        self._rows = {name: _Row() for name in nodes}
+        self._rows = {name: Row(name) for name in nodes}
         self._left = left or TimeLeft(self._rows, jobs, {})
         self._jobs = jobs
         console = open_console(err=True)
@@ -183,30 +168,12 @@ class Live:
         row = self._rows.get(event.node)
         if row is None:
             return
-        fields = event.fields
-        if event.kind == "started":
-            row.state, row.step, row.total, row.note = "running", 0, 0, ""
-            row.attempt, row.began = fields["attempt"], time.monotonic()
-        elif event.kind == "progress":
-            row.step, row.total, row.note = fields["step"], fields["total"], fields["note"]
-            row.rss, row.vram = fields["rss"], fields["vram"]
-        elif event.kind in ("done", "reused"):
-            row.done += 1
-            row.state = "done" if event.kind == "done" else "cached"
-            row.seconds += fields.get("seconds", 0.0)
-            row.rss, row.vram = fields.get("rss", row.rss), fields.get("vram", row.vram)
-        elif event.kind == "failed":
-            row.state = "retrying"
-            if fields.get("final"):
-                row.failed += 1
-                row.state = "failed"
-            if not _is_told_at_the_end(event, self._jobs):
-                self._console.print(visible(_failure_text(event)))
+        self._rows[event.node] = row.after(event)
+        if event.kind == "failed" and not _is_told_at_the_end(event, self._jobs):
+            self._console.print(visible(_failure_text(event)))
         elif event.kind == "warning":
             where = f"{event.job}: " if self._jobs > 1 else ""
             self._console.print(visible(f"{where}{_warning_text(event)}"))
-        elif event.kind == "process" and row.state == "waiting":
-            row.state = "ready" if fields["state"] == "idle" else "starting"
 
     def _table(self) -> Table:
         from rich.table import Table
@@ -225,7 +192,6 @@ class Live:
         table.add_column("")  # what is being done: it alone gives way in a narrow terminal
         for name, row in self._rows.items():
             running = row.state == "running"
-            elapsed = time.monotonic() - row.began if running else row.seconds
             state = row.state if self._jobs == 1 else f"{row.state} {row.done}/{self._jobs}"
             if row.failed and self._jobs > 1:
                 state += f" ({row.failed} failed)"
@@ -234,7 +200,7 @@ class Live:
                 state,
                 f"{row.step}/{row.total}" if running and row.total else "",
                 in_words(self._left.of_node(name)) if running else "",
-                f"{elapsed:.1f} s" if elapsed else "",
+                f"{row.elapsed:.1f} s" if row.elapsed else "",
                 *([str(row.attempt) if row.attempt > 1 else ""] if retried else []),
                 format_size(row.rss),
                 format_size(row.vram),

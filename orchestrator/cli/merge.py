@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from orchestrator.cli import answers
 from orchestrator.cli import batch as batch_command
-from orchestrator.cli import common
-from orchestrator.system.terminal import nobody_need_read
+from orchestrator.system.terminal import nobody_need_read, say_json
 
 if TYPE_CHECKING:
     from orchestrator.commands.merge import Merged
@@ -27,7 +27,7 @@ def merge(batch_dir: Path, as_json: bool) -> None:
     """
     from orchestrator.commands import merge as merging
 
-    with common.errors_as_json(as_json):
+    with answers.errors_as_json(as_json):
         merged = merging.merge(batch_dir)
     show(merged, as_json)
     batch_command.finish(merged.outcomes)
@@ -42,6 +42,6 @@ def show(merged: Merged, as_json: bool) -> None:
     if as_json:
         skipped = batch_run.skipped_rows(batch)
         with nobody_need_read(f"{batch.path}"):
-            common.print_json(merging.document(merged, batch_run.index_of(batch), skipped))
+            say_json(merging.document(merged, batch_run.index_of(batch), skipped))
         return
     batch_command.print_table(batch, merged.outcomes, merged.lines())

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli import common, tables
-from orchestrator.system.terminal import say
+from orchestrator.cli import answers, tables
+from orchestrator.system.terminal import say, say_json
 
 if TYPE_CHECKING:
     from orchestrator.weights.verify import ModelCheck, Verdict
@@ -44,7 +44,7 @@ def list_models(profile: str | None, fallbacks: bool, as_json: bool) -> None:
     """
     from orchestrator.weights import needs as weights_of
 
-    with common.errors_as_json(as_json):
+    with answers.errors_as_json(as_json):
         known = weights_of.catalogue()
         used = weights_of.profiles_by_model()
         chosen = weights_of.select((), profile, fallbacks) if profile else list(known.values())
@@ -54,7 +54,7 @@ def list_models(profile: str | None, fallbacks: bool, as_json: bool) -> None:
             for name in _profiles(profile)
         }
     if as_json:
-        common.print_json({"models": rows, "profiles_gb": totals})
+        say_json({"models": rows, "profiles_gb": totals})
         return
     table = [
         (
@@ -132,14 +132,14 @@ def pull(
     from orchestrator.weights import places
     from orchestrator.weights.pull import pull as bring
 
-    with common.errors_as_json(as_json):
+    with answers.errors_as_json(as_json):
         chosen = weights_of.select_some(names, profile, fallbacks)
         if not as_json and (fault := places.chosen_fault()):
             say(f"warning: {fault}", err=True)
         with PullView(quiet=as_json) as view:
             results = bring(chosen, view, workers, repair)
     if as_json:
-        common.print_json([asdict(result) for result in results])
+        say_json([asdict(result) for result in results])
     elif not results:
         say(f"profile {profile} needs no weights", err=True)
     failed = [result.name for result in results if result.state == "failed"]
@@ -165,7 +165,7 @@ def verify(names: tuple[str, ...], profile: str | None, as_json: bool) -> None:
     from orchestrator.weights import places
     from orchestrator.weights.verify import verify as check
 
-    with common.errors_as_json(as_json):
+    with answers.errors_as_json(as_json):
         asked = bool(names or profile)
         chosen = (
             weights_of.select(names, profile) if asked else list(weights_of.catalogue().values())
@@ -174,7 +174,7 @@ def verify(names: tuple[str, ...], profile: str | None, as_json: bool) -> None:
     if not asked:
         checked = [one for one in checked if one.folder is not None]
     if as_json:
-        common.print_json([{**asdict(one), "verdict": one.verdict} for one in checked])
+        say_json([{**asdict(one), "verdict": one.verdict} for one in checked])
     elif checked:
         _tell(checked)
     elif asked:
@@ -240,16 +240,14 @@ def path(name: str, as_json: bool) -> None:
     from orchestrator.weights import needs as weights_of
     from stages.weights import catalogue
 
-    with common.errors_as_json(as_json):
+    with answers.errors_as_json(as_json):
         [model] = weights_of.select([name])
         folder = catalogue.locate(name)
         if folder is None:
             missing = [weights_of.Missing(name, (), model)]
             raise weights_of.missing_error(missing, weights_of.what_is_there(missing))
     if as_json:
-        common.print_json(
-            {"name": name, "folder": str(folder), "files": catalogue.files(model, folder)}
-        )
+        say_json({"name": name, "folder": str(folder), "files": catalogue.files(model, folder)})
     else:
         say(folder)
 
@@ -288,11 +286,11 @@ def convert(names: tuple[str, ...], as_json: bool) -> None:
     from orchestrator.weights.convert import convert_file, files_of
 
     rows = []
-    with common.errors_as_json(as_json):
+    with answers.errors_as_json(as_json):
         for file in [file for name in names for file in files_of(name)]:
             row = convert_file(file)
             rows.append(row)
             if not as_json:
                 say(row["file"])
     if as_json:
-        common.print_json(rows)
+        say_json(rows)

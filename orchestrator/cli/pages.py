@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from orchestrator.cli import common
-from orchestrator.system.terminal import say
+from orchestrator.cli import answers, parameters
+from orchestrator.system.terminal import say, say_json
 
 
 @click.command("open")
@@ -23,11 +23,11 @@ def open_page(run_dir: Path, no_browser: bool, as_json: bool) -> None:
 
     from orchestrator.commands.pages import page_of
 
-    with common.errors_as_json(as_json):
+    with answers.errors_as_json(as_json):
         page = page_of(run_dir).resolve()
     opened = False if no_browser else webbrowser.open(page.as_uri())
     if as_json:
-        common.print_json({"report": str(page), "opened": opened})
+        say_json({"report": str(page), "opened": opened})
         return
     if not opened and not no_browser:
         say("no browser was found here; any browser opens this file:", err=True)
@@ -38,11 +38,11 @@ def open_page(run_dir: Path, no_browser: bool, as_json: bool) -> None:
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
 @click.option(
     "--truth",
-    type=common.InputPath(),
+    type=parameters.InputPath(),
     metavar="MESH",
     help="The true mesh: `evaluate` scores each run's mesh against it.",
 )
-@common.output_option("FILE", "Default: compare-<RUN>-<RUN>.html in the current folder.")
+@parameters.output_option("FILE", "Default: compare-<RUN>-<RUN>.html in the current folder.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def compare(runs: tuple[Path, ...], truth: Path | None, output: Path | None, as_json: bool) -> None:
     """Write a page with several runs side by side.
@@ -51,9 +51,9 @@ def compare(runs: tuple[Path, ...], truth: Path | None, output: Path | None, as_
     """
     from orchestrator.commands.compare import compare as write_page
 
-    with common.errors_as_json(as_json):
+    with answers.errors_as_json(as_json):
         page = write_page(runs, truth, output)
     if as_json:
-        common.print_json({"report": str(page.resolve())})
+        say_json({"report": str(page.resolve())})
         return
     say(page)

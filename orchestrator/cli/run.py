@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli import common, tables
-from orchestrator.system.terminal import say
+from orchestrator.cli import answers, parameters, tables
+from orchestrator.system.terminal import say, say_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,22 +24,22 @@ MOST_CANDIDATES = 64
 
 
 @click.command()
-@common.subject_options
-@common.output_option("DIR", "Run directory. Default: outputs/<input>-<time>.")
-@common.settings_options
-@common.range_options
+@parameters.subject_options
+@parameters.output_option("DIR", "Run directory. Default: outputs/<input>-<time>.")
+@parameters.settings_options
+@parameters.range_options
 @click.option(
     "--candidates",
     type=click.IntRange(2, MOST_CANDIDATES),
     metavar="N",
     help="Make N runs, of seeds from --seed on, and keep the one that agrees best with its input.",
 )
-@common.format_option
-@common.report_option
-@common.keep_option("all", "all")
-@common.device_options
-@common.budget_options
-@common.view_options
+@parameters.format_option
+@parameters.report_option
+@parameters.keep_option("all", "all")
+@parameters.device_options
+@parameters.budget_options
+@parameters.view_options
 def run(output: Path | None, no_warm: bool, as_json: bool, verbose: bool, **request: Any) -> None:
     """Turn FILE, a picture or a mesh, or --text into a mesh.
 
@@ -50,13 +50,13 @@ def run(output: Path | None, no_warm: bool, as_json: bool, verbose: bool, **requ
 
     started: list[Any] = []
     with (
-        common.errors_as_json(as_json, started),
+        answers.errors_as_json(as_json, started),
         open_workspace(not no_warm) as workspace,  # first: it boots while the rest is imported
     ):
         from orchestrator.commands import carry_out
 
-        subject = common.take_subject(request)
-        options = common.options_from(**request)
+        subject = parameters.take_subject(request)
+        options = parameters.options_from(**request)
         if options.candidates:
             from orchestrator.cli.batch import finish
             from orchestrator.cli.candidates import shell_of
@@ -82,16 +82,16 @@ def run(output: Path | None, no_warm: bool, as_json: bool, verbose: bool, **requ
             if started and not started[0].path.exists():  # the input was no picture
                 started.clear()
             if started:
-                common.print_run(started[0], as_json)
+                answers.print_run(started[0], as_json)
 
 
 @click.command()
-@common.subject_options
-@common.output_option("DIR", "Run directory that would be used.")
-@common.settings_options
-@common.range_options
-@common.device_option
-@common.budget_options
+@parameters.subject_options
+@parameters.output_option("DIR", "Run directory that would be used.")
+@parameters.settings_options
+@parameters.range_options
+@parameters.device_option
+@parameters.budget_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def plan(output: Path | None, as_json: bool, **request: Any) -> None:
     """Show what `run` would do, without starting anything.
@@ -103,12 +103,12 @@ def plan(output: Path | None, as_json: bool, **request: Any) -> None:
     from orchestrator.commands.plans import make_plan
 
     told: list[object] = []
-    with common.errors_as_json(as_json, told):
-        subject = common.take_subject(request)
-        made = make_plan(subject, output, common.options_from(**request))
+    with answers.errors_as_json(as_json, told):
+        subject = parameters.take_subject(request)
+        made = make_plan(subject, output, parameters.options_from(**request))
         prepared, rows = made.prepared, list(made.rows)
         if as_json:
-            common.print_json(
+            say_json(
                 {
                     "profile": made.profile,
                     "profile_reason": made.reason,
@@ -139,10 +139,10 @@ def plan(output: Path | None, as_json: bool, **request: Any) -> None:
     metavar="NODE.PARAM=VALUE",
     help="Change one value before going on.",
 )
-@common.report_option
-@common.device_options
-@common.budget_options
-@common.view_options
+@parameters.report_option
+@parameters.device_options
+@parameters.budget_options
+@parameters.view_options
 def resume(run_dir: Path, no_warm: bool, as_json: bool, verbose: bool, **request: Any) -> None:
     """Go on with an interrupted or failed run.
 
@@ -151,11 +151,11 @@ def resume(run_dir: Path, no_warm: bool, as_json: bool, verbose: bool, **request
     from orchestrator.processes.workspace import open_workspace
 
     opened: list[object] = []
-    with common.errors_as_json(as_json, opened), open_workspace(not no_warm) as workspace:
+    with answers.errors_as_json(as_json, opened), open_workspace(not no_warm) as workspace:
         from orchestrator.cli.live_view import open_view
         from orchestrator.commands import batch_directory, carry_out
 
-        options = common.options_from(**request)
+        options = parameters.options_from(**request)
         if batch_directory.is_batch(run_dir):
             from orchestrator.cli import batch, candidates
 
@@ -174,7 +174,7 @@ def resume(run_dir: Path, no_warm: bool, as_json: bool, verbose: bool, **request
         finally:
             opened += started
             if started:
-                common.print_run(started[0], as_json)
+                answers.print_run(started[0], as_json)
 
 
 def _announce(prepared: Prepared, as_json: bool) -> None:
@@ -185,7 +185,9 @@ def _announce(prepared: Prepared, as_json: bool) -> None:
 
 
 def _print_plan(prepared: Prepared, plan: list[PlanRow], err: bool = True) -> None:
-    tables.print_table(PLAN_HEADER, [_plan_cells(row) for row in plan], err=err)
+    from orchestrator.commands.plans import PLAN_HEADER, plan_cells
+
+    tables.print_table(PLAN_HEADER, [plan_cells(row) for row in plan], err=err)
     for row in plan:
         for line in _ladder_notes(row):
             say(f"{row.node}: {line}", err=err)
@@ -224,22 +226,3 @@ def _ladder_notes(row: PlanRow) -> Iterator[str]:
     ]
     if below and not row.cached:
         yield f"should that fail: {', then '.join(below)}"
-
-
-PLAN_HEADER = ("node", "on", "plan", "VRAM", "margin", "host RAM", "seconds", "why")
-
-
-def _plan_cells(row: PlanRow) -> tuple[str, ...]:
-    from orchestrator.system.text import format_size
-
-    expected = row.expected
-    return (
-        row.node,
-        row.ladder[0],
-        "cached" if row.cached else "run",
-        format_size(expected.vram) if expected else "-",
-        "-" if row.device == "cpu" else "0.0 GiB" if row.margin == 0 else format_size(row.margin),
-        format_size(expected.host) if expected else "-",
-        f"{expected.seconds:.3g}" if expected else "-",
-        row.reason,
-    )

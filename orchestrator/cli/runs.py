@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from orchestrator.cli import common, tables
-from orchestrator.system.terminal import say, visible
+from orchestrator.cli import answers, tables
+from orchestrator.system.terminal import say, say_json, visible
 
 
 @click.group()
@@ -29,7 +29,7 @@ def list_runs(root: Path, as_json: bool) -> None:
     from orchestrator.record import summary
     from orchestrator.record.find import find_runs, may_hold_runs
 
-    with common.errors_as_json(as_json):
+    with answers.errors_as_json(as_json):
         if not may_hold_runs(root):
             raise RunRecordError(
                 f"{root} does not exist or is no directory",
@@ -37,7 +37,7 @@ def list_runs(root: Path, as_json: bool) -> None:
             )
         found, unreadable = find_runs(root)
     if as_json:
-        common.print_json(
+        say_json(
             [
                 *({**summary.summary(run), "state": summary.state_now(run)} for run in found),
                 *(
@@ -85,11 +85,11 @@ def show(run_dir: Path, as_json: bool) -> None:
     from orchestrator.record import summary
     from orchestrator.record.run_directory import RunDirectory
 
-    with common.errors_as_json(as_json):
+    with answers.errors_as_json(as_json):
         run = RunDirectory.open(run_dir)
     manifest = run.manifest
     if as_json:
-        common.print_json({**manifest.model_dump(mode="json"), "state": summary.state_now(run)})
+        say_json({**manifest.model_dump(mode="json"), "state": summary.state_now(run)})
         return
     state = summary.state_now(run)
     say(f"{run.path}: {state}, profile {manifest.profile}, seed {manifest.seed}")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli import common
-from orchestrator.system.terminal import say
+from orchestrator.cli import answers, parameters
+from orchestrator.system.terminal import say, say_json
 
 if TYPE_CHECKING:
     from orchestrator.running.stage_client import StageJob
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     metavar="KEY=PATH",
     help="An input of your own: .npy, picture, mesh or text; several times.",
 )
-@common.output_option("DIR", "Where the outputs go. With --run alone: into the run itself.")
+@parameters.output_option("DIR", "Where the outputs go. With --run alone: into the run itself.")
 @click.option(
     "--inline",
     is_flag=True,
@@ -59,8 +59,8 @@ if TYPE_CHECKING:
     help="Start nothing: write the job for `python -m stages.process.child --job FILE`, and print "
     "the command line that runs it.",
 )
-@common.device_options
-@common.view_options
+@parameters.device_options
+@parameters.view_options
 def stage(
     name: str,
     run_dir: Path | None,
@@ -90,7 +90,7 @@ def stage(
     from orchestrator.errors import UsageError
 
     told: list[object] = []
-    with common.errors_as_json(as_json, told):
+    with answers.errors_as_json(as_json, told):
         stage_name = "" if run_dir else single_stage.find_stage(name)
         if bool(run_dir) == bool(inputs):
             raise UsageError("give either --run RUN_DIR or --input KEY=PATH ... with --output DIR")
@@ -116,13 +116,13 @@ def stage(
         if job_file is not None:
             told_command = single_stage.write_job(job, job_file)
             if as_json:
-                common.print_json({"job": str(job_file.resolve()), "command": told_command})
+                say_json({"job": str(job_file.resolve()), "command": told_command})
             else:
                 say(told_command)
             return
         written = single_stage.run_job(job, inline, quiet=as_json)
         if as_json:
-            common.print_json({"outputs": written})
+            say_json({"outputs": written})
         else:
             say("\n".join(written))
 
@@ -219,4 +219,4 @@ def _redo(
                 runs.finish_one(prepared, run, view, None, only=name)
         finally:
             told.append(run)
-            common.print_run(run, as_json)
+            answers.print_run(run, as_json)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli import common, tables
-from orchestrator.system.terminal import say
+from orchestrator.cli import answers, tables
+from orchestrator.system.terminal import say, say_json
 
 if TYPE_CHECKING:
     from stages.contract import ArtifactSpec, Stage
@@ -36,9 +36,7 @@ def list_stages(as_json: bool) -> None:
             summary = f"cannot be used: {error}"
         rows.append((name, origin, summary))
     if as_json:
-        common.print_json(
-            [dict(zip(("name", "origin", "summary"), row, strict=True)) for row in rows]
-        )
+        say_json([dict(zip(("name", "origin", "summary"), row, strict=True)) for row in rows])
     else:
         tables.print_table(("stage", "origin", "summary"), rows)
 
@@ -48,10 +46,10 @@ def list_stages(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def describe(name: str, as_json: bool) -> None:
     """The contract of stage NAME: inputs, outputs, params."""
-    with common.errors_as_json(as_json):
+    with answers.errors_as_json(as_json):
         cls = _stage_class(name)
     if as_json:
-        common.print_json(_contract(cls))
+        say_json(_contract(cls))
         return
     say(f"{cls.name} (version {cls.version}): {cls.summary}")
     random = cls.uses_seed(cls.Params())

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
 import textwrap
 from collections.abc import Collection, Sequence
 
 from orchestrator.system.terminal import open_console, say, shortened, visible
+from orchestrator.system.text import PLAIN_GAP, TABLE_GAP, format_table, rich_table
 
-_GAP = 1
-"""Spaces between two columns of rich's table as it is set up here."""
 _PIPE_WIDTH = 119
 """Columns of a table that no terminal shows: what an editor or a forum shows without wrapping."""
 _LEAST = 12
@@ -31,44 +29,22 @@ def print_table(
     """
 
     rows = [[visible(cell, one_line=True) for cell in row] for row in rows]
-    stream = sys.stderr if err else sys.stdout
-    if not stream.isatty():
-        say(_plain(header, rows), err=err)
-        return
-    from rich.table import Table
-    from rich.text import Text
-
     console = open_console(err)
-    widths = _widths(header, rows, shorten, console.width, _GAP)
-    needed = sum(widths) + _GAP * (len(widths) - 1)
+    terminal, gap = (sys.stderr if err else sys.stdout).isatty(), TABLE_GAP
+    if not terminal:
+        console.width, shorten, gap = _PIPE_WIDTH, (), PLAIN_GAP
+    widths = _widths(header, rows, shorten, console.width, gap)
+    needed = sum(widths) + gap * (len(widths) - 1)
     if needed > console.width and not shorten:
         say(paragraphs(header, rows, console.width), err=err)
         return
     console.width = max(needed, console.width)
-    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
-    for title, width in zip(header, widths, strict=True):
-        table.add_column(title, width=width, no_wrap=bool(shorten))
-    for row in rows:
-        cells = map(shortened, row, widths) if shorten else row
-        table.add_row(*map(Text, cells))
-    console.print(table)
-
-
-def _plain(header: Row, rows: Sequence[Row]) -> str:
-    """A table for files and pipes, of lines below `_PIPE_WIDTH` columns unless a word is longer."""
-    from orchestrator.system.text import format_table
-
-    widths = _widths(header, rows, (), _PIPE_WIDTH, 2)
-    if sum(widths) + 2 * (len(widths) - 1) > _PIPE_WIDTH:
-        return paragraphs(header, rows, _PIPE_WIDTH)
-    lines: list[Row] = []
-    for row in rows:
-        cells = [
-            textwrap.wrap(cell, width, break_long_words=False, break_on_hyphens=False) or [""]
-            for cell, width in zip(row, widths, strict=True)
-        ]
-        lines += itertools.zip_longest(*cells, fillvalue="")
-    return format_table(header, lines)
+    if shorten:
+        rows = [list(map(shortened, row, widths)) for row in rows]
+    if terminal:
+        console.print(rich_table(header, rows, widths, one_line=bool(shorten)))
+    else:
+        say(format_table(header, rows, widths), err=err)
 
 
 def _widths(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli import common
+from orchestrator.cli import parameters
 from orchestrator.system.stop_signals import STOP
 from orchestrator.system.terminal import say
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@common.output_option("DIR", "Where the runs are, and new ones go. Default: outputs.")
+@parameters.output_option("DIR", "Where the runs are, and new ones go. Default: outputs.")
 @click.option(
     "--host",
     default="127.0.0.1",

@@ -17,7 +17,8 @@ from orchestrator.commands import run as runs
 from orchestrator.commands.batch_directory import LOGS, Batch
 from orchestrator.commands.subject import Subject
 from orchestrator.errors import InterruptedRunError, KissError, command
-from orchestrator.planning.request import Prepared, require_card, require_inputs
+from orchestrator.planning.request import Prepared
+from orchestrator.planning.shortages import require_card, require_inputs
 from orchestrator.processes.workspace import Workspace, open_workspace
 from orchestrator.record import result_folder, summary
 from orchestrator.record.cache import CacheIndex

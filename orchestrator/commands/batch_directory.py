@@ -22,8 +22,8 @@ from orchestrator.record.result_folder import INDEX_HTML
 from orchestrator.record.run_directory import BATCH_LOGS, OUTPUTS
 from orchestrator.system.atomic_files import write_json
 from orchestrator.system.folders import NewFolder
-from orchestrator.system.inside import is_temporary
 from orchestrator.system.locks import BATCH_FILE, LOCK_FILES, SHARDS_FILE, as_output_error
+from orchestrator.system.places import is_temporary
 from orchestrator.system.reading import JSON_BYTES, json_data, read_limited
 
 LOGS = BATCH_LOGS

@@ -12,18 +12,17 @@ with its pictures is asked of a process of its own (`stages.evaluation.agreement
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from orchestrator.commands import batch as batch_run
 from orchestrator.commands import batch_directory, open_run, pages
 from orchestrator.commands import run as runs
-from orchestrator.commands.batch import Outcome
 from orchestrator.commands.batch_directory import Batch
 from orchestrator.commands.batch_inputs import BatchInputs, Listed
+from orchestrator.commands.candidate_scores import MESH, Candidate, known_scores, scored, source_of
 from orchestrator.commands.subject import Subject
 from orchestrator.errors import (
     ConfigError,
@@ -32,10 +31,9 @@ from orchestrator.errors import (
     UsageError,
     command,
 )
-from orchestrator.pipeline.graph import INPUT, Graph, Source
+from orchestrator.pipeline.graph import Graph
 from orchestrator.planning.options import Options
 from orchestrator.planning.request import Prepared
-from orchestrator.processes.json_child import NoAnswerError, ask
 from orchestrator.processes.workspace import open_workspace
 from orchestrator.record import keep
 from orchestrator.record.manifest import Keep
@@ -46,37 +44,6 @@ from orchestrator.system.atomic_files import write_json
 from orchestrator.system.inside import Inside
 from orchestrator.system.locks import CANDIDATES_FILE, as_output_error, directory_lock
 from orchestrator.system.reading import JSON_BYTES, json_data, limited
-
-MESH, BUNDLE = "mesh", "bundle"
-PICTURES = ("image", "alpha", "given_views")
-USUAL_RADIUS = 4.15
-"""Of cameras of a mesh whose stage has no such param."""
-MAX_SECONDS = 600.0
-"""For one score; it takes two."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One seed's end. scores: see `stages.evaluation.agreement`; None without a mesh, or where it
-    could not be scored: `why` says so then."""
-
-    outcome: Outcome
-    seed: int
-    scores: Mapping[str, Any] | None
-    why: str = ""
-
-    @property
-    def score(self) -> float:
-        return float(self.scores["score"]) if self.scores else -1.0
-
-    def row(self) -> dict[str, Any]:
-        return {
-            "name": self.outcome.name,
-            "seed": self.seed,
-            "state": self.outcome.state,
-            "scores": self.scores,
-            "why": self.why,
-        }
 
 
 def create(
@@ -99,7 +66,7 @@ def require_choice(prepared: Prepared) -> None:
     if prepared.options.until or prepared.options.from_node:
         raise UsageError("--candidates makes whole runs", "leave --until and --from out")
     graph = prepared.graph
-    mesh = _source(graph, MESH)
+    mesh = source_of(graph, MESH)
     if mesh is None:
         raise ConfigError(f"--candidates: profile {name} makes no mesh", "leave it out")
     # What the mesh's own stage draws is the order in which it mends edges.
@@ -137,8 +104,8 @@ def execute(
     with open_workspace(use_warm) as place:
         outcomes = batch_run.execute(batch, replace(everything, workspace=place), told)
     with directory_lock(batch.path):
-        known = _known_scores(batch.path)
-        found = [_scored(batch, prepared, outcome, known) for outcome in outcomes]
+        known = known_scores(batch.path)
+        found = [scored(batch, prepared, outcome, known) for outcome in outcomes]
         on_end(found)
         _write(batch, found)
     if wanted != "all":
@@ -204,82 +171,6 @@ class _ToldOnce:
         self._observer.notify(event)
         if event.kind in ("done", "reused") and event.node:
             self._done.add(pair)
-
-
-def _scored(
-    batch: Batch, prepared: Prepared, outcome: Outcome, known: Mapping[str, Any]
-) -> Candidate:
-    """A run with its scores: those of an earlier go, where its mesh is still the same."""
-    seed = batch.jobs[outcome.name].seed or 0
-    if outcome.run is None or outcome.run.manifest.state != "done":
-        return Candidate(outcome, seed, None, outcome.error or "not finished")
-    digest = _digest(outcome.run, prepared.graph)
-    old = known.get(outcome.name)
-    if isinstance(old, Mapping) and old.get("mesh") == digest and _are_scores(old):
-        return Candidate(outcome, seed, old)
-    try:
-        files = _files(outcome.run, prepared.graph)
-        answer = ask(["-m", "stages.evaluation.agreement", json.dumps(files)], timeout=MAX_SECONDS)
-    except NoAnswerError as error:
-        return Candidate(outcome, seed, None, f"the scoring process failed: {error}")
-    if not _are_scores(answer):
-        return Candidate(outcome, seed, None, str(answer.get("error", "no scores")))
-    scores = {**answer, "mesh": digest}
-    outcome.run.event("scored", **{k: v for k, v in scores.items() if k != "mesh"})
-    return Candidate(outcome, seed, scores)
-
-
-def _are_scores(found: Mapping[str, Any]) -> bool:
-    return all(isinstance(found.get(key), float | int) for key in ("score", "outlines", "colours"))
-
-
-def _source(graph: Graph, artifact: str) -> Source | None:
-    """Which node writes an artifact."""
-    for name, node in graph.nodes.items():
-        if any(spec.name == artifact for spec in node.outputs):
-            return Source(name, artifact)
-    return None
-
-
-def _files(run: RunDirectory, graph: Graph) -> dict[str, Any]:
-    """What the scoring process reads: paths by name, and the cameras' distance."""
-    mesh = _source(graph, MESH)
-    assert mesh is not None, "`require_choice` comes first"
-    maker = graph.nodes[mesh.node]
-    found: dict[str, Any] = {"radius": maker.params.get("radius", USUAL_RADIUS)}
-    found[MESH] = _paths(run, mesh)
-    for name in PICTURES:
-        if (source := _source(graph, name)) and (paths := _paths(run, source)):
-            found[name] = paths[0]
-    bundle = maker.inputs.get(BUNDLE)
-    if bundle is not None and bundle.node != INPUT and (paths := _paths(run, bundle)):
-        found[BUNDLE] = paths[0]
-    return found
-
-
-def _paths(run: RunDirectory, source: Source) -> list[str]:
-    records = run.manifest.nodes[source.node].artifacts.get(source.artifact, [])
-    return [str(run.path.resolve() / source.node / record.file) for record in records]
-
-
-def _digest(run: RunDirectory, graph: Graph) -> str:
-    """Of the mesh and of what it is held to."""
-    sources = [_source(graph, name) for name in (MESH, *PICTURES)]
-    return " ".join(
-        record.digest
-        for source in sources
-        if source is not None
-        for record in run.manifest.nodes[source.node].artifacts.get(source.artifact, [])
-    )
-
-
-def _known_scores(path: Path) -> dict[str, Any]:
-    """What candidates.json says of an earlier go; nothing where it cannot be read."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        with Inside(path).read(CANDIDATES_FILE) as stream:
-            rows = json_data(limited(stream, JSON_BYTES))["candidates"]
-        return {row["name"]: row["scores"] for row in rows if row.get("scores")}
-    return {}
 
 
 def best_name(path: Path) -> str:

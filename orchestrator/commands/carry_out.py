@@ -23,7 +23,7 @@ from orchestrator.running.run_events import Observer
 if TYPE_CHECKING:
     from orchestrator.commands.batch import Outcome
     from orchestrator.commands.batch_directory import Batch
-    from orchestrator.commands.candidates import Candidate
+    from orchestrator.commands.candidate_scores import Candidate
     from orchestrator.commands.pictures import Skipped
     from orchestrator.commands.shards import Layout
     from orchestrator.commands.subject import Subject

@@ -21,8 +21,9 @@ from orchestrator.record.find import Unreadable, find_runs
 from orchestrator.record.result_folder import INDEX_HTML, RESULT_NAMES
 from orchestrator.record.run_directory import MANIFEST, RESULT, RunDirectory
 from orchestrator.report.gallery import may_write
-from orchestrator.system.inside import Entry, Inside, LinkError, is_temporary
+from orchestrator.system.inside import Entry, Inside
 from orchestrator.system.locks import BATCH_FILE, CANDIDATES_FILE, SHARDS_FILE, directory_lock
+from orchestrator.system.places import LinkError, is_temporary
 from orchestrator.system.reading import JSON_BYTES, json_data, limited
 
 _ENTRY = re.compile(r"blake2b-[0-9a-f]+\.json")

@@ -10,7 +10,8 @@ from orchestrator.commands.mesh_files import read_mesh
 from orchestrator.commands.pictures import SUFFIXES, require_picture
 from orchestrator.commands.subject import MESH, TEXT, Subject
 from orchestrator.errors import InputFileError
-from orchestrator.planning.request import Prepared, require_inputs
+from orchestrator.planning.request import Prepared
+from orchestrator.planning.shortages import require_inputs
 from orchestrator.record.manifest import InputRecord
 from orchestrator.system.atomic_files import digest_bytes
 from orchestrator.system.text import printable

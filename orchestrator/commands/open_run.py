@@ -19,8 +19,8 @@ from orchestrator.record.run_directory import MANIFEST, OUTPUTS, RunDirectory
 from orchestrator.system import machine
 from orchestrator.system.atomic_files import digest_file, write_atomic
 from orchestrator.system.folders import make_folders, new_folder_mode
-from orchestrator.system.inside import is_temporary
 from orchestrator.system.locks import LOCK_FILES, SHARDS_FILE
+from orchestrator.system.places import is_temporary
 from orchestrator.system.text import slug
 
 

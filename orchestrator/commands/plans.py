@@ -10,10 +10,28 @@ from orchestrator.commands.subject import Subject
 from orchestrator.errors import MissingWeightsError, UsageError
 from orchestrator.planning.options import Options
 from orchestrator.planning.plan import PlanRow, plan_row
-from orchestrator.planning.request import Prepared, card_shortage, prepare
+from orchestrator.planning.request import Prepared, prepare
+from orchestrator.planning.shortages import card_shortage
 from orchestrator.system.terminal import visible
 from orchestrator.system.text import format_size, format_table
 from orchestrator.weights import needs
+
+PLAN_HEADER = ("node", "on", "plan", "VRAM", "margin", "host RAM", "seconds", "why")
+
+
+def plan_cells(row: PlanRow) -> tuple[str, ...]:
+    """A row of a plan's table, under `PLAN_HEADER`."""
+    expected = row.expected
+    return (
+        row.node,
+        row.ladder[0],
+        "cached" if row.cached else "run",
+        format_size(expected.vram) if expected else "-",
+        "-" if row.device == "cpu" else "0.0 GiB" if row.margin == 0 else format_size(row.margin),
+        format_size(expected.host) if expected else "-",
+        f"{expected.seconds:.3g}" if expected else "-",
+        row.reason,
+    )
 
 
 @dataclass(frozen=True)
@@ -63,20 +81,8 @@ class Plan:
 
     def __str__(self) -> str:
         """The plan as a table, and what is missing."""
-        rows = [
-            (
-                row.node,
-                row.ladder[0],
-                "cached" if row.cached else "run",
-                format_size(row.expected.vram) if row.expected else "-",
-                format_size(row.expected.host) if row.expected else "-",
-                f"{row.expected.seconds:.3g}" if row.expected else "-",
-                row.reason,
-            )
-            for row in self.rows
-        ]
-        header = ("node", "on", "plan", "VRAM", "host RAM", "seconds", "why")
-        told = [f"profile {self.profile} ({self.reason})", format_table(header, rows)]
+        table = format_table(PLAN_HEADER, [plan_cells(row) for row in self.rows])
+        told = [f"profile {self.profile} ({self.reason})", table]
         told += [f"cannot run: {error}" for error in (self.weights, self.card) if error]
         return visible("\n".join(told))
 

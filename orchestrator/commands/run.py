@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from orchestrator.commands import export, pages
+from orchestrator.commands.closing import close_books, is_settled, let_go
 from orchestrator.commands.given import Given, read_given
 from orchestrator.commands.open_run import (
     cache_beside,
@@ -27,13 +27,14 @@ from orchestrator.errors import (
 )
 from orchestrator.pipeline.graph import Graph
 from orchestrator.planning.plan import PlanRow, predict
-from orchestrator.planning.request import Prepared, require_card
-from orchestrator.record import belongings, keep, result_folder
+from orchestrator.planning.request import Prepared
+from orchestrator.planning.shortages import require_card
+from orchestrator.record import belongings, keep
 from orchestrator.record.cache import CacheIndex, demote_stale
-from orchestrator.record.run_directory import MANIFEST, OUTPUTS, RESULT, RunDirectory
+from orchestrator.record.run_directory import MANIFEST, OUTPUTS, RunDirectory
 from orchestrator.running.jobs import Job
 from orchestrator.running.loop import Runner
-from orchestrator.running.run_events import Observer, RunEvent
+from orchestrator.running.run_events import Observer
 from orchestrator.running.workload import Workload
 from orchestrator.system.folders import NewFolder
 from orchestrator.system.locks import as_output_error, run_lock
@@ -59,7 +60,7 @@ def execute(
     graph = Graph([prepared.graph.require(only)]) if only else prepared.graph
     forced = frozenset({only} if only else _forced(prepared))
     jobs = [Job(name, run, graph, prepared.whole, forced) for name, run in runs]
-    to_do = [job for job in jobs if not _is_settled(job, cache, observer)]
+    to_do = [job for job in jobs if not is_settled(job, cache, observer)]
     if not to_do:
         _export(jobs)
         return jobs
@@ -87,19 +88,19 @@ def execute(
         with contextlib.suppress(OSError):  # a full disk is told by the first node that meets it
             job.run.save()  # from now on result/ may change: nobody is to read "done" meanwhile
         job.run.event("begin", profile=prepared.settings.name, seed=manifest.seed)
-    close_books = functools.partial(_close_books, report=prepared.options.report, cache=cache)
+    close = functools.partial(close_books, report=prepared.options.report, cache=cache)
     try:
-        Runner(work, prepared.workspace, close_books).run()
+        Runner(work, prepared.workspace, close).run()
     finally:
         for job in to_do:
             if not job.closed:
-                close_books(job)
+                close(job)
             elif job.unsaved:
                 with contextlib.suppress(OSError):
                     job.run.save()
             if prepared.options.report:
                 pages.complete(job.run)
-            _let_go(job, cache)
+            let_go(job, cache)
     _export(jobs)
     return jobs
 
@@ -108,31 +109,6 @@ def _export(jobs: Iterable[Job]) -> None:
     """Write what other formats were asked for; it is made of what lies in the results."""
     for job in jobs:
         export.complete(job.run)
-
-
-def _is_settled(job: Job, cache: CacheIndex | None, observer: Observer) -> bool:
-    """Whether a job is done as it is; if so, its nodes are done, and its record says so."""
-    if not keep.is_settled(job.run, job.graph, job.force):
-        return False
-    for name in job.nodes:
-        job.enter(name, "done")
-        observer.notify(RunEvent("reused", job.name, name, {"source": "this run"}))
-    job.closed = True
-    manifest = job.run.manifest
-    manifest.state, manifest.error = "done", ""
-    manifest.finished, manifest.wall_seconds = time.time(), time.monotonic() - job.started
-    with contextlib.suppress(OSError):
-        job.run.save()
-    _let_go(job, cache)  # whatever was left when that was interrupted
-    return True
-
-
-def _let_go(job: Job, cache: CacheIndex | None) -> None:
-    """What was not to be kept goes; where it cannot, it stays."""
-    try:
-        keep.let_go(job.run, cache)
-    except OSError as error:
-        job.run.event("not let go", error=str(error))
 
 
 def _forced(prepared: Prepared) -> set[str]:
@@ -173,41 +149,6 @@ def require_resources(prepared: Prepared, run: RunDirectory, cache: CacheIndex |
 def to_run(rows: Iterable[PlanRow]) -> set[str]:
     """Names of the nodes that a plan does not take from the cache."""
     return {row.node for row in rows if not row.cached}
-
-
-def _close_books(job: Job, report: bool = True, cache: CacheIndex | None = None) -> None:
-    """Bring the manifest to its final state, assemble result/, save; then write the page, and let
-    go of what is not to be kept. A page that has to wait is made of that, so it waits too."""
-    manifest = job.run.manifest
-    if manifest.kept != "all":  # they are closed, and what a result is made of has gone
-        return
-    for record in manifest.nodes.values():
-        if record.state == "running":
-            record.state = "pending"
-    demote_stale(job.whole, job.run)
-    manifest.finished, manifest.wall_seconds = time.time(), time.monotonic() - job.started
-    manifest.error = job.error
-    wanted = job.whole.until(manifest.until) if manifest.until else job.whole
-    if all(manifest.nodes[n].state == "done" for n in wanted.nodes if n in manifest.nodes):
-        manifest.state = "done"
-    else:
-        manifest.state = "failed" if job.error else "interrupted"
-    job.run.discard_partial()
-    try:
-        result_folder.write_result(job.run, job.sheet)
-    except OSError as error:  # the record must be saved all the same
-        job.run.event("no result", error=str(error))
-        if manifest.state == "done":
-            manifest.state = "failed"
-            manifest.error = f"every node is done, but {RESULT}/ cannot be written: {error}"
-    with contextlib.suppress(OSError):  # a full disk has been reported by then
-        job.run.save()
-    job.run.event("end", state=manifest.state, seconds=round(manifest.wall_seconds, 3))
-    if report and not pages.all_measured(manifest):
-        return
-    if report:
-        pages.write(job.run)
-    _let_go(job, cache)
 
 
 @contextlib.contextmanager

@@ -28,8 +28,8 @@ from orchestrator.errors import OutputError, RunRecordError, UsageError
 from orchestrator.record.cache import changed
 from orchestrator.system.atomic_files import write_json
 from orchestrator.system.folders import NewFolder
-from orchestrator.system.inside import is_temporary
 from orchestrator.system.locks import LOCK_FILES, SHARDS_FILE, as_output_error, directory_lock
+from orchestrator.system.places import is_temporary
 from orchestrator.system.reading import JSON_BYTES, json_data, read_limited
 
 if TYPE_CHECKING:

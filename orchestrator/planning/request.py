@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.errors import (
-    ConfigError,
     KissError,
     RunRecordError,
     UsageError,
@@ -17,19 +15,16 @@ from orchestrator.pipeline import layers
 from orchestrator.pipeline.budget import NO_LIMIT, Budget
 from orchestrator.pipeline.graph import Graph, Node
 from orchestrator.pipeline.layers import Settings
-from orchestrator.pipeline.profile import Profile
 from orchestrator.planning import vram_table
-from orchestrator.planning.auto_profile import BY_START, CANDIDATES, choose_profile
+from orchestrator.planning.auto_profile import CANDIDATES, choose_profile
 from orchestrator.planning.cards import choose_cards
 from orchestrator.planning.formats import require_formats, require_mesh
-from orchestrator.planning.options import Options, Start, start_of
+from orchestrator.planning.implied import implied_sets
+from orchestrator.planning.options import Options, start_of
 from orchestrator.processes.workspace import Workspace
 from orchestrator.record.run_directory import RunDirectory
 from orchestrator.system.gpu import Card, GpuMonitor
 from orchestrator.weights import needs
-
-TF32 = "allow_tf32"
-"""Param of stages.models.kernels that `--allow-tf32` sets."""
 
 
 @dataclass(frozen=True)
@@ -80,79 +75,13 @@ def prepare(options: Options, workspace: Workspace | None = None) -> Prepared:
         sets.append(f"seed={options.seed}")
     from_mesh = options.start == "mesh"
     settings = layers.load(name, options.config_file, sets, options.fast, from_mesh)
-    implied = []
-    if options.caption is not None:
-        implied += _sets_for_caption(settings.profile, options.caption)
-    if options.background is not None:
-        implied += _sets_for_background(settings.profile, options.background)
-    if options.allow_tf32:
-        implied += _sets_for_tf32(settings.profile)
-    if options.views != "named":
-        implied += _sets_for_views(settings.profile, options.views)
+    implied = implied_sets(settings.profile, options)
     if implied:
         sets += implied
         settings = layers.load(name, options.config_file, sets, options.fast, from_mesh)
     prepared = _checked(options, settings, reason, monitor, workspace)
     _warm_up(prepared.graph, workspace)
     return prepared
-
-
-def _sets_for_caption(profile: Profile, caption: str) -> list[str]:
-    """`--caption TEXT` as the `--set`s of the nodes that run the stage "caption".
-
-    Raises `ConfigError` for an empty text, or without such a node.
-    """
-    text = " ".join(caption.split())
-    nodes = [n for n, node in profile.nodes.items() if node.enabled and node.stage == "caption"]
-    if not text:
-        raise ConfigError("--caption is empty", "leave it out, or describe the picture")
-    if not nodes:
-        raise ConfigError(
-            "--caption: this profile describes no picture in words",
-            'choose a profile with a node of the stage "caption" (--profile), or leave it out',
-        )
-    # A JSON string is a YAML one, as long as its letters stay letters.
-    return [f"{name}.text={json.dumps(text, ensure_ascii=False)}" for name in nodes]
-
-
-def _sets_for_background(profile: Profile, background: str) -> list[str]:
-    """`--background VALUE` as the `--set`s of the nodes that cut the object out.
-
-    Raises `ConfigError` without such a node.
-    """
-    nodes = [n for n, node in profile.nodes.items() if node.enabled and node.stage == "preprocess"]
-    if not nodes:
-        raise ConfigError("--background: this profile cuts nothing out", "leave it out")
-    return [f"{name}.background={json.dumps(background)}" for name in nodes]
-
-
-def _sets_for_views(profile: Profile, views: str) -> list[str]:
-    """`--views VALUE` as the `--set`s of the nodes that cut the pictures out.
-
-    Raises `ConfigError` without such a node.
-    """
-    nodes = [n for n, node in profile.nodes.items() if node.enabled and node.stage == "preprocess"]
-    if not nodes:
-        raise ConfigError("--views: this profile looks at no pictures", "leave it out")
-    return [f"{name}.sides={views}" for name in nodes]
-
-
-def _sets_for_tf32(profile: Profile) -> list[str]:
-    """`--allow-tf32` as the `--set`s of the nodes whose stage has the param.
-
-    Raises `ConfigError` without such a node.
-    """
-    nodes = [
-        name
-        for name, node in profile.nodes.items()
-        if node.enabled and TF32 in layers.node_stage(name, node).Params.model_fields
-    ]
-    if not nodes:
-        raise ConfigError(
-            "--allow-tf32: no stage of this profile multiplies matrices on a card",
-            "choose a profile with models (--profile), or leave it out",
-        )
-    return [f"{name}.{TF32}=true" for name in nodes]
 
 
 def recorded_settings(run: RunDirectory, sets: Sequence[str] = ()) -> Settings:
@@ -254,82 +183,3 @@ def _as_planned(whole: Graph, graph: Graph, held: bool, budget: Budget) -> Graph
             others += needs.with_identities(Graph([node])).nodes.values()
     planned = {**graph.nodes, **{node.name: node for node in others}}
     return Graph(planned[name] for name in whole.nodes)
-
-
-def require_inputs(prepared: Prepared, start: Start, given: Collection[str]) -> None:
-    """Refuse what the profile cannot begin with, and what none of its nodes would look at.
-
-    given: artifacts of `orchestrator.pipeline.graph.GIVEN`. Raises `ConfigError`.
-    """
-    name = prepared.settings.name
-    read = prepared.whole.given
-    lacking = next((one for one in read if read[one] and one not in given), None)
-    if lacking is not None:
-        raise ConfigError(
-            f"profile {name} begins with {_BEGINNINGS[lacking]}, and {_STARTS[start]}",
-            _other_profiles(start),
-        )
-    for artifact in given:
-        if artifact not in read:
-            raise ConfigError(_UNREAD[artifact].format(name=name), "leave it out")
-    if "input_mask" in given and prepared.options.background is not None:
-        raise ConfigError(
-            "--mask and --background both say where the object is", "leave one of them out"
-        )
-
-
-_BEGINNINGS = {"input_image": "a picture", "input_text": "words", "input_mesh": "a mesh"}
-_STARTS: Mapping[Start, str] = {
-    "picture": "a picture was given",
-    "text": "words alone were given, which need Flux to become a picture",
-    "mesh": "a mesh was given",
-}
-_UNREAD = {
-    "input_image": "profile {name} looks at no picture",
-    "input_mask": "--mask: profile {name} cuts nothing out",
-    "input_back": "--back: profile {name} takes one picture",
-    "input_left": "--left: profile {name} takes one picture",
-    "input_right": "--right: profile {name} takes one picture",
-    "input_text": "--text: profile {name} has no use for words",
-    "input_mesh": "profile {name} begins with no mesh",
-}
-
-
-def _other_profiles(start: Start) -> str:
-    """Which shipped profiles begin with this."""
-    fitting = " or ".join(f"--profile {name}" for name in BY_START[start])
-    told = f"{fitting} {'do' if ' or ' in fitting else 'does'}"
-    return f"{told}, on a card and with its weights" if start == "text" else told
-
-
-def require_card(prepared: Prepared, will_run: Callable[[], Collection[str]]) -> None:
-    """Refuse what cannot end well. Raises what `card_shortage` finds."""
-    if shortage := card_shortage(prepared, will_run):
-        raise shortage
-
-
-_WITHOUT_A_CARD: Mapping[Start, str] = {
-    "picture": "--profile sketch needs none; --device cpu computes on the CPU, in hours",
-    "mesh": "--profile sketch needs none; --device cpu computes on the CPU, in hours",
-    "text": "words alone need Flux, and Flux a card; of a picture --profile sketch makes a mesh "
-    "without one",
-}
-
-
-def card_shortage(prepared: Prepared, will_run: Callable[[], Collection[str]]) -> UsageError | None:
-    """What cannot end well: nodes that will run, need a card, and there is none."""
-    if prepared.cards:
-        return None
-    stuck = [
-        name
-        for name, node in prepared.graph.nodes.items()
-        if all(rung.device == "cuda" for rung in node.config.attempts)
-    ]
-    if stuck and (left := [name for name in stuck if name in will_run()]):
-        why = prepared.monitor.why_not or "--device cpu"
-        need = "needs" if len(left) == 1 else "need"
-        return UsageError(
-            f"{', '.join(left)} {need} a GPU, and none may be used ({why})",
-            _WITHOUT_A_CARD[prepared.options.start],
-        )
-    return None

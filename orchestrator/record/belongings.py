@@ -21,8 +21,9 @@ from orchestrator.record.manifest import NodeRecord
 from orchestrator.record.result_folder import RESULT_NAMES
 from orchestrator.record.run_directory import EVENTS, INLINE, MANIFEST, RESULT, RunDirectory
 from orchestrator.record.stage_pictures import PICTURE
-from orchestrator.system.inside import Entry, LinkError, is_temporary
+from orchestrator.system.inside import Entry
 from orchestrator.system.locks import LOCK_FILES
+from orchestrator.system.places import LinkError, is_temporary
 from stages.contract import codec
 from stages.contract.registry import BrokenStageError, UnknownStageError, stage_class
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from orchestrator.record.manifest import FileRecord
-from orchestrator.system.inside import Inside, LinkError
+from orchestrator.system.inside import Inside
+from orchestrator.system.places import LinkError
 from stages.contract import ArtifactSpec, codec
 from stages.process.protocol import Part, ProtocolError
 

@@ -29,8 +29,9 @@ from orchestrator.pipeline.names import NODE_NAME
 from orchestrator.record.manifest import FORMAT, FileRecord, InputRecord, Manifest
 from orchestrator.system.atomic_files import digest_bytes, digest_file, digest_stream, json_bytes
 from orchestrator.system.folders import NewFolder
-from orchestrator.system.inside import Inside, LinkError
+from orchestrator.system.inside import Inside
 from orchestrator.system.locks import BATCH_FILE, SHARDS_FILE, as_output_error, run_lock
+from orchestrator.system.places import LinkError
 from orchestrator.system.reading import JSON_BYTES, json_data, read_limited
 from orchestrator.system.text import valid_text
 from stages.contract import ArtifactSpec, codec

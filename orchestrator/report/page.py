@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.report.viewer import TEMPLATES, Viewer, script_hash
@@ -46,7 +47,7 @@ def render(
         "form-action": "'none'",
     }
     page = (
-        _environment()
+        templates_of(TEMPLATES)
         .get_template(template)
         .render(
             generator=GENERATOR,
@@ -70,11 +71,12 @@ def _file(name: str) -> str:
 
 
 @functools.cache
-def _environment() -> jinja2.Environment:
+def templates_of(folder: Path) -> jinja2.Environment:
+    """The templates in a folder, which take what others wrote as text."""
     import jinja2
 
     return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
+        loader=jinja2.FileSystemLoader(folder),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         finalize=_spelled_out,

@@ -3,8 +3,8 @@
     starting -> imported -> loading -> idle <-> running -> stopping -> measuring -> gone
 
 A session turns what the process says, and how it ends, into a few happenings that the runner acts
-on. It owns the process's deadlines: hello, load, run, heartbeat, stop. `EXPECTED` is the table of
-what the process may say when; anything else is its fault, ends it, and counts as any failure does.
+on. It owns the process's deadlines: hello, load, run, heartbeat, stop. What the process may say
+when is in `protocol_rules`; anything else is its fault, ends it, and counts as any failure does.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, cast, get_args
+from typing import Any, cast
 
 from orchestrator.pipeline.budget import NO_LIMIT, Budget
 from orchestrator.pipeline.graph import Node
 from orchestrator.pipeline.profile import Attempt, Runtime
 from orchestrator.processes.handle import Ended, Event, Spoke, SpokeGarbage, StageProcess
 from orchestrator.processes.hub import ProcessHub
-from orchestrator.record import stage_pictures
+from orchestrator.running.protocol_rules import EXPECTED, State, what_is_wrong
 from orchestrator.running.session_events import (
     Gone,
     Imported,
@@ -38,25 +38,6 @@ from orchestrator.system.gpu import MIB, Card, GpuMonitor, Ledger, Release
 from stages.contract import FailureKind
 from stages.process import protocol
 
-State = Literal[
-    "starting", "imported", "loading", "idle", "running", "stopping", "measuring", "gone"
-]
-_KINDS = get_args(FailureKind)
-EXPECTED: Final[Mapping[tuple[State, type[protocol.Message]], State]] = {
-    ("starting", protocol.Hello): "imported",
-    ("imported", protocol.Heartbeat): "imported",
-    ("loading", protocol.Heartbeat): "loading",
-    ("loading", protocol.Ready): "idle",
-    ("loading", protocol.Failed): "stopping",
-    ("idle", protocol.Heartbeat): "idle",
-    ("running", protocol.Heartbeat): "running",
-    ("running", protocol.Progress): "running",
-    ("running", protocol.Preview): "running",
-    ("running", protocol.Done): "idle",
-    ("running", protocol.Failed): "idle",
-}
-"""What a process may say in which state, and the state that follows (after a failure that is fatal:
-stopping). One that is being ended may say anything: nobody listens."""
 _SAMPLE_SECONDS = 0.1
 _MIXED_UP_HINT = "it is faulty, or two installations are mixed up: reinstall in one environment"
 
@@ -268,7 +249,8 @@ class Session:
         if self._doom is not None or self.ended:
             return []
         following = EXPECTED.get((self.state, type(message)))
-        if wrong := self._what_is_wrong(message, following):
+        stage, wanted = self.node.config.stage, self._previews
+        if wrong := what_is_wrong(message, following, stage, self.job, wanted):
             name = type(message).__name__.lower()
             self._at_fault(f"sent a {name} {wrong} while {self.state}", _MIXED_UP_HINT)
             return []
@@ -277,26 +259,6 @@ class Session:
         if following != self.state and not self.ended:
             self._enter(following)
         return happenings
-
-    def _what_is_wrong(self, message: protocol.Message, following: State | None) -> str:
-        if following is None:
-            return "that is not expected"
-        if isinstance(message, protocol.Hello):
-            if message.protocol != protocol.VERSION:
-                return f"of protocol {message.protocol} to the parent of {protocol.VERSION}"
-            if message.stage != self.node.config.stage:
-                return f"of another stage, {message.stage!r:.80}"
-        elif isinstance(
-            message, protocol.Progress | protocol.Preview | protocol.Done | protocol.Failed
-        ):
-            if message.job != self.job:
-                return f"of another job, {message.job!r:.80}"
-            if isinstance(message, protocol.Preview):
-                unasked = "that nobody asked for" if self._previews < 1 else ""
-                return unasked or stage_pictures.what_is_wrong(message)
-            if isinstance(message, protocol.Failed) and message.kind not in _KINDS:
-                return f"of an unknown kind, {message.kind!r:.80}"
-        return ""
 
     def _understand(self, message: protocol.Message, contents: bytes) -> list[SessionEvent]:
         """Take in what an expected message says."""

@@ -9,7 +9,8 @@ import stat
 from pathlib import Path
 from types import TracebackType
 
-from orchestrator.system.inside import Inside, is_temporary
+from orchestrator.system.inside import Inside
+from orchestrator.system.places import is_temporary
 
 _OURS = re.compile(
     r"run\.json|(batch|shards)\.json|events\.jsonl|(input|mask)\.\w+|\.lock(\.owner)?"

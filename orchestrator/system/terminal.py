@@ -117,11 +117,11 @@ def _write(stream: TextIO, text: str) -> None:
         raise KissError(f"cannot write the output: {error.strerror or error}") from error
 
 
-def open_console(err: bool) -> Console:
-    """rich's console, for tables and bars on a terminal; texts must be `visible`."""
+def open_console(err: bool = False, file: TextIO | None = None) -> Console:
+    """rich's console: tables and bars on a terminal, or into `file`; texts must be `visible`."""
     from rich.console import Console
 
-    return Console(stderr=err, markup=False, highlight=False, emoji=False)
+    return Console(stderr=err, file=file, markup=False, highlight=False, emoji=False)
 
 
 class _Patient(io.TextIOBase):

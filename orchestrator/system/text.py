@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+TABLE_GAP, PLAIN_GAP = 1, 2
+"""Spaces between two columns of a table, on a terminal and elsewhere."""
 
 
 def format_size(value: int) -> str:
@@ -16,22 +23,49 @@ def format_size(value: int) -> str:
     return f"{value / 2**30:.2f} GiB" if value >= 1 << 30 else f"{value / 2**20:.0f} MiB"
 
 
-def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A plain aligned table for logs and pipes."""
-    widths = [max(_columns(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    lines = [
-        "  ".join(
-            cell + " " * (width - _columns(cell)) for cell, width in zip(row, widths, strict=True)
-        ).rstrip()
-        for row in [header, *rows]
-    ]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+def format_table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int] | None = None
+) -> str:
+    """A plain aligned table for logs and pipes. Texts wrap where `widths` is given, else not."""
+    from orchestrator.system.terminal import open_console
+
+    shown = io.StringIO()
+    console = open_console(file=shown)
+    console.width = 1 << 16
+    console.print(rich_table(header, rows, widths, plain=True))
+    return "\n".join(line.rstrip() for line in shown.getvalue().splitlines())
 
 
-def _columns(text: str) -> int:
-    """How wide a text is in a font of fixed width: letters of East Asia take two columns."""
-    wide = sum(unicodedata.east_asian_width(sign) in "WF" for sign in text)
-    return len(text) + wide - sum(map(bool, map(unicodedata.combining, text)))
+def rich_table(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    widths: Sequence[int] | None = None,
+    one_line: bool = False,
+    plain: bool = False,
+) -> Table:
+    """rich's table of these texts as they are.
+
+    widths: of the columns; what is wider wraps, or is cut with `one_line`. plain: the titles are
+    underlined by a line, and nothing is coloured.
+    """
+    from rich.box import Box
+    from rich.table import Table
+    from rich.text import Text
+
+    underlined = Box("\n".join(("    ", "    ", " -  ", *["    "] * 5, "")))
+    table = Table(
+        box=underlined if plain else None,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, TABLE_GAP, 0, 0),  # the box has one more column between two
+        header_style="" if plain else "bold",
+    )
+    for index, title in enumerate(header):
+        width = widths[index] if widths else None
+        table.add_column(Text(title), width=width, no_wrap=one_line or not widths)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
 
 
 def printable(path: Path) -> str:

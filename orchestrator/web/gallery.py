@@ -16,8 +16,8 @@ from orchestrator.record.manifest import InputRecord, Manifest
 from orchestrator.record.result_folder import REPORT_HTML, RESULT_FILES, THUMBNAIL_JPG
 from orchestrator.record.run_directory import MANIFEST, RESULT, RunDirectory
 from orchestrator.record.summary import state_now
+from orchestrator.running.progress_rows import Row
 from orchestrator.system.inside import Inside
-from orchestrator.web.live import Row
 
 _DEEPEST = 2
 """outputs/<run> and outputs/<batch>/<run>."""

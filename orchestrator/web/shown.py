@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.commands.plans import Plan
 from orchestrator.errors import KissError
-from orchestrator.system.terminal import visible
+from orchestrator.report.page import templates_of
 from orchestrator.system.text import format_size
 from orchestrator.web.files import compare_url, run_url
 from orchestrator.web.gallery import Card
@@ -182,16 +182,7 @@ def _render(template: str, **facts: Any) -> str:
 
 @functools.cache
 def _environment() -> jinja2.Environment:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=_spelled_out,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates_of(TEMPLATES)
     environment.globals |= {"run_url": run_url, "compare_url": compare_url}
     environment.filters["size"] = format_size
     environment.filters["seconds"] = _rounded
@@ -199,8 +190,3 @@ def _environment() -> jinja2.Environment:
     environment.filters["plainly"] = plainly
     environment.filters["hinted"] = hinted
     return environment
-
-
-def _spelled_out(value: Any) -> Any:
-    """A text with characters that act spelled out; escaping follows."""
-    return visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value

@@ -23,7 +23,8 @@ from typing import Protocol
 
 from orchestrator.errors import DownloadError
 from orchestrator.system import locks
-from orchestrator.system.inside import Inside, sync
+from orchestrator.system.inside import Inside
+from orchestrator.system.places import sync
 from orchestrator.weights import hub_log, network
 
 _CHUNK = 1 << 20

@@ -8,7 +8,6 @@ at.
 
 from __future__ import annotations
 
-import base64
 import struct
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -18,14 +17,13 @@ import numpy as np
 
 from stages.contract import BadInput
 from stages.contract.mesh_files import (
-    color_texture,
     gltf_document,
-    image_of,
     is_data,
 )
 from stages.mesh_views.given import Files
+from stages.mesh_views.gltf_materials import Materials, from_data
 from stages.mesh_views.gltf_values import Values, matrix_of
-from stages.mesh_views.surface import Material, Part
+from stages.mesh_views.surface import Part
 from stages.mesh_views.told import Told, spelled
 
 MOST_NODES = 100_000
@@ -40,7 +38,6 @@ READABLE = ("KHR_materials_", "KHR_lights_", "KHR_texture_transform", "KHR_mesh_
 """Beginnings of extensions that a document may require."""
 _TEXTURES = ("EXT_texture_webp", "KHR_texture_basisu", "MSFT_texture_dds")
 _SAVE = "Save it from its 3D program again, without compression; Blender can read and write both."
-_WRAPS = {10497: "repeat", 33071: "clamp", 33648: "mirror"}
 
 
 def read_gltf(
@@ -103,7 +100,7 @@ class _Reader:
         self._blob = blob
         self._buffers: dict[int, bytes] = {}
         self._values = Values(document, self._buffer, 3 * max_faces)
-        self._materials: dict[int, Material] = {}
+        self._materials = Materials(document, self._values, beside, told)
         self._world: dict[int, np.ndarray] = {}
 
     def parts(self) -> Iterator[Part]:
@@ -205,7 +202,7 @@ class _Reader:
         if np.linalg.det(turn) < 0.0:  # "Instantiation": a mirror turns the winding round
             corners = corners[:, ::-1]
             normals = None if normals is None else normals[:, ::-1]
-        material, channel, transform = self._material(primitive.get("material"))
+        material, channel, transform = self._materials.of(primitive.get("material"))
         if "COLOR_0" in attributes:
             colors = np.clip(read(attributes["COLOR_0"])[:, :3], 0.0, 1.0)[corners]
         if f"TEXCOORD_{channel}" in attributes:
@@ -237,61 +234,6 @@ class _Reader:
                 total += share
         return np.where(total > 0.0, carried / np.where(total > 0.0, total, 1.0), points)
 
-    def _material(self, number: int | None) -> tuple[Material, int, np.ndarray]:
-        """A material, the set of texture coordinates of its picture, and their transform."""
-        if number is None:
-            return Material(stated=False), 0, np.eye(3)
-        told = self._document["materials"][number]
-        info = color_texture(told)
-        moved = info.get("extensions", {}).get("KHR_texture_transform", {})
-        channel = int(moved.get("texCoord", info.get("texCoord", 0)))
-        if number not in self._materials:
-            self._materials[number] = self._described(told, info)
-        return self._materials[number], channel, _transform(moved)
-
-    def _described(self, told: Mapping[str, Any], info: Mapping[str, Any]) -> Material:
-        older = told.get("extensions", {}).get("KHR_materials_pbrSpecularGlossiness")
-        if older is None:
-            factor = told.get("pbrMetallicRoughness", {}).get("baseColorFactor", (1, 1, 1, 1))
-        else:
-            factor = older.get("diffuseFactor", (1, 1, 1, 1))
-        red, green, blue = (min(max(float(value), 0.0), 1.0) for value in factor[:3])
-        alpha = {"MASK": "mask", "BLEND": "blend"}.get(told.get("alphaMode", ""), "opaque")
-        picture, name, wrap = b"", "", ("repeat", "repeat")
-        if "index" in info:
-            picture, name, wrap = self._picture(self._document["textures"][info["index"]])
-        return Material(
-            (red, green, blue),
-            picture,
-            name,
-            alpha,  # type: ignore[arg-type]
-            float(told.get("alphaCutoff", 0.5)),
-            wrap,
-        )
-
-    def _picture(self, texture: Mapping[str, Any]) -> tuple[bytes, str, tuple[str, str]]:
-        wrap = ("repeat", "repeat")
-        if "sampler" in texture:
-            sampler = self._document["samplers"][texture["sampler"]]
-            s, t = (_WRAPS.get(sampler.get(key, 10497), "repeat") for key in ("wrapS", "wrapT"))
-            wrap = (s, t)
-        source = image_of(texture)
-        if source is None:
-            self._told.once(
-                "a texture is only there in a format for GPUs (KTX2, DDS), which is not read: "
-                "its parts have one colour",
-                degraded=True,
-            )
-            return b"", "", wrap
-        image = self._document["images"][source]
-        name = str(image.get("name") or image.get("uri") or f"image {source}")[:80]
-        if "bufferView" in image:
-            return bytes(self._values.view(image["bufferView"])), name, wrap
-        uri = str(image["uri"])
-        if is_data(uri):
-            return _from_data(uri), f"image {source}", wrap
-        return self._told.file(self._beside, unquote(uri)), name, wrap
-
     def _buffer(self, number: int) -> bytes:
         if number not in self._buffers:
             buffer = self._document["buffers"][number]
@@ -301,21 +243,13 @@ class _Reader:
                     raise ValueError(f"its buffer {number} is not in it")
                 data = self._blob
             elif is_data(uri):
-                data = _from_data(uri)
+                data = from_data(uri)
             else:
                 data = self._told.needed(self._beside, unquote(uri))
             if len(data) < int(buffer["byteLength"]):
                 raise ValueError("a buffer is shorter than it says")
             self._buffers[number] = data
         return self._buffers[number]
-
-
-def _from_data(uri: str) -> bytes:
-    """What a `data:` URI holds; only base64, which is what glTF has."""
-    head, comma, body = uri.partition(",")
-    if not comma or not head.lower().endswith(";base64"):
-        raise ValueError("a data: URI is not in base64")
-    return base64.b64decode(body)
 
 
 def _triangles(row: np.ndarray, mode: int) -> np.ndarray:
@@ -329,12 +263,3 @@ def _triangles(row: np.ndarray, mode: int) -> np.ndarray:
         return np.stack([np.full_like(two, row[0]), two, three], axis=1)
     odd = (np.arange(len(one)) % 2 == 1)[:, None]
     return np.where(odd, np.stack([two, one, three], 1), np.stack([one, two, three], 1))
-
-
-def _transform(moved: Mapping[str, Any]) -> np.ndarray:
-    """(3, 3) of KHR_texture_transform: translation x rotation x scale."""
-    (u, v), (across, down) = moved.get("offset", (0.0, 0.0)), moved.get("scale", (1.0, 1.0))
-    cos, sin = np.cos(moved.get("rotation", 0.0)), np.sin(moved.get("rotation", 0.0))
-    return np.array(
-        [[cos * across, sin * down, u], [-sin * across, cos * down, v], [0.0, 0.0, 1.0]]
-    )

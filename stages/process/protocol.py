@@ -3,7 +3,7 @@
 A message is one msgpack map, {"type": name, **fields}; the contents of small files follow it, one
 after another (`stages.process.wire`). Nothing is pickled. Both halves import this module, so it
 imports msgpack and no more. Which message is allowed when stands in
-`orchestrator/running/session.py`.
+`orchestrator/running/protocol_rules.py`.
 
     child -> parent   hello  ready  progress  preview  heartbeat  done  failed
     parent -> child   prepare  load  run  exit

@@ -32,7 +32,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCheckout:
     checkout = FakeCheckout.make(tmp_path)
     for name in ("ruff", "mypy", "pytest"):
         (tmp_path / f"{name}.py").write_text(TOOL)
-    for venv in (checkout.venv(), _venv.dev_environment(checkout.path)):
+    for venv in (checkout.venv(), _venv.environment_of("dev", checkout.path)):
         checkout.set_up(venv=venv)
     return checkout
 

@@ -34,7 +34,15 @@ def image(tmp_path: Path) -> Path:
 
 def test_the_words_become_caption_and_prompt_without_weights(kiss3d, tmp_path, image, described):
     done = kiss3d(
-        "run", image, "--config", described, "--caption", f"  {WORDS}\n", "--output", "out"
+        "run",
+        image,
+        "--config",
+        described,
+        "--caption",
+        f"  {WORDS}\n",
+        "--output",
+        "out",
+        "--no-warm",
     )
     assert done.returncode == 0, done.stderr
     caption = (tmp_path / "out" / "caption" / "caption.txt").read_text(encoding="utf-8")

@@ -22,20 +22,19 @@ def scores(kiss3d, *arguments):
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("suffix", ["glb", "obj", "stl"])
-def test_a_scaled_and_shifted_copy_scores_full_marks(kiss3d, ball_file, tmp_path, suffix):
+def test_a_scaled_and_shifted_copy_scores_full_marks(kiss3d, ball_file, tmp_path):
     shape = trimesh.creation.icosphere(3, 5.0)
     shape.apply_translation((1.0, 2.0, 3.0))
-    shape.export(tmp_path / f"copy.{suffix}")
-    found = scores(kiss3d, f"copy.{suffix}", "--truth", ball_file)
+    shape.export(tmp_path / "copy.obj")
+    found = scores(kiss3d, "copy.obj", "--truth", ball_file)
     assert found["scores"]["chamfer_l1"] < 1e-5
     assert found["scores"]["f_score"] == 1.0
     assert found["faces"] == {"mesh": 1280, "truth": 1280}
 
 
 def test_without_normalizing_place_and_size_count(kiss3d, ball_file, tmp_path):
-    trimesh.creation.icosphere(3, 1.25).export(tmp_path / "larger.obj")
-    options = ("larger.obj", "--truth", ball_file, "--no-normalize", "--samples", 5000)
+    trimesh.creation.icosphere(3, 1.25).export(tmp_path / "larger.stl")
+    options = ("larger.stl", "--truth", ball_file, "--no-normalize", "--samples", 5000)
     narrow = scores(kiss3d, *options, "--tau", 0.2)["scores"]
     assert narrow["chamfer_l1"] == pytest.approx(0.25, rel=0.01)
     assert narrow["f_score"] == 0.0
@@ -57,8 +56,6 @@ def test_the_table_and_the_seed(kiss3d, ball_file, tmp_path):
         ("gone.glb", None, "does not exist"),
         ("notes.txt", b"hello", "its kind is mesh: .glb .obj .ply .stl"),
         ("broken.glb", b"hello", "broken.glb"),
-        ("empty.obj", b"", "empty.obj"),
-        ("speck.obj", b"v 1 1 1\nv 1 1 1\nv 1 1 1\nf 1 2 3\n", "single point"),
         ("line.obj", b"v 0 0 0\nv 1 0 0\nv 2 0 0\nf 1 2 3\n", "no area"),
     ],
 )

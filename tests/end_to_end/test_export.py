@@ -134,12 +134,12 @@ def test_what_is_no_mesh_is_refused(kiss3d, tmp_path, finished):
 
 def test_a_mesh_that_cannot_be_closed_ends_with_exit_code_1_and_no_file(kiss3d, tmp_path):
     (tmp_path / "sheet.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
-    done = kiss3d("export", "sheet.obj", "--format", "ply,stl")
+    done = kiss3d("export", "sheet.obj", "--format", "ply,stl", "--json")
     refused(done, 1, "cannot be made watertight", "glb, obj or ply")
-    assert os.listdir(tmp_path) == ["sheet.obj"]
-    answer = json.loads(kiss3d("export", "sheet.obj", "--json").stdout)
+    answer = json.loads(done.stdout)
     assert answer["exit_code"] == 1
     assert "watertight" in answer["error"]
+    assert os.listdir(tmp_path) == ["sheet.obj"]
     assert kiss3d("export", "sheet.obj", "--format", "ply").returncode == 0
 
 

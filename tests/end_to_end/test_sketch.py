@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +13,33 @@ import pytest
 import trimesh
 from PIL import Image
 
-from devtools.fakes.tools import ROOT, leftovers
+from devtools.fakes.tools import ROOT, cli_environment, command, leftovers
 from stages.contract.artifacts import MESH
 from stages.contract.user_files import read_any
 
 NODES = ("preprocess", "multiview", "reference", "reconstruct", "isomer")
+SMALL = [
+    word
+    for value in (
+        "multiview.grid=96",
+        "reconstruct.resolution=48",
+        "isomer.raster_size=256",
+        "isomer.render_size=256",
+        "isomer.target_faces=3000",
+        "isomer.stage2_steps=1",
+    )
+    for word in ("--set", value)
+]
+ONE_AFTER_THE_OTHER = """
+import json, sys
+from orchestrator.cli.commands import run_command
+for order in json.loads(sys.argv[1]):
+    try:
+        run_command(order)
+    except SystemExit as end:
+        if end.code:
+            raise
+"""
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +49,21 @@ def small_robot(tmp_path_factory) -> Path:
     with Image.open(ROOT / "examples" / "robot.png") as image:
         image.resize((256, 256)).save(path)
     return path
+
+
+@pytest.fixture(scope="module")
+def run_sketch(tmp_path_factory) -> Callable[..., Path]:
+    """Runs in one folder of outputs; each returns its run directory."""
+    folder = tmp_path_factory.mktemp("runs")
+
+    def call(*words: object) -> Path:
+        done = subprocess.run(
+            command(*words), cwd=folder, env=cli_environment(), capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return folder / Path(done.stdout.strip()).parents[1]
+
+    return call
 
 
 def test_a_picture_becomes_a_closed_coloured_mesh_that_faces_forward(kiss3d, small_robot, tmp_path):
@@ -61,35 +101,51 @@ def test_a_picture_becomes_a_closed_coloured_mesh_that_faces_forward(kiss3d, sma
     assert leftovers(out) == []
 
 
-def test_warm_cold_and_inline_give_the_same_bytes(kiss3d, small_robot, tmp_path):
-    runs = {}
-    for name, options in (("warm", ()), ("cold", ("--no-warm",))):
-        runs[name] = tmp_path / name
-        done = kiss3d("run", small_robot, "--profile", "sketch", "--output", runs[name], *options)
-        assert done.returncode == 0, done.stderr
+@pytest.fixture(scope="module")
+def small_run(run_sketch, small_robot) -> Path:
+    """A run of few cells, texels and steps, which further ones may reuse."""
+    return run_sketch("run", small_robot, "--profile", "sketch", *SMALL)
+
+
+def test_warm_and_cold_processes_give_the_same_bytes(kiss3d, small_robot, small_run, tmp_path):
+    cold = tmp_path / "cold"
+    words = ("--profile", "sketch", *SMALL, "--no-warm", "--output", cold)
+    done = kiss3d("run", small_robot, *words)
+    assert done.returncode == 0, done.stderr
     files = [
-        path.relative_to(runs["warm"])
+        path.relative_to(small_run)
         for node in NODES
-        for path in (runs["warm"] / node).iterdir()
+        for path in (small_run / node).iterdir()
         if path.suffix != ".log"
     ]
     assert len(files) >= 14
     for file in files:
-        assert (runs["warm"] / file).read_bytes() == (runs["cold"] / file).read_bytes(), file
+        assert (small_run / file).read_bytes() == (cold / file).read_bytes(), file
+
+
+def test_a_process_that_computes_all_nodes_inline_gives_the_same_bytes(small_run, tmp_path):
+    orders = [
+        ["stage", node, "--run", str(small_run), "--inline", "--output", str(tmp_path / node)]
+        for node in NODES
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", ONE_AFTER_THE_OTHER, json.dumps(orders)],
+        cwd=tmp_path,
+        env=cli_environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
     for node in NODES:
-        alone = tmp_path / "inline" / node
-        done = kiss3d("stage", node, "--run", runs["warm"], "--inline", "--output", alone)
-        assert done.returncode == 0, done.stderr
-        for path in alone.glob("*.npy"):
-            assert path.read_bytes() == (runs["warm"] / node / path.name).read_bytes(), path
+        paths = list((tmp_path / node).glob("*.npy"))
+        assert paths, node
+        for path in paths:
+            assert path.read_bytes() == (small_run / node / path.name).read_bytes(), path
 
 
-def test_another_seed_reuses_the_nodes_that_do_without_one(kiss3d, small_robot, tmp_path):
-    for seed in (1, 2):
-        done = kiss3d("run", small_robot, "--profile", "sketch", "--seed", seed)
-        assert done.returncode == 0, done.stderr
-    record = tmp_path / Path(done.stdout.strip()).parents[1] / "run.json"
-    nodes = json.loads(record.read_text())["nodes"]
+def test_another_seed_reuses_the_nodes_that_do_without_one(run_sketch, small_robot, small_run):
+    run = run_sketch("run", small_robot, "--profile", "sketch", "--seed", 2, *SMALL)
+    nodes = json.loads((run / "run.json").read_text())["nodes"]
     computed = {name for name, node in nodes.items() if not node["cached_from"]}
     assert computed == {"isomer"}, "which has a lottery in its remeshing"
 
@@ -125,7 +181,7 @@ def test_a_batch_with_one_bad_picture_makes_the_others(kiss3d, small_robot, tmp_
     folder.mkdir()
     (folder / "good.png").write_bytes(small_robot.read_bytes())
     (folder / "bad.png").write_bytes(b"no picture")
-    done = kiss3d("batch", folder, "--profile", "sketch", "--output", tmp_path / "out")
+    done = kiss3d("batch", folder, "--profile", "sketch", *SMALL, "--output", tmp_path / "out")
     assert done.returncode == 1
     assert (tmp_path / "out" / "good" / "result" / "mesh.glb").is_file()
     assert "1 of 2 good" in done.stderr

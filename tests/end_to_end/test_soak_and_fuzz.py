@@ -59,7 +59,7 @@ def test_no_kill_or_fault_leaves_a_wrong_result_or_a_process(bench):
 
 
 def test_damaged_pictures_and_records_are_refused_in_words(bench):
-    table = bench("fuzz", "--count", 40, "--at-once", 1)
+    table = bench("fuzz", "--count", 16, "--at-once", 1)
     for row in ("picture", "run.json", "config file"):
         assert row in table
 

@@ -62,6 +62,7 @@ def test_a_second_run_of_the_same_words_computes_nothing(vase: Finished, tiny_mo
     assert all(node["cached_from"] for node in again.nodes.values())
 
 
+@pytest.mark.slow
 def test_a_list_of_words_is_a_batch_with_names_and_seeds(vase: Finished, tiny_models: Path) -> None:
     folder = vase.path.parents[1]
     (folder / "list.csv").write_text(

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
+from devtools.fakes.misbehaviour import HELPERS
 from devtools.fakes.running import alive, attempts, below, finish, guard_of, seen, start, wait_for
-from devtools.fakes.stages import HELPERS
 from orchestrator.processes.guard import GuardLink
 from orchestrator.system.private_folders import sweep_private_folders
 

@@ -50,37 +50,78 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.mode)
+ALONE = ("bad_input", "segfault", "garbage", "escape", "load_raise", "load_segfault")
+"""Cases with a run of their own: how it ends, and what would spoil a process for other jobs."""
+TOGETHER = [case for case in CASES if case.mode not in ALONE]
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.mode in ALONE], ids=lambda case: case.mode)
 def test_a_fault_ends_in_its_kind_a_clear_message_and_an_exit_code(
     case, kiss3d, picture, config_file, tmp_path
 ):
     out = tmp_path / "out"
     done = kiss3d("run", picture, "--config", config_file(mode=case.mode), "--output", out)
     assert done.returncode == case.exit_code, done.stderr
-    record = json.loads((out / "run.json").read_text())["nodes"]["trouble"]
-    assert record["state"] == "failed"
-    assert [row["outcome"] for row in record["attempts"]] == [case.kind] * case.attempts
-    assert case.says in record["attempts"][-1]["message"]
+    assert_recorded(case, out)
     assert case.says in done.stderr
     assert "Traceback" not in done.stderr
     assert "->" in done.stderr, "an error must say what to do next"
-    assert leftovers(out) == []
     assert not (tmp_path / "escaped.npy").exists()
-    source = json.loads((out / "run.json").read_text())["nodes"]["source"]
-    assert source["state"] == "done", "what was computed before the fault is kept"
 
 
-@pytest.mark.parametrize("mode", ["segfault", "killed", "exit0", "half_written", "load_segfault"])
+def test_in_a_batch_each_fault_is_its_own_jobs(kiss3d, config_file, tmp_path):
+    config = config_file(modes=[case.mode for case in TOGETHER])
+    jobs = numbered(tmp_path, len(TOGETHER))
+    done = kiss3d("batch", *jobs, "--config", config, "--output", "out")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    for number, case in enumerate(TOGETHER):
+        assert_recorded(case, tmp_path / "out" / f"job{number}")
+        assert case.says in done.stderr
+
+
+def assert_recorded(case, out):
+    nodes = json.loads((out / "run.json").read_text())["nodes"]
+    record = nodes["trouble"]
+    assert record["state"] == "failed", case
+    assert [row["outcome"] for row in record["attempts"]] == [case.kind] * case.attempts, case
+    assert case.says in record["attempts"][-1]["message"]
+    assert nodes["source"]["state"] == "done", "what was computed before the fault is kept"
+    assert leftovers(out) == []
+
+
+def numbered(folder, count):
+    """A folder of as many "pictures", each with its own number from 0."""
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    for number in range(count):
+        (pictures / f"job{number}.txt").write_text(str(number))
+    return (pictures, "--glob", "*.txt")
+
+
 @pytest.mark.parametrize("option", [(), ("--no-warm",)], ids=["warm", "cold"])
-def test_a_crash_that_does_not_come_again_costs_one_attempt(
-    mode, option, kiss3d, picture, config_file, tmp_path
-):
+def test_a_crash_that_does_not_come_again_costs_one_attempt(option, kiss3d, config_file, tmp_path):
+    modes = ["segfault", "killed", "exit0", "half_written"]
+    config = config_file(modes=modes, flag=str(tmp_path / "flag"))
+    jobs = numbered(tmp_path, len(modes))
+    done = kiss3d("batch", *jobs, "--config", config, "--output", "out", *option)
+    assert done.returncode == 0, done.stderr
+    for number in range(len(modes)):
+        assert_one_attempt_more(tmp_path / "out" / f"job{number}")
+
+
+@pytest.mark.parametrize("option", [(), ("--no-warm",)], ids=["warm", "cold"])
+def test_a_crash_while_it_loads_costs_one_attempt(option, kiss3d, picture, config_file, tmp_path):
     out = tmp_path / "out"
-    config = config_file(mode=mode, flag=str(tmp_path / "flag"))
+    config = config_file(mode="load_segfault", flag=str(tmp_path / "flag"))
     # Started ahead it may crash before its job is ready, which then costs nothing.
     options = (*option, "--set", "runtime.prefetch=false")
     done = kiss3d("run", picture, "--config", config, "--output", out, *options)
     assert done.returncode == 0, done.stderr
+    assert_one_attempt_more(out)
+
+
+def assert_one_attempt_more(out):
     rows = json.loads((out / "run.json").read_text())["nodes"]["trouble"]["attempts"]
     assert [row["outcome"] for row in rows] == ["crashed", "done"]
     assert rows[0]["pid"] != rows[1]["pid"]
@@ -114,7 +155,7 @@ def test_a_load_that_fails_ahead_of_time_costs_a_job_that_waits_nothing(
     ("mode", "limits", "kind", "says"),
     [
         ("sleep", {"timeout": 3.0}, "timed_out", "running took longer than 3 s"),
-        ("load_hang", {"load_timeout": 10.0}, "timed_out", "loading took longer than 10 s"),
+        ("load_hang", {"load_timeout": 1.0}, "timed_out", "loading took longer than 1 s"),
         ("ignore_sigterm", {"timeout": 3.0}, "timed_out", "running took longer"),
         ("hang", {"runtime": {"heartbeat_timeout": 10.0}}, "crashed", "no heartbeat for 10 s"),
     ],
@@ -124,14 +165,14 @@ def test_a_stage_that_hangs_is_killed_and_says_which_limit_it_broke(
 ):
     out = tmp_path / "out"
     config = config_file(mode=mode, flag=str(tmp_path / "flag"), **limits)
-    if mode == "hang":
-        # Only the hanging try may be judged by so short a silence.
+    once = mode in ("hang", "load_hang")
+    if once:  # only the hanging try may be judged by so short a silence
         config = config_file(mode=mode, attempts=[{"tries": 1}], **limits)
     done = kiss3d("run", picture, "--config", config, "--output", out)
     rows = json.loads((out / "run.json").read_text())["nodes"]["trouble"]["attempts"]
     assert rows[0]["outcome"] == kind
     assert says in rows[0]["message"]
-    assert done.returncode == (1 if mode == "hang" else 0), done.stderr
+    assert done.returncode == (1 if once else 0), done.stderr
 
 
 def test_a_grandchild_dies_with_its_stage(kiss3d, picture, config_file, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from devtools.fakes.parts import finish_node, make_run, make_stage
-from orchestrator.commands.run import _close_books
+from orchestrator.commands.closing import close_books
 from orchestrator.pipeline.graph import Graph
 from orchestrator.pipeline.layers import NodeConfig, Profile
 from orchestrator.record import result_folder
@@ -21,7 +21,7 @@ def test_a_result_that_cannot_be_written_does_not_cost_the_record(tmp_path, monk
     graph = Graph.from_profile(Profile(nodes={"begin": NodeConfig(stage="begin")}))
     run = make_run(tmp_path / "run")
     finish_node(run, "begin", {"a": b"text"}, node_key(graph.nodes["begin"], 42, run))
-    _close_books(Job("job", run, graph, graph))
+    close_books(Job("job", run, graph, graph))
     manifest = RunDirectory.open(run.path).manifest
     assert manifest.nodes["begin"].state == "done"
     assert manifest.state == "failed"

@@ -10,7 +10,7 @@ import pytest
 from devtools.fakes.parts import finish_node, make_run, make_stage
 from devtools.page_runs import page_run
 from orchestrator.commands import pages
-from orchestrator.commands.run import _close_books
+from orchestrator.commands.closing import close_books
 from orchestrator.errors import OutputError, RunLockedError, RunRecordError
 from orchestrator.pipeline.graph import Graph
 from orchestrator.pipeline.layers import NodeConfig, Profile
@@ -35,14 +35,14 @@ def job(tmp_path, monkeypatch) -> Job:
 
 
 def test_the_end_of_a_run_writes_its_page(job):
-    _close_books(job)
+    close_books(job)
     assert (job.run.path / RESULT / "report.html").is_file()
     assert RunDirectory.open(job.run.path).manifest.state == "done"
 
 
 def test_without_a_page_there_is_none(job):
-    _close_books(job)
-    _close_books(job, report=False)
+    close_books(job)
+    close_books(job, report=False)
     assert not (job.run.path / RESULT / "report.html").exists(), "nor that of an earlier state"
 
 
@@ -59,7 +59,7 @@ def test_a_failure_costs_the_page_alone(fault, job, monkeypatch):
         raise FAULTS[fault]
 
     monkeypatch.setattr(run_page, "report_html", refuse)
-    _close_books(job)
+    close_books(job)
     manifest = RunDirectory.open(job.run.path).manifest
     assert manifest.state == "done"
     assert manifest.error == ""
@@ -79,7 +79,7 @@ def test_a_disk_that_fills_up_leaves_no_half_page(job, monkeypatch):
         write(self, file, content, durable)
 
     monkeypatch.setattr(Inside, "write", full)
-    _close_books(job)
+    close_books(job)
     assert job.run.manifest.no_report == "No space left on device"
     assert RunDirectory.open(job.run.path).manifest.state == "done"
     assert [path.name for path in (job.run.path / RESULT).iterdir()] == []
@@ -88,7 +88,7 @@ def test_a_disk_that_fills_up_leaves_no_half_page(job, monkeypatch):
 def test_a_page_waits_until_it_is_known_whether_memory_came_back(job):
     row = AttemptRow(rung=0, device="a card", outcome="done")
     job.run.manifest.nodes["begin"].attempts = [row]
-    _close_books(job)
+    close_books(job)
     page = job.run.path / RESULT / "report.html"
     assert not page.exists()
     row.vram = {"verdict": "released", "peak": 5 << 30}

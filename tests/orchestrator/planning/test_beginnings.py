@@ -6,7 +6,8 @@ import pytest
 
 from orchestrator.errors import ConfigError
 from orchestrator.planning.options import Options, Start, start_of
-from orchestrator.planning.request import prepare, require_inputs
+from orchestrator.planning.request import prepare
+from orchestrator.planning.shortages import require_inputs
 
 
 @pytest.mark.parametrize(

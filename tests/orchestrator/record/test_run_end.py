@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.cli import common, run_table
+from orchestrator.cli import answers, run_table
 
 
 def test_each_warning_and_each_cost_is_one_line_after_the_table(
@@ -28,7 +28,7 @@ def test_each_warning_and_each_cost_is_one_line_after_the_table(
     )
     row = ("preprocess", "done", *["-"] * (len(run_table.TABLE_HEADER) - 2))
     monkeypatch.setattr(run_table, "table_rows", lambda run: [row])
-    common.print_run(run, as_json=False)
+    answers.print_run(run, as_json=False)
     told = capsys.readouterr().err.splitlines()
     table = next(i for i, line in enumerate(told) if line.startswith("preprocess"))
     assert told[table + 1 :] == [

@@ -9,8 +9,9 @@ import sys
 
 import pytest
 
-from orchestrator.system import inside
-from orchestrator.system.inside import Inside, LinkError, is_temporary, temporary_name
+from orchestrator.system import inside, places
+from orchestrator.system.inside import Inside
+from orchestrator.system.places import LinkError, is_temporary, temporary_name
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="symbolic links need a right there")
 
@@ -39,7 +40,7 @@ def given(tree: Inside) -> Inside:
 @pytest.fixture(params=["openat", "real paths"])
 def tree(request, tmp_path, monkeypatch) -> Inside:
     if request.param == "real paths":
-        monkeypatch.setattr(inside, "_HAS_OPENAT", False)
+        monkeypatch.setattr(inside, "HAS_OPENAT", False)
     root = tmp_path / "root"
     (root / "node").mkdir(parents=True)
     return Inside(root)
@@ -266,7 +267,7 @@ def test_what_cannot_be_linked_is_copied(tree, no_reflinks, monkeypatch, why):
     if why == "rights":
         (other.root / "given").chmod(0o600)
     elif why == "no links here":
-        monkeypatch.setattr(inside, "HAS_LINKAT", False)
+        monkeypatch.setattr(places, "HAS_LINKAT", False)
     elif why == "too many names":
         monkeypatch.setattr(os, "link", refuse)
     else:

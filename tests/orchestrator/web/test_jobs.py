@@ -100,10 +100,12 @@ def test_a_running_job_is_cancelled_its_stage_dies_and_it_is_resumed(
     open_jobs, picture, config_file, tmp_path
 ):
     jobs = open_jobs()
+    others = psutil.Process().children(recursive=True)
     config = config_file(mode="sleep", flag=str(tmp_path / "flag"))
     job = jobs.submit(of(picture), Options(config_file=config))
     wait_for((tmp_path / "flag").exists)
-    family = psutil.Process().children(recursive=True)
+    family = set(psutil.Process().children(recursive=True)).difference(others)
+    assert family
     assert jobs.cancel(job.name)
     until_over(job)
     assert job.state == "interrupted"

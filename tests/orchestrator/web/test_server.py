@@ -212,6 +212,7 @@ def test_it_ends_on_ctrl_c_and_leaves_nothing(tmp_path):
     assert not list(Path(tempfile.gettempdir()).glob("gradio*"))
 
 
+@pytest.mark.slow
 def test_the_uploads_of_a_killed_server_go_with_the_next_start(tmp_path, monkeypatch):
     import signal
 
