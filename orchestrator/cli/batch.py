@@ -131,7 +131,7 @@ def batch(
     options, keep_is_open = common.options_from(**request), request["keep"] is None
     with common.errors_as_json(as_json, told):
         if ray is not None:
-            _on_ray(asked, options, keep_is_open, not no_warm, ray, as_json)
+            _on_ray(asked, options, keep_is_open, not no_warm, ray, as_json, verbose)
             return
         finish(
             carry_out.batch(
@@ -151,15 +151,19 @@ def _on_ray(
     warm: bool,
     address: str,
     as_json: bool,
+    verbose: bool,
 ) -> None:
     from orchestrator.api import ray_batch
     from orchestrator.cli.merge import show
+    from orchestrator.cli.shards_view import open_shards_view
 
-    def tell(line: str) -> None:
+    def watch(begun: ray_batch.Begun) -> RunView:
         if not as_json:
-            say(line, err=True)
+            say(begun.line, err=True)
+        nodes = begun.prepared.graph.nodes.values()
+        return open_shards_view(nodes, begun.jobs, begun.todo, as_json, verbose)
 
-    merged = ray_batch.batch(asked, options, keep_is_open, warm, address, tell)
+    merged = ray_batch.batch(asked, options, keep_is_open, warm, address, watch)
     show(merged, as_json)
     finish(merged.outcomes)
 

@@ -15,10 +15,10 @@ import pytest
 from devtools.fakes.tools import cli_environment, command, leftovers
 from devtools.patience import eventually
 from orchestrator import __version__
-from orchestrator.commands.batch_directory import Batch
-from orchestrator.commands.shards import Layout
+from orchestrator.api.request import Request
 from orchestrator.errors import UsageError
 from orchestrator.planning.options import Options
+from orchestrator.planning.request import prepare
 from orchestrator.record.run_directory import RunDirectory
 
 pytest.importorskip("ray")
@@ -112,6 +112,12 @@ def test_a_cluster_makes_what_one_machine_makes(kiss3d, asked, tmp_path):
     assert kiss3d(*whole).returncode == 0
     assert digests(tmp_path / "out") == digests(tmp_path / "whole")
     assert leftovers(tmp_path / "out") == []
+    events = (tmp_path / "out" / "events.jsonl").read_text()
+    told = [json.loads(line) for line in events.splitlines()]
+    ended = [(row["job"], row["node"]) for row in told if row["event"] == "done"]
+    assert len(ended) == len(set(ended)) == 12 * 3, "every picture and node, of all shards"
+    assert {row["shard"] for row in told} == {"0/3", "1/3", "2/3"}
+    assert "12 of 12 pictures" in done.stderr
     assert not list((tmp_path / "out").glob(".*")), "no token stays"
     again = kiss3d(*asked(), "--json")
     assert json.loads(again.stdout)["good"] == 12
@@ -125,6 +131,7 @@ def test_failed_pictures_cost_themselves_alone(kiss3d, asked, config_file, tmp_p
     done = kiss3d(*asked(config_file(mode="raise", only_for=3.0)))
     assert done.returncode == 1
     assert "11 of 12 good, 1 failed" in done.stderr
+    assert "12 of 12 pictures, 1 failed" in done.stderr
     assert "p03.txt: " in done.stderr
 
 
@@ -191,6 +198,9 @@ def test_what_cannot_be_is_refused_before_any_shard(kiss3d, asked, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+WEIGHTS = {"net": "1"}
+
+
 @pytest.mark.parametrize(
     ("what", "told"),
     [
@@ -198,13 +208,37 @@ def test_what_cannot_be_is_refused_before_any_shard(kiss3d, asked, tmp_path):
         ("another folder", "has another"),
         ("another version", "has version 9.9"),
         ("no program", "cannot run this program"),
+        ("another profile", "would take profile full_12gb, this machine sketch"),
+        ("other settings", "has other settings of profile sketch"),
+        ("refused", "there is no cuda:3 here"),
+        ("other weights", "have different weights net"),
+        ("no weights", "has no weights net"),
     ],
 )
 def test_a_node_that_does_not_fit_is_named(what, told, cluster, tmp_path, monkeypatch):
     """What such a node would answer: all nodes are this machine here."""
-    from orchestrator.api import ray_batch
+    from orchestrator.api import ray_cluster, ray_task
+    from orchestrator.api.messages import error_fields
 
-    def look(folder: str, token: str, answer: str) -> dict[str, str]:
+    prepared = prepare(Options(profile="sketch"))
+    good = {
+        "version": __version__,
+        "error": None,
+        "profile": "sketch",
+        "settings": ray_task.settings_digest(prepared),
+        "weights": WEIGHTS,
+    }
+    bad = {
+        "another version": {"version": "9.9"},
+        "another profile": {"profile": "full_12gb"},
+        "other settings": {"settings": "x"},
+        "refused": {"error": error_fields(UsageError("there is no cuda:3 here"))},
+        "other weights": {"weights": {"net": "2"}},
+        "no weights": {"weights": {"net": ""}},
+    }
+    answers = {**good, **bad.get(what, {})}
+
+    def look(line: bytes, folder: str, token: str, answer: str) -> dict[str, object]:
         from pathlib import Path
 
         content = (Path(folder) / token).read_text()
@@ -214,12 +248,15 @@ def test_a_node_that_does_not_fit_is_named(what, told, cluster, tmp_path, monkey
             raise ModuleNotFoundError("No module named 'orchestrator'")
         if what != "another folder":
             (Path(folder) / answer).write_text(content)
-        return {"host": "far", "version": "9.9" if what == "another version" else __version__}
+        return good if answer.endswith(".0") else answers
 
-    monkeypatch.setattr(ray_batch.ray_task, "look", look)
-    layout = Layout(Batch(tmp_path, {}, Options()), {"shards": 1})
-    with ray_batch._connected(cluster.address) as ray, pytest.raises(UsageError) as raised:
-        ray_batch._require_shared(ray, layout)
+    monkeypatch.setattr(ray_cluster.ray_task, "look", look)
+    request = Request("batch", Options(profile="sketch"))
+    with ray_cluster.connected(cluster.address) as ray:
+        nodes = ray_cluster.nodes_of(ray, ray_cluster.Slots(2, 0, 2))
+        assert len(nodes) == 2
+        with pytest.raises(UsageError) as raised:
+            ray_cluster.require_fit(ray, nodes, request, prepared, tmp_path)
     assert told in raised.value.message
-    assert "node " in raised.value.message
+    assert "node" in raised.value.message
     assert list(tmp_path.iterdir()) == []
