@@ -40,6 +40,8 @@ from orchestrator.system.text import format_size, format_table
 
 WHOLE, MANY = "whole", "many"
 LOOK_SECONDS = 0.1
+KINDS = ("stage", "stage", "template", "guard", "worker")
+"""Of what is killed, chosen evenly: most of a batch's processes are stages."""
 
 
 @dataclass
@@ -61,15 +63,14 @@ class Wrong:
 
 @dataclass(frozen=True)
 class Parent:
-    """The parent of a batch, watched: (seconds, bytes that are its own, open files) at times."""
+    """The parent of a batch, watched: (seconds, bytes in memory, open files) at times."""
 
     seen: list[tuple[float, int, int]] = field(default_factory=list)
 
     def look(self, pid: int) -> None:
         try:
             process = psutil.Process(pid)
-            memory = process.memory_full_info().uss
-            self.seen.append((time.monotonic(), memory, process.num_fds()))
+            self.seen.append((time.monotonic(), process.memory_info().rss, process.num_fds()))
         except psutil.Error:
             return
 
@@ -152,6 +153,7 @@ def disturbed(
     rng = random.Random(asked.seed)
     finished = Finished(place.root / MANY)
     kills: Counter[str] = Counter()
+    kind = rng.choice(KINDS)
     began = time.monotonic()
     until = began + 60 * asked.minutes
     next_kill = began + asked.first
@@ -174,10 +176,11 @@ def disturbed(
             wrong.processes += victims.await_end(GONE_SECONDS)
             driver.start()
         elif now >= next_kill:
-            next_kill = now + asked.every * rng.uniform(0.5, 1.5)
             finished.look()
-            kind = rng.choice(("stage", "template", "guard", "worker"))
-            kills[kind] += victims.hit(kind, rng)
+            if victims.hit(kind, rng):
+                kills[kind] += 1
+                kind = rng.choice(KINDS)
+                next_kill = now + asked.every * rng.uniform(0.5, 1.5)
     wrong.told += driver.wrong
     wrong.redone = finished.redone()
     wrong.processes += victims.await_end(GONE_SECONDS)
