@@ -20,7 +20,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from orchestrator.api import ray_task
+from orchestrator.api import ray_stage_in, ray_task
 from orchestrator.api.messages import error_from
 from orchestrator.api.ray_cluster import (
     ClusterNode,
@@ -36,7 +36,7 @@ from orchestrator.api.ray_progress import Whole
 from orchestrator.api.request import Request
 from orchestrator.commands import carry_out, merge, shards
 from orchestrator.commands.carry_out import BatchRequest
-from orchestrator.errors import InterruptedRunError, UsageError
+from orchestrator.errors import InterruptedRunError, OutputError, UsageError
 from orchestrator.planning.options import Options
 from orchestrator.planning.request import Prepared
 from orchestrator.running.run_events import Observer, RunEvent
@@ -92,16 +92,19 @@ def batch(
     warm: bool,
     address: str,
     watch: Watch,
+    stage_in: bool = False,
 ) -> merge.Merged:
     """A whole batch on a Ray cluster, and its shards put together.
 
-    address  of the cluster; "auto": the one that this machine is part of; "local": one of this
-             machine's cards or cores alone, for as long as it takes
+    address   of the cluster; "auto": the one that this machine is part of; "local": one of this
+              machine's cards or cores alone, for as long as it takes
+    stage_in  inputs and results travel through Ray, and no folder has to be shared
 
     Raises `UsageError`s before any task is begun, and `InterruptedRunError`.
     """
     if request.output is None:
-        raise UsageError("--ray needs --output DIR", "one that all nodes see")
+        hint = "a new directory" if stage_in else "one that all nodes see"
+        raise UsageError("--ray needs --output DIR", hint)
     if request.shard is not None:
         raise UsageError("--ray and --shard", "Ray gives out the shards: leave --shard out")
     with connected(address) as ray:
@@ -122,7 +125,7 @@ def batch(
         there = replace(request, source=request.source.resolve(), output=layout.path.resolve())
         every = Request("batch", alike, folder=there, warm=warm)
         nodes = nodes_of(ray, slots[0])
-        require_fit(ray, nodes, every, prepared, layout.path.resolve())
+        require_fit(ray, nodes, every, prepared, None if stage_in else layout.path.resolve())
         parts = merge.parts_of(layout)
         todo = [part for part in parts if part.state not in _THROUGH]
         good = [one.name for part in parts for one in part.outcomes if one.good]
@@ -140,38 +143,52 @@ def batch(
                 part.shard: replace(every, folder=replace(there, shard=str(part.shard)))
                 for part in todo
             }
-            _Giver(ray, slots[0], nodes, whole).carry_out(asked)
+            giver = _StagingGiver if stage_in else _Giver
+            giver(ray, slots[0], nodes, whole, layout).carry_out(asked)
     return merge.merge(layout.path)
 
 
 @dataclass
 class _Given:
-    """A shard that some node has. tried: ids of nodes that could not do it."""
+    """A shard that some node has. tried: ids of nodes that could not do it; package: a reference
+    to what came of it, where that has to travel."""
 
     shard: shards.Shard
     request: Request
     tried: list[str] = field(default_factory=list)
+    package: Any = None
 
 
 class _Giver:
     """Gives shards out, and again where a node could not do them."""
 
-    def __init__(self, ray: Any, slots: Slots, nodes: list[ClusterNode], whole: Whole) -> None:
+    task: Callable[..., Any] = staticmethod(ray_task.run_shard)
+
+    def __init__(
+        self,
+        ray: Any,
+        slots: Slots,
+        nodes: list[ClusterNode],
+        whole: Whole,
+        layout: shards.Layout,
+    ) -> None:
         self._ray = ray
         self._slots = slots
+        self._layout = layout
         self._names = {node.id: node.name for node in nodes}
         self._whole = whole
         self._hearing = Hearing(ray)
         self._going: dict[Any, _Given] = {}
         self._work = ray.remote(
             num_gpus=slots.gpus, num_cpus=slots.cpus, max_calls=1, max_retries=RETRIES
-        )(ray_task.run_shard)
+        )(self.task)
+        self._waiting: list[_Given] = []
 
     def carry_out(self, asked: Mapping[shards.Shard, Request]) -> None:
         """Have all shards worked on, and return when none is. Raises `InterruptedRunError`."""
         try:
-            for shard, request in asked.items():
-                self._give(_Given(shard, request))
+            self._waiting = [_Given(shard, request) for shard, request in asked.items()]
+            self._give_more()
             while self._going:
                 ended, _ = self._ray.wait(
                     list(self._going), num_returns=1, timeout=_LOOK_SECONDS, fetch_local=False
@@ -179,6 +196,7 @@ class _Giver:
                 self._whole.hear(self._hearing.take())
                 for ref in ended:
                     self._end(self._going.pop(ref), ref)
+                self._give_more()
         except KeyboardInterrupt:
             self._whole.stopping()
             self._cancel(list(self._going))
@@ -186,10 +204,26 @@ class _Giver:
                 "interrupted", "the same command goes on with it", STOP.exit_code
             ) from None
 
+    @property
+    def _at_once(self) -> float:
+        """How many shards Ray is told of."""
+        return math.inf
+
+    def _give_more(self) -> None:
+        while self._waiting and len(self._going) < self._at_once:
+            self._give(self._waiting.pop(0))
+
     def _give(self, given: _Given, node: str = "") -> None:
-        work = self._work.options(scheduling_strategy=on_node(node, soft=True) if node else None)
-        ref = work.remote(given.request.line(), str(given.shard), self._hearing.ear)
-        self._going[ref] = given
+        where = on_node(node, soft=True) if node else None
+        self._going[self._submit(given, {"scheduling_strategy": where})] = given
+
+    def _submit(self, given: _Given, options: dict[str, Any]) -> Any:
+        """Ray's reference to what the task will tell."""
+        work = self._work.options(**options)
+        return work.remote(given.request.line(), str(given.shard), self._hearing.ear)
+
+    def _take_in(self, given: _Given) -> None:
+        """A task is over: have what came of it where the user looks."""
 
     def _end(self, given: _Given, ref: Any) -> None:
         """A task is over: its shard is, or another node is to try."""
@@ -201,20 +235,30 @@ class _Giver:
             self._whole.say(f"shard {shard} was lost: {told}", shard)
             return
         host = found["host"]
-        why = str(error_from(found["error"])) if found["error"] is not None else ""
-        if not why and found["full"]:
+        refusal = error_from(found["error"]) if found["error"] is not None else None
+        try:
+            self._take_in(given)
+        except (OutputError, self._ray.exceptions.RayError) as failure:
+            told = str(failure).strip().partition("\n")[0]
+            refusal = refusal or UsageError(f"its results did not arrive: {told}")
+        why = str(refusal) if refusal is not None else ""
+        if refusal is None and found["full"]:
             why = f"a disk is full there, which cost {len(found['full'])} pictures"
         if not why:
             self._whole.shard_ended(shard, host, found["rows"])
             return
         given.tried.append(found["node"])
-        other = next((node for node in self._others() if node not in given.tried), "")
+        others = self._others()
+        other = next((node for node in others if node not in given.tried), "")
+        # A worker that died may live the next time, also on the same node.
+        if not other and refusal is not None and not isinstance(refusal, UsageError):
+            other = found["node"] if found["node"] in others else next(iter(others), "")
         if other and len(given.tried) <= RETRIES:
             name = self._names[other]
             self._whole.say(f"shard {shard} on {host}: {why}; again on {name}", shard, host)
             self._give(given, other)
             return
-        if found["error"] is None:
+        if refusal is None:
             self._whole.shard_ended(shard, host, found["rows"])
         self._whole.say(f"shard {shard} on {host}: {why}", shard, host)
 
@@ -238,3 +282,35 @@ class _Giver:
                 self._whole.hear(self._hearing.take())
             if not refs:
                 return
+
+
+class _StagingGiver(_Giver):
+    """Sends inputs along with a shard, and has its directory sent back."""
+
+    task = staticmethod(ray_task.run_staged_shard)
+
+    def carry_out(self, asked: Mapping[shards.Shard, Request]) -> None:
+        """As `_Giver` does."""
+        ray_stage_in.sweep(self._layout)
+        super().carry_out(asked)
+
+    @property
+    def _at_once(self) -> float:
+        """So many that none waits for work, and no more inputs than that lie in Ray's store."""
+        return 2 * self._slots.count
+
+    def _submit(self, given: _Given, options: dict[str, Any]) -> Any:
+        package = ray_stage_in.pack(self._layout, given.shard, given.request)
+        document = shards.document(self._layout)
+        found, given.package = self._work.options(num_returns=2, **options).remote(
+            given.request.line(),
+            str(given.shard),
+            self._hearing.ear,
+            self._ray.put(package),
+            document,
+        )
+        return found
+
+    def _take_in(self, given: _Given) -> None:
+        ray_stage_in.unpack(self._ray.get(given.package), self._layout, given.shard)
+        given.package = None

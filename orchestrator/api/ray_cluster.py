@@ -149,6 +149,8 @@ def require_fit(
     """
     look = ray.remote(num_cpus=0, max_calls=1, max_retries=1)(ray_task.look)
     word = secrets.token_hex(8)
+    file = request.options.config_file if folder is None else None
+    config = file.read_bytes() if file is not None else None
     token, answers = f".{word}.token", [f".{word}.{number}" for number in range(len(nodes))]
     try:
         if folder is not None:
@@ -156,7 +158,7 @@ def require_fit(
                 write_atomic(folder / token, word.encode())
         asked = [
             look.options(scheduling_strategy=on_node(node.id)).remote(
-                request.line(), str(folder or ""), token, answer
+                request.line(), str(folder or ""), token, answer, config
             )
             for node, answer in zip(nodes, answers, strict=True)
         ]
@@ -173,9 +175,9 @@ def require_fit(
             _require_weights(nodes[0].name, looks[0]["weights"], node.name, found["weights"])
     finally:
         if folder is not None:
-            for file in (token, *answers):
+            for name in (token, *answers):
                 with contextlib.suppress(OSError):
-                    (folder / file).unlink(missing_ok=True)
+                    (folder / name).unlink(missing_ok=True)
 
 
 def _holds(file: Path, word: str) -> bool:

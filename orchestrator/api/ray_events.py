@@ -39,11 +39,13 @@ class Ear:
 class Teller:
     """In a task: gathers what happens and sends it. ear: the actor, None: nobody hears.
 
-    full: pictures that failed because a disk was full
+    full      pictures that failed because a disk was full
+    renamed   a folder as it is called here, and where the user will find it
     """
 
     def __init__(self, ear: Any, shard: str) -> None:
         self._ear = ear
+        self.renamed: tuple[str, str] | None = None
         self._alike = {"shard": shard, "host": socket.gethostname()}
         self._lock = threading.Lock()
         self._rows: list[Row] = []
@@ -62,7 +64,7 @@ class Teller:
             "event": event.kind,
             "job": event.job,
             "node": event.node,
-            "fields": dict(event.fields),
+            "fields": {name: self._named(value) for name, value in event.fields.items()},
         }
         with self._lock:
             if event.kind == "progress":
@@ -70,6 +72,9 @@ class Teller:
             else:
                 self._progress.pop((event.job, event.node), None)
                 self._rows.append(row)
+
+    def _named(self, value: Any) -> Any:
+        return value.replace(*self.renamed) if self.renamed and isinstance(value, str) else value
 
     def send(self, last: bool = False) -> None:
         """Send what has come since. last: wait until it has been heard, as this process ends."""
