@@ -32,6 +32,7 @@ _SAME_PLACE = "--output has to be in a folder that all nodes share, at the same 
 def connected(address: str) -> Iterator[Any]:
     """Ray, connected to a cluster. Raises `UsageError`."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent unasked
+    _take_token(address)
     try:
         import ray
     except ImportError as error:
@@ -50,7 +51,8 @@ def connected(address: str) -> Iterator[Any]:
         told = str(error).strip().partition("\n")[0]
         raise UsageError(
             f"--ray {address}: no cluster answers: {told}",
-            "`ray start --head` begins one here; --ray local uses this machine alone",
+            "`ray start --head` begins one here; --ray local uses this machine alone. If it has a "
+            "token, ~/.ray/auth_token or RAY_AUTH_TOKEN has to have it on each machine",
         ) from error
     for number, handler in before.items():  # Ray has its own, which ends at once
         signal.signal(number, handler)
@@ -58,6 +60,20 @@ def connected(address: str) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _take_token(address: str) -> None:
+    """Show the cluster its token, if this machine has one: newer `ray start`s ask for it, while the
+    library shows none by itself. Older and open clusters do not mind. A cluster of one's own has a
+    new one, so that nobody else on the network can give it work."""
+    if "RAY_AUTH_MODE" in os.environ:
+        return
+    if address == "local":
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        return
+    known = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
+    if known or Path("~/.ray/auth_token").expanduser().is_file():
+        os.environ["RAY_AUTH_MODE"] = "token"
 
 
 def _require_listener(address: str) -> None:

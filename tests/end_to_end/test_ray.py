@@ -127,6 +127,34 @@ def test_a_cluster_makes_what_one_machine_makes(kiss3d, asked, tmp_path):
     assert one.returncode == 0, "and goes on without Ray"
 
 
+def test_without_a_shared_folder_inputs_and_results_travel(kiss3d, asked, config_file, tmp_path):
+    config = config_file(mode="raise", only_for=3.0, flag=str(tmp_path / "once"))
+    done = kiss3d(*asked(config), "--stage-in")
+    assert done.returncode == 1, done.stderr
+    assert "11 of 12 good, 1 failed" in done.stderr, done.stderr
+    out = tmp_path / "out"
+    again = kiss3d(*asked(config), "--stage-in")
+    assert again.returncode == 0, again.stderr
+    assert "shards: 3, to do: 1" in again.stderr, "what arrived is gone on with"
+    whole = (*asked(config)[:-4], "--output", tmp_path / "whole")
+    assert kiss3d(*whole).returncode == 0
+    assert digests(out) == digests(tmp_path / "whole")
+    records = [
+        *out.rglob("*.json"),
+        *out.rglob("*.jsonl"),
+        *out.rglob("*.csv"),
+        *out.rglob("*.html"),
+    ]
+    assert records
+    told = [path for path in records if ".kiss3d-private-" in path.read_text()]
+    assert told == [], "no record names a file of the node"
+    rows = json.loads((out / "shard-0-of-3" / "summary.json").read_text())["jobs"]
+    assert rows[0]["input"] == str(tmp_path / "pictures" / "p01.txt")
+    assert rows[0]["run"] == str(out / "shard-0-of-3" / "p01")
+    assert kiss3d("resume", out / "shard-0-of-3").returncode == 0
+    assert leftovers(out) == []
+
+
 def test_failed_pictures_cost_themselves_alone(kiss3d, asked, config_file, tmp_path):
     done = kiss3d(*asked(config_file(mode="raise", only_for=3.0)))
     assert done.returncode == 1
@@ -161,6 +189,45 @@ def _words(process):
         return []
 
 
+HOOK = """
+import errno, os
+full = {full!r}
+real = {{name: getattr(os, name) for name in ("mkdir", "replace")}}
+def mkdir(path, *more, **options):
+    if {private} and ".kiss3d-private-" in str(path):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+    return real["mkdir"](path, *more, **options)
+def replace(source, target, *more, **options):
+    if not {private} and str(target).endswith(".npy"):
+        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+    return real["replace"](source, target, *more, **options)
+os.mkdir, os.replace = mkdir, replace
+open(full, "a").write("here\n")
+"""
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_what_a_node_with_a_full_disk_cannot_do_another_does(private, asked, cluster, tmp_path):
+    """private: the node's own disk, which a shard needs to begin; else that of the results, for the
+    stages' files alone, as a quota of one node's user may be."""
+    hook, full = tmp_path / "hook", tmp_path / "full"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text(HOOK.format(full=str(full), private=private))
+    path = os.pathsep.join([str(hook), os.environ["PYTHONPATH"]])
+    node = cluster.add_node(num_cpus=2, num_gpus=0, env_vars={"PYTHONPATH": path})
+    try:
+        driver = started(asked(), tmp_path)
+        said = driver.communicate()[1]
+    finally:
+        cluster.remove_node(node)
+    assert full.exists()
+    assert driver.returncode == 0, said
+    assert "12 of 12 good" in said
+    assert "again on " in said
+    assert ("No space left on device" if private else "a disk is full there") in said
+    assert leftovers(tmp_path / "out") == []
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_driver_that_ends_leaves_no_process_and_can_be_gone_on_with(
     how, kiss3d, asked, config_file, tmp_path
@@ -189,6 +256,9 @@ def test_what_cannot_be_is_refused_before_any_shard(kiss3d, asked, tmp_path):
     client = kiss3d(*asked()[:-1], "ray://127.0.0.1:10001")
     assert client.returncode == 2
     assert "no address of a cluster" in client.stderr
+    alone = kiss3d(*asked()[:-2], "--stage-in")
+    assert alone.returncode == 2
+    assert "--stage-in without --ray" in alone.stderr
     both = kiss3d(*asked(), "--shard", "0/3")
     assert both.returncode == 2
     assert "leave --shard out" in both.stderr
