@@ -7,6 +7,8 @@ import os
 import secrets
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +34,9 @@ _SAME_PLACE = "--output has to be in a folder that all nodes share, at the same 
 def connected(address: str) -> Iterator[Any]:
     """Ray, connected to a cluster. Raises `UsageError`."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent unasked
-    _take_token(address)
+    if "ray" not in sys.modules:
+        _require_listener(address)
+        _take_token(address)  # before Ray is imported, which looks for it then
     try:
         import ray
     except ImportError as error:
@@ -63,17 +67,33 @@ def connected(address: str) -> Iterator[Any]:
 
 
 def _take_token(address: str) -> None:
-    """Show the cluster its token, if this machine has one: newer `ray start`s ask for it, while the
-    library shows none by itself. Older and open clusters do not mind. A cluster of one's own has a
-    new one, so that nobody else on the network can give it work."""
+    """Show the cluster its token, where it asks for one: newer `ray start`s make clusters that do,
+    while the library shows none by itself, and cannot work with an open cluster if it does. A
+    cluster of one's own has a new one, so that nobody else on the network can give it work."""
     if "RAY_AUTH_MODE" in os.environ:
         return
     if address == "local":
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         return
     known = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
-    if known or Path("~/.ray/auth_token").expanduser().is_file():
+    if (known or Path("~/.ray/auth_token").expanduser().is_file()) and _is_closed(address):
         os.environ["RAY_AUTH_MODE"] = "token"
+
+
+def _is_closed(address: str) -> bool:
+    """Whether a cluster refuses who shows no token. Asked by another process: Ray settles in each
+    once and for all whether it shows one."""
+    where = [] if address == "auto" else ["--address", address]
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(
+            [sys.executable, "-m", "ray.scripts.scripts", "health-check", *where],
+            env={**os.environ, "RAY_AUTH_MODE": "disabled"},
+            check=False,
+            capture_output=True,
+            timeout=_ANSWER_SECONDS,
+        )
+        return b"AuthenticationError" in done.stderr + done.stdout
+    return False
 
 
 def _require_listener(address: str) -> None:
