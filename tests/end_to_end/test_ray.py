@@ -28,12 +28,17 @@ pytestmark = [
 ]
 
 
+MARK = "KISS3D_TEST_OF_RAY"
+"""In the environment of all processes of these tests: others may work beside them."""
+
+
 @pytest.fixture(scope="module")
 def cluster():
     """Two nodes with two cores each, and no card: two shards at once."""
     from ray.cluster_utils import Cluster
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ[MARK] = str(os.getpid())
     nodes = {"num_cpus": 2, "num_gpus": 0, "include_dashboard": False}
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as short:  # sockets lie in it
         os.environ["RAY_TMPDIR"] = short
@@ -41,7 +46,7 @@ def cluster():
         made.add_node(num_cpus=2, num_gpus=0)
         yield made
         made.shutdown()
-        del os.environ["RAY_TMPDIR"]
+        del os.environ["RAY_TMPDIR"], os.environ[MARK]
 
 
 @pytest.fixture(autouse=True)
@@ -53,11 +58,11 @@ def nothing_left(cluster):
 
 
 def working(known):
-    """Command lines of the program's own processes that were not there before."""
+    """Command lines of the program's own processes, of these tests, that were not there before."""
     found = []
     for process in psutil.process_iter():
         try:
-            if process.pid not in known and process.status() != psutil.STATUS_ZOMBIE:
+            if process.pid not in known and process.environ().get(MARK) == os.environ[MARK]:
                 words = " ".join(process.cmdline())
                 if "orchestrator" in words or "stages." in words:
                     found.append(words)
@@ -170,6 +175,7 @@ def test_a_lost_worker_and_a_lost_node_lose_nothing(cluster, asked, config_file,
     driver = started(asked(config), tmp_path)
     eventually(counter.exists)
     workers = [one for one in psutil.process_iter() if "ray::run_shard" in " ".join(_words(one))]
+    workers = [one for one in workers if one.environ().get(MARK) == os.environ[MARK]]
     assert workers
     workers[0].kill()
     cluster.remove_node(node, allow_graceful=False)
