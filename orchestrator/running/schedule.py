@@ -21,7 +21,7 @@ MAX_THREADS = 4
 
 
 LEAST_HOST = 8 << 30
-"""Bytes of host memory for each of several processes on cards: streamed Flux pins 5 GiB at least."""
+"""Host memory in bytes for each of several processes on cards: streamed Flux pins 5 GiB or more."""
 
 
 def at_once(cards: int, jobs: int, host: int) -> int:
