@@ -81,8 +81,8 @@ class ShardsLive(Live):
     """The table of a run, with the number of pictures below it."""
 
     def __init__(self, nodes: Iterable[str], jobs: int, left: TimeLeft) -> None:
+        self._pictures: RunEvent | None = None  # first: the table is drawn once at once
         super().__init__(nodes, max(2, jobs), left)
-        self._pictures: RunEvent | None = None
 
     def notify(self, event: RunEvent) -> None:
         if event.kind == PICTURES:

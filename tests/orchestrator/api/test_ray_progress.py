@@ -7,7 +7,7 @@ import json
 
 from orchestrator.api.ray_events import Teller
 from orchestrator.api.ray_progress import PICTURES, SHARD, Whole
-from orchestrator.cli.shards_view import ShardsLeft, ShardsLines
+from orchestrator.cli.shards_view import ShardsLeft, ShardsLines, ShardsLive
 from orchestrator.running.run_events import RunEvent
 
 NODES = ("begin", "end")
@@ -101,6 +101,17 @@ def test_lines_say_how_many_pictures_are_through(tmp_path):
     assert "1 of 4 pictures" in text
     assert "2 of 4 pictures, 1 failed" in text
     assert "shard 0/2 on far: 1 of 2 good" in text
+
+
+def test_a_terminal_shows_all_shards_in_one_table(tmp_path):
+    live = ShardsLive(NODES, 4, ShardsLeft(NODES, 4, {}))
+    whole = Whole(tmp_path, NODES, ["a", "b", "c", "d"], [], live)
+    whole.hear([row("started", "a", "begin", **STARTED), *through("a")])
+    whole.hear([row("started", "b", "begin", "1/2", **STARTED)])
+    table = live._table()
+    assert str(table.caption).startswith("1 of 4 pictures")
+    states = list(table.columns[1].cells)
+    assert states == ["running 1/4", "done 1/4"]
 
 
 def test_what_is_left_counts_what_shards_take_besides_their_nodes():
