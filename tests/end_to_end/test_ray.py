@@ -208,7 +208,7 @@ def replace(source, target, *more, **options):
         raise OSError(errno.ENOSPC, "No space left on device", str(target))
     return real["replace"](source, target, *more, **options)
 os.mkdir, os.replace = mkdir, replace
-open(full, "a").write("here\n")
+open(full, "a").write("here")
 """
 
 
