@@ -13,7 +13,6 @@ a picture the same by the number of pictures
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from pathlib import Path
 import yaml
 
 from bench.robustness.forked import install_fakes
+from devtools.fakes import ray_nodes
 from devtools.fakes.tools import cli_environment, command
 from orchestrator.system.text import format_table
 
@@ -68,19 +68,8 @@ def main() -> None:
         folder = Path(name)
         install_fakes(folder / "site")
         furnish(folder, asked.pictures, asked.seconds)
-        from ray.cluster_utils import Cluster
-
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as short:  # sockets lie in it
-            os.environ["RAY_TMPDIR"] = short
-            one = {"num_cpus": 2, "num_gpus": 0, "include_dashboard": False}
-            cluster = Cluster(initialize_head=True, head_node_args=one)
-            try:
-                seconds = measure(folder, asked, cluster.address)
-            finally:
-                cluster.shutdown()
-                del os.environ["RAY_TMPDIR"]
-                Path(short).mkdir(exist_ok=True)
+        with ray_nodes.opened(1, 2) as cluster:
+            seconds = measure(folder, asked, cluster.address)
     print(table(seconds, asked.shards, asked.pictures))
 
 

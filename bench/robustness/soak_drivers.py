@@ -12,12 +12,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import IO, Protocol
 
 import psutil
 
 from bench.robustness.forked import ROOT, Place, Running
+from devtools.fakes import ray_nodes
 from devtools.fakes.tools import command as command_line
 
 WORKER = "orchestrator.api.worker"
@@ -189,27 +189,7 @@ def opened(
         driver = Array(place, command, asked.workers, asked.shards)
         yield driver, Victims(place, driver, False)
         return
-    with _cluster(asked.workers) as address:
-        driver = OnRay(place, command, address)
-        yield driver, Victims(place, driver, True)
-
-
-@contextlib.contextmanager
-def _cluster(workers: int) -> Iterator[str]:
-    """Two nodes as processes of this machine, with so many slots for shards together."""
-    from ray.cluster_utils import Cluster
-
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *sys.path[:1], os.environ["PYTHONPATH"]])
-    cpus = workers  # two a slot, on two nodes
-    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as short:  # sockets lie in it
-        os.environ["RAY_TMPDIR"] = short
-        one = {"num_cpus": cpus, "num_gpus": 0, "include_dashboard": False}
-        made = Cluster(initialize_head=True, head_node_args=one)
-        try:
-            made.add_node(num_cpus=cpus, num_gpus=0)
-            yield made.address
-        finally:
-            made.shutdown()
-            del os.environ["RAY_TMPDIR"]
-            Path(short).mkdir(exist_ok=True)
+    with ray_nodes.opened(2, asked.workers) as cluster:  # two cores a slot, on two nodes
+        driver = OnRay(place, command, cluster.address)
+        yield driver, Victims(place, driver, True)

@@ -7,18 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 
 import psutil
 import pytest
 
+from devtools.fakes import ray_nodes
 from devtools.fakes.tools import cli_environment, command, leftovers
 from devtools.patience import eventually
-from orchestrator import __version__
-from orchestrator.api.request import Request
-from orchestrator.errors import UsageError
-from orchestrator.planning.options import Options
-from orchestrator.planning.request import prepare
 from orchestrator.record.run_directory import RunDirectory
 
 pytest.importorskip("ray")
@@ -35,18 +30,10 @@ MARK = "KISS3D_TEST_OF_RAY"
 @pytest.fixture(scope="module")
 def cluster():
     """Two nodes with two cores each, and no card: two shards at once."""
-    from ray.cluster_utils import Cluster
-
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ[MARK] = str(os.getpid())
-    nodes = {"num_cpus": 2, "num_gpus": 0, "include_dashboard": False}
-    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as short:  # sockets lie in it
-        os.environ["RAY_TMPDIR"] = short
-        made = Cluster(initialize_head=True, head_node_args=nodes)
-        made.add_node(num_cpus=2, num_gpus=0)
+    with ray_nodes.opened(2, 2) as made:
         yield made
-        made.shutdown()
-        del os.environ["RAY_TMPDIR"], os.environ[MARK]
+    del os.environ[MARK]
 
 
 @pytest.fixture(autouse=True)
@@ -272,67 +259,3 @@ def test_what_cannot_be_is_refused_before_any_shard(kiss3d, asked, tmp_path):
     assert card.returncode == 2
     assert "Ray knows of none" in card.stderr
     assert not (tmp_path / "out").exists()
-
-
-WEIGHTS = {"net": "1"}
-
-
-@pytest.mark.parametrize(
-    ("what", "told"),
-    [
-        ("no folder", "cannot use the directory of the batch"),
-        ("another folder", "has another"),
-        ("another version", "has version 9.9"),
-        ("no program", "cannot run this program"),
-        ("another profile", "would take profile full_12gb, this machine sketch"),
-        ("other settings", "has other settings of profile sketch"),
-        ("refused", "there is no cuda:3 here"),
-        ("other weights", "have different weights net"),
-        ("no weights", "has no weights net"),
-    ],
-)
-def test_a_node_that_does_not_fit_is_named(what, told, cluster, tmp_path, monkeypatch):
-    """What such a node would answer: all nodes are this machine here."""
-    from orchestrator.api import ray_cluster, ray_task
-    from orchestrator.api.messages import error_fields
-
-    prepared = prepare(Options(profile="sketch"))
-    good = {
-        "version": __version__,
-        "error": None,
-        "profile": "sketch",
-        "settings": ray_task.settings_digest(prepared),
-        "weights": WEIGHTS,
-    }
-    bad = {
-        "another version": {"version": "9.9"},
-        "another profile": {"profile": "full_12gb"},
-        "other settings": {"settings": "x"},
-        "refused": {"error": error_fields(UsageError("there is no cuda:3 here"))},
-        "other weights": {"weights": {"net": "2"}},
-        "no weights": {"weights": {"net": ""}},
-    }
-    answers = {**good, **bad.get(what, {})}
-
-    def look(line: bytes, folder: str, token: str, answer: str) -> dict[str, object]:
-        from pathlib import Path
-
-        content = (Path(folder) / token).read_text()
-        if what == "no folder":
-            raise FileNotFoundError(2, "No such file or directory", folder)
-        if what == "no program":
-            raise ModuleNotFoundError("No module named 'orchestrator'")
-        if what != "another folder":
-            (Path(folder) / answer).write_text(content)
-        return good if answer.endswith(".0") else answers
-
-    monkeypatch.setattr(ray_cluster.ray_task, "look", look)
-    request = Request("batch", Options(profile="sketch"))
-    with ray_cluster.connected(cluster.address) as ray:
-        nodes = ray_cluster.nodes_of(ray, ray_cluster.Slots(2, 0, 2))
-        assert len(nodes) == 2
-        with pytest.raises(UsageError) as raised:
-            ray_cluster.require_fit(ray, nodes, request, prepared, tmp_path)
-    assert told in raised.value.message
-    assert "node" in raised.value.message
-    assert list(tmp_path.iterdir()) == []
