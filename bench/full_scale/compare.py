@@ -233,7 +233,7 @@ def batch(bench: Bench, request: Request, sizes: tuple[int, ...] = (1, 4)) -> bo
     good = True
     for size in sizes:
         folder = fresh(bench.work / f"batch-{size}" / "pictures")
-        _copies(bench.image, folder, size)
+        copies(bench.image, folder, size)
         out = folder.parent / f"{folder.name}-out"
         done = command_line(bench, "batch", folder, "--output", out, *request.options(bench))
         row: dict[str, Any] = {"pictures": size, "wall_s": round(done.seconds, 1)}
@@ -251,7 +251,7 @@ def batch(bench: Bench, request: Request, sizes: tuple[int, ...] = (1, 4)) -> bo
     return good
 
 
-def _copies(image: Path, folder: Path, count: int) -> None:
+def copies(image: Path, folder: Path, count: int) -> None:
     """Pictures that differ by one pixel each, so that none is taken over from another."""
     from PIL import Image
 

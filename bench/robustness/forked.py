@@ -73,10 +73,11 @@ class Ended:
 
 
 class Running:
-    """One command in a fork. before: what the fork does first."""
+    """One command in a fork. before: what the fork does first; name: of commands at once, each its
+    own."""
 
-    def __init__(self, command: Command, before: Callable[[], None]) -> None:
-        self._text = Path(f"{command.root}.text")
+    def __init__(self, command: Command, before: Callable[[], None], name: str = "") -> None:
+        self._text = Path(f"{command.root}{name}.text")
         self._began = time.monotonic()
         self._code: int | None = None
         self._cpu, self._memory = 0.0, 0
@@ -137,9 +138,11 @@ class Place:
         at: int = 0,
         survivors: str = "",
         before: Callable[[], None] = lambda: None,
+        name: str = "",
     ) -> Running:
-        """at, survivors: as in `devtools.fakes.crash.Command`."""
-        return Running(Command([*arguments], str(self.root), at, survivors=survivors), before)
+        """at, survivors: as in `devtools.fakes.crash.Command`; before, name: as in `Running`."""
+        command = Command([*arguments], str(self.root), at, survivors=survivors)
+        return Running(command, before, name)
 
     def processes(self) -> set[int]:
         """Those alive that a command here has started, whatever has become of it."""

@@ -136,6 +136,7 @@ def batch(
     keep: Keep | None = None,
     shard: str | None = None,
     ray: str | None = None,
+    stage_in: bool = False,
     on_event: Listener | None = None,
     warm: bool = True,
     wait: bool = True,
@@ -152,7 +153,9 @@ def batch(
     shard      "I/N": part I of N alone, counted from 0, in a directory of its own below `output`,
                which all N share; `merge` puts them together
     ray        the address of a Ray cluster that does it, "auto" or "local": as --ray; returns when
-               all is done, and on_event hears nothing
+               all is done. on_event hears all shards, and an event "pictures" with total, good and
+               failed whenever some are through
+    stage_in   with ray: inputs and results travel through Ray, so that no folder has to be shared
     wait       False: return at once, as `start` does
 
     A job that fails costs itself alone: `Batch.failed` names it. Raises `UsageError` when there
@@ -167,7 +170,8 @@ def batch(
     if ray is not None:
         from orchestrator.api import ray_batch
 
-        merged = ray_batch.batch(asked, chosen, keep is None, warm, ray)
+        watch = ray_batch.heard_by(on_event)
+        merged = ray_batch.batch(asked, chosen, keep is None, warm, ray, watch, stage_in)
         return Batch(merged.batch.path, rows=[one.row() for one in merged.outcomes])
     request = Request("batch", chosen, folder=asked, keep_is_open=keep is None, warm=warm)
     return cast(

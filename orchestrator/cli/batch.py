@@ -87,6 +87,11 @@ class WithMerge(click.Command):
     "machine is part of (auto, also where nothing follows), or one of this machine alone (local).",
 )
 @click.option(
+    "--stage-in",
+    is_flag=True,
+    help="With --ray: inputs and results travel through Ray, so that no folder has to be shared.",
+)
+@click.option(
     "--keep-going/--fail-fast", default=True, show_default=True, help="After a failed one."
 )
 @parameters.settings_options
@@ -105,6 +110,7 @@ def batch(
     go_on: bool,
     shard: str | None,
     ray: str | None,
+    stage_in: bool,
     keep_going: bool,
     no_warm: bool,
     as_json: bool,
@@ -124,14 +130,17 @@ def batch(
     import functools
 
     from orchestrator.commands import carry_out
+    from orchestrator.errors import UsageError
     from orchestrator.processes.workspace import open_workspace
 
     told: list[object] = []
     asked = carry_out.BatchRequest(source, glob, recursive, output, go_on, not keep_going, shard)
     options, keep_is_open = parameters.options_from(**request), request["keep"] is None
     with answers.errors_as_json(as_json, told):
+        if stage_in and ray is None:
+            raise UsageError("--stage-in without --ray", "leave it out, or add --ray")
         if ray is not None:
-            _on_ray(asked, options, keep_is_open, not no_warm, ray, as_json)
+            _on_ray(asked, options, keep_is_open, not no_warm, ray, stage_in, as_json, verbose)
             return
         finish(
             carry_out.batch(
@@ -150,16 +159,21 @@ def _on_ray(
     keep_is_open: bool,
     warm: bool,
     address: str,
+    stage_in: bool,
     as_json: bool,
+    verbose: bool,
 ) -> None:
     from orchestrator.api import ray_batch
     from orchestrator.cli.merge import show
+    from orchestrator.cli.shards_view import open_shards_view
 
-    def tell(line: str) -> None:
+    def watch(begun: ray_batch.Begun) -> RunView:
         if not as_json:
-            say(line, err=True)
+            say(begun.line, err=True)
+        nodes = begun.prepared.graph.nodes.values()
+        return open_shards_view(nodes, begun.jobs, begun.todo, as_json, verbose)
 
-    merged = ray_batch.batch(asked, options, keep_is_open, warm, address, tell)
+    merged = ray_batch.batch(asked, options, keep_is_open, warm, address, watch, stage_in)
     show(merged, as_json)
     finish(merged.outcomes)
 

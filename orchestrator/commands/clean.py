@@ -19,7 +19,7 @@ from orchestrator.record import belongings
 from orchestrator.record.cache import FOLDER
 from orchestrator.record.find import Unreadable, find_runs
 from orchestrator.record.result_folder import INDEX_HTML, RESULT_NAMES
-from orchestrator.record.run_directory import MANIFEST, RESULT, RunDirectory
+from orchestrator.record.run_directory import EVENTS, MANIFEST, RESULT, RunDirectory
 from orchestrator.report.gallery import may_write
 from orchestrator.system.inside import Entry, Inside
 from orchestrator.system.locks import BATCH_FILE, CANDIDATES_FILE, SHARDS_FILE, directory_lock
@@ -31,7 +31,7 @@ _LOG = re.compile(r"[A-Za-z][A-Za-z0-9_-]*-\d+\.log")
 _EXPORT = re.compile(r"mesh\.[a-z0-9]+")
 _SHOWN = 5
 """Names of foreign files in one line; all of them are in the JSON document."""
-_BATCH_FILES = ("summary.json", "summary.csv", CANDIDATES_FILE, BATCH_FILE, SHARDS_FILE)
+_BATCH_FILES = ("summary.json", "summary.csv", EVENTS, CANDIDATES_FILE, BATCH_FILE, SHARDS_FILE)
 """Those that make it a batch come last, so that a half-removed one can be cleaned again."""
 
 

@@ -165,10 +165,10 @@ def _why_not_folder(path: Path) -> str:
 
 def _written_by_us(folder: Path) -> str:
     # os.path.exists is no error for a folder that may not be looked into.
-    if any(os.path.exists(folder / name) for name in (MANIFEST, EVENTS)):
-        return "the directory of a run"
-    batch = any(os.path.exists(folder / name) for name in (BATCH_FILE, SHARDS_FILE))
-    return "the directory of a batch" if batch else ""
+    if any(os.path.exists(folder / name) for name in (BATCH_FILE, SHARDS_FILE)):
+        return "the directory of a batch"
+    run = any(os.path.exists(folder / name) for name in (MANIFEST, EVENTS))
+    return "the directory of a run" if run else ""
 
 
 def _why_no_file(path: Path) -> str:

@@ -219,10 +219,14 @@ def settle(proposed: Layout) -> Layout:
         if not all(_is_beginning(entry) for entry in path.iterdir()):
             what = "is a batch by itself" if batch_directory.is_batch(path) else "is not empty"
             raise OutputError(f"{path} {what}", "choose another --output for the shards to share")
-        document = {**batch_directory.document(proposed.whole), "terms": proposed.terms}
-        write_json(path / SHARDS_FILE, document)
+        write_json(path / SHARDS_FILE, document(proposed))
         made.keep()
     return proposed
+
+
+def document(layout: Layout) -> dict[str, Any]:
+    """What shards.json says of a layout."""
+    return {**batch_directory.document(layout.whole), "terms": dict(layout.terms)}
 
 
 def _same(proposed: Layout) -> Layout:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from orchestrator.errors import NewerRecordError, RunRecordError
 from orchestrator.record.run_directory import EVENTS, MANIFEST, OUTPUTS, RunDirectory
+from orchestrator.system.locks import SHARDS_FILE
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,11 @@ def may_hold_runs(root: Path) -> bool:
 def find_runs(root: Path) -> tuple[list[RunDirectory], list[Unreadable]]:
     """All runs below a folder, oldest first, and those that cannot be opened.
 
-    A folder counts as a run by its run.json, or where that is gone by its events.jsonl.
+    A folder counts as a run by its run.json, or where that is gone by its events.jsonl; that of a
+    batch beside shards.json is none.
     """
     folders = {file.parent for name in (MANIFEST, EVENTS) for file in root.glob(f"**/{name}")}
+    folders -= {folder for folder in folders if (folder / SHARDS_FILE).is_file()}
     found, unreadable = [], []
     for folder in sorted(folders):
         try:

@@ -78,7 +78,7 @@ class RunDirectory:
         """An existing run. Raises `RunRecordError`."""
         file = path / MANIFEST
         if not file.is_file():
-            if (path / EVENTS).is_file():
+            if (path / EVENTS).is_file() and not (path / SHARDS_FILE).is_file():
                 raise RunRecordError(f"{file} is gone", _way_on(path))
             if not path.exists():
                 raise RunRecordError(f"{path} does not exist", "check the path")

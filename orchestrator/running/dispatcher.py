@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from orchestrator.pipeline.graph import Node
@@ -24,7 +25,7 @@ from orchestrator.running.attempts import Attempts, storage_failure
 from orchestrator.running.durable_writer import DurableWriter
 from orchestrator.running.jobs import Job
 from orchestrator.running.leases import Leases
-from orchestrator.running.schedule import Schedule, on_gpu, threads_a_stage
+from orchestrator.running.schedule import Schedule, at_once, on_gpu, threads_a_stage
 from orchestrator.running.session import Session
 from orchestrator.running.session_events import StageFailure
 from orchestrator.running.workload import Workload
@@ -54,7 +55,9 @@ class Dispatcher:
         self._hub = hub
         self._scratch = scratch
         self._leases = Leases(work.cards, work.runtime.cpu_slots)
-        self._schedule = Schedule(work.graph, open_jobs, self._leases, work.runtime.prefetch)
+        most = at_once(len(work.cards), len(work.jobs), work.budget.host)
+        self._share = replace(work.budget, host=work.budget.host // most)
+        self._schedule = Schedule(work.graph, open_jobs, self._leases, work.runtime.prefetch, most)
         self._threads = threads_a_stage(work.runtime, len(work.jobs))
         self.sessions: list[Session] = []
 
@@ -130,7 +133,7 @@ class Dispatcher:
                 self._work.monitor,
                 log,
                 self._threads,
-                self._work.budget,
+                self._share if on_gpu(node, rung) else self._work.budget,
             )
         except OSError as error:
             ready = self._schedule.ready(node.name, rung)

@@ -61,10 +61,12 @@ class DurableWriter:
 
     def draw(self, work: Callable[[], None]) -> None:
         """Make a picture for people, beside the writing."""
+        self._forget()
         self._extra.append(self._pictures.submit(work))
 
     def later(self, work: Callable[[], None]) -> None:
         """Do something behind everything submitted so far (finish a job's result folder)."""
+        self._forget()
         before = tuple(self._extra)
 
         def run() -> None:
@@ -72,6 +74,11 @@ class DurableWriter:
             work()
 
         self._extra.append(self._executor.submit(run))
+
+    def _forget(self) -> None:
+        """Let go of what has ended well: a batch has thousands of them, each of which what is
+        done later would wait for."""
+        self._extra = [one for one in self._extra if not one.done() or one.exception()]
 
     def collect(self) -> list[Durable]:
         """What has been finished since the last call, in order."""

@@ -20,6 +20,19 @@ MAX_THREADS = 4
 3.9 to 5.1 s with 8 or 16: its grids are too small to be cut finer."""
 
 
+LEAST_HOST = 8 << 30
+"""Host memory in bytes for each of several processes on cards: streamed Flux pins 5 GiB or more."""
+
+
+def at_once(cards: int, jobs: int, host: int) -> int:
+    """How many processes of one node may work on cards at a time, which share the host's memory.
+
+    host: bytes that weights may fill, 0: no limit
+    """
+    most = max(1, min(cards, jobs))
+    return max(1, min(most, host // LEAST_HOST)) if host else most
+
+
 def on_gpu(node: Node, rung: int) -> bool:
     """Whether a rung of a node needs a card."""
     return node.config.attempts[rung].device == "cuda"
@@ -36,13 +49,22 @@ def threads_a_stage(runtime: Runtime, jobs: int) -> int:
 class Schedule:
     """Answers the loop's questions; reads jobs and sessions, changes nothing.
 
+    at_once   processes of a GPU node at a time, if there are as many cards; 0: no limit
     prefetch: start processes ahead of time. Those of CPU rungs start all at once: they are small
     until they load, and once they are forked the template is free to import for the GPU stages. A
     process loads when the inputs of a job of its are there or being computed.
     """
 
-    def __init__(self, graph: Graph, jobs: Sequence[Job], leases: Leases, prefetch: bool) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        jobs: Sequence[Job],
+        leases: Leases,
+        prefetch: bool,
+        at_once: int = 0,
+    ) -> None:
         self._graph = graph
+        self._at_once = min(len(leases.cards), at_once or len(leases.cards))
         self._jobs = jobs
         self._leases = leases
         self._prefetch = prefetch
@@ -97,8 +119,12 @@ class Schedule:
 
     def may_take_card(self, session: Session, sessions: Sequence[Session]) -> bool:
         """Whether a GPU process that has a job may have a card now: those of earlier nodes that
-        wait for one come first, also while they are only starting, as behind a crash."""
+        wait for one come first, also while they are only starting, as behind a crash. Processes of
+        one node load after each other: the first reads the files, and computes while the next
+        one finds them in memory."""
         if not self.ready(session.node.name, session.rung):
+            return False
+        if any(other.state == "loading" and other.node is session.node for other in sessions):
             return False
         order = list(self._graph.nodes)
         mine = order.index(session.node.name)
@@ -127,7 +153,7 @@ class Schedule:
         if not on_gpu(node, rung):
             return 1
         if ready := len(self.ready(node.name, rung)):
-            return min(ready, len(self._leases.cards))
+            return min(ready, self._at_once)
         waiting = any(on_gpu(s.node, s.rung) and s.card is None and not s.ended for s in sessions)
         waiting = waiting or any(on_gpu(other, at) for other, at in wanted)
         mine = any(s.node.name == node.name and not s.ended for s in sessions)

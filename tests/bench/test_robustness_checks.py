@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -102,3 +104,55 @@ def test_a_case_depends_on_its_seed_alone():
     changed = [mutations.document(random.Random(number), data) for number in range(50)]
     assert data == {"a": [1, {"b": "c"}], "d": None}
     assert sum(one != data for one in changed) > 40
+
+
+def made_by(root: Path, shard: str) -> Path:
+    """One finished job of a soaked batch."""
+    run = root / shard / "p1"
+    (run / "sink").mkdir(parents=True)
+    (run / "sink" / "total.txt").write_text("3")
+    attempts = [{"outcome": "done", "pid": 5}]
+    nodes = {"sink": {"state": "done", "attempts": attempts}}
+    (run / "run.json").write_text(json.dumps({"state": "done", "nodes": nodes}))
+    return run
+
+
+@pytest.mark.parametrize(
+    "fault", ["none", "lost", "corrupt", "lacking", "redone", "lock", "folder"]
+)
+def test_what_workers_left_is_judged(fault, tmp_path):
+    from bench.robustness.soak_workers import MANY, WHOLE, Finished, Wrong, check
+
+    left = [tmp_path / "private"] if fault == "folder" else []
+    place = SimpleNamespace(root=tmp_path, private_folders=lambda: left)
+    made_by(place.root / WHOLE, ".")
+    run = made_by(place.root / MANY, "shard-0-of-1")
+    finished, wrong = Finished(place.root / MANY), Wrong()
+    finished.look()
+    if fault == "lost":
+        (run / "run.json").write_text(json.dumps({"state": "running", "nodes": {}}))
+    elif fault == "corrupt":
+        (run / "sink" / "total.txt").write_text("4")
+    elif fault == "lacking":
+        (run / "sink" / "total.txt").unlink()
+        (run / "sink" / "other.txt").write_text("3")
+    elif fault == "redone":
+        (run / "run.json").write_text((run / "run.json").read_text().replace("5", "6"))
+    elif fault == "lock":
+        (run / ".lock").touch()
+    check(place, wrong)
+    wrong.redone = finished.redone()
+    found = (wrong.lost, wrong.corrupt, wrong.redone, wrong.locks, wrong.folders)
+    assert (
+        found
+        == {
+            "none": (0, 0, 0, 0, 0),
+            "lost": (1, 0, 1, 0, 0),
+            "corrupt": (0, 1, 0, 0, 0),
+            "lacking": (0, 1, 0, 0, 0),
+            "redone": (0, 0, 1, 0, 0),
+            "lock": (0, 0, 0, 1, 0),
+            "folder": (0, 0, 0, 0, 1),
+        }[fault]
+    )
+    assert bool(wrong) == (fault != "none")

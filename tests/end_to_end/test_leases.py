@@ -13,7 +13,9 @@ from devtools.patience import eventually
 from orchestrator.commands import open_run
 from orchestrator.commands import run as runs
 from orchestrator.commands.subject import subject_of
+from orchestrator.pipeline.budget import Budget
 from orchestrator.planning import options, request
+from orchestrator.running.schedule import LEAST_HOST
 from orchestrator.system.gpu import Card
 
 
@@ -42,10 +44,12 @@ def overlapping(entries: list[Entry]) -> int:
     )
 
 
-def run_jobs(tmp_path: Path, config: Path, cards: int, jobs: int) -> list[runs.RunDirectory]:
+def run_jobs(
+    tmp_path: Path, config: Path, cards: int, jobs: int, host: int = 0
+) -> list[runs.RunDirectory]:
     prepared = request.prepare(options.Options(config_file=config))
     invented = tuple(Card(-1, f"card-{index}", f"card {index}") for index in range(cards))
-    prepared = replace(prepared, cards=invented)
+    prepared = replace(prepared, cards=invented, budget=Budget(host=host))
     opened = []
     for index in range(jobs):
         picture = tmp_path / f"in{index}.txt"
@@ -100,6 +104,13 @@ def test_two_cards_serve_two_jobs_at_once_each_with_its_own(gpu_config, tmp_path
     by_process = {entry.pid: entry.card for entry in diary}
     assert len(by_process) == 2, "a process keeps its card"
     assert all(by_process[entry.pid] == entry.card for entry in diary)
+
+
+def test_two_cards_do_not_take_more_of_the_hosts_memory_than_there_is(gpu_config, tmp_path):
+    run_jobs(tmp_path, gpu_config(), cards=2, jobs=3, host=LEAST_HOST)
+    diary = read_diary(tmp_path / "diary")
+    assert len({entry.pid for entry in diary}) == 1
+    assert overlapping(diary) == 1
 
 
 def test_a_card_is_free_again_after_a_crash(gpu_config, tmp_path):

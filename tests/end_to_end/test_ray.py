@@ -7,18 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 
 import psutil
 import pytest
 
+from devtools.fakes import ray_nodes
 from devtools.fakes.tools import cli_environment, command, leftovers
 from devtools.patience import eventually
-from orchestrator import __version__
-from orchestrator.commands.batch_directory import Batch
-from orchestrator.commands.shards import Layout
-from orchestrator.errors import UsageError
-from orchestrator.planning.options import Options
 from orchestrator.record.run_directory import RunDirectory
 
 pytest.importorskip("ray")
@@ -28,20 +23,17 @@ pytestmark = [
 ]
 
 
+MARK = "KISS3D_TEST_OF_RAY"
+"""In the environment of all processes of these tests: others may work beside them."""
+
+
 @pytest.fixture(scope="module")
 def cluster():
     """Two nodes with two cores each, and no card: two shards at once."""
-    from ray.cluster_utils import Cluster
-
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    nodes = {"num_cpus": 2, "num_gpus": 0, "include_dashboard": False}
-    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as short:  # sockets lie in it
-        os.environ["RAY_TMPDIR"] = short
-        made = Cluster(initialize_head=True, head_node_args=nodes)
-        made.add_node(num_cpus=2, num_gpus=0)
+    os.environ[MARK] = str(os.getpid())
+    with ray_nodes.opened(2, 2) as made:
         yield made
-        made.shutdown()
-        del os.environ["RAY_TMPDIR"]
+    del os.environ[MARK]
 
 
 @pytest.fixture(autouse=True)
@@ -53,11 +45,11 @@ def nothing_left(cluster):
 
 
 def working(known):
-    """Command lines of the program's own processes that were not there before."""
+    """Command lines of the program's own processes, of these tests, that were not there before."""
     found = []
     for process in psutil.process_iter():
         try:
-            if process.pid not in known and process.status() != psutil.STATUS_ZOMBIE:
+            if process.pid not in known and process.environ().get(MARK) == os.environ[MARK]:
                 words = " ".join(process.cmdline())
                 if "orchestrator" in words or "stages." in words:
                     found.append(words)
@@ -112,6 +104,12 @@ def test_a_cluster_makes_what_one_machine_makes(kiss3d, asked, tmp_path):
     assert kiss3d(*whole).returncode == 0
     assert digests(tmp_path / "out") == digests(tmp_path / "whole")
     assert leftovers(tmp_path / "out") == []
+    events = (tmp_path / "out" / "events.jsonl").read_text()
+    told = [json.loads(line) for line in events.splitlines()]
+    ended = [(row["job"], row["node"]) for row in told if row["event"] == "done"]
+    assert len(ended) == len(set(ended)) == 12 * 3, "every picture and node, of all shards"
+    assert {row["shard"] for row in told} == {"0/3", "1/3", "2/3"}
+    assert "12 of 12 pictures" in done.stderr
     assert not list((tmp_path / "out").glob(".*")), "no token stays"
     again = kiss3d(*asked(), "--json")
     assert json.loads(again.stdout)["good"] == 12
@@ -121,10 +119,39 @@ def test_a_cluster_makes_what_one_machine_makes(kiss3d, asked, tmp_path):
     assert one.returncode == 0, "and goes on without Ray"
 
 
+def test_without_a_shared_folder_inputs_and_results_travel(kiss3d, asked, config_file, tmp_path):
+    config = config_file(mode="raise", only_for=3.0, flag=str(tmp_path / "once"))
+    done = kiss3d(*asked(config), "--stage-in")
+    assert done.returncode == 1, done.stderr
+    assert "11 of 12 good, 1 failed" in done.stderr, done.stderr
+    out = tmp_path / "out"
+    again = kiss3d(*asked(config), "--stage-in")
+    assert again.returncode == 0, again.stderr
+    assert "shards: 3, to do: 1" in again.stderr, "what arrived is gone on with"
+    whole = (*asked(config)[:-4], "--output", tmp_path / "whole")
+    assert kiss3d(*whole).returncode == 0
+    assert digests(out) == digests(tmp_path / "whole")
+    records = [
+        *out.rglob("*.json"),
+        *out.rglob("*.jsonl"),
+        *out.rglob("*.csv"),
+        *out.rglob("*.html"),
+    ]
+    assert records
+    told = [path for path in records if ".kiss3d-private-" in path.read_text()]
+    assert told == [], "no record names a file of the node"
+    rows = json.loads((out / "shard-0-of-3" / "summary.json").read_text())["jobs"]
+    assert rows[0]["input"] == str(tmp_path / "pictures" / "p01.txt")
+    assert rows[0]["run"] == str(out / "shard-0-of-3" / "p01")
+    assert kiss3d("resume", out / "shard-0-of-3").returncode == 0
+    assert leftovers(out) == []
+
+
 def test_failed_pictures_cost_themselves_alone(kiss3d, asked, config_file, tmp_path):
     done = kiss3d(*asked(config_file(mode="raise", only_for=3.0)))
     assert done.returncode == 1
     assert "11 of 12 good, 1 failed" in done.stderr
+    assert "12 of 12 pictures, 1 failed" in done.stderr
     assert "p03.txt: " in done.stderr
 
 
@@ -135,6 +162,7 @@ def test_a_lost_worker_and_a_lost_node_lose_nothing(cluster, asked, config_file,
     driver = started(asked(config), tmp_path)
     eventually(counter.exists)
     workers = [one for one in psutil.process_iter() if "ray::run_shard" in " ".join(_words(one))]
+    workers = [one for one in workers if one.environ().get(MARK) == os.environ[MARK]]
     assert workers
     workers[0].kill()
     cluster.remove_node(node, allow_graceful=False)
@@ -152,6 +180,45 @@ def _words(process):
         return process.cmdline()
     except psutil.Error:
         return []
+
+
+HOOK = """
+import errno, os
+full = {full!r}
+real = {{name: getattr(os, name) for name in ("mkdir", "replace")}}
+def mkdir(path, *more, **options):
+    if {private} and ".kiss3d-private-" in str(path):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+    return real["mkdir"](path, *more, **options)
+def replace(source, target, *more, **options):
+    if not {private} and str(target).endswith(".npy"):
+        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+    return real["replace"](source, target, *more, **options)
+os.mkdir, os.replace = mkdir, replace
+open(full, "a").write("here")
+"""
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_what_a_node_with_a_full_disk_cannot_do_another_does(private, asked, cluster, tmp_path):
+    """private: the node's own disk, which a shard needs to begin; else that of the results, for the
+    stages' files alone, as a quota of one node's user may be."""
+    hook, full = tmp_path / "hook", tmp_path / "full"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text(HOOK.format(full=str(full), private=private))
+    path = os.pathsep.join([str(hook), os.environ["PYTHONPATH"]])
+    node = cluster.add_node(num_cpus=2, num_gpus=0, env_vars={"PYTHONPATH": path})
+    try:
+        driver = started(asked(), tmp_path)
+        said = driver.communicate()[1]
+    finally:
+        cluster.remove_node(node)
+    assert full.exists()
+    assert driver.returncode == 0, said
+    assert "12 of 12 good" in said
+    assert "again on " in said
+    assert ("No space left on device" if private else "a disk is full there") in said
+    assert leftovers(tmp_path / "out") == []
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
@@ -182,6 +249,9 @@ def test_what_cannot_be_is_refused_before_any_shard(kiss3d, asked, tmp_path):
     client = kiss3d(*asked()[:-1], "ray://127.0.0.1:10001")
     assert client.returncode == 2
     assert "no address of a cluster" in client.stderr
+    alone = kiss3d(*asked()[:-2], "--stage-in")
+    assert alone.returncode == 2
+    assert "--stage-in without --ray" in alone.stderr
     both = kiss3d(*asked(), "--shard", "0/3")
     assert both.returncode == 2
     assert "leave --shard out" in both.stderr
@@ -189,37 +259,3 @@ def test_what_cannot_be_is_refused_before_any_shard(kiss3d, asked, tmp_path):
     assert card.returncode == 2
     assert "Ray knows of none" in card.stderr
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("what", "told"),
-    [
-        ("no folder", "cannot use the directory of the batch"),
-        ("another folder", "has another"),
-        ("another version", "has version 9.9"),
-        ("no program", "cannot run this program"),
-    ],
-)
-def test_a_node_that_does_not_fit_is_named(what, told, cluster, tmp_path, monkeypatch):
-    """What such a node would answer: all nodes are this machine here."""
-    from orchestrator.api import ray_batch
-
-    def look(folder: str, token: str, answer: str) -> dict[str, str]:
-        from pathlib import Path
-
-        content = (Path(folder) / token).read_text()
-        if what == "no folder":
-            raise FileNotFoundError(2, "No such file or directory", folder)
-        if what == "no program":
-            raise ModuleNotFoundError("No module named 'orchestrator'")
-        if what != "another folder":
-            (Path(folder) / answer).write_text(content)
-        return {"host": "far", "version": "9.9" if what == "another version" else __version__}
-
-    monkeypatch.setattr(ray_batch.ray_task, "look", look)
-    layout = Layout(Batch(tmp_path, {}, Options()), {"shards": 1})
-    with ray_batch._connected(cluster.address) as ray, pytest.raises(UsageError) as raised:
-        ray_batch._require_shared(ray, layout)
-    assert told in raised.value.message
-    assert "node " in raised.value.message
-    assert list(tmp_path.iterdir()) == []

@@ -1,7 +1,8 @@
-"""Short versions of `bench/robustness/soak.py` and `bench/robustness/fuzz.py`."""
+"""Short versions of the soaks and the fuzz in `bench/robustness`."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -56,6 +57,36 @@ def test_no_kill_or_fault_leaves_a_wrong_result_or_a_process(bench):
     assert "batch of 20" in bench(
         "soak", "--only", "batch", "--count", 1, "--pictures", 20, "--kills", 5
     )
+
+
+def test_workers_that_are_killed_lose_nothing_and_do_nothing_twice():
+    table = _soak_of_workers("--jobs", 12, "--workers", 2, "--shards", 3, "--drivers", 1)
+    for row in ("lost", "corrupt", "finished nodes redone", "processes left"):
+        assert re.search(rf"^{row} +0$", table, re.MULTILINE), table
+    assert "driver 1" in table
+
+
+@pytest.mark.slow
+def test_tasks_of_ray_that_are_killed_lose_nothing_and_do_nothing_twice():
+    pytest.importorskip("ray")
+    table = _soak_of_workers(
+        *("--jobs", 40, "--workers", 2, "--shards", 6, "--drivers", 1),
+        *("--every", 4, "--first", 8, "--ray"),
+    )
+    assert re.search(r"^lost +0$", table, re.MULTILINE), table
+
+
+def _soak_of_workers(*words: object) -> str:
+    quick = ("--every", 0.7, "--first", 0.7)
+    done = subprocess.run(
+        [*map(str, (sys.executable, "-P", "-m", "bench.robustness.soak_workers", *quick, *words))],
+        cwd=ROOT,
+        env=cli_environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def test_damaged_pictures_and_records_are_refused_in_words(bench):

@@ -11,7 +11,7 @@ from orchestrator.pipeline.graph import Graph, Node
 from orchestrator.pipeline.profile import Attempt, NodeConfig, Profile
 from orchestrator.running.jobs import Job
 from orchestrator.running.leases import Leases
-from orchestrator.running.schedule import Schedule
+from orchestrator.running.schedule import LEAST_HOST, Schedule, at_once
 from orchestrator.system.gpu import Card
 
 
@@ -72,3 +72,29 @@ def test_a_process_without_a_job_takes_no_card(graph, tmp_path):
     later = Process(graph.nodes["second"], "imported")
     assert not schedule.may_take_card(early, [early, later])
     assert schedule.may_take_card(later, [early, later])
+
+
+def test_processes_of_one_node_load_after_each_other(graph, tmp_path):
+    schedule = schedule_of(graph, tmp_path, 3, first="ready", second="ready")
+    loads = Process(graph.nodes["first"], "loading", card=Card(0, "0"))
+    waits = Process(graph.nodes["first"], "imported")
+    other = Process(graph.nodes["second"], "imported")
+    assert not schedule.may_take_card(waits, [loads, waits, other])
+    assert schedule.may_take_card(other, [loads, waits, other]), "those of others meanwhile"
+    loads.state = "running"
+    assert schedule.may_take_card(waits, [loads, waits, other])
+
+
+@pytest.mark.parametrize(
+    ("cards", "jobs", "host", "most"),
+    [
+        (0, 5, 0, 1),
+        (2, 1, 0, 1),
+        (2, 5, 0, 2),
+        (4, 5, 3 * LEAST_HOST, 3),
+        (4, 5, LEAST_HOST // 2, 1),
+        (4, 5, 100 * LEAST_HOST, 4),
+    ],
+)
+def test_so_many_processes_share_the_hosts_memory(cards, jobs, host, most):
+    assert at_once(cards, jobs, host) == most

@@ -1,0 +1,46 @@
+"""What is written behind the next stage's computation: in order, and forgotten when it is over."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from devtools.patience import eventually
+from orchestrator.running.durable_writer import DurableWriter
+
+
+def test_what_is_done_later_waits_for_the_pictures_before_it():
+    happened, go_on = [], threading.Event()
+    with DurableWriter(lambda: None) as writer:
+        writer.draw(lambda: (go_on.wait(), happened.append("drawn")))
+        writer.later(lambda: happened.append("later"))
+        go_on.set()
+    assert happened == ["drawn", "later"]
+
+
+def test_what_is_over_is_forgotten():
+    """A batch of thousands would keep all of it, and look through all for each picture."""
+    drawn = []
+    with DurableWriter(lambda: None) as writer:
+        for number in range(100):
+            writer.draw(lambda number=number: drawn.append(number))
+            eventually(lambda number=number: len(drawn) == number + 1)
+        eventually(lambda: all(one.done() for one in writer._extra))
+        writer.later(lambda: None)
+        assert len(writer._extra) == 1
+    assert drawn == list(range(100))
+
+
+def test_a_fault_is_raised_at_the_end_however_much_came_behind_it():
+    def fail() -> None:
+        raise ValueError("drawn wrongly")
+
+    def work() -> None:
+        with DurableWriter(lambda: None) as writer:
+            writer.draw(fail)
+            for _ in range(3):
+                writer.later(lambda: None)
+
+    with pytest.raises(ValueError, match="drawn wrongly"):
+        work()
