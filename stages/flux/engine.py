@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from stages.flux.build import Form, build
 from stages.flux.checkpoints import open_folder
 from stages.flux.controls import MODE_NUMBER
 from stages.flux.denoise import Control, Denoiser, Text
+from stages.flux.eight_bit_choice import choose
 from stages.flux.latents import LatentNoise, image_ids, pack, unpack
 from stages.flux.lora import read_loras
 from stages.flux.nets import Nets, WholeNets
@@ -24,6 +26,7 @@ from stages.flux.placement import home_of, place
 from stages.flux.previews import clean_guess, picture, steps_to_show
 from stages.flux.schedule import NoiseLevels, noisy_start
 from stages.flux.streamed_nets import StreamedNets
+from stages.streaming.fused_rounding import why_plain
 
 FLAT = 0.02
 """Contrast (of 1) below which a picture shows nothing; a bundle has white beside an object."""
@@ -58,6 +61,8 @@ class Engine:
         budget.require_room_to_decode(params, context, self._dtype)
         if self._device.type == "cpu":
             torch.set_num_threads(context.threads)
+        choice = choose("bf16" if params.is_gguf else params.compute, self._device, self._dtype)
+        self._kind = choice.kind
         lora = read_loras(params.used_loras)
         home = home_of(params.placement, self._device)
         plain = Form(vae_dtype(self._dtype), "full", self._device, home)
@@ -66,12 +71,12 @@ class Engine:
         self._autoencoder = Autoencoder(vae, self._device, params.vae_tiling)
         self._nets: Nets
         if params.placement == "streamed":
-            self._nets = StreamedNets(params, context, self._dtype, lora)
+            self._nets = StreamedNets(params, context, self._dtype, lora, choice.kind)
         else:
-            self._nets = WholeNets(params, self._device, self._dtype, lora)
+            self._nets = WholeNets(params, self._device, self._dtype, lora, choice.kind)
         left_out = lora.t5_layers if lora is not None else 0
         self._note = f", {left_out} T5 layers of the LoRA left out" if left_out else ""
-        self._note += f", {self._nets.note}" if self._nets.note else ""
+        self._note += "".join(f", {note}" for note in (self._nets.note, choice.note) if note)
 
     def close(self) -> None:
         """Give back what the nets hold."""
@@ -99,13 +104,20 @@ class Engine:
         with self._vae.on_device():
             controls = self._controls(job, noise)
             start = self._start(job, schedule, noise, shape)
+        errors, evaluations = self._nets.errors, itertools.count()
+        errors.forget("activations")
+
+        def expect(controls: int, level: int) -> None:
+            errors.watching = self._kind is not None and next(evaluations) == 0
+            self._nets.expect(controls, level)
+
         denoiser = Denoiser(
             self._nets.transformer,
             self._nets.controlnet,
             text,
             controls,
             image_ids(*shape[2:], self._device),
-            self._nets.expect,
+            expect,
         )
         shown = steps_to_show(schedule.steps, context.previews)
 
@@ -122,8 +134,21 @@ class Engine:
         with self._vae.on_device():
             bundle = self._autoencoder.decode(unpack(tokens, *shape[2:]))
         check_picture(bundle)
+        for cost in self._costs():
+            context.warn(cost, degraded=True)
+        if self._kind is not None and (why := why_plain()):
+            context.warn(f"eight bits without Triton's kernels, which is slower: {why}")
         progress(total, total)
         return bundle
+
+    def _costs(self) -> Iterator[str]:
+        """What was given up for speed, measured where it can be."""
+        if self._kind is not None:
+            errors = self._nets.errors
+            yield (
+                f"multiplied in eight bits ({self._kind}): weights off by "
+                f"{errors.share('weights'):.1%}, activations by {errors.share('activations'):.1%}"
+            )
 
     def _text(self, job: Denoising) -> Text:
         config = self._nets.transformer.config

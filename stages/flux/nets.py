@@ -14,6 +14,7 @@ from stages.flux.lora import Lora
 from stages.flux.networks import FluxControlNetModel, FluxTransformer2DModel
 from stages.flux.params import FluxParams
 from stages.flux.placement import home_of, place
+from stages.streaming.eight_bit import Kind, RoundingErrors
 
 Embeddings = Callable[[Any], Sequence[torch.Tensor]]
 """A net -> what its AdaLN layers are given at each noise level of the job."""
@@ -23,11 +24,13 @@ class Nets(Protocol):
     """transformer: FluxTransformer2DModel; controlnet: FluxControlNetModel, None without controls.
 
     note   what the user should know of how they run, "" if nothing
+    errors how far off eight bits put weights and activations
     """
 
     transformer: Any
     controlnet: Any
     note: str
+    errors: RoundingErrors
 
     def on_device(self, embeddings: Embeddings) -> AbstractContextManager[None]:
         """While it is entered, both can be called."""
@@ -46,12 +49,23 @@ class WholeNets:
     note = ""
 
     def __init__(
-        self, params: FluxParams, device: torch.device, dtype: torch.dtype, lora: Lora | None
+        self,
+        params: FluxParams,
+        device: torch.device,
+        dtype: torch.dtype,
+        lora: Lora | None,
+        kind: Kind | None = None,
     ) -> None:
-        """Raises StageError: missing_weights, bad_input, missing_dependency."""
-        form = Form(dtype, params.storage, device, home_of(params.placement, device))
+        """kind: of eight bits to multiply in, which merges the LoRA whatever the params say.
+
+        Raises StageError: missing_weights, bad_input, missing_dependency.
+        """
+        self.errors = RoundingErrors()
+        home = home_of(params.placement, device)
+        form = Form(dtype, params.storage, device, home, kind, self.errors)
         checkpoint = open_transformer(params.transformer)
-        self.transformer = build(FluxTransformer2DModel, checkpoint, form, lora, params.lora_merge)
+        merge = params.lora_merge or kind is not None
+        self.transformer = build(FluxTransformer2DModel, checkpoint, form, lora, merge)
         self.controlnet: Any = None
         if params.active_controls:
             checkpoint = open_folder(params.controlnet_weights)

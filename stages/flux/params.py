@@ -87,6 +87,13 @@ class FluxParams(BackendParams, LoraParams):
         description="how the nets' blocks are kept: full in the attempt's dtype; file in float8 as "
         "far as the file has them so (same result); fp8 rounded (lossy)",
     )
+    compute: Literal["bf16", "w8a8", "int8", "fp8", "auto"] = Field(
+        "bf16",
+        description="how the blocks' linear layers multiply: bf16 in the attempt's dtype; w8a8 "
+        "weights and activations in eight bits (lossy, half the memory), as int8 or fp8, whichever "
+        "is faster on the card; auto w8a8 where that is faster than bf16. Merges LoRAs, and "
+        "storage then says nothing",
+    )
     vae_tiling: bool = Field(
         False, description="decode in tiles that overlap: less memory, not the same pixels"
     )
@@ -111,7 +118,7 @@ class FluxParams(BackendParams, LoraParams):
             raise ValueError(f"a bundle is twice as wide as high, not {self.width} x {self.height}")
         if self.height % PATCH:
             raise ValueError(f"height has to be a multiple of {PATCH}, not {self.height}")
-        if "gguf" in self.transformer.lower():
+        if self.is_gguf:
             self._check_gguf()
         return self
 
@@ -122,11 +129,21 @@ class FluxParams(BackendParams, LoraParams):
                 f"GGUF weights ({self.transformer}) cannot be streamed: give flux attempts with "
                 "placement model or resident"
             )
+        if self.compute not in ("bf16", "auto"):
+            raise ValueError(
+                f"GGUF weights ({self.transformer}) cannot be multiplied in eight bits: set "
+                "compute to bf16"
+            )
         if self.used_loras and self.lora_merge:
             raise ValueError(
                 f"a LoRA cannot be merged into GGUF weights ({self.transformer}): set lora_merge "
                 "to false"
             )
+
+    @property
+    def is_gguf(self) -> bool:
+        """Whether the transformer's file is in GGUF, by its name."""
+        return "gguf" in self.transformer.lower()
 
     @property
     def active_controls(self) -> tuple[ControlParams, ...]:

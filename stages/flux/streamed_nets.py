@@ -22,6 +22,7 @@ from stages.flux.networks import FluxControlNetModel, FluxTransformer2DModel
 from stages.flux.params import PATCH, FluxParams
 from stages.flux.ranges import RangedCheckpoint, folder_ranges, transformer_ranges
 from stages.flux.storage import linear_layers
+from stages.streaming.eight_bit import Kind
 from stages.streaming.models import stream
 from stages.streaming.net import Net
 
@@ -33,9 +34,17 @@ class StreamedNets:
     """For placement streamed. See `nets.Nets`."""
 
     def __init__(
-        self, params: FluxParams, context: Context, dtype: torch.dtype, lora: Lora | None
+        self,
+        params: FluxParams,
+        context: Context,
+        dtype: torch.dtype,
+        lora: Lora | None,
+        kind: Kind | None = None,
     ) -> None:
-        """Raises StageError: missing_weights, bad_input, out_of_memory for too small a budget."""
+        """kind: of eight bits to multiply in.
+
+        Raises StageError: missing_weights, bad_input, out_of_memory for too small a budget.
+        """
         checkpoint = transformer_ranges(params.transformer)
         self.transformer = _empty(FluxTransformer2DModel, checkpoint)
         deltas = {}
@@ -60,7 +69,7 @@ class StreamedNets:
             FLUX_ONCE,
         )
         self._device = torch.device(context.device)
-        limits = budget.plan_budget(context, self._activations(params, dtype))
+        limits = budget.plan_budget(context, self._activations(params, dtype, kind))
         self._streamed = stream(
             nets,
             vram_bytes=limits.weights,
@@ -68,10 +77,11 @@ class StreamedNets:
             device=self._device,
             dtype=dtype,
             storage="fp8" if params.storage == "fp8" else "full",
+            kind=kind,
             enter_card=False,
             embeddings=params.steps,
         )
-        self.note = self._streamed.note
+        self.note, self.errors = self._streamed.note, self._streamed.errors
         decode = fast_decode_bytes(params.height, params.width, dtype)
         self._stays = self._streamed.plan.card_bytes + decode <= limits.device
         self._expected: int | None = None
@@ -103,7 +113,7 @@ class StreamedNets:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _activations(self, params: FluxParams, dtype: torch.dtype) -> int:
+    def _activations(self, params: FluxParams, dtype: torch.dtype, kind: Kind | None) -> int:
         config = self.transformer.config
         residuals = 0
         if len(params.active_controls) > 1:
@@ -114,6 +124,7 @@ class StreamedNets:
             TEXT_TOKENS,
             dtype.itemsize,
             residuals,
+            kind is not None,
         )
 
 

@@ -1,0 +1,169 @@
+"""Which way of multiplying a card is given, by what measures fastest on it.
+
+    compute   bf16   in the attempt's dtype
+              w8a8   in eight bits: int8 or fp8, whichever is faster on this card
+              int8, fp8
+              auto   w8a8 where that is faster than the attempt's dtype, else as bf16
+
+A card is measured once, on one layer of FLUX's width, which takes a second; what it needed is kept
+in the program's cache folder, so that the next run on the same card decides the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from stages.contract import StageError
+from stages.streaming.eight_bit import Kind, RoundingErrors, rounded
+from stages.streaming.eight_bit_linear import EightBitLinear
+from stages.streaming.fused_rounding import why_plain
+
+Compute = Literal["bf16", "w8a8", "int8", "fp8", "auto"]
+
+LEAST_CAPABILITY: Mapping[Kind, tuple[int, int]] = {"int8": (7, 5), "fp8": (8, 9)}
+"""Of a card that has instructions for it."""
+GAIN = 0.95
+"""`auto` wants eight bits to take at most this share of the time."""
+_ROWS, _WIDTH, _OUT = 4096, 3072, 12288
+"""Tokens, and a layer of the MLP in FLUX's single blocks."""
+_REPEATS = 5
+
+
+@dataclass(frozen=True)
+class Choice:
+    """kind: None for the attempt's dtype; note: why, for people, "" where nothing was to decide."""
+
+    kind: Kind | None
+    note: str = ""
+
+
+def choose(compute: Compute, device: torch.device, dtype: torch.dtype) -> Choice:
+    """Decide for a card or a CPU; only w8a8 and auto measure.
+
+    On a CPU w8a8 is int8, and auto is none: nothing is gained there.
+    Raises StageError (bad_input) where the card cannot do what was asked for.
+    """
+    if compute == "bf16":
+        return Choice(None)
+    if device.type != "cuda":
+        kind: Kind | None = None if compute == "auto" else "fp8" if compute == "fp8" else "int8"
+        return Choice(kind, "" if kind else "eight bits gain nothing on a CPU")
+    capability = torch.cuda.get_device_capability(device)
+    able = [kind for kind, least in LEAST_CAPABILITY.items() if capability >= least]
+    if compute in ("int8", "fp8"):
+        asked: Kind = "fp8" if compute == "fp8" else "int8"
+        if asked not in able:
+            raise _unable(f"{asked} matrices", capability)
+        return Choice(asked)
+    seconds = measured(device, dtype, able) if able else {}
+    times = {kind: seconds[kind] for kind in able if kind in seconds}
+    if not times:
+        if compute == "w8a8":
+            raise _unable("matrices of eight bits", capability)
+        return Choice(None, "this card does not multiply in eight bits")
+    best = min(times, key=lambda kind: times[kind])
+    share = times[best] / seconds["plain"]
+    told = f"{best} took {share:.2f} of {str(dtype).removeprefix('torch.')}'s time in one layer"
+    if compute == "auto" and share > GAIN:
+        return Choice(None, f"not in eight bits: {told}")
+    return Choice(best, told)
+
+
+def measured(device: torch.device, dtype: torch.dtype, kinds: list[Kind]) -> Mapping[str, float]:
+    """Seconds of one layer by kind, and in `dtype` as "plain"; kinds that failed are absent."""
+    file = _file(device, dtype)
+    found = _read(file)
+    if found is None:
+        found = _measure(device, dtype, kinds)
+        torch.cuda.empty_cache()
+        _write(file, found)
+    return found
+
+
+def cache_folder() -> Path:
+    """Where measurements and compiled blocks are kept, for all runs of this user."""
+    import platformdirs
+
+    return Path(platformdirs.user_cache_path("kiss3d-orchestrate")) / "flux"
+
+
+def _measure(device: torch.device, dtype: torch.dtype, kinds: list[Kind]) -> dict[str, float]:
+    generator = torch.Generator(device).manual_seed(0)
+    values = torch.randn(_ROWS, _WIDTH, device=device, dtype=dtype, generator=generator)
+    layer = nn.Linear(_WIDTH, _OUT, device=device, dtype=dtype).requires_grad_(False)
+    found = {"plain": _seconds(lambda: layer(values))}
+    for kind in kinds:
+        small = EightBitLinear(layer, kind, RoundingErrors())
+        q, scale = rounded(layer.weight, kind)
+        small.weight.copy_(q)
+        small.scale.copy_(scale[:, 0])
+        with contextlib.suppress(RuntimeError):  # a driver or torch without this product
+            found[kind] = _seconds(_anew(small, values))
+    return found
+
+
+def _anew(layer: EightBitLinear, values: torch.Tensor) -> Callable[[], Any]:
+    """A call that rounds the values each time: the same tensor would be rounded once."""
+    return lambda: layer(values.view_as(values))
+
+
+@torch.no_grad()
+def _seconds(call: Callable[[], Any]) -> float:
+    """Median of a few calls, after two that do not count."""
+    times = []
+    for number in range(_REPEATS + 2):
+        before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        before.record()
+        call()
+        after.record()
+        after.synchronize()
+        if number >= 2:
+            times.append(before.elapsed_time(after) / 1e3)
+    return statistics.median(times)
+
+
+def _file(device: torch.device, dtype: torch.dtype) -> Path:
+    """One for each kind of card, torch, dtype, and whether Triton's kernels work."""
+    words = [torch.cuda.get_device_name(device), torch.__version__, str(dtype)]
+    words += ["plain"] if why_plain() else []
+    name = re.sub(r"[^A-Za-z0-9.]+", "-", " ".join(words))
+    return cache_folder() / f"eight-bit {name}.json"
+
+
+def _read(file: Path) -> dict[str, float] | None:
+    """None where it has not been measured, or the file is damaged."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        found = {str(kind): float(seconds) for kind, seconds in content.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+    return found if "plain" in found and all(value > 0 for value in found.values()) else None
+
+
+def _write(file: Path, found: Mapping[str, float]) -> None:
+    """Nothing is lost where the folder cannot be written to: the next run measures again."""
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(f".{os.getpid()}.part")
+        part.write_text(json.dumps(found), encoding="utf-8")
+        part.replace(file)
+
+
+def _unable(what: str, capability: tuple[int, int]) -> StageError:
+    major, minor = capability
+    return StageError(
+        "bad_input",
+        f"a card of compute capability {major}.{minor} cannot multiply {what}",
+        "set compute to bf16, or to auto, which takes eight bits only where they are faster",
+    )
