@@ -12,19 +12,16 @@ in the program's cache folder, so that the next run on the same card decides the
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import re
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from stages.contract import StageError
+from stages.flux.kept_figures import cache_folder, file_name, read_figures, write_figures
 from stages.streaming.eight_bit import Kind, RoundingErrors, rounded
 from stages.streaming.eight_bit_linear import EightBitLinear
 from stages.streaming.fused_rounding import why_plain
@@ -82,20 +79,15 @@ def choose(compute: Compute, device: torch.device, dtype: torch.dtype) -> Choice
 
 def measured(device: torch.device, dtype: torch.dtype, kinds: list[Kind]) -> Mapping[str, float]:
     """Seconds of one layer by kind, and in `dtype` as "plain"; kinds that failed are absent."""
-    file = _file(device, dtype)
-    found = _read(file)
-    if found is None:
+    # Without Triton's kernels it is another measurement.
+    words = [dtype, *(["plain"] if why_plain() else [])]
+    file = cache_folder() / file_name("eight-bit", device, *words)
+    found = read_figures(file)
+    if "plain" not in found:
         found = _measure(device, dtype, kinds)
         torch.cuda.empty_cache()
-        _write(file, found)
+        write_figures(file, found)
     return found
-
-
-def cache_folder() -> Path:
-    """Where measurements and compiled blocks are kept, for all runs of this user."""
-    import platformdirs
-
-    return Path(platformdirs.user_cache_path("kiss3d-orchestrate")) / "flux"
 
 
 def _measure(device: torch.device, dtype: torch.dtype, kinds: list[Kind]) -> dict[str, float]:
@@ -131,33 +123,6 @@ def _seconds(call: Callable[[], Any]) -> float:
         if number >= 2:
             times.append(before.elapsed_time(after) / 1e3)
     return statistics.median(times)
-
-
-def _file(device: torch.device, dtype: torch.dtype) -> Path:
-    """One for each kind of card, torch, dtype, and whether Triton's kernels work."""
-    words = [torch.cuda.get_device_name(device), torch.__version__, str(dtype)]
-    words += ["plain"] if why_plain() else []
-    name = re.sub(r"[^A-Za-z0-9.]+", "-", " ".join(words))
-    return cache_folder() / f"eight-bit {name}.json"
-
-
-def _read(file: Path) -> dict[str, float] | None:
-    """None where it has not been measured, or the file is damaged."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        found = {str(kind): float(seconds) for kind, seconds in content.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return None
-    return found if "plain" in found and all(value > 0 for value in found.values()) else None
-
-
-def _write(file: Path, found: Mapping[str, float]) -> None:
-    """Nothing is lost where the folder cannot be written to: the next run measures again."""
-    with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(f".{os.getpid()}.part")
-        part.write_text(json.dumps(found), encoding="utf-8")
-        part.replace(file)
 
 
 def _unable(what: str, capability: tuple[int, int]) -> StageError:

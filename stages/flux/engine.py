@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +14,14 @@ from diffusers import AutoencoderKL
 from stages.contract import BadInput, Context, StageError
 from stages.flux import budget
 from stages.flux.autoencoder import Autoencoder, vae_dtype
+from stages.flux.blocks import FLUX_BLOCKS
 from stages.flux.build import Form, build
 from stages.flux.checkpoints import open_folder
+from stages.flux.compiling import Compile, Compiling
 from stages.flux.controls import MODE_NUMBER
 from stages.flux.denoise import Control, Denoiser, Text
 from stages.flux.eight_bit_choice import choose
+from stages.flux.kept_figures import cache_folder, file_name
 from stages.flux.latents import LatentNoise, image_ids, pack, unpack
 from stages.flux.lora import read_loras
 from stages.flux.nets import Nets, WholeNets
@@ -26,6 +30,7 @@ from stages.flux.placement import home_of, place
 from stages.flux.previews import clean_guess, picture, steps_to_show
 from stages.flux.schedule import NoiseLevels, noisy_start
 from stages.flux.streamed_nets import StreamedNets
+from stages.models.compiled_blocks import CompiledBlocks
 from stages.streaming.fused_rounding import why_plain
 
 FLAT = 0.02
@@ -74,9 +79,19 @@ class Engine:
             self._nets = StreamedNets(params, context, self._dtype, lora, choice.kind)
         else:
             self._nets = WholeNets(params, self._device, self._dtype, lora, choice.kind)
+        self._compiling = self._open_compiling(params.compile)
         left_out = lora.t5_layers if lora is not None else 0
         self._note = f", {left_out} T5 layers of the LoRA left out" if left_out else ""
         self._note += "".join(f", {note}" for note in (self._nets.note, choice.note) if note)
+
+    def _open_compiling(self, mode: Compile) -> Compiling | None:
+        nets = [net for net in (self._nets.transformer, self._nets.controlnet) if net is not None]
+        if mode == "off" or (self._device.type == "cpu" and mode == "auto"):
+            return None
+        blocks = CompiledBlocks([] if self._nets.hooked else nets, FLUX_BLOCKS)
+        blocks.why_not = self._nets.hooked
+        file = file_name("compiling", self._device, self._dtype, self._kind or "")
+        return Compiling(mode, blocks, cache_folder(), file)
 
     def close(self) -> None:
         """Give back what the nets hold."""
@@ -105,10 +120,13 @@ class Engine:
             controls = self._controls(job, noise)
             start = self._start(job, schedule, noise, shape)
         errors, evaluations = self._nets.errors, itertools.count()
+        compiling = self._compiling
         errors.forget("activations")
 
         def expect(controls: int, level: int) -> None:
             errors.watching = self._kind is not None and next(evaluations) == 0
+            if compiling is not None:
+                compiling.before_evaluation()
             self._nets.expect(controls, level)
 
         denoiser = Denoiser(
@@ -123,12 +141,19 @@ class Engine:
 
         def on_step(step: int, before: torch.Tensor, after: torch.Tensor) -> None:
             progress(step, total, f"step {step}/{schedule.steps}")
+            if compiling is not None:
+                compiling.after_step()
             if step in shown:
                 levels = schedule.sigmas[schedule.first + step - 1 :][:2]
                 guess = unpack(clean_guess(before, after, *levels), *shape[2:])
                 context.preview(f"step-{step:03}", picture(guess))
 
-        with self._nets.on_device(lambda net: denoiser.embeddings(net, schedule)):
+        with ExitStack() as stack:
+            stack.enter_context(
+                self._nets.on_device(lambda net: denoiser.embeddings(net, schedule))
+            )
+            if compiling is not None:
+                stack.enter_context(compiling.job(schedule.evaluations))
             tokens = denoiser.run(pack(start), schedule, on_step)
         progress(total - 1, total, "decode")
         with self._vae.on_device():
@@ -136,6 +161,8 @@ class Engine:
         check_picture(bundle)
         for cost in self._costs():
             context.warn(cost, degraded=True)
+        if compiling is not None and (told := compiling.told()):
+            context.warn(told)
         if self._kind is not None and (why := why_plain()):
             context.warn(f"eight bits without Triton's kernels, which is slower: {why}")
         progress(total, total)

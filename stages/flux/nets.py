@@ -25,12 +25,15 @@ class Nets(Protocol):
 
     note   what the user should know of how they run, "" if nothing
     errors how far off eight bits put weights and activations
+    hooked what casts or unpacks weights within blocks, so that they cannot be compiled, "" if
+           nothing does
     """
 
     transformer: Any
     controlnet: Any
     note: str
     errors: RoundingErrors
+    hooked: str
 
     def on_device(self, embeddings: Embeddings) -> AbstractContextManager[None]:
         """While it is entered, both can be called."""
@@ -61,6 +64,11 @@ class WholeNets:
         Raises StageError: missing_weights, bad_input, missing_dependency.
         """
         self.errors = RoundingErrors()
+        self.hooked = ""
+        if params.is_gguf:
+            self.hooked = "GGUF weights are unpacked as they are used"
+        elif params.storage != "full" and kind is None:
+            self.hooked = f"with storage {params.storage}, weights are cast as they are used"
         home = home_of(params.placement, device)
         form = Form(dtype, params.storage, device, home, kind, self.errors)
         checkpoint = open_transformer(params.transformer)

@@ -94,6 +94,13 @@ class FluxParams(BackendParams, LoraParams):
         "is faster on the card; auto w8a8 where that is faster than bf16. Merges LoRAs, and "
         "storage then says nothing",
     )
+    compile: Literal["off", "blocks", "auto"] = Field(
+        "off",
+        description="run the nets' blocks by code that is compiled for them, which rounds "
+        "otherwise: blocks from each job's second evaluation on; auto as soon as that saves more "
+        "time on the evaluations to come than it takes. What cannot be compiled runs as ever, and "
+        "the result says why",
+    )
     vae_tiling: bool = Field(
         False, description="decode in tiles that overlap: less memory, not the same pixels"
     )

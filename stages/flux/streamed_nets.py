@@ -33,6 +33,8 @@ TEXT_TOKENS = 512 + 729
 class StreamedNets:
     """For placement streamed. See `nets.Nets`."""
 
+    hooked = ""
+
     def __init__(
         self,
         params: FluxParams,
