@@ -85,6 +85,10 @@ class Compiling:
         self._pace.evaluation(self._ran)
         self._done += 1
 
+    def skipped(self) -> None:
+        """An evaluation was skipped: its step tells nothing of the time that others take."""
+        self._pace.counts = False
+
     def after_step(self) -> None:
         """Call it after each step, when the device has done it."""
         self._pace.step(self._blocks.seconds)
@@ -128,6 +132,7 @@ class _Pace:
         self.compiled: float | None = None
         self._modes: list[bool] = []
         self._plain_steps = 0
+        self.counts = True
         self._began = time.perf_counter()
         self._spent = 0.0
 
@@ -137,7 +142,7 @@ class _Pace:
     def step(self, spent: float) -> None:
         """spent: seconds of compiling so far; a step in which there were some does not count."""
         now = time.perf_counter()
-        if self._modes and spent == self._spent:
+        if self._modes and spent == self._spent and self.counts:
             seconds = (now - self._began) / len(self._modes)
             if not any(self._modes):
                 self._plain_steps += 1
@@ -145,4 +150,4 @@ class _Pace:
                     self.plain = seconds
             elif all(self._modes):
                 self.compiled = seconds
-        self._began, self._spent, self._modes = now, spent, []
+        self._began, self._spent, self._modes, self.counts = now, spent, [], True

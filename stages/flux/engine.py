@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -16,11 +16,13 @@ from stages.flux import budget
 from stages.flux.autoencoder import Autoencoder, vae_dtype
 from stages.flux.blocks import FLUX_BLOCKS
 from stages.flux.build import Form, build
+from stages.flux.cached_velocity import CachedNets
 from stages.flux.checkpoints import open_folder
 from stages.flux.compiling import Compile, Compiling
 from stages.flux.controls import MODE_NUMBER
 from stages.flux.denoise import Control, Denoiser, Text
 from stages.flux.eight_bit_choice import choose
+from stages.flux.first_block_cache import FirstBlockCache
 from stages.flux.kept_figures import cache_folder, file_name
 from stages.flux.latents import LatentNoise, image_ids, pack, unpack
 from stages.flux.lora import read_loras
@@ -127,8 +129,14 @@ class Engine:
             errors.watching = self._kind is not None and next(evaluations) == 0
             if compiling is not None:
                 compiling.before_evaluation()
-            self._nets.expect(controls, level)
+            self._nets.expect(controls, level, cached is not None)
 
+        def skipped() -> None:
+            if compiling is not None:
+                compiling.skipped()
+            self._nets.skipped()
+
+        cached = self._cached(controls, schedule, skipped)
         denoiser = Denoiser(
             self._nets.transformer,
             self._nets.controlnet,
@@ -136,6 +144,7 @@ class Engine:
             controls,
             image_ids(*shape[2:], self._device),
             expect,
+            cached,
         )
         shown = steps_to_show(schedule.steps, context.previews)
 
@@ -159,7 +168,7 @@ class Engine:
         with self._vae.on_device():
             bundle = self._autoencoder.decode(unpack(tokens, *shape[2:]))
         check_picture(bundle)
-        for cost in self._costs():
+        for cost in self._costs(cached, schedule.evaluations):
             context.warn(cost, degraded=True)
         if compiling is not None and (told := compiling.told()):
             context.warn(told)
@@ -168,8 +177,29 @@ class Engine:
         progress(total, total)
         return bundle
 
-    def _costs(self) -> Iterator[str]:
+    def _cached(
+        self, controls: Sequence[Control], schedule: NoiseLevels, skipped: Callable[[], None]
+    ) -> CachedNets | None:
+        """The nets with a cache of a job's evaluations, where the params ask for one."""
+        if not self._params.cache:
+            return None
+        total = schedule.evaluations
+        acting = [
+            frozenset(n for n, control in enumerate(controls) if control.acts(number, total))
+            for number in range(total)
+        ]
+        cache = FirstBlockCache(self._params.cache, acting, schedule.reuse)
+        nets = CachedNets(self._nets.transformer, self._nets.controlnet, cache, skipped)
+        nets.check()
+        return nets
+
+    def _costs(self, cached: CachedNets | None, evaluations: int) -> Iterator[str]:
         """What was given up for speed, measured where it can be."""
+        if cached is not None and (skipped := cached.cache.skipped):
+            yield (
+                f"{skipped} of {evaluations} evaluations were finished from earlier ones "
+                f"(cache {self._params.cache:g})"
+            )
         if self._kind is not None:
             errors = self._nets.errors
             yield (

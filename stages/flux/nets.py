@@ -38,9 +38,13 @@ class Nets(Protocol):
     def on_device(self, embeddings: Embeddings) -> AbstractContextManager[None]:
         """While it is entered, both can be called."""
 
-    def expect(self, controls: int, level: int) -> None:
-        """Tell how often the next evaluation calls the ControlNet, which only matters for speed,
-        and which of the embeddings it has."""
+    def expect(self, controls: int, level: int, first_apart: bool = False) -> None:
+        """Tell how often the next evaluation calls the ControlNet, and whether the first blocks of
+        both nets run before the others, which only matters for speed; and which of the embeddings
+        it has."""
+
+    def skipped(self) -> None:
+        """Tell that of this evaluation no more blocks will run."""
 
     def close(self) -> None:
         """Give what they hold back; once at the end."""
@@ -88,8 +92,11 @@ class WholeNets:
                 stack.enter_context(placed.on_device())
             yield
 
-    def expect(self, controls: int, level: int) -> None:
+    def expect(self, controls: int, level: int, first_apart: bool = False) -> None:
         """Nothing is fetched or computed ahead."""
+
+    def skipped(self) -> None:
+        """Nothing is under way."""
 
     def close(self) -> None:
         """The process holds nothing beside the modules."""

@@ -101,6 +101,13 @@ class FluxParams(BackendParams, LoraParams):
         "time on the evaluations to come than it takes. What cannot be compiled runs as ever, and "
         "the result says why",
     )
+    cache: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="skip evaluations in which the nets' first blocks change by less than this "
+        "share of what they do, and take the rest from an earlier one (lossy); 0: none",
+    )
     vae_tiling: bool = Field(
         False, description="decode in tiles that overlap: less memory, not the same pixels"
     )

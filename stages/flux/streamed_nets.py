@@ -6,7 +6,7 @@ as well. Blocks on the device and in host memory are chosen once, at load, for t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -86,7 +86,7 @@ class StreamedNets:
         self.note, self.errors = self._streamed.note, self._streamed.errors
         decode = fast_decode_bytes(params.height, params.width, dtype)
         self._stays = self._streamed.plan.card_bytes + decode <= limits.device
-        self._expected: int | None = None
+        self._expected: tuple[int, bool] | None = None
 
     @contextmanager
     def on_device(self, embeddings: Embeddings) -> Iterator[None]:
@@ -101,11 +101,33 @@ class StreamedNets:
         if not self._stays:
             self._leave()
 
-    def expect(self, controls: int, level: int) -> None:
+    def expect(self, controls: int, level: int, first_apart: bool = False) -> None:
         self._streamed.choose(level)
-        if controls != self._expected:
-            self._expected = controls
+        if (controls, first_apart) != self._expected:
+            self._expected = controls, first_apart
+            self._expect()
+
+    def skipped(self) -> None:
+        self._expect()
+
+    def _expect(self) -> None:
+        assert self._expected is not None
+        controls, first_apart = self._expected
+        if not first_apart:
             self._streamed.expect(*["controlnet"] * controls, "transformer")
+            return
+        parts: list[tuple[str, Iterable[int]]] = [("transformer", [0])]
+        rest: list[tuple[str, Iterable[int]]] = [
+            ("transformer", range(1, self._streamed.blocks("transformer")))
+        ]
+        if controls:
+            # Its blocks, then the projections to its outputs: the first of both.
+            of_control = range(self._streamed.blocks("controlnet"))
+            first = [0, len(of_control) // 2]
+            others = [number for number in of_control if number not in first]
+            parts = [*[("controlnet", first)] * controls, *parts]
+            rest = [*[("controlnet", others)] * controls, *rest]
+        self._streamed.expect_blocks(*parts, *rest)
 
     def close(self) -> None:
         self._streamed.close()
@@ -127,6 +149,7 @@ class StreamedNets:
             dtype.itemsize,
             residuals,
             kind is not None,
+            params.cache > 0,
         )
 
 

@@ -88,6 +88,14 @@ class StreamedModels:
         """
         self._streamer.expect([number for name in names for number in self._numbers[name]])
 
+    def expect_blocks(self, *parts: tuple[str, Iterable[int]]) -> None:
+        """As `expect`, by numbers of blocks within the networks."""
+        self._streamer.expect([self._numbers[name][at] for name, ats in parts for at in ats])
+
+    def blocks(self, name: str) -> int:
+        """How many a network has."""
+        return len(self._numbers[name])
+
     def choose(self, number: int) -> None:
         """Tell which of the inputs of `once` layers the next evaluations have."""
         for layers in self._once.values():
