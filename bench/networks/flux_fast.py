@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
 import statistics
 import time
 from collections.abc import Iterator
@@ -125,7 +126,7 @@ def measure(way: str, size: Size, height: int, steps: int, device: str) -> Sampl
             moments.append(time.perf_counter())
 
     def warn(text: str, *, degraded: bool = False) -> None:
-        said.append(text)
+        said.append(f"degraded: {text}" if degraded else text)
 
     context = Context(
         device,
@@ -212,8 +213,6 @@ def main() -> None:
     arguments = parser.parse_args()
     if unknown := set(arguments.ways) - set(WAYS):
         parser.error(f"unknown ways {', '.join(sorted(unknown))}; known: {', '.join(WAYS)}")
-    import os
-
     os.environ["KISS3D_MODELS"] = str(arguments.models)
     size = TINY if arguments.tiny else FULL
     began = time.perf_counter()
