@@ -58,8 +58,9 @@ WAYS: dict[str, dict[str, Any]] = {
     "w8a8 compiled cache 0.1 streamed": PEC
     | SIX
     | {"compute": "w8a8", "compile": "blocks", "cache": 0.1},
-    "w8a8 streamed 4.5": PEC
-    | {"placement": "streamed", "gib": 4.5, "compute": "w8a8", "vae_tiling": True},
+    "w8a8 cache 0.1 streamed": PEC | SIX | {"compute": "w8a8", "cache": 0.1},
+    "w8a8 streamed, 5 GiB, tiles": PEC
+    | {"placement": "streamed", "gib": 5.0, "compute": "w8a8", "vae_tiling": True},
     "streamed 4": PEC | {"placement": "streamed", "gib": 4.0, "vae_tiling": True},
 }
 """The first is what all others are compared with. `gib` is the process's cap, context included."""

@@ -74,6 +74,6 @@ def _give_up(error: Exception) -> None:
     """Take plain operators from now on. Raises the error again where it is not Triton's."""
     if isinstance(error, torch.OutOfMemoryError | torch.AcceleratorError):
         raise error
-    first = (str(error).strip().splitlines() or [""])[0]
-    _state["why"] = f"{type(error).__name__}: {first}"[:200]
+    lines = [line for line in str(error).splitlines() if line.strip()]  # the cause is the last one
+    _state["why"] = f"{type(error).__name__}: {lines[-1] if lines else ''}"[:200]
     _state["kernels"] = None

@@ -7,8 +7,6 @@ where Triton is installed; on a CPU it runs in Triton's interpreter alone.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
@@ -22,10 +20,10 @@ _SMALLEST = tl.constexpr(2.0**-100)
 
 @triton.jit
 def _round_kernel(
-    values: Any,
-    q: Any,
-    scale: Any,
-    columns: Any,
+    values: tl.tensor,
+    q: tl.tensor,
+    scale: tl.tensor,
+    columns: tl.tensor,
     top: tl.constexpr,
     whole: tl.constexpr,
     width: tl.constexpr,
@@ -48,12 +46,12 @@ def _round_kernel(
 
 @triton.jit
 def _unround_kernel(
-    sums: Any,
-    q_scale: Any,
-    scale: Any,
-    bias: Any,
-    out: Any,
-    columns: Any,
+    sums: tl.tensor,
+    q_scale: tl.tensor,
+    scale: tl.tensor,
+    bias: tl.tensor,
+    out: tl.tensor,
+    columns: tl.tensor,
     has_bias: tl.constexpr,
     width: tl.constexpr,
 ) -> None:

@@ -157,6 +157,39 @@ def test_tritons_kernels_do_what_plain_operators_do() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("capability", [75, 86, 89, 90])
+def test_tritons_kernels_compile_for_cards(capability: int) -> None:
+    """Down to their machine code, which needs no card."""
+    triton = pytest.importorskip("triton")
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from stages.streaming.triton_rounding import _round_kernel, _unround_kernel
+
+    q = {"int8": "*i8"} | ({"fp8": "*fp8e4nv"} if capability >= 89 else {})
+    numbers = {"scale": "*fp32", "columns": "i32"}
+    sources = [
+        ASTSource(
+            _round_kernel,
+            {"values": "*bf16", "q": dtype, **numbers}
+            | dict.fromkeys(("top", "whole", "width"), "constexpr"),
+            {(4,): TOP[kind], (5,): kind == "int8", (6,): 4096},
+        )
+        for kind, dtype in q.items()
+    ]
+    sources.append(
+        ASTSource(
+            _unround_kernel,
+            {"sums": "*i32", "q_scale": "*fp32", "scale": "*fp32", "bias": "*bf16"}
+            | {"out": "*bf16", "columns": "i32", "has_bias": "constexpr", "width": "constexpr"},
+            {(6,): True, (7,): 1024},
+        )
+    )
+    for source in sources:
+        made = triton.compile(source, target=GPUTarget("cuda", capability, 32))
+        assert made.asm["ptx"]
+
+
 _INTERPRETED = """
 import torch
 from stages.streaming.eight_bit import rounded
