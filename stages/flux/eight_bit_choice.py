@@ -3,7 +3,7 @@
     compute   bf16   in the attempt's dtype
               w8a8   in eight bits: int8 or fp8, whichever is faster on this card
               int8, fp8
-              auto   w8a8 where that is faster than the attempt's dtype, else as bf16
+              auto   w8a8 where a job takes less time so, loading included, else as bf16
 
 A card is measured once, on one layer of FLUX's width, which takes a second; what it needed is kept
 in the program's cache folder, so that the next run on the same card decides the same.
@@ -32,6 +32,12 @@ LEAST_CAPABILITY: Mapping[Kind, tuple[int, int]] = {"int8": (7, 5), "fp8": (8, 9
 """Of a card that has instructions for it."""
 GAIN = 0.95
 """`auto` wants eight bits to take at most this share of the time."""
+STREAMED_LOADING = 4.0
+"""Seconds that loading takes longer where blocks are streamed: they pass through the card to be
+rounded. 5.7 s in place of 1.9 beside an H200, within 6 GiB; none where weights are resident."""
+_NUMBERS = 10.2e9
+"""Weights that multiply a token in an evaluation: the transformer's, and the ControlNet's in 0.65
+of the evaluations."""
 _ROWS, _WIDTH, _OUT = 4096, 3072, 12288
 """Tokens, and a layer of the MLP in FLUX's single blocks."""
 _REPEATS = 5
@@ -45,9 +51,21 @@ class Choice:
     note: str = ""
 
 
-def choose(compute: Compute, device: torch.device, dtype: torch.dtype) -> Choice:
+def layers_of_job(evaluations: int, tokens: int) -> float:
+    """How often the work of the measured layer is in a job. tokens: of image and text."""
+    return evaluations * tokens * _NUMBERS / (_ROWS * _WIDTH * _OUT)
+
+
+def choose(
+    compute: Compute,
+    device: torch.device,
+    dtype: torch.dtype,
+    layers: float = float("inf"),
+    loading: float = 0.0,
+) -> Choice:
     """Decide for a card or a CPU; only w8a8 and auto measure.
 
+    layers: see `layers_of_job`; loading: seconds that it takes longer in eight bits.
     On a CPU w8a8 is int8, and auto is none: nothing is gained there.
     Raises StageError (bad_input) where the card cannot do what was asked for.
     """
@@ -74,6 +92,13 @@ def choose(compute: Compute, device: torch.device, dtype: torch.dtype) -> Choice
     told = f"{best} took {share:.2f} of {str(dtype).removeprefix('torch.')}'s time in one layer"
     if compute == "auto" and share > GAIN:
         return Choice(None, f"not in eight bits: {told}")
+    saved = layers * (seconds["plain"] - times[best])
+    if compute == "auto" and saved < loading:
+        return Choice(
+            None,
+            f"not in eight bits: {told}, which saves {saved:.1f} s of a job, and loading takes "
+            f"{loading:.0f} s longer",
+        )
     return Choice(best, told)
 
 

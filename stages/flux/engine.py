@@ -21,17 +21,17 @@ from stages.flux.checkpoints import open_folder
 from stages.flux.compiling import Compile, Compiling
 from stages.flux.controls import MODE_NUMBER
 from stages.flux.denoise import Control, Denoiser, Text
-from stages.flux.eight_bit_choice import choose
+from stages.flux.eight_bit_choice import STREAMED_LOADING, choose, layers_of_job
 from stages.flux.first_block_cache import FirstBlockCache
 from stages.flux.kept_figures import cache_folder, file_name
 from stages.flux.latents import LatentNoise, image_ids, pack, unpack
 from stages.flux.lora import read_loras
 from stages.flux.nets import Nets, WholeNets
-from stages.flux.params import FluxParams
+from stages.flux.params import PATCH, FluxParams
 from stages.flux.placement import home_of, place
 from stages.flux.previews import clean_guess, picture, steps_to_show
 from stages.flux.schedule import NoiseLevels, noisy_start
-from stages.flux.streamed_nets import StreamedNets
+from stages.flux.streamed_nets import TEXT_TOKENS, StreamedNets
 from stages.models.compiled_blocks import CompiledBlocks
 from stages.streaming.fused_rounding import why_plain
 
@@ -68,7 +68,16 @@ class Engine:
         budget.require_room_to_decode(params, context, self._dtype)
         if self._device.type == "cpu":
             torch.set_num_threads(context.threads)
-        choice = choose("bf16" if params.is_gguf else params.compute, self._device, self._dtype)
+        choice = choose(
+            "bf16" if params.is_gguf else params.compute,
+            self._device,
+            self._dtype,
+            layers_of_job(
+                NoiseLevels.heun(params.steps, 1.0, params.sampler == "heun_pec").evaluations,
+                params.height * params.width // PATCH**2 + TEXT_TOKENS,
+            ),
+            STREAMED_LOADING if params.placement == "streamed" else 0.0,
+        )
         self._kind = choice.kind
         lora = read_loras(params.used_loras)
         home = home_of(params.placement, self._device)

@@ -159,6 +159,28 @@ def test_a_card_is_given_what_measures_fastest_on_it(
     assert choice.note or compute == "int8"
 
 
+@pytest.mark.parametrize(
+    ("seconds", "kind"),
+    [
+        ({"plain": 4.30e-4, "fp8": 3.75e-4}, None),  # an H200: 0.7 s of a job
+        ({"plain": 1.9e-3, "fp8": 1.1e-3}, "fp8"),  # 10 s
+        ({"plain": 1.2e-2, "int8": 6.0e-3}, "int8"),  # 75 s
+    ],
+)
+def test_auto_counts_what_loading_takes_longer(
+    card: dict[str, Any], seconds: dict[str, float], kind: str | None
+) -> None:
+    card["seconds"] = seconds
+    layers = eight_bit_choice.layers_of_job(20, 8192 + 1241)
+    assert 11_000 < layers < 14_000
+    choice = choose("auto", CUDA, torch.bfloat16, layers, eight_bit_choice.STREAMED_LOADING)
+    assert choice.kind == kind
+    assert choose("w8a8", CUDA, torch.bfloat16, layers, 1e9).kind is not None
+    assert choose("auto", CUDA, torch.bfloat16, layers, 0.0).kind is not None
+    if kind is None:
+        assert "loading takes 4 s longer" in choice.note
+
+
 def test_a_card_is_measured_once_and_again_where_the_record_is_damaged(
     card: dict[str, Any], tmp_path: Path
 ) -> None:
