@@ -126,6 +126,12 @@ class FluxParams(BackendParams, LoraParams):
         """Runs that were made before tiles were a rung of their own have recorded "auto"."""
         return False if value == "auto" else value
 
+    @field_validator("compile", mode="before")
+    @classmethod
+    def _as_yaml_has_it(cls, value: object) -> object:
+        """In YAML a bare off is false, and a bare on is true."""
+        return {False: "off", True: "blocks"}[value] if isinstance(value, bool) else value
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.width != 2 * self.height:
