@@ -11,12 +11,13 @@ stream that is current.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 
-from stages.streaming.delta import LowRankDelta, Merger
-from stages.streaming.eight_bit import WeightRounder
+from stages.streaming.delta import SCRATCH_NUMBERS, LowRankDelta, Merger
+from stages.streaming.eight_bit import Kind, RoundingErrors, WeightRounder
 from stages.streaming.layout import FP8, BlockLayout, Copies, Image
 
 Deltas = Mapping[int, LowRankDelta]
@@ -114,3 +115,41 @@ class Filler:
     def _stage(self, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
         size = dtype.itemsize * torch.Size(shape).numel()
         return self._staging[:size].view(dtype).view(shape)
+
+
+@dataclass(frozen=True)
+class WorkSpace:
+    """What filling slots of some layouts needs on the device besides the slots.
+
+    staging        bytes for casting
+    widest_delta   the widest layer that has a delta, 0 without deltas
+    widest, kind   the widest layer that is rounded to eight bits, and to which; None: none is
+    """
+
+    staging: int
+    widest_delta: int
+    widest: int
+    kind: Kind | None
+
+    @classmethod
+    def of(cls, layouts: Sequence[BlockLayout]) -> WorkSpace:
+        tensors = [tensor for layout in layouts for tensor in layout.tensors]
+        rounded = [(t.source.shape[1], t.kind) for t in tensors if t.kind is not None]
+        return cls(
+            max((layout.staging_bytes for layout in layouts), default=0),
+            max((t.delta.shape[1] for t in tensors if t.delta is not None), default=0),
+            *max(rounded, default=(0, None)),
+        )
+
+    @property
+    def nbytes(self) -> int:
+        merging = 4 * max(SCRATCH_NUMBERS, self.widest_delta) if self.widest_delta else 0
+        rounding = WeightRounder.nbytes(self.widest) if self.kind is not None else 0
+        return self.staging + merging + rounding
+
+    def filler(self, device: torch.device, errors: RoundingErrors) -> Filler:
+        """errors: told of the weights that are rounded."""
+        rounder = None
+        if self.kind is not None:
+            rounder = WeightRounder(device, self.kind, self.widest, errors)
+        return Filler(device, self.staging, self.widest_delta, rounder)

@@ -19,10 +19,9 @@ from torch import nn
 
 from stages.contract import StageError
 from stages.streaming.blocks import StreamedBlock
-from stages.streaming.delta import SCRATCH_NUMBERS
-from stages.streaming.eight_bit import Kind, RoundingErrors, WeightRounder
+from stages.streaming.eight_bit import Kind, RoundingErrors
 from stages.streaming.eight_bit_linear import replace_linear
-from stages.streaming.filling import Filler
+from stages.streaming.filling import Filler, WorkSpace
 from stages.streaming.lanes import open_lanes
 from stages.streaming.layout import BlockLayout
 from stages.streaming.net import Net, Surroundings, tensor_plans
@@ -65,7 +64,7 @@ class StreamedModels:
         self._device = device
         self._dtype = dtype
         self._once = once
-        self._work_space = _work_space(_layouts(blocks, once.values()))
+        self._work_space = WorkSpace.of(_layouts(blocks, once.values()))
         self._surroundings = [Surroundings(net) for net in nets.values()]
         self._reader = FileReader(threads)
         self._lanes = open_lanes(device)
@@ -152,9 +151,7 @@ class StreamedModels:
             self._reader.close()
 
     def _filler(self) -> Filler:
-        staging, widest_delta, widest, kind = self._work_space
-        rounder = WeightRounder(self._device, kind, widest, self.errors) if kind else None
-        return Filler(self._device, staging, widest_delta, rounder)
+        return self._work_space.filler(self._device, self.errors)
 
     def __enter__(self) -> StreamedModels:
         return self
@@ -229,9 +226,7 @@ def plan_streaming(
 
     embeddings: the most inputs that the layers of `once` will have.
     """
-    staging, widest_delta, widest, kind = _work_space(_layouts(blocks, once))
-    rest = staging + (4 * max(SCRATCH_NUMBERS, widest_delta) if widest_delta else 0)
-    rest += WeightRounder.nbytes(widest) if kind is not None else 0
+    rest = WorkSpace.of(_layouts(blocks, once)).nbytes
     rest += sum(Surroundings(net).nbytes(dtype) for net in nets.values())
     rest += sum(layers.table_bytes(embeddings) for layers in once)
     sizes = [block.layout.size for block in blocks]
@@ -259,16 +254,6 @@ def _layouts(blocks: Sequence[StreamedBlock], once: Iterable[OnceLayers]) -> lis
     return [block.layout for block in blocks] + [
         layout for layers in once for layout in layers.layouts
     ]
-
-
-def _work_space(layouts: Sequence[BlockLayout]) -> tuple[int, int, int, Kind | None]:
-    """Bytes for casting, the widest layer that has a delta (0: none), the widest one that is
-    rounded to eight bits, and to which."""
-    tensors = [tensor for layout in layouts for tensor in layout.tensors]
-    staging = max((layout.staging_bytes for layout in layouts), default=0)
-    widest = max((t.delta.shape[1] for t in tensors if t.delta is not None), default=0)
-    rounded = [(t.source.shape[1], t.kind) for t in tensors if t.kind is not None]
-    return staging, widest, *max(rounded, default=(0, None))
 
 
 def make_blocks(
