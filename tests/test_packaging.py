@@ -51,6 +51,9 @@ def third_party_imports(*folders: str) -> dict[str, str]:
 
 PACKAGE_OF = {"pxr": "usd-core"}
 """Of modules whose optional package need not be installed."""
+COMES_WITH = {"triton": "torch"}
+"""Modules that a declared package brings along where it can use them: whoever imports them does
+without where they are absent."""
 
 
 def undeclared(imports: dict[str, str], requirements: list[str]) -> dict[str, str]:
@@ -60,7 +63,13 @@ def undeclared(imports: dict[str, str], requirements: list[str]) -> dict[str, st
         module: file
         for module, file in imports.items()
         if not allowed
-        & {normalised(name) for name in provided_by.get(module, [PACKAGE_OF.get(module, module)])}
+        & {
+            normalised(name)
+            for name in (
+                *provided_by.get(module, [PACKAGE_OF.get(module, module)]),
+                COMES_WITH.get(module, module),
+            )
+        }
     }
 
 

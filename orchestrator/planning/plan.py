@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from orchestrator.pipeline.budget import NO_LIMIT, Budget, Prediction
 from orchestrator.pipeline.graph import Graph, Node
+from orchestrator.pipeline.layers import node_stage, params_of
+from orchestrator.pipeline.profile import Attempt
 from orchestrator.record.cache import CacheIndex, Hit, changed, damage, key_of, key_parts, keys_of
 from orchestrator.record.keep import is_settled
 from orchestrator.record.manifest import NodeRecord
@@ -71,13 +73,20 @@ def plan_row(node: Node, cached: bool, reason: str, budget: Budget) -> PlanRow:
         stage=node.config.stage,
         device=attempts[0].device,
         ladder=tuple(map(str, attempts)),
-        degraded=tuple(attempt.degraded for attempt in attempts),
+        degraded=tuple(_cost(node, attempt) for attempt in attempts),
         cached=cached,
         reason=reason,
         skipped=node.skipped,
         expected=expected,
         margin=margin,
     )
+
+
+def _cost(node: Node, attempt: Attempt) -> str:
+    """What a result of a rung costs, as the profile says of it and the stage of its params."""
+    params = params_of(node.name, node.config, attempt)
+    of_params = node_stage(node.name, node.config).costs(params)
+    return "; ".join(filter(None, [attempt.degraded, of_params]))
 
 
 def _look_up(

@@ -288,6 +288,12 @@ class Stage(ABC):
         return False
 
     @classmethod
+    def costs(cls, params: Any) -> str:
+        """What these params give up of a result for speed, in a few words; "" for nothing. `plan`
+        shows it beforehand; by how much is for `Context.warn` to tell, where a job can measure."""
+        return ""
+
+    @classmethod
     def uses_seed(cls, params: Any) -> bool:
         """Whether `run` may draw from `context.seed` with these params. Where a stage says no,
         another seed takes its result from the cache."""

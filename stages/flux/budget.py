@@ -22,6 +22,13 @@ HIDDEN_STATES = 50
 15 residuals among them. Measured on an H100 in bfloat16, 8192 + 1241 tokens, width 3072: 2.0 GiB
 of a bare evaluation, which are 37; the whole stage wanted 50 MiB more than 41, and ran with 50."""
 
+EIGHT_BIT_STATES = 6
+"""Besides, where it multiplies in eight bits: the widest rounded activations (5 widths of a byte)
+and int8's sums, of 4096 rows of 4 widths at a time."""
+
+CACHE_STATES = 6
+"""And where evaluations are cached: two tensors of each of Heun's two, and the differences."""
+
 MARGIN = 1 << 29
 """Left free where no limit is given: others may take some while we plan."""
 
@@ -44,14 +51,22 @@ class NetBudget:
 
 
 def activation_bytes(
-    width: int, image_tokens: int, text_tokens: int, itemsize: int, residuals: int
+    width: int,
+    image_tokens: int,
+    text_tokens: int,
+    itemsize: int,
+    residuals: int,
+    eight_bit: bool = False,
+    cached: bool = False,
 ) -> int:
     """What an evaluation allocates besides weights.
 
     width: of a token; itemsize: bytes of a number; residuals: the ControlNet's outputs that are
-    held twice, since several controls are added up (0 for one control).
+    held twice, since several controls are added up (0 for one control); eight_bit: whether it
+    multiplies so; cached: whether evaluations are.
     """
-    states = HIDDEN_STATES * (image_tokens + text_tokens) + residuals * image_tokens
+    held = HIDDEN_STATES + EIGHT_BIT_STATES * eight_bit + CACHE_STATES * cached
+    states = held * (image_tokens + text_tokens) + residuals * image_tokens
     return states * width * itemsize
 
 

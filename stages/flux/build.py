@@ -6,7 +6,8 @@ host takes no RAM beyond the page cache, and one that goes to the device is neve
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,6 +17,9 @@ from stages.flux import storage
 from stages.flux.checkpoints import Checkpoint, is_gguf, shape_of
 from stages.flux.lora import Lora, attach
 from stages.models.lora import merged
+from stages.streaming.delta import LowRankDelta
+from stages.streaming.eight_bit import Kind, RoundingErrors, WeightRounder
+from stages.streaming.eight_bit_linear import replace_linear
 from stages.weights.checkpoint import require_shapes, shapes
 
 
@@ -27,12 +31,16 @@ class Form:
     storage   of the linear layers inside blocks; the layers around the blocks stay in `dtype`
     device    where it computes
     home      where its weights are while it does not: `device`, or the CPU
+    kind      of the eight bits that the blocks' linear layers multiply in; None: in `dtype`
+    errors    told how far off eight bits put weights and activations
     """
 
     dtype: torch.dtype
     storage: storage.Storage
     device: torch.device
     home: torch.device
+    kind: Kind | None = None
+    errors: RoundingErrors = field(default_factory=RoundingErrors)
 
 
 def build(
@@ -53,6 +61,8 @@ def build(
         lora.check({name: tuple(layer.weight.shape) for name, layer in linear.items()})
     deltas = lora.layers if lora is not None and merge_lora else {}
     small = storage.stored_small(linear, form.storage, checkpoint.float8_layers)
+    eight_bit = storage.eight_bit_layers(linear) if form.kind is not None else frozenset()
+    small -= eight_bit
     if form.storage == "file":
         small -= deltas.keys()  # no longer what the file has
     if checkpoint.is_gguf:
@@ -67,8 +77,14 @@ def build(
     if lora is not None and not merge_lora:
         # Before there are weights: peft gives its matrices the dtype of the layer's own.
         attach(model, lora, form.home, form.dtype)
+    rounding = _Rounding(form, [linear[name] for name in eight_bit])
+    if form.kind is not None:
+        replace_linear(model, eight_bit, form.kind, form.errors)
     for name, tensor in checkpoint.tensors.items():
         layer, _, leaf = name.rpartition(".")
+        if leaf == "weight" and layer in eight_bit:
+            rounding.fill(model.get_submodule(layer), tensor, deltas.get(layer))
+            continue
         if leaf == "weight" and layer in deltas:
             tensor = merged(tensor, deltas[layer], form.device, form.dtype)
         storage.original_layer(model, layer).register_parameter(
@@ -78,6 +94,30 @@ def build(
     model.eval()
     storage.cast_layerwise(model, small, form.dtype)
     return model
+
+
+class _Rounding:
+    """Weights to eight bits, on the device that computes, one at a time."""
+
+    def __init__(self, form: Form, layers: Sequence[torch.nn.Linear]) -> None:
+        self._form = form
+        if form.kind is not None:
+            widest = max((layer.in_features for layer in layers), default=1)
+            self._rounder = WeightRounder(form.device, form.kind, widest, form.errors)
+
+    def fill(self, layer: Any, tensor: torch.Tensor, delta: LowRankDelta | None) -> None:
+        """layer: an EightBitLinear on meta; tensor: its weight as the file has it."""
+        form = self._form
+        if delta is None:
+            exact = tensor.to(form.device).to(form.dtype)
+        else:
+            exact = merged(tensor, delta, form.device, form.dtype)
+        q = torch.empty(exact.shape, dtype=layer.weight.dtype, device=form.device)
+        scale = torch.empty(exact.shape[0], dtype=torch.float32, device=form.device)
+        self._rounder.round(exact, q, scale)
+        for leaf, value in (("weight", q), ("scale", scale)):
+            parameter = torch.nn.Parameter(value.to(form.home), requires_grad=False)
+            layer.register_parameter(leaf, parameter)
 
 
 def empty(model_class: Any, checkpoint: Checkpoint) -> Any:

@@ -14,6 +14,7 @@ import torch
 from torch.nn.functional import silu
 
 from stages.contract import StageError
+from stages.flux.cached_velocity import CachedNets
 from stages.flux.schedule import TRAIN_STEPS, NoiseLevels, integrate
 
 Residuals = tuple[list[torch.Tensor] | None, list[torch.Tensor] | None]
@@ -63,6 +64,7 @@ class Denoiser:
     ids          (L, 3) positions of the image tokens
     expect       told before each evaluation how often it calls the ControlNet, and the number of
                  its noise level among those of `embeddings`
+    cached       the nets with a cache of their evaluations; None: each is computed
     """
 
     transformer: Any
@@ -71,6 +73,7 @@ class Denoiser:
     controls: Sequence[Control]
     ids: torch.Tensor
     expect: Callable[[int, int], None]
+    cached: CachedNets | None = None
 
     @torch.no_grad()
     def embeddings(self, net: Any, schedule: NoiseLevels) -> list[torch.Tensor]:
@@ -108,7 +111,7 @@ class Denoiser:
         def velocity(state: torch.Tensor, sigma: float, evaluation: int) -> torch.Tensor:
             acting = [control for control in self.controls if control.acts(evaluation, total)]
             self.expect(len(acting), number[sigma])
-            return self._velocity(state, sigma, acting)
+            return self._velocity(state, sigma, acting, evaluation)
 
         for step, after in enumerate(integrate(velocity, start, schedule), 1):
             before, state = state, after
@@ -122,7 +125,7 @@ class Denoiser:
         return state
 
     def _velocity(
-        self, state: torch.Tensor, sigma: float, controls: Sequence[Control]
+        self, state: torch.Tensor, sigma: float, controls: Sequence[Control], evaluation: int
     ) -> torch.Tensor:
         tokens = self.text.tokens
         shared = {
@@ -134,6 +137,11 @@ class Denoiser:
             "img_ids": self.ids,
             "return_dict": False,
         }
+        if self.cached is not None:
+            guidance = [self._guidance(self.transformer)]
+            guidance.append(self._guidance(self.controlnet) if controls else None)
+            told = [(control.tokens, control.mode, control.scale) for control in controls]
+            return self.cached.velocity(evaluation, shared, guidance, told).float()
         # Never evaluated just to be multiplied by zero, as the reference does.
         blocks, single_blocks = self._residuals(shared, controls) if controls else (None, None)
         (velocity,) = self.transformer(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,18 +14,26 @@ from diffusers import AutoencoderKL
 from stages.contract import BadInput, Context, StageError
 from stages.flux import budget
 from stages.flux.autoencoder import Autoencoder, vae_dtype
+from stages.flux.blocks import FLUX_BLOCKS
 from stages.flux.build import Form, build
+from stages.flux.cached_velocity import CachedNets
 from stages.flux.checkpoints import open_folder
+from stages.flux.compiling import Compile, Compiling
 from stages.flux.controls import MODE_NUMBER
 from stages.flux.denoise import Control, Denoiser, Text
+from stages.flux.eight_bit_choice import STREAMED_LOADING, choose, layers_of_job
+from stages.flux.first_block_cache import FirstBlockCache
+from stages.flux.kept_figures import cache_folder, file_name
 from stages.flux.latents import LatentNoise, image_ids, pack, unpack
 from stages.flux.lora import read_loras
 from stages.flux.nets import Nets, WholeNets
-from stages.flux.params import FluxParams
+from stages.flux.params import PATCH, FluxParams
 from stages.flux.placement import home_of, place
 from stages.flux.previews import clean_guess, picture, steps_to_show
 from stages.flux.schedule import NoiseLevels, noisy_start
-from stages.flux.streamed_nets import StreamedNets
+from stages.flux.streamed_nets import TEXT_TOKENS, StreamedNets
+from stages.models.compiled_blocks import CompiledBlocks
+from stages.streaming.fused_rounding import why_plain
 
 FLAT = 0.02
 """Contrast (of 1) below which a picture shows nothing; a bundle has white beside an object."""
@@ -58,6 +68,17 @@ class Engine:
         budget.require_room_to_decode(params, context, self._dtype)
         if self._device.type == "cpu":
             torch.set_num_threads(context.threads)
+        choice = choose(
+            "bf16" if params.is_gguf else params.compute,
+            self._device,
+            self._dtype,
+            layers_of_job(
+                NoiseLevels.heun(params.steps, 1.0, params.sampler == "heun_pec").evaluations,
+                params.height * params.width // PATCH**2 + TEXT_TOKENS,
+            ),
+            STREAMED_LOADING if params.placement == "streamed" else 0.0,
+        )
+        self._kind = choice.kind
         lora = read_loras(params.used_loras)
         home = home_of(params.placement, self._device)
         plain = Form(vae_dtype(self._dtype), "full", self._device, home)
@@ -66,12 +87,22 @@ class Engine:
         self._autoencoder = Autoencoder(vae, self._device, params.vae_tiling)
         self._nets: Nets
         if params.placement == "streamed":
-            self._nets = StreamedNets(params, context, self._dtype, lora)
+            self._nets = StreamedNets(params, context, self._dtype, lora, choice.kind)
         else:
-            self._nets = WholeNets(params, self._device, self._dtype, lora)
+            self._nets = WholeNets(params, self._device, self._dtype, lora, choice.kind)
+        self._compiling = self._open_compiling(params.compile)
         left_out = lora.t5_layers if lora is not None else 0
         self._note = f", {left_out} T5 layers of the LoRA left out" if left_out else ""
-        self._note += f", {self._nets.note}" if self._nets.note else ""
+        self._note += "".join(f", {note}" for note in (self._nets.note, choice.note) if note)
+
+    def _open_compiling(self, mode: Compile) -> Compiling | None:
+        nets = [net for net in (self._nets.transformer, self._nets.controlnet) if net is not None]
+        if mode == "off" or (self._device.type == "cpu" and mode == "auto"):
+            return None
+        blocks = CompiledBlocks([] if self._nets.hooked else nets, FLUX_BLOCKS)
+        blocks.why_not = self._nets.hooked
+        file = file_name("compiling", self._device, self._dtype, self._kind or "")
+        return Compiling(mode, blocks, cache_folder(), file)
 
     def close(self) -> None:
         """Give back what the nets hold."""
@@ -99,31 +130,91 @@ class Engine:
         with self._vae.on_device():
             controls = self._controls(job, noise)
             start = self._start(job, schedule, noise, shape)
+        errors, evaluations = self._nets.errors, itertools.count()
+        compiling = self._compiling
+        errors.forget("activations")
+
+        def expect(controls: int, level: int) -> None:
+            errors.watching = self._kind is not None and next(evaluations) == 0
+            if compiling is not None:
+                compiling.before_evaluation()
+            self._nets.expect(controls, level, cached is not None)
+
+        def skipped() -> None:
+            if compiling is not None:
+                compiling.skipped()
+            self._nets.skipped()
+
+        cached = self._cached(controls, schedule, skipped)
         denoiser = Denoiser(
             self._nets.transformer,
             self._nets.controlnet,
             text,
             controls,
             image_ids(*shape[2:], self._device),
-            self._nets.expect,
+            expect,
+            cached,
         )
         shown = steps_to_show(schedule.steps, context.previews)
 
         def on_step(step: int, before: torch.Tensor, after: torch.Tensor) -> None:
             progress(step, total, f"step {step}/{schedule.steps}")
+            if compiling is not None:
+                compiling.after_step()
             if step in shown:
                 levels = schedule.sigmas[schedule.first + step - 1 :][:2]
                 guess = unpack(clean_guess(before, after, *levels), *shape[2:])
                 context.preview(f"step-{step:03}", picture(guess))
 
-        with self._nets.on_device(lambda net: denoiser.embeddings(net, schedule)):
+        with ExitStack() as stack:
+            stack.enter_context(
+                self._nets.on_device(lambda net: denoiser.embeddings(net, schedule))
+            )
+            if compiling is not None:
+                stack.enter_context(compiling.job(schedule.evaluations))
             tokens = denoiser.run(pack(start), schedule, on_step)
         progress(total - 1, total, "decode")
         with self._vae.on_device():
             bundle = self._autoencoder.decode(unpack(tokens, *shape[2:]))
         check_picture(bundle)
+        for cost in self._costs(cached, schedule.evaluations):
+            context.warn(cost, degraded=True)
+        if compiling is not None and (told := compiling.told()):
+            context.warn(told)
+        if self._kind is not None and (why := why_plain()):
+            context.warn(f"eight bits without Triton's kernels, which is slower: {why}")
         progress(total, total)
         return bundle
+
+    def _cached(
+        self, controls: Sequence[Control], schedule: NoiseLevels, skipped: Callable[[], None]
+    ) -> CachedNets | None:
+        """The nets with a cache of a job's evaluations, where the params ask for one."""
+        if not self._params.cache:
+            return None
+        total = schedule.evaluations
+        acting = [
+            frozenset(n for n, control in enumerate(controls) if control.acts(number, total))
+            for number in range(total)
+        ]
+        cache = FirstBlockCache(self._params.cache, acting, schedule.reuse)
+        nets = CachedNets(self._nets.transformer, self._nets.controlnet, cache, skipped)
+        nets.check()
+        return nets
+
+    def _costs(self, cached: CachedNets | None, evaluations: int) -> Iterator[str]:
+        """What was given up for speed, measured where it can be."""
+        if cached is not None and (skipped := cached.cache.skipped):
+            yield (
+                f"{skipped} of {evaluations} evaluations were finished from earlier ones "
+                f"(cache {self._params.cache:g})"
+            )
+        if self._kind is not None:
+            errors = self._nets.errors
+            yield (
+                f"multiplied in eight bits ({self._kind}): weights off by "
+                f"{errors.share('weights'):.1%}, activations by {errors.share('activations'):.1%}"
+            )
 
     def _text(self, job: Denoising) -> Text:
         config = self._nets.transformer.config

@@ -87,6 +87,27 @@ class FluxParams(BackendParams, LoraParams):
         description="how the nets' blocks are kept: full in the attempt's dtype; file in float8 as "
         "far as the file has them so (same result); fp8 rounded (lossy)",
     )
+    compute: Literal["bf16", "w8a8", "int8", "fp8", "auto"] = Field(
+        "bf16",
+        description="how the blocks' linear layers multiply: bf16 in the attempt's dtype; w8a8 "
+        "weights and activations in eight bits (lossy, half the memory), as int8 or fp8, whichever "
+        "is faster on the card; auto w8a8 where that is faster than bf16. Merges LoRAs, and "
+        "storage then says nothing",
+    )
+    compile: Literal["off", "blocks", "auto"] = Field(
+        "off",
+        description="run the nets' blocks by code that is compiled for them, which rounds "
+        "otherwise: blocks from each job's second evaluation on; auto as soon as that saves more "
+        "time on the evaluations to come than it takes. What cannot be compiled runs as ever, and "
+        "the result says why",
+    )
+    cache: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="skip evaluations in which the nets' first blocks change by less than this "
+        "share of what they do, and take the rest from an earlier one (lossy); 0: none",
+    )
     vae_tiling: bool = Field(
         False, description="decode in tiles that overlap: less memory, not the same pixels"
     )
@@ -105,13 +126,19 @@ class FluxParams(BackendParams, LoraParams):
         """Runs that were made before tiles were a rung of their own have recorded "auto"."""
         return False if value == "auto" else value
 
+    @field_validator("compile", mode="before")
+    @classmethod
+    def _as_yaml_has_it(cls, value: object) -> object:
+        """In YAML a bare off is false, and a bare on is true."""
+        return {False: "off", True: "blocks"}[value] if isinstance(value, bool) else value
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.width != 2 * self.height:
             raise ValueError(f"a bundle is twice as wide as high, not {self.width} x {self.height}")
         if self.height % PATCH:
             raise ValueError(f"height has to be a multiple of {PATCH}, not {self.height}")
-        if "gguf" in self.transformer.lower():
+        if self.is_gguf:
             self._check_gguf()
         return self
 
@@ -122,11 +149,21 @@ class FluxParams(BackendParams, LoraParams):
                 f"GGUF weights ({self.transformer}) cannot be streamed: give flux attempts with "
                 "placement model or resident"
             )
+        if self.compute not in ("bf16", "auto"):
+            raise ValueError(
+                f"GGUF weights ({self.transformer}) cannot be multiplied in eight bits: set "
+                "compute to bf16"
+            )
         if self.used_loras and self.lora_merge:
             raise ValueError(
                 f"a LoRA cannot be merged into GGUF weights ({self.transformer}): set lora_merge "
                 "to false"
             )
+
+    @property
+    def is_gguf(self) -> bool:
+        """Whether the transformer's file is in GGUF, by its name."""
+        return "gguf" in self.transformer.lower()
 
     @property
     def active_controls(self) -> tuple[ControlParams, ...]:

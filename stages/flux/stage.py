@@ -70,6 +70,18 @@ class Flux(Stage):
             names.append(params.controlnet_weights)
         return (*names, *(choice.weights for choice in params.used_loras))
 
+    @classmethod
+    def costs(cls, params: FluxParams) -> str:
+        said = {
+            "bf16": "",
+            "auto": "" if params.is_gguf else "multiplied in eight bits where that is faster",
+        }
+        told = [said.get(params.compute, "multiplied in eight bits")]
+        if params.cache:
+            least = f"{params.cache:g}"
+            told.append(f"evaluations skipped whose first blocks change by less than {least}")
+        return ", ".join(filter(None, told))
+
     def load(self, context: Context) -> None:
         from stages.flux.engine import Engine
 

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 import torch
 
+from stages.flux.blocks import FLUX_BLOCKS
+
 Storage = Literal["full", "file", "fp8"]
 
 FP8 = torch.float8_e4m3fn
@@ -44,6 +46,15 @@ def stored_small(
     if storage == "fp8":
         return exact | {name for name in blocks if "norm" not in name}
     return exact if storage == "file" else frozenset()
+
+
+def eight_bit_layers(names: Collection[str]) -> frozenset[str]:
+    """Which linear layers multiply in eight bits: of the blocks, all but the modulation layers.
+
+    Embeddings, the last layers, and the ControlNet's projections to its outputs stay as they are.
+    """
+    blocks = tuple(f"{name}." for name in FLUX_BLOCKS)
+    return frozenset(name for name in names if name.startswith(blocks) and "norm" not in name)
 
 
 def cast_layerwise(model: Any, names: Collection[str], dtype: torch.dtype) -> None:

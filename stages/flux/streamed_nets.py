@@ -6,7 +6,7 @@ as well. Blocks on the device and in host memory are chosen once, at load, for t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,6 +22,7 @@ from stages.flux.networks import FluxControlNetModel, FluxTransformer2DModel
 from stages.flux.params import PATCH, FluxParams
 from stages.flux.ranges import RangedCheckpoint, folder_ranges, transformer_ranges
 from stages.flux.storage import linear_layers
+from stages.streaming.eight_bit import Kind
 from stages.streaming.models import stream
 from stages.streaming.net import Net
 
@@ -32,10 +33,20 @@ TEXT_TOKENS = 512 + 729
 class StreamedNets:
     """For placement streamed. See `nets.Nets`."""
 
+    hooked = ""
+
     def __init__(
-        self, params: FluxParams, context: Context, dtype: torch.dtype, lora: Lora | None
+        self,
+        params: FluxParams,
+        context: Context,
+        dtype: torch.dtype,
+        lora: Lora | None,
+        kind: Kind | None = None,
     ) -> None:
-        """Raises StageError: missing_weights, bad_input, out_of_memory for too small a budget."""
+        """kind: of eight bits to multiply in.
+
+        Raises StageError: missing_weights, bad_input, out_of_memory for too small a budget.
+        """
         checkpoint = transformer_ranges(params.transformer)
         self.transformer = _empty(FluxTransformer2DModel, checkpoint)
         deltas = {}
@@ -60,7 +71,7 @@ class StreamedNets:
             FLUX_ONCE,
         )
         self._device = torch.device(context.device)
-        limits = budget.plan_budget(context, self._activations(params, dtype))
+        limits = budget.plan_budget(context, self._activations(params, dtype, kind))
         self._streamed = stream(
             nets,
             vram_bytes=limits.weights,
@@ -68,13 +79,14 @@ class StreamedNets:
             device=self._device,
             dtype=dtype,
             storage="fp8" if params.storage == "fp8" else "full",
+            kind=kind,
             enter_card=False,
             embeddings=params.steps,
         )
-        self.note = self._streamed.note
+        self.note, self.errors = self._streamed.note, self._streamed.errors
         decode = fast_decode_bytes(params.height, params.width, dtype)
         self._stays = self._streamed.plan.card_bytes + decode <= limits.device
-        self._expected: int | None = None
+        self._expected: tuple[int, bool] | None = None
 
     @contextmanager
     def on_device(self, embeddings: Embeddings) -> Iterator[None]:
@@ -89,11 +101,33 @@ class StreamedNets:
         if not self._stays:
             self._leave()
 
-    def expect(self, controls: int, level: int) -> None:
+    def expect(self, controls: int, level: int, first_apart: bool = False) -> None:
         self._streamed.choose(level)
-        if controls != self._expected:
-            self._expected = controls
+        if (controls, first_apart) != self._expected:
+            self._expected = controls, first_apart
+            self._expect()
+
+    def skipped(self) -> None:
+        self._expect()
+
+    def _expect(self) -> None:
+        assert self._expected is not None
+        controls, first_apart = self._expected
+        if not first_apart:
             self._streamed.expect(*["controlnet"] * controls, "transformer")
+            return
+        parts: list[tuple[str, Iterable[int]]] = [("transformer", [0])]
+        rest: list[tuple[str, Iterable[int]]] = [
+            ("transformer", range(1, self._streamed.blocks("transformer")))
+        ]
+        if controls:
+            # Its blocks, then the projections to its outputs: the first of both.
+            of_control = range(self._streamed.blocks("controlnet"))
+            first = [0, len(of_control) // 2]
+            others = [number for number in of_control if number not in first]
+            parts = [*[("controlnet", first)] * controls, *parts]
+            rest = [*[("controlnet", others)] * controls, *rest]
+        self._streamed.expect_blocks(*parts, *rest)
 
     def close(self) -> None:
         self._streamed.close()
@@ -103,7 +137,7 @@ class StreamedNets:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _activations(self, params: FluxParams, dtype: torch.dtype) -> int:
+    def _activations(self, params: FluxParams, dtype: torch.dtype, kind: Kind | None) -> int:
         config = self.transformer.config
         residuals = 0
         if len(params.active_controls) > 1:
@@ -114,6 +148,8 @@ class StreamedNets:
             TEXT_TOKENS,
             dtype.itemsize,
             residuals,
+            kind is not None,
+            params.cache > 0,
         )
 
 

@@ -9,6 +9,8 @@ readahead blocks of the file tier, read before they are needed
 pinned    the one registered host buffer
 layout    where a block's tensors lie in file, host and slot
 delta     low-rank changes (LoRA) merged into weights
+eight_bit numbers in eight bits with a scale for each row
+eight_bit_linear, fused_rounding, triton_rounding   layers that multiply so, fast on a card
 images    blocks read one after another, to be worked on
 filling   from an image of a block to finished weights in a slot
 lanes     the side stream, or nothing on a CPU

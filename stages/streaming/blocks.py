@@ -43,10 +43,10 @@ def parameters_of(image: Image, memory: torch.Tensor) -> list[nn.Parameter]:
 
 
 def places_of(block: StreamedBlock) -> list[Place]:
-    """In the order of the layout's tensors."""
+    """In the order of the layout's names."""
     places = []
-    for tensor in block.layout.tensors:
-        path, _, leaf = tensor.name.rpartition(".")
+    for name in block.layout.names:
+        path, _, leaf = name.rpartition(".")
         owner = block.module.get_submodule(path)
         idle = owner._parameters[leaf]
         assert idle is not None

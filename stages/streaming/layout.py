@@ -7,12 +7,14 @@ that, so its blocks are read in a few long ranges and copied in one piece.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from stages.streaming.delta import LowRankDelta
+from stages.streaming.eight_bit import DTYPES as EIGHT_BIT
+from stages.streaming.eight_bit import Kind
 from stages.streaming.reader import Piece
 from stages.streaming.source import TensorRange
 from stages.streaming.tiers import BlockSize
@@ -45,6 +47,8 @@ class TensorPlan:
     dtype    that it is computed in
     delta    merged into it
     rounded  rounded to float8_e4m3fn after merging (lossy; stored and sent in 1 byte a number)
+    kind     rounded to eight bits with a scale for each row after merging, and multiplied so
+             (lossy); None: it is not
     """
 
     name: str
@@ -52,6 +56,7 @@ class TensorPlan:
     dtype: torch.dtype
     delta: LowRankDelta | None = None
     rounded: bool = False
+    kind: Kind | None = None
 
     @property
     def file_dtype(self) -> torch.dtype:
@@ -60,11 +65,23 @@ class TensorPlan:
     @property
     def stored_dtype(self) -> torch.dtype:
         """The smallest dtype that holds the finished weight exactly, of those that it had."""
+        if self.kind is not None:
+            return EIGHT_BIT[self.kind]
         if self.rounded:
             return FP8
         if self.delta is None and self.file_dtype.itemsize < self.dtype.itemsize:
             return self.file_dtype
         return self.dtype
+
+    @property
+    def slot_dtype(self) -> torch.dtype:
+        """What the block computes with."""
+        return self.dtype if self.kind is None else EIGHT_BIT[self.kind]
+
+    @property
+    def scale_name(self) -> str:
+        """Of the parameter that holds the scales of a weight in eight bits."""
+        return f"{self.name.rpartition('.')[0]}.scale"
 
 
 @dataclass(frozen=True)
@@ -104,6 +121,9 @@ class BlockLayout:
     """A block's tensors, its three images, and the way from one to another.
 
     file, stored, slot   images: as read, as kept in pinned memory, as computed with
+    names                of the parameters in a slot: the tensors', then those of scales, which are
+                         in stored image and slot alone
+    scales               number of an eight-bit tensor -> number of its scales in both
     pieces               what to read into a file image
     """
 
@@ -111,10 +131,18 @@ class BlockLayout:
         self.tensors = tuple(
             sorted(tensors, key=lambda tensor: (str(tensor.source.path), tensor.source.offset))
         )
-        self.file = self._image([tensor.file_dtype for tensor in self.tensors])
-        self.stored = self._image([tensor.stored_dtype for tensor in self.tensors])
-        self.slot = self._image([tensor.dtype for tensor in self.tensors])
-        self.from_file = _copies(self.file, self.slot)
+        eight_bit = [n for n, tensor in enumerate(self.tensors) if tensor.kind is not None]
+        self.scales = {n: len(self.tensors) + at for at, n in enumerate(eight_bit)}
+        self.names = [tensor.name for tensor in self.tensors]
+        self.names += [self.tensors[n].scale_name for n in eight_bit]
+        shapes = [tensor.source.shape for tensor in self.tensors]
+        rows = [shapes[n][:1] for n in eight_bit]
+        floats = [torch.float32] * len(rows)
+        self.file = _image([tensor.file_dtype for tensor in self.tensors], shapes)
+        stored = [tensor.stored_dtype for tensor in self.tensors]
+        self.stored = _image(stored + floats, shapes + rows)
+        self.slot = _image([tensor.slot_dtype for tensor in self.tensors] + floats, shapes + rows)
+        self.from_file = _copies(self.file, self.slot, self.scales)
         self.from_stored = _copies(self.stored, self.slot)
         self.pieces = self._pieces()
 
@@ -141,16 +169,15 @@ class BlockLayout:
         """Work space on the card: the largest tensor that changes its dtype on the way."""
         casts = [self.file.size(index) for index in self.from_file.casts]
         casts += [self.stored.size(index) for index in self.from_stored.casts]
+        casts += [sum(self.exact_place(index)) for index in self.scales]
         return max(casts, default=0)
 
-    def _image(self, dtypes: Sequence[torch.dtype]) -> Image:
-        shapes = tuple(tensor.source.shape for tensor in self.tensors)
-        offsets, end = [], 0
-        for dtype, shape in zip(dtypes, shapes, strict=True):
-            offsets.append(end)
-            size = dtype.itemsize * torch.Size(shape).numel()
-            end += -(-size // ALIGNMENT) * ALIGNMENT
-        return Image(tuple(offsets), tuple(dtypes), shapes, end)
+    def exact_place(self, index: int) -> tuple[int, int]:
+        """Where in the work space a tensor lies in its computing dtype on its way to eight bits,
+        behind itself as the file has it, and its bytes."""
+        tensor = self.tensors[index]
+        begin = -(-self.file.size(index) // ALIGNMENT) * ALIGNMENT
+        return begin, tensor.dtype.itemsize * torch.Size(tensor.source.shape).numel()
 
     def _pieces(self) -> tuple[Piece, ...]:
         """One piece a run of tensors that follow each other in both file and image."""
@@ -170,8 +197,20 @@ class BlockLayout:
         return tuple(pieces)
 
 
-def _copies(source: Image, target: Image) -> Copies:
-    same = [a == b for a, b in zip(source.dtypes, target.dtypes, strict=True)]
+def _image(dtypes: Sequence[torch.dtype], shapes: Sequence[tuple[int, ...]]) -> Image:
+    offsets, end = [], 0
+    for dtype, shape in zip(dtypes, shapes, strict=True):
+        offsets.append(end)
+        size = dtype.itemsize * torch.Size(shape).numel()
+        end += -(-size // ALIGNMENT) * ALIGNMENT
+    return Image(tuple(offsets), tuple(dtypes), tuple(shapes), end)
+
+
+def _copies(source: Image, target: Image, without: Collection[int] = ()) -> Copies:
+    """without: numbers of tensors that become others on the way. What the source lacks, too, is
+    left out."""
+    pairs = zip(source.dtypes, target.dtypes, strict=False)
+    same = [a == b and number not in without for number, (a, b) in enumerate(pairs)]
     runs: list[tuple[int, int, int]] = []
     previous_same = False
     for index, is_same in enumerate(same):
@@ -184,4 +223,5 @@ def _copies(source: Image, target: Image) -> Copies:
             else:
                 runs.append((begin, to, size))
         previous_same = is_same
-    return Copies(tuple(runs), tuple(index for index, is_same in enumerate(same) if not is_same))
+    casts = (index for index, is_same in enumerate(same) if not is_same and index not in without)
+    return Copies(tuple(runs), tuple(casts))

@@ -19,8 +19,9 @@ from torch import nn
 
 from stages.contract import StageError
 from stages.streaming.blocks import StreamedBlock
-from stages.streaming.delta import SCRATCH_NUMBERS
-from stages.streaming.filling import Filler
+from stages.streaming.eight_bit import Kind, RoundingErrors
+from stages.streaming.eight_bit_linear import replace_linear
+from stages.streaming.filling import Filler, WorkSpace
 from stages.streaming.lanes import open_lanes
 from stages.streaming.layout import BlockLayout
 from stages.streaming.net import Net, Surroundings, tensor_plans
@@ -55,13 +56,15 @@ class StreamedModels:
         dtype: torch.dtype,
         threads: int,
         once: Mapping[str, OnceLayers],
+        errors: RoundingErrors,
     ) -> None:
         self.plan = plan
+        self.errors = errors
         self._numbers = numbers
         self._device = device
         self._dtype = dtype
         self._once = once
-        self._work_space = _work_space(_layouts(blocks, once.values()))
+        self._work_space = WorkSpace.of(_layouts(blocks, once.values()))
         self._surroundings = [Surroundings(net) for net in nets.values()]
         self._reader = FileReader(threads)
         self._lanes = open_lanes(device)
@@ -84,6 +87,14 @@ class StreamedModels:
         """
         self._streamer.expect([number for name in names for number in self._numbers[name]])
 
+    def expect_blocks(self, *parts: tuple[str, Iterable[int]]) -> None:
+        """As `expect`, by numbers of blocks within the networks."""
+        self._streamer.expect([self._numbers[name][at] for name, ats in parts for at in ats])
+
+    def blocks(self, name: str) -> int:
+        """How many a network has."""
+        return len(self._numbers[name])
+
     def choose(self, number: int) -> None:
         """Tell which of the inputs of `once` layers the next evaluations have."""
         for layers in self._once.values():
@@ -91,7 +102,7 @@ class StreamedModels:
 
     def fill_host(self) -> None:
         """Fill the host tier; once, before anything else."""
-        self._streamer.fill_host(Filler(self._device, *self._work_space))
+        self._streamer.fill_host(self._filler())
 
     def enter_card(self, embed: Embed | None = None) -> None:
         """Fill the card tier, unless it is: from here on the networks can be called.
@@ -112,7 +123,7 @@ class StreamedModels:
         if not entered:
             for surroundings in self._surroundings:
                 surroundings.load(self._reader, self._device, self._dtype)
-        filler = Filler(self._device, *self._work_space)
+        filler = self._filler()
         for name, layers in self._once.items():
             if embed is None:
                 raise ValueError(f"{name} has layers to be computed once, and no inputs for them")
@@ -139,6 +150,9 @@ class StreamedModels:
         finally:
             self._reader.close()
 
+    def _filler(self) -> Filler:
+        return self._work_space.filler(self._device, self.errors)
+
     def __enter__(self) -> StreamedModels:
         return self
 
@@ -154,6 +168,7 @@ def stream(
     device: torch.device,
     dtype: torch.dtype,
     storage: Storage = "full",
+    kind: Kind | None = None,
     threads: int = READERS,
     enter_card: bool = True,
     embeddings: int = 0,
@@ -164,6 +179,8 @@ def stream(
     vram_bytes  for weights on the card: not for activations or the CUDA context
     host_bytes  for registered host memory: not for the page cache
     dtype       that floating parameters are computed in
+    kind        multiply in eight bits in the blocks' linear layers, but for those in norms and
+                those that are a block of their own (lossy); `storage` then says nothing
     threads     that read files
     enter_card  False leaves the card's tier empty until `StreamedModels.enter_card`; needed where
                 a network has `once` layers
@@ -172,6 +189,7 @@ def stream(
     Raises StageError: missing_weights where files cannot be read, or tensors or deltas do not fit
     the modules; out_of_memory where a budget is too small.
     """
+    errors = RoundingErrors()
     for net in nets.values():
         net.check()
     once = {name: OnceLayers(net, dtype) for name, net in nets.items() if net.once}
@@ -179,12 +197,12 @@ def stream(
     numbers: dict[str, range] = {}
     for name, net in nets.items():
         begin = len(blocks)
-        blocks += make_blocks(name, net, dtype, storage)
+        blocks += make_blocks(name, net, dtype, storage, kind, errors)
         numbers[name] = range(begin, len(blocks))
     plan = plan_streaming(
         nets, blocks, dtype, vram_bytes, host_bytes, list(once.values()), embeddings
     )
-    streamed = StreamedModels(nets, blocks, plan, numbers, device, dtype, threads, once)
+    streamed = StreamedModels(nets, blocks, plan, numbers, device, dtype, threads, once, errors)
     try:
         streamed.fill_host()
         if enter_card:
@@ -208,8 +226,7 @@ def plan_streaming(
 
     embeddings: the most inputs that the layers of `once` will have.
     """
-    staging, widest = _work_space(_layouts(blocks, once))
-    rest = staging + (4 * max(SCRATCH_NUMBERS, widest) if widest else 0)
+    rest = WorkSpace.of(_layouts(blocks, once)).nbytes
     rest += sum(Surroundings(net).nbytes(dtype) for net in nets.values())
     rest += sum(layers.table_bytes(embeddings) for layers in once)
     sizes = [block.layout.size for block in blocks]
@@ -239,25 +256,30 @@ def _layouts(blocks: Sequence[StreamedBlock], once: Iterable[OnceLayers]) -> lis
     ]
 
 
-def _work_space(layouts: Sequence[BlockLayout]) -> tuple[int, int]:
-    """Bytes for casting, and the widest layer that has a delta (0: none)."""
-    tensors = [tensor for layout in layouts for tensor in layout.tensors]
-    staging = max((layout.staging_bytes for layout in layouts), default=0)
-    widest = max((t.delta.shape[1] for t in tensors if t.delta is not None), default=0)
-    return staging, widest
-
-
 def make_blocks(
-    net_name: str, net: Net, dtype: torch.dtype, storage: Storage = "full"
+    net_name: str,
+    net: Net,
+    dtype: torch.dtype,
+    storage: Storage = "full",
+    kind: Kind | None = None,
+    errors: RoundingErrors | None = None,
 ) -> list[StreamedBlock]:
-    """A network's blocks in running order, with the ways that their tensors take."""
+    """A network's blocks in running order, with the ways that their tensors take.
+
+    kind: puts layers that multiply in eight bits into the network; errors: what they tell of.
+    """
     blocks = []
     for list_name in net.block_lists:
         stack = net.module.get_submodule(list_name)
         for number, module in stack.named_children():
             prefix = f"{list_name}.{number}"
-            small = _linear_layers(module) if storage == "fp8" else frozenset()
-            tensors = tensor_plans(net, prefix, dict(module.named_parameters()), dtype, small)
+            small = _linear_layers(module) if kind or storage == "fp8" else frozenset()
+            if kind is not None:
+                small -= {""}
+            parameters = dict(module.named_parameters())
+            tensors = tensor_plans(net, prefix, parameters, dtype, small, kind)
+            if kind is not None:
+                replace_linear(module, small, kind, errors or RoundingErrors())
             blocks.append(StreamedBlock(f"{net_name}.{prefix}", module, BlockLayout(tensors)))
     return blocks
 

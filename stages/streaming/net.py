@@ -10,6 +10,7 @@ from torch import nn
 
 from stages.contract import StageError
 from stages.streaming.delta import LowRankDelta, Merger
+from stages.streaming.eight_bit import Kind
 from stages.streaming.layout import ALIGNMENT, DTYPES, TensorPlan
 from stages.streaming.reader import FileReader, Piece
 from stages.streaming.source import TensorRange
@@ -65,24 +66,31 @@ def tensor_plans(
     parameters: Mapping[str, nn.Parameter],
     dtype: torch.dtype,
     rounded: Collection[str] = (),
+    kind: Kind | None = None,
 ) -> list[TensorPlan]:
     """The ways that a block's parameters take.
 
     prefix      the block's name
     parameters  by their names within the block
     dtype       that floating ones are computed in
-    rounded     layers whose weights are rounded to float8, by their names within the block
+    rounded     layers that are rounded, by their names within the block
+    kind        None: their numbers to float8; else their weights to eight bits with scales
     """
-    return [
-        TensorPlan(
-            name,
-            net.tensors[f"{prefix}.{name}"],
-            computed_dtype(parameter, dtype),
-            net.deltas.get(f"{prefix}.{name}"),
-            rounded=name.rpartition(".")[0] in rounded,
+    plans = []
+    for name, parameter in parameters.items():
+        layer, _, leaf = name.rpartition(".")
+        eight_bit = kind is not None and layer in rounded and leaf == "weight"
+        plans.append(
+            TensorPlan(
+                name,
+                net.tensors[f"{prefix}.{name}"],
+                computed_dtype(parameter, dtype),
+                net.deltas.get(f"{prefix}.{name}"),
+                rounded=kind is None and layer in rounded,
+                kind=kind if eight_bit else None,
+            )
         )
-        for name, parameter in parameters.items()
-    ]
+    return plans
 
 
 class Surroundings:

@@ -54,3 +54,24 @@ def test_a_run_denoises_the_reference_bundle_in_a_process_of_its_own(
     shown = sorted(path.name for path in (out / "flux").glob("preview-*"))
     assert shown == ["preview-step-001.png", "preview-step-002.png"], "of 3 steps"
     assert "flux on the way" in (out / "result" / "report.html").read_text()
+
+
+def test_what_was_given_up_for_speed_is_in_the_record_and_on_the_screen(
+    kiss3d, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight bits and skipped evaluations, as measured, beside what the rung costs."""
+    tiny.build_all(tmp_path / "models")
+    monkeypatch.setenv("KISS3D_MODELS", str(tmp_path / "models"))
+    (tmp_path / "flux.yaml").write_text(yaml.safe_dump(GRAPH))
+    picture, out = ROOT / "examples" / "robot.png", tmp_path / "out"
+    faster = ("flux.compute=int8", "flux.cache=1", "flux.steps=9", "flux.sampler=heun_pec")
+    done = kiss3d(
+        *("run", picture, "--config", tmp_path / "flux.yaml", "--until", "flux", "--output", out),
+        *(word for one in faster for word in ("--set", one)),
+    )
+    assert done.returncode == 0, done.stderr
+    degraded = json.loads((out / "run.json").read_text())["nodes"]["flux"]["degraded"]
+    assert degraded.startswith("slower; ")
+    for text in ("of 9 evaluations were finished from earlier ones", "in eight bits (int8)"):
+        assert text in degraded
+        assert text in " ".join(done.stderr.split())

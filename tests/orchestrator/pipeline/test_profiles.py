@@ -26,6 +26,19 @@ def test_fast_keeps_20_steps_of_flux_and_evaluates_once_each(name):
     assert (fast.params["steps"], fast.params["sampler"]) == (20, "heun_pec")
 
 
+@pytest.mark.parametrize("name", [n for n in layers.profile_names() if n != "sketch"])
+def test_only_fast_takes_what_rounds_otherwise(name):
+    plain = layers.load(name)
+    node = plain.profile.nodes.get("flux")
+    if node is None:
+        return
+    params = layers.params_of("flux", node)
+    assert (params.compute, params.compile, params.cache) == ("bf16", "off", 0.0)
+    if plain.profile.fast:
+        fast = layers.params_of("flux", layers.load(name, fast=True).profile.nodes["flux"])
+        assert (fast.compute, fast.compile, fast.cache) == ("auto", "auto", 0.0)
+
+
 def test_fast_is_refused_where_a_profile_has_nothing_faster():
     with pytest.raises(ConfigError, match="sketch has no faster settings"):
         layers.load("sketch", fast=True)

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from devtools.fakes.parts import make_stage
 from orchestrator.errors import UsageError
+from orchestrator.pipeline import layers
 from orchestrator.pipeline.budget import GIB, Budget
 from orchestrator.pipeline.graph import Graph
 from orchestrator.pipeline.profile import NodeConfig, Profile
@@ -155,6 +156,34 @@ def test_a_plan_says_what_the_rung_that_fits_costs_and_what_follows(kiss3d, pict
     [fallbacks] = [line for line in whole if line.startswith("flux: should that fail")]
     assert "vae_tiling=True (degraded: decoded in tiles that overlap), then cuda" in fallbacks
     assert "flux: degraded: decoded in tiles that overlap" in tiles
+
+
+def test_a_plan_says_what_the_faster_settings_cost(kiss3d, picture):
+    ask = ("plan", picture, "--profile", "full_12gb", "--target-vram", "6")
+    fast = kiss3d(*ask, "--fast").stdout.splitlines()
+    assert "flux: degraded: multiplied in eight bits where that is faster" in fast
+    cached = kiss3d(*ask, "--set", "flux.cache=0.1").stdout
+    assert (
+        "flux: degraded: evaluations skipped whose first blocks change by less than 0.1" in cached
+    )
+
+
+def test_eight_bits_need_half_of_the_memory_that_weights_are_in():
+    rows = vram_table.table()
+
+    def flux(compute: str):
+        profile = layers.load("full_12gb", sets=[f"flux.compute={compute}"]).profile
+        node = Graph.from_profile(profile).nodes["flux"]
+        return vram_table.predict(node, 1, gib(6), rows)
+
+    plain, small = flux("bf16"), flux("w8a8")
+    assert small.host < 0.6 * plain.host
+    assert flux("auto").host == plain.host
+    assert small.vram <= 6 * GIB
+    whole = layers.load("full_12gb", sets=["flux.compute=w8a8"]).profile
+    fitted = vram_table.fit(Graph.from_profile(whole), gib(28), rows)
+    assert fitted.nodes["flux"].config.attempts[0].params["placement"] == "resident"
+    assert fitted.nodes["flux"].predictions[0].vram < 28 * GIB
 
 
 def test_a_margin_of_nothing_is_a_number(kiss3d, picture):

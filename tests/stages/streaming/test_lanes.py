@@ -15,7 +15,7 @@ import torch
 
 from devtools.streamed_nets import CPU, TinyFlux, embedding, evaluate, save_tiny_flux
 from stages.flux import blocks
-from stages.streaming import models
+from stages.streaming import filling, models
 from stages.streaming.filling import Filler
 from stages.streaming.reader import FileReader, Piece, Reading
 
@@ -102,7 +102,7 @@ def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
             return super().start(pieces, target)
 
     monkeypatch.setattr(models, "open_lanes", lambda device: clocks)
-    monkeypatch.setattr(models, "Filler", CheckedFiller)
+    monkeypatch.setattr(filling, "Filler", CheckedFiller)
     monkeypatch.setattr(models, "FileReader", CheckedReader)
     return clocks
 
