@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from stages.contract import Params
@@ -11,6 +13,11 @@ from stages.geometry.camera_rig import RADIUS
 class ReferenceParams(Params):
     """Of `hull.reference`; without effect where the views come with their normals."""
 
+    normals: Literal["auto", "network", "silhouette"] = Field(
+        "auto",
+        description="what tells them: the small network that comes with the program, or the "
+        "silhouettes alone, inflated; auto: the network where its file is",
+    )
     radius: float = Field(
         RADIUS, ge=2.0, le=10.0, description="distance of the views' cameras from the origin"
     )

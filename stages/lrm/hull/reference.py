@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 from stages.geometry.bundle import join
 from stages.geometry.cameras import bundle_cameras
-from stages.geometry.normal_fusion.guess import inflated
+from stages.geometry.normal_fusion.guess import encoded, inflated
 from stages.geometry.normal_fusion.params import ReconstructParams
 from stages.geometry.normal_fusion.reconstruct import mesh_from_normals
 from stages.geometry.raster import open_rasterizer
 from stages.geometry.render import look, normal_tile, vertex_normals
 from stages.geometry.silhouettes import clean, coverage_of_colors
 from stages.lrm.hull.params import ReferenceParams
+from stages.models.sketch_net import SIDE
+
+if TYPE_CHECKING:
+    from stages.models.sketch_net.predict import Sketch
 
 SAMPLES = 2
+
+See = Callable[[np.ndarray], "Sketch"]
+"""(256, 256, 3) uint8 -> what the sketch's network says of it."""
 
 
 def to_bundle(views: np.ndarray, normals: np.ndarray) -> np.ndarray:
@@ -24,22 +33,35 @@ def to_bundle(views: np.ndarray, normals: np.ndarray) -> np.ndarray:
     return np.asarray(join(views, normals).astype(np.float32) / 255.0)
 
 
+def _shrunk(view: np.ndarray) -> np.ndarray:
+    return np.asarray(cv2.resize(view, (SIDE, SIDE), interpolation=cv2.INTER_AREA))
+
+
 def normals_of_views(
     views: np.ndarray,
     params: ReferenceParams,
     threads: int,
     progress: Callable[[int, int], None],
+    see: See | None = None,
 ) -> np.ndarray:
     """Normal maps of (4, S, S, 3) uint8 views on white, same shape and dtype.
 
-    Each silhouette is inflated for a first guess; the guesses are fused into one body, whose
-    normals are rendered, so that all four maps belong to the same shape. Raises BadInput if a
-    view is empty or the silhouettes do not fit together.
+    `see` tells those of each view for a first guess, or the silhouettes are inflated; the guesses
+    are fused into one body, whose normals are rendered, so that all four maps belong to the same
+    shape. Raises BadInput if a view is empty or the silhouettes do not fit together.
     """
     size = views.shape[1]
     cameras = bundle_cameras(params.radius)
     cover = clean(coverage_of_colors(views.astype(np.float32) / 255.0))
-    guess = np.stack([inflated(c, camera) for c, camera in zip(cover, cameras, strict=True)])
+    if see is None:
+        guess = np.stack([inflated(c, camera) for c, camera in zip(cover, cameras, strict=True)])
+    else:
+        guess = np.stack(
+            [
+                encoded(see(_shrunk(view)).normal, size, camera)
+                for view, camera in zip(views, cameras, strict=True)
+            ]
+        )
     shape = ReconstructParams(radius=params.radius, resolution=params.resolution)
     mesh = mesh_from_normals(guess, cover, shape, threads, progress)
     rasterizer = open_rasterizer("cpu", threads=threads)

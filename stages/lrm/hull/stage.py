@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages.contract import Context, Stage
 from stages.contract.artifacts import BUNDLE, COARSE_MESH, REFERENCE_BUNDLE, VIEW_NORMALS, VIEWS
 from stages.geometry.normal_fusion.params import ReconstructParams
 from stages.lrm.hull.params import ReferenceParams
+from stages.models.sketch_net import WEIGHTS
+from stages.models.sketch_net.opening import open_or_say_why
+
+if TYPE_CHECKING:
+    from stages.lrm.hull.reference import See
 
 HEAVY = (
     "numpy",
@@ -24,11 +29,12 @@ class HullReference(Stage):
     """Joins views and their normals to a bundle; makes the normals where there are none.
 
     Raises StageError (bad_input) if normals are to be made and a view shows no object, or the
-    views do not fit together.
+    views do not fit together; (missing_weights) with `normals: network` where its files cannot be
+    read.
     """
 
     name = "hull.reference"
-    version = 3
+    version = 4
     summary = "reference bundle from four views: no weights, no GPU"
     inputs = (VIEWS, VIEW_NORMALS)
     outputs = (REFERENCE_BUNDLE,)
@@ -39,6 +45,10 @@ class HullReference(Stage):
     @classmethod
     def uses_seed(cls, params: ReferenceParams) -> bool:
         return False
+
+    @classmethod
+    def optional_weights(cls, params: ReferenceParams) -> tuple[str, ...]:
+        return () if params.normals == "silhouette" else (str(WEIGHTS),)
 
     def load(self, context: Context) -> None:
         """Compile, for hull.reconstruct too, which finds the code on the disk; see `rehearse`."""
@@ -51,9 +61,26 @@ class HullReference(Stage):
 
         views, normals = inputs[VIEWS.name], inputs.get(VIEW_NORMALS.name)
         if normals is None:
-            normals = normals_of_views(views, self.params, context.threads, context.progress)
+            see = self._network(context)
+            normals = normals_of_views(views, self.params, context.threads, context.progress, see)
         context.progress(1, 1)
         return {REFERENCE_BUNDLE.name: to_bundle(views, normals)}
+
+    def _network(self, context: Context) -> See | None:
+        """Read where it is needed alone: most views come with their normals."""
+        wanted = self.params.normals
+        if wanted == "silhouette":
+            return None
+        see, why_not = open_or_say_why(
+            WEIGHTS, context.threads, wanted == "network", "reference.normals=silhouette"
+        )
+        if why_not:
+            context.warn(
+                "silhouettes alone tell the views' normals, as the sketch's network is not there "
+                f"({why_not}); install the program again, which brings it",
+                degraded=True,
+            )
+        return see
 
 
 class HullReconstruct(Stage):

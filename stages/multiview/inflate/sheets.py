@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import scipy.sparse as sp
 from scipy.ndimage import map_coordinates
 
 from stages.geometry.cameras import Camera
@@ -38,6 +39,10 @@ POLYGONS: dict[int, tuple[tuple[int, ...], ...]] = {
     14: ((2, 3, 7, 4, 1),),
     15: ((0, 1, 2, 3),),
 }
+
+
+ROUNDS = 4
+"""Of smoothing the normals beside the outline."""
 
 
 @dataclass(frozen=True)
@@ -112,10 +117,29 @@ def weld(coverage: np.ndarray, at: Depths, camera: Camera) -> Body:
     back_id = front_id.copy()
     back_id[nodes] += len(nodes)
     both = np.concatenate([front_id[faces], back_id[faces[:, ::-1]]])
-    normals = vertex_normals(vertices, both)
+    normals = _combed(vertex_normals(vertices, both), both, len(crossings))
     return Body(
         vertices.astype(np.float32), both.astype(np.int32), len(faces), normals.astype(np.float32)
     )
+
+
+def _combed(normals: np.ndarray, faces: np.ndarray, rim: int) -> np.ndarray:
+    """(V, 3) unit normals, smoothed over the faces that touch the first `rim` vertices or their
+    neighbours: a wall that is one cell wide has the outline's stairs in its normals."""
+    near = np.zeros(len(normals), bool)
+    near[:rim] = True
+    for _ in range(2):
+        band = faces[near[faces].any(axis=1)]
+        near[band] = True
+    pairs = np.concatenate([band[:, [0, 1]], band[:, [1, 2]], band[:, [2, 0]]])
+    links = sp.csr_matrix(
+        (np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(normals),) * 2
+    )
+    for _ in range(ROUNDS):
+        mean = normals + links @ normals
+        mean /= np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-9)
+        normals = np.where(near[:, None], mean, normals)
+    return normals
 
 
 def _crossing_positions(coverage: np.ndarray, ids: np.ndarray, total: int) -> np.ndarray:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from stages.contract import Context, Stage, StageError
+from stages.contract import Context, Stage
 from stages.contract.artifacts import ALPHA, GIVEN_VIEWS, IMAGE, VIEW_NORMALS, VIEWS
 from stages.models.sketch_net import WEIGHTS
+from stages.models.sketch_net.opening import open_or_say_why
 from stages.multiview.inflate.params import InflateParams
 
 if TYPE_CHECKING:
@@ -65,24 +65,12 @@ class Inflate(Stage):
         self._see: See | None = None
         self._why_not = ""
         if self.params.shape != "silhouette":
-            self._load_network(context.threads)
-
-    def _load_network(self, threads: int) -> None:
-        from stages.models.sketch_net.predict import load_network, sketch
-
-        try:
-            network = load_network(WEIGHTS, threads)
-        except (OSError, ValueError) as error:
-            if self.params.shape == "network":
-                raise StageError(
-                    "missing_weights",
-                    f"the sketch's network cannot be read: {error}",
-                    "install the program again, which brings it, or "
-                    "--set multiview.shape=silhouette",
-                ) from error
-            self._why_not = str(error)
-            return
-        self._see = functools.partial(sketch, network)
+            self._see, self._why_not = open_or_say_why(
+                WEIGHTS,
+                context.threads,
+                self.params.shape == "network",
+                "multiview.shape=silhouette",
+            )
 
     def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
         from stages.multiview.inflate.several import Tools, make_several

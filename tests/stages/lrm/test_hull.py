@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -14,17 +15,19 @@ import trimesh
 from scipy import ndimage
 from skimage.measure import marching_cubes
 
+from bench.geometry.cases import shape_case
 from devtools import solids
 from devtools.fakes.tools import ROOT
 from devtools.pictures import coverage as drawn
 from devtools.pictures import disc, grid, ring
 from devtools.solids import bundle_of, chamfer, is_closed_solid, silhouette_ious, tiles
-from stages.contract import BadInput, Context, Mesh
+from stages.contract import BadInput, Context, Mesh, StageError
 from stages.geometry.bundle import join, split
 from stages.geometry.camera_rig import RADIUS
 from stages.geometry.cameras import bundle_cameras, decode_normals
 from stages.geometry.normal_fusion.params import ReconstructParams
 from stages.geometry.silhouettes import clean, coverage, coverage_of_colors, signed_distance
+from stages.lrm.hull import stage as stage_module
 from stages.lrm.hull.params import ReferenceParams
 from stages.lrm.hull.stage import HullReconstruct, HullReference
 
@@ -260,6 +263,42 @@ def test_reference_makes_normals_of_views_that_come_without() -> None:
         assert np.degrees(np.arccos(cosine)).mean() < 12
     outside = ndimage.binary_dilation(cover[0] > 0, iterations=6)
     assert (made[0][~outside] == 1.0).all()
+
+
+@pytest.mark.parametrize("name", ["box", "house"])
+def test_the_network_tells_the_normals_of_what_is_not_round(name: str) -> None:
+    case = shape_case(name)
+    assert case.views.rgb is not None
+    views = np.rint(case.views.rgb * 255.0).astype(np.uint8)
+    inner = ndimage.binary_erosion(case.views.mask[0], iterations=8)
+    camera = bundle_cameras()[0]
+    truth = decode_normals(case.views.normals[0][inner].astype(float), camera)
+    angles = []
+    for way in ("silhouette", "network"):
+        stage = HullReference(ReferenceParams(normals=way))
+        made = split(stage.run({"views": views}, Context())["reference_bundle"])[1]
+        ours = decode_normals(made[0][inner].astype(float), camera)
+        cosine = np.clip(np.einsum("pc,pc->p", ours, truth), -1.0, 1.0)
+        angles.append(float(np.degrees(np.arccos(cosine)).mean()))
+    assert angles[1] < 0.8 * angles[0]
+
+
+def test_without_the_networks_file_outlines_decide_and_the_run_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(stage_module, "WEIGHTS", tmp_path / "sketch_net.safetensors")
+    views = np.rint(split(bundle_of(SHAPES["ball"]))[0] * 255).astype(np.uint8)
+    said: list[tuple[str, bool]] = []
+    context = Context(warn=lambda text, degraded=False: said.append((text, degraded)))
+    made = HullReference(ReferenceParams()).run({"views": views}, context)
+    plain = HullReference(ReferenceParams(normals="silhouette")).run({"views": views}, Context())
+    assert np.array_equal(made["reference_bundle"], plain["reference_bundle"])
+    ((text, degraded),) = said
+    assert degraded
+    assert "silhouettes" in text
+    with pytest.raises(StageError, match=r"reference\.normals=silhouette") as caught:
+        HullReference(ReferenceParams(normals="network")).run({"views": views}, Context())
+    assert caught.value.kind == "missing_weights"
 
 
 def test_reference_without_normals_refuses_an_empty_view() -> None:

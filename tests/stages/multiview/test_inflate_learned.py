@@ -309,3 +309,16 @@ def test_highlights_stay_on_the_front() -> None:
     inner = (slice(160, 350), slice(160, 350))
     assert inside[inner].all()
     assert views[2][inner].max() < 120
+
+
+def test_walls_have_the_normals_of_the_outline_not_of_its_stairs() -> None:
+    alpha = disc(TILE, 0.6).astype(np.float32)
+    seen = see_sheets(told(np.full((SIDE, SIDE), 0.2), 0.8), gray(TILE), alpha)
+    body = inflate_body(gray(TILE), alpha, PARAMS, seen)
+    camera = bundle_cameras()[0]
+    local, normals = camera.to_camera(body.vertices), body.normals @ camera.axes
+    rim = np.hypot(local[:, 0], local[:, 1]) / np.abs(local[:, 2])
+    wall = rim > 0.995 * rim.max()
+    around = local[wall, :2] / np.linalg.norm(local[wall, :2], axis=1, keepdims=True)
+    flat = normals[wall, :2] / np.linalg.norm(normals[wall, :2], axis=1, keepdims=True)
+    assert np.degrees(np.arccos(np.clip((around * flat).sum(axis=1), -1.0, 1.0))).max() < 12.0
