@@ -66,6 +66,8 @@ def gather(folder: Path, glob: str | None, recursive: bool, kind: Start = "pictu
     Never taken: what this program wrote (a run's or batch's directory, `outputs`), and hidden
     files. Raises `InputFileError`, or `NothingFoundError`.
     """
+    if not folder.exists():
+        raise InputFileError(f"{folder} does not exist", "check the path")
     if not folder.is_dir():
         raise InputFileError(f"{folder} is not a directory", "`run` takes a single picture")
     if own := _written_by_us(folder):

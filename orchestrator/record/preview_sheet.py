@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import textwrap
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -145,9 +146,11 @@ def input_thumbnail(path: Path, side: int = _TILE) -> Image.Image | None:
 
     # preprocess has its own, fuller decoder; a thumbnail is not worth an error, and Pillow's
     # plugins have many of them for a damaged file or EXIF block.
-    with contextlib.suppress(Exception), Image.open(path) as picture:
-        if picture.width * picture.height <= _MAX_INPUT_PIXELS:
-            return _upright(picture, side)
+    with contextlib.suppress(Exception), warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here holds
+        with Image.open(path) as picture:
+            if picture.width * picture.height <= _MAX_INPUT_PIXELS:
+                return _upright(picture, side)
     return None
 
 

@@ -21,6 +21,9 @@ from orchestrator.report.logs import log_tail
 from orchestrator.system.text import format_size
 from stages.weights.catalogue import CatalogueError, catalogue
 
+COMES_ALONG = "sketch_net.safetensors"
+"""Weights of the package's own."""
+
 
 @dataclass(frozen=True)
 class AttemptFacts:
@@ -185,7 +188,10 @@ def weights_of(manifest: Manifest) -> list[Weights]:
     rows = []
     for name, (revision, nodes) in found.items():
         model = known.get(name)
-        licence = model.licence if model else "not in the catalogue: see where they come from"
+        if name == COMES_ALONG:
+            licence = "comes with the program"
+        else:
+            licence = model.licence if model else "not in the catalogue: see where they come from"
         rows.append(Weights(name, ", ".join(nodes), revision, licence, model.page if model else ""))
     return rows
 

@@ -21,7 +21,7 @@ MIN_PIECE = 0.02
 """Share of the object from which a loose piece is worth a word."""
 
 REMEDY = (
-    "look at preprocess/image.png. `kiss3d-orchestrate models pull isnet-general-use` (0.18 GB) "
+    "look at it in the preview. `kiss3d-orchestrate models pull isnet-general-use` (0.18 GB) "
     "gets a network that finds objects; or give --mask FILE"
 )
 GUESSED = (
@@ -57,7 +57,7 @@ def doubts_about(found: Segmentation, width: int, height: int, trimmed: bool) ->
         remedy = "--set preprocess.holes=fill or --mask FILE" if fills else "--mask FILE"
         yield (
             f"the object is in {len(shares)} loose pieces ({listed}{more}), and so will the mesh "
-            f"be: look at preprocess/alpha.png; if a part is missing between them, {remedy} may "
+            f"be; if a part is missing between them, {remedy} may "
             "help"
         )
     if found.cut_off >= MIN_CUT_OFF:
