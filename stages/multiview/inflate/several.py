@@ -115,9 +115,7 @@ def _from_sides(pictures: Mapping[int, Picture], tools: Tools) -> tuple[Mesh, di
         tools.params.voxels,
         tools.rasterizer,
         tools.threads,
-        {view: _told_normals(one, view, tools.see) for view, (one, _) in placed.items()}
-        if tools.see
-        else {},
+        _told_normals(placed, tools.see),
     )
     return body, placed
 
@@ -126,9 +124,15 @@ def _sheets(picture: Picture, tools: Tools) -> Sheets | None:
     return None if tools.see is None else see_sheets(tools.see, *picture)
 
 
-def _told_normals(picture: np.ndarray, view: int, see: See) -> np.ndarray:
-    """(512, 512, 3) in the bundle's encoding."""
-    return encoded(see(small(picture)).normal, TILE, bundle_cameras()[view])
+def _told_normals(placed: Mapping[int, Picture], see: See | None) -> dict[int, np.ndarray]:
+    """view -> (512, 512, 3) in the bundle's encoding; nothing without the network."""
+    if see is None:
+        return {}
+    cameras = bundle_cameras()
+    return {
+        view: encoded(see(small(picture)).normal, TILE, cameras[view])
+        for view, (picture, _) in placed.items()
+    }
 
 
 def _opposite(view: int) -> int:

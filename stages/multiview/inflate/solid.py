@@ -34,7 +34,7 @@ def solid_body(
     resolution: int,
     rasterizer: Rasterizer,
     threads: int,
-    told: Mapping[int, np.ndarray],
+    told: Mapping[int, np.ndarray] | None = None,
 ) -> Mesh:
     """Closed, in frame W, without colours.
 
@@ -48,9 +48,10 @@ def solid_body(
     whole = with_hull_outlines(covers, resolution, rasterizer, threads)
     whole = clean(whole)
     cameras = bundle_cameras()
+    known = told or {}
     guess = np.stack(
         [
-            told[view] if view in told else inflated(whole[view], camera)
+            known[view] if view in known else inflated(whole[view], camera)
             for view, camera in enumerate(cameras)
         ]
     )

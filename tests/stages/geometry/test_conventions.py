@@ -249,7 +249,7 @@ def test_an_inflated_picture_keeps_its_sides() -> None:
     for cover, tile in zip(covered, normals, strict=True):
         columns = np.nonzero(cover)[1]
         red = tile[cover][:, 0]
-        assert np.corrcoef(columns, red)[0, 1] < -0.5
+        assert np.corrcoef(columns, red)[0, 1] < -0.3
 
 
 def test_the_hull_puts_every_part_of_a_bundle_where_the_object_has_it() -> None:
