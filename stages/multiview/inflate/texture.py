@@ -24,6 +24,9 @@ DARK = 0.35
 """Mean of the channels of a dark line round a drawing, at most."""
 WIDEST_LINE = 16
 """Pixels of a 512 tile: what is dark further in is dark itself."""
+TENTH, QUARTER = 0.1, 0.25
+"""Of the picture's side: regions of the front that may be the back's, and of what is told of the
+back itself, which is seen from its front, where eyes and lenses are larger than a tenth."""
 TILE = 512
 
 
@@ -104,7 +107,7 @@ def make_known_textures(
         for share, sigma in zip(shares, BLURS, strict=True)
     )
     last = _fill(behind, trusted, 0.0)
-    guess = _spanned(_small(front[-1], sheet), _small(last, sheet), sheet, regions)
+    guess = _spanned(_small(front[-1], sheet), _small(last, sheet), sheet, regions, QUARTER)
     last = detail * last + np.float32(1.0 - detail) * _large(guess, picture)
     missing = _small(front[-1] - last, sheet)
     missing = sheet.solve(np.zeros_like(missing), missing)
@@ -122,13 +125,15 @@ def make_textures(
     """
     front = blurred_versions(picture, alpha)
     rim = _small(front[-1], sheet)
-    return Textures(front, _large(_spanned(rim, rim, sheet, detail), picture))
+    return Textures(front, _large(_spanned(rim, rim, sheet, detail, TENTH), picture))
 
 
-def _spanned(rim: np.ndarray, image: np.ndarray, sheet: Membrane, share: float) -> np.ndarray:
+def _spanned(
+    rim: np.ndarray, image: np.ndarray, sheet: Membrane, share: float, large: float
+) -> np.ndarray:
     """(N, N, 3) float32: the outline's colours in `rim` spanned over the inside, with a share of
-    the large regions of `image`."""
-    plain = _without_detail(image)
+    those regions of `image` that are larger than `large`, a share of the picture's side."""
+    plain = _without_detail(image, large)
     span = sheet.solve(sheet.screen * plain, rim)
     # The large regions fade in with the distance from the rim, where both sheets must agree.
     inside = sheet.inside.astype(np.float32)
@@ -146,13 +151,13 @@ def _large(image: np.ndarray, like: np.ndarray) -> np.ndarray:
     return cv2.resize(image, (len(like), len(like)), interpolation=cv2.INTER_LINEAR)
 
 
-def _without_detail(image: np.ndarray) -> np.ndarray:
-    """(N, N, 3) float32 without what is smaller than a tenth of the picture.
+def _without_detail(image: np.ndarray, large: float) -> np.ndarray:
+    """(N, N, 3) float32 without what is smaller than `large`, a share of the picture's side.
 
     A median keeps the borders between large regions, where a blur would mix their colours.
     """
     bytes_ = np.rint(image * 255.0).astype(np.uint8)
-    median = cv2.medianBlur(bytes_, 2 * (len(image) // 20) + 1)
+    median = cv2.medianBlur(bytes_, 2 * round(len(image) * large / 2.0) + 1)
     return cv2.GaussianBlur(median.astype(np.float32) / 255.0, (0, 0), len(image) / 60.0)
 
 
