@@ -94,12 +94,28 @@ def nothing_left(forked: Forked | None) -> Iterator[None]:
     folders, known = private_folders(), children()
     yield
     deadline = time.monotonic() + 60.0
-    while (left := list(children() - known)) and time.monotonic() < deadline:
+    while (left := _news(known)) and time.monotonic() < deadline:
         time.sleep(0.02)
     said = f"processes left behind: {left}"
     end(left)  # the tests that follow start from nothing, and do not wait for these again
     assert not left, said
     assert private_folders() <= folders
+
+
+def _news(known: set[psutil.Process]) -> list[psutil.Process]:
+    """Children that are not in `known`, but for helpers that a browser in it has started since: it
+    serves several tests, and keeps them."""
+    return [one for one in children() - known if not _helps_a_browser(one, known)]
+
+
+def _helps_a_browser(process: psutil.Process, known: set[psutil.Process]) -> bool:
+    try:
+        name = process.name()
+        return "chrom" in name and any(
+            parent in known and parent.name() == name for parent in process.parents()
+        )
+    except psutil.NoSuchProcess:
+        return False
 
 
 def children() -> set[psutil.Process]:

@@ -296,9 +296,10 @@ def test_without_the_networks_file_outlines_decide_and_the_run_says_so(
     ((text, degraded),) = said
     assert degraded
     assert "silhouettes" in text
-    with pytest.raises(StageError, match=r"reference\.normals=silhouette") as caught:
+    with pytest.raises(StageError, match="cannot be read") as caught:
         HullReference(ReferenceParams(normals="network")).run({"views": views}, Context())
     assert caught.value.kind == "missing_weights"
+    assert "reference.normals=silhouette" in caught.value.hint
 
 
 def test_reference_without_normals_refuses_an_empty_view() -> None:
