@@ -37,6 +37,8 @@ more and more of the picture's small parts are taken to be on the back too, as a
 Below, an object is seen from its front, and eyes, doors and lettering do not go to the back."""
 SPIKE = 5
 """Pixels: at edges the network wavers between what is near and what is far."""
+GAINS = (0.4, 1.0)
+"""Least and most by which the told paint is made as bright as the picture."""
 HIGHLIGHT = 0.15
 """Brightness above the paint's that is a highlight for sure."""
 LOWEST = 0.5
@@ -124,11 +126,13 @@ def see_sheets(see: See, picture: np.ndarray, alpha: np.ndarray) -> Sheets:
     last = _without_spikes(told.front - told.thickness, known)
     back = integrate_normals(last, -told.behind_normal, known, focal, pull)
     back = _above_ground(back, front, known, focal, told.elevation)
+    shown = shown / np.float32(255.0)
+    gain = _gain(shown, told.albedo, inside)
     return Sheets(
         front=_spread(front, known),
         thickness=_spread(np.maximum(front - back, THINNEST), known),
-        albedo=_spread(told.albedo.astype(np.float32), known),
-        behind=_spread(_unlit(told.behind_albedo, shown / np.float32(255.0), told.albedo), known),
+        albedo=_spread(gain * told.albedo, known),
+        behind=_spread(gain * _unlit(told.behind_albedo, shown, told.albedo), known),
         elevation=told.elevation,
         detail=float(np.interp(abs(told.mirror[2]), FROM_THE_SIDE, (0.0, 1.0))),
     )
@@ -140,6 +144,14 @@ def _without_spikes(depth: np.ndarray, known: np.ndarray) -> np.ndarray:
     wide = maximum_filter(np.where(known, depth, -np.inf), SPIKE)
     closed = minimum_filter(np.where(known, wide, np.inf), SPIKE)
     return np.where(known, closed, depth)
+
+
+def _gain(picture: np.ndarray, albedo: np.ndarray, inside: np.ndarray) -> np.float32:
+    """What makes the told paint as bright as the picture: sides and back are seen beside the front,
+    which is the picture itself, and nobody can tell grey paint from white in the shade."""
+    told = float(np.median(albedo[inside].mean(axis=1)))
+    seen = float(np.median(picture[inside].mean(axis=1)))
+    return np.float32(np.clip(seen / max(told, 1e-3), *GAINS))
 
 
 def _unlit(behind: np.ndarray, picture: np.ndarray, albedo: np.ndarray) -> np.ndarray:

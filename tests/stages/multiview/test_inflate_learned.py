@@ -261,7 +261,7 @@ def test_nothing_reaches_below_the_ground(elevation: float, flat: bool) -> None:
 
 def test_the_back_has_the_small_parts_of_what_is_seen_from_its_side_alone() -> None:
     alpha = np.rint(255.0 * disc(TILE, 0.7))[..., None].astype(np.uint8)
-    image = np.where(alpha > 0, 60, 255).astype(np.uint8).repeat(3, axis=2)
+    image = np.where(alpha > 0, 128, 255).astype(np.uint8).repeat(3, axis=2)
     plain = told(np.full((SIDE, SIDE), 0.2), 0.4)(np.zeros(0))
     dotted = plain.behind_albedo.copy()
     dotted[120:136, 120:136] = (1.0, 0.0, 0.0)
@@ -322,3 +322,16 @@ def test_walls_have_the_normals_of_the_outline_not_of_its_stairs() -> None:
     around = local[wall, :2] / np.linalg.norm(local[wall, :2], axis=1, keepdims=True)
     flat = normals[wall, :2] / np.linalg.norm(normals[wall, :2], axis=1, keepdims=True)
     assert np.degrees(np.arccos(np.clip((around * flat).sum(axis=1), -1.0, 1.0))).max() < 12.0
+
+
+def test_sides_and_back_are_as_bright_as_the_picture() -> None:
+    """Grey in the picture, and white to the network."""
+    alpha = np.rint(255.0 * disc(TILE, 0.7))[..., None].astype(np.uint8)
+    image = np.where(alpha > 0, 128, 255).astype(np.uint8).repeat(3, axis=2)
+    white = np.full((SIDE, SIDE, 3), 0.95, np.float32)
+    plain = told(np.full((SIDE, SIDE), 0.2), 0.4)(np.zeros(0))
+    answer = replace(plain, albedo=white, behind_albedo=white)
+    views, normals = make_views(image, alpha, PARAMS, open_rasterizer("cpu"), lambda _: answer)
+    for view, tile in zip(views[1:], normals[1:], strict=True):
+        inside = (tile < 250).any(axis=-1)
+        assert 110 < np.median(view[inside]) < 146
