@@ -60,10 +60,11 @@ def test_no_kill_or_fault_leaves_a_wrong_result_or_a_process(bench):
 
 
 def test_workers_that_are_killed_lose_nothing_and_do_nothing_twice():
-    table = _soak_of_workers("--jobs", 12, "--workers", 2, "--shards", 3, "--drivers", 1)
+    table = _soak_of_workers("--jobs", 16, "--workers", 2, "--shards", 4, "--drivers", 1)
     for row in ("lost", "corrupt", "finished nodes redone", "processes left"):
         assert re.search(rf"^{row} +0$", table, re.MULTILINE), table
-    assert "driver 1" in table
+    # Which of them depends on how fast the machine is; without a kill this would show nothing.
+    assert re.search(r"(driver|guard|stage|template|worker) [1-9]", table), table
 
 
 @pytest.mark.slow
