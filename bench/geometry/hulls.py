@@ -13,7 +13,7 @@ import argparse
 
 import numpy as np
 
-from bench.geometry.cases import SIZE, Case, shape_case
+from bench.geometry.cases import Case, shape_case
 from bench.geometry.shapes import FLAT, SHAPES
 from orchestrator.system.text import format_table
 from stages.contract import Context
@@ -30,7 +30,6 @@ HEADER = ("shape", "F by outlines", "by network", "Chamfer", "by network", "rati
 def reconstructed(case: Case, reference: HullReference) -> SurfaceScores:
     assert case.views.rgb is not None
     views = np.rint(case.views.rgb * 255.0).astype(np.uint8)
-    assert views.shape[1] == SIZE
     bundle = reference.run({VIEWS.name: views}, Context())[REFERENCE_BUNDLE.name]
     stage = HullReconstruct(ReconstructParams())
     mesh = stage.run({BUNDLE.name: bundle}, Context())[COARSE_MESH.name]

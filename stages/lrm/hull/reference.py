@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -18,14 +17,9 @@ from stages.geometry.render import look, normal_tile, vertex_normals
 from stages.geometry.silhouettes import clean, coverage_of_colors
 from stages.lrm.hull.params import ReferenceParams
 from stages.models.sketch_net import SIDE
-
-if TYPE_CHECKING:
-    from stages.models.sketch_net.predict import Sketch
+from stages.models.sketch_net.opening import See
 
 SAMPLES = 2
-
-See = Callable[[np.ndarray], "Sketch"]
-"""(256, 256, 3) uint8 -> what the sketch's network says of it."""
 
 
 def to_bundle(views: np.ndarray, normals: np.ndarray) -> np.ndarray:

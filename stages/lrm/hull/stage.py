@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stages.contract import Context, Stage
 from stages.contract.artifacts import BUNDLE, COARSE_MESH, REFERENCE_BUNDLE, VIEW_NORMALS, VIEWS
 from stages.geometry.normal_fusion.params import ReconstructParams
 from stages.lrm.hull.params import ReferenceParams
 from stages.models.sketch_net import WEIGHTS
-from stages.models.sketch_net.opening import open_or_say_why
-
-if TYPE_CHECKING:
-    from stages.lrm.hull.reference import See
+from stages.models.sketch_net.opening import See, missing, open_or_say_why
 
 HEAVY = (
     "numpy",
@@ -75,11 +72,7 @@ class HullReference(Stage):
             WEIGHTS, context.threads, wanted == "network", "reference.normals=silhouette"
         )
         if why_not:
-            context.warn(
-                "silhouettes alone tell the views' normals, as the sketch's network is not there "
-                f"({why_not}); install the program again, which brings it",
-                degraded=True,
-            )
+            context.warn(missing("the views' normals", why_not), degraded=True)
         return see
 
 

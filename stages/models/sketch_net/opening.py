@@ -14,11 +14,14 @@ if TYPE_CHECKING:
 
     from stages.models.sketch_net.predict import Sketch
 
+See = Callable[["np.ndarray"], "Sketch"]
+"""(256, 256, 3) uint8 sRGB -> what the network says of it."""
+
 
 def open_or_say_why(
     weights: Path, threads: int, required: bool, without: str
-) -> tuple[Callable[[np.ndarray], Sketch] | None, str]:
-    """What answers for pictures (256, 256, 3) uint8, or None and why it cannot be read.
+) -> tuple[See | None, str]:
+    """The network, or None and why it cannot be read.
 
     required  that it cannot be read is an error: StageError (missing_weights)
     without   the setting that does without the network, for that error's hint
@@ -36,3 +39,11 @@ def open_or_say_why(
             ) from error
         return None, str(error)
     return functools.partial(sketch, network), ""
+
+
+def missing(told: str, why_not: str) -> str:
+    """The warning of a stage that goes on without the network: silhouettes alone tell `told`."""
+    return (
+        f"silhouettes alone tell {told}, as the sketch's network is not there ({why_not}); "
+        "install the program again, which brings it"
+    )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -19,10 +17,8 @@ from scipy.ndimage import (
 from stages.geometry.cameras import bundle_cameras
 from stages.geometry.normal_integration import integrate_normals
 from stages.models.sketch_net import SIDE
+from stages.models.sketch_net.opening import See
 from stages.multiview.inflate.standing import shows_ground
-
-if TYPE_CHECKING:
-    from stages.models.sketch_net.predict import Sketch
 
 ANCHOR = 0.1
 """Pull of the network's depth at an expected error of `USUAL_ERROR`, against its normals."""
@@ -50,9 +46,6 @@ BREADTHS, BELOW = (0.5, 0.75), (0.08, 0.01)
 what is seen: what stands on little is round below."""
 THINNEST = 0.02
 """Half widths."""
-
-See = Callable[[np.ndarray], "Sketch"]
-"""(256, 256, 3) uint8 -> what the network says of it."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +91,8 @@ def _shrunk(values: np.ndarray, scale: float, size: int) -> np.ndarray:
     return cv2.warpAffine(values, warp, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
 
-def small(picture: np.ndarray) -> np.ndarray:
-    """(S, S, 3) float32 in [0, 1] -> (256, 256, 3) uint8, as the network takes it."""
+def as_the_network_takes(picture: np.ndarray) -> np.ndarray:
+    """(S, S, 3) float32 in [0, 1] -> (256, 256, 3) uint8."""
     shown = cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     return np.rint(shown * 255.0).astype(np.uint8)
 
@@ -111,7 +104,7 @@ def see_sheets(see: See, picture: np.ndarray, alpha: np.ndarray) -> Sheets:
     picture  (S, S, 3) float32 in [0, 1], on white
     alpha    (S, S) float32 in [0, 1], not empty
     """
-    shown = small(picture)
+    shown = as_the_network_takes(picture)
     told = see(shown)
     inside = cv2.resize(alpha, (SIDE, SIDE), interpolation=cv2.INTER_AREA) > 0.5
     if not inside.any():  # a thread: inflate_body tells what cannot be seen at all

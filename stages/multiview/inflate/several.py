@@ -17,8 +17,9 @@ from stages.geometry.cameras import bundle_cameras
 from stages.geometry.normal_fusion.guess import encoded
 from stages.geometry.raster import Rasterizer
 from stages.geometry.render import coverage, look
+from stages.models.sketch_net.opening import See
 from stages.multiview.inflate.align import Placement, align
-from stages.multiview.inflate.learned import See, Sheets, see_sheets, small
+from stages.multiview.inflate.learned import Sheets, as_the_network_takes, see_sheets
 from stages.multiview.inflate.mosaic import Guess, mosaic
 from stages.multiview.inflate.params import InflateParams
 from stages.multiview.inflate.solid import solid_body
@@ -130,7 +131,7 @@ def _told_normals(placed: Mapping[int, Picture], see: See | None) -> dict[int, n
         return {}
     cameras = bundle_cameras()
     return {
-        view: encoded(see(small(picture)).normal, TILE, cameras[view])
+        view: encoded(see(as_the_network_takes(picture)).normal, TILE, cameras[view])
         for view, (picture, _) in placed.items()
     }
 

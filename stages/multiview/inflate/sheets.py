@@ -117,13 +117,13 @@ def weld(coverage: np.ndarray, at: Depths, camera: Camera) -> Body:
     back_id = front_id.copy()
     back_id[nodes] += len(nodes)
     both = np.concatenate([front_id[faces], back_id[faces[:, ::-1]]])
-    normals = _combed(vertex_normals(vertices, both), both, len(crossings))
+    normals = _smooth_beside_the_outline(vertex_normals(vertices, both), both, len(crossings))
     return Body(
         vertices.astype(np.float32), both.astype(np.int32), len(faces), normals.astype(np.float32)
     )
 
 
-def _combed(normals: np.ndarray, faces: np.ndarray, rim: int) -> np.ndarray:
+def _smooth_beside_the_outline(normals: np.ndarray, faces: np.ndarray, rim: int) -> np.ndarray:
     """(V, 3) unit normals, smoothed over the faces that touch the first `rim` vertices or their
     neighbours: a wall that is one cell wide has the outline's stairs in its normals."""
     near = np.zeros(len(normals), bool)

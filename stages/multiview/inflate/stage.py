@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 from stages.contract import Context, Stage
 from stages.contract.artifacts import ALPHA, GIVEN_VIEWS, IMAGE, VIEW_NORMALS, VIEWS
 from stages.models.sketch_net import WEIGHTS
-from stages.models.sketch_net.opening import open_or_say_why
+from stages.models.sketch_net.opening import See, missing, open_or_say_why
 from stages.multiview.inflate.params import InflateParams
 
 if TYPE_CHECKING:
     from stages.geometry.raster import Rasterizer
-    from stages.multiview.inflate.learned import See
 
 
 class Inflate(Stage):
@@ -80,11 +79,7 @@ class Inflate(Stage):
         image, alpha = inputs[IMAGE.name], inputs[ALPHA.name]
         given = inputs.get(GIVEN_VIEWS.name)
         if self._why_not:
-            context.warn(
-                "silhouettes alone tell the body's shape, as the sketch's network is not there "
-                f"({self._why_not}); install the program again, which brings it",
-                degraded=True,
-            )
+            context.warn(missing("the body's shape", self._why_not), degraded=True)
         if given is None:
             views, normals = make_views(image, alpha, self.params, self._rasterizer, self._see)
         else:

@@ -13,7 +13,8 @@ from stages.geometry.cameras import bundle_cameras
 from stages.geometry.raster import Rasterizer, interpolate
 from stages.geometry.render import look, resolve, resolve_normals
 from stages.geometry.silhouette_membrane import half_depth, membrane
-from stages.multiview.inflate.learned import See, Sheets, see_sheets
+from stages.models.sketch_net.opening import See
+from stages.multiview.inflate.learned import Sheets, see_sheets
 from stages.multiview.inflate.params import InflateParams
 from stages.multiview.inflate.relief import shading_relief
 from stages.multiview.inflate.sheets import Body, Depths, weld

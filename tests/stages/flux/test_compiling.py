@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from devtools.tiny import flux as tiny
 from devtools.tiny.flux_jobs import context, job_inputs, run
 from stages.flux import compiling as module
 from stages.flux import engine
@@ -20,13 +19,6 @@ from stages.flux.compiling import Compile, Compiling, Expected
 from stages.flux.kept_figures import read_figures, write_figures
 from stages.flux.params import FluxParams
 from stages.models.compiled_blocks import CompiledBlocks
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    tiny.build_all(folder)
-    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,6 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from devtools.tiny import flux as tiny
 from devtools.tiny.flux_jobs import context, job_inputs, run
 from stages.contract import StageError
 from stages.flux import budget, checkpoints, eight_bit_choice
@@ -22,13 +21,6 @@ from stages.weights.checkpoint import load_state_dict
 WORK = 2 * 4 * SCRATCH_NUMBERS + 200_000
 """What merging and rounding take on the card beside weights."""
 CUDA = torch.device("cuda:0")
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    tiny.build_all(folder)
-    return folder
 
 
 @pytest.fixture(autouse=True)

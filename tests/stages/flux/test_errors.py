@@ -13,7 +13,6 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from devtools.tiny import flux as tiny
 from devtools.tiny.flux_jobs import SMALL, context, job_inputs, run
 from stages.contract import BadInput, Context, StageError
 from stages.flux import budget, engine
@@ -21,13 +20,6 @@ from stages.flux.params import ControlParams, FluxParams
 from stages.flux.stage import Flux
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    tiny.build_all(folder)
-    return folder
 
 
 @pytest.fixture(autouse=True)

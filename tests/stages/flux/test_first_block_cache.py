@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from devtools.tiny import flux as tiny
 from devtools.tiny.flux_jobs import context, job_inputs, run
 from stages.contract import StageError
 from stages.flux import budget, cached_velocity
@@ -25,13 +24,6 @@ LONG: dict[str, Any] = {"steps": 20, "strength": 1.0, "lora_scale": 0.0}
 NOTHING = 1e-9
 """A threshold below any change: everything is computed, by the nets in parts."""
 TWO = [{"end": 0.5}, {"mode": "gray", "start": 0.3, "end": 0.9}]
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    tiny.build_all(folder)
-    return folder
 
 
 @pytest.fixture(autouse=True)

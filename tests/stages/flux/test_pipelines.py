@@ -19,13 +19,6 @@ from stages.flux.controls import control_image
 from stages.flux.params import ControlParams
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    tiny.build_all(folder)
-    return folder
-
-
 @pytest.fixture(autouse=True)
 def models(built: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("KISS3D_MODELS", str(built))

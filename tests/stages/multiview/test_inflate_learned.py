@@ -18,9 +18,10 @@ from stages.evaluation import compare_surfaces, normalized
 from stages.geometry.bundle import TILE
 from stages.geometry.cameras import Camera, bundle_cameras
 from stages.geometry.raster import open_rasterizer
+from stages.models.sketch_net.opening import See
 from stages.models.sketch_net.predict import Sketch, load_network, sketch
 from stages.multiview.inflate import stage as stage_module
-from stages.multiview.inflate.learned import SIDE, See, Sheets, see_sheets
+from stages.multiview.inflate.learned import SIDE, Sheets, see_sheets
 from stages.multiview.inflate.params import InflateParams
 from stages.multiview.inflate.stage import Inflate
 from stages.multiview.inflate.standing import leaning, stood_up
