@@ -167,4 +167,4 @@ def brief(text: object, limit: int = 160) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The known name that `name` was probably meant to be, or ""."""
-    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)), "")
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)), "")

@@ -198,6 +198,9 @@ def main() -> None:
     parser.add_argument("--param", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--device", default="cpu", help="of the isomer stage: cpu or cuda:N")
     arguments = parser.parse_args()
+    for path in arguments.meshes or ():
+        if not path.is_file():
+            parser.error(f"--meshes: there is no file {path}")
     every = tuple(FLAT | SHAPES) if arguments.start == "blurred" else tuple(SHAPES)
     names = arguments.only or (QUICK if arguments.quick else every)
     if "sketch" in arguments.tables:

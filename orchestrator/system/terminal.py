@@ -35,6 +35,8 @@ _ACTING = re.compile(
     "]"
 )
 
+_COMMAND = re.compile(r"(?<![\w./\\-])kiss3d-orchestrate(?= [a-z-])")
+
 
 def visible(text: str, one_line: bool = False) -> str:
     """The text with characters that act on a terminal spelled out: ESC becomes `\\x1b`.
@@ -46,6 +48,13 @@ def visible(text: str, one_line: bool = False) -> str:
         text = text.encode(errors="surrogateescape").decode(errors="surrogateescape")
     told = _ACTING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
     return told.replace("\n", r"\n").replace("\t", r"\t") if one_line else told
+
+
+def as_typed(text: str) -> str:
+    """Commands of this program in a message as they can be typed here: a clone's launcher tells how
+    it was started, since its folder is not on the PATH as a rule."""
+    called = os.environ.get("KISS3D_CALLED_AS")
+    return _COMMAND.sub(lambda _: called, text) if called else text
 
 
 def shortened(text: str, width: int) -> str:
@@ -62,12 +71,15 @@ def shortened(text: str, width: int) -> str:
 
 
 def say(text: object = "", *, err: bool = False, mark: str = "", colour: str = "") -> None:
-    """Write a line to stdout or stderr, behind `mark`, which a terminal shows in a colour.
+    """Write a line to stdout or stderr, behind `mark`, which a terminal shows in a colour; in what
+    goes to stderr, commands are as the user types them.
 
     Raises `KissError` when stdout cannot be written, `ReaderGoneError` when nobody reads it; what
     stderr does not take is lost.
     """
     stream = sys.stderr if err else sys.stdout
+    if err:
+        text = as_typed(str(text))
     if mark and colour and stream.isatty() and not os.environ.get("NO_COLOR"):
         import click
 

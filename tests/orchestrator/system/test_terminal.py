@@ -111,3 +111,15 @@ def test_one_place_prints(file: Path) -> None:
             assert called not in ("print", "click.echo", "click.secho", "Console"), called
             assert not called.startswith(("sys.stdout.write", "sys.stderr.write")), called
             assert not called.startswith("sys.stderr.buffer"), called
+
+
+def test_commands_in_messages_are_as_the_user_types_them(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KISS3D_CALLED_AS", "bin/kiss3d-orchestrate")
+    told = "`kiss3d-orchestrate runs list`; in /tmp/kiss3d-orchestrate logs"
+    say(told, err=True)
+    say(told)
+    shown = capsys.readouterr()
+    assert shown.out == told + "\n"
+    assert shown.err == told.replace("`kiss3d", "`bin/kiss3d") + "\n"
