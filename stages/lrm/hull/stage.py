@@ -104,7 +104,11 @@ class HullReconstruct(Stage):
 
     def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
         from stages.geometry.normal_fusion.reconstruct import reconstruct
+        from stages.lrm.hull.pieces import fallen_apart
 
-        mesh = reconstruct(inputs[BUNDLE.name], self.params, context.threads, context.progress)
+        bundle = inputs[BUNDLE.name]
+        mesh = reconstruct(bundle, self.params, context.threads, context.progress)
+        if told := fallen_apart(mesh, bundle):
+            context.warn(told)
         context.progress(1, 1)
         return {COARSE_MESH.name: mesh}
