@@ -15,6 +15,7 @@ from training.batches import Batch
 from training.cameras import looking
 from training.degrade import jpeg
 from training.drawn import edges
+from training.faceted import facets
 from training.families import FAMILIES, objects
 from training.losses import losses, mirror_cosine, packed
 from training.parts import BOX, ELLIPSOID, MAX_PARTS, ROW, Builder, Dice
@@ -170,3 +171,30 @@ def test_renders_are_held_back_by_name() -> None:
     assert is_used("1f34e")
     assert not is_used("1f1e6-1f1e9")
     assert not is_used("1f44d-1f3fd")
+
+
+@pytest.mark.slow  # numba compiles the march
+@pytest.mark.parametrize("lean", [0.0, 0.4])
+def test_a_prism_has_as_many_flat_sides_as_it_should(lean: float) -> None:
+    dice = Dice(1, generator())
+    made = Builder(dice)
+    full = dice.constant
+    facets(made, (0.0, full(0.8)), full(0.6), full(lean), full(6.0), full(1.0) > 0.0)
+    angles = torch.linspace(0.0, 2.0 * math.pi, 361)[:-1]
+    away = torch.stack([angles.cos(), torch.zeros_like(angles), angles.sin()])
+    normals = []
+    for eye in (away * 3.0).T:
+        rays = torch.nn.functional.normalize(-eye, dim=0)[None, :, None]
+        seen = trace(
+            made.finish(), torch.ones(1, 8, 8), rays, eye[None], torch.tensor([[1.0, 5.0]])
+        )[0]
+        assert seen[0, 0] == 1.0
+        normals.append(seen[3:6, 0])
+    turned = torch.stack(normals)
+    slope = 0.6 * math.cos(math.pi / 6.0) * lean / 0.8
+    level = -math.sin(math.atan(slope))
+    # Half a degree of 60 is an edge, where sides meet.
+    flat = (turned[:, 1] - level).abs() < 0.02
+    assert flat.float().mean() > 0.9
+    sides = torch.unique(torch.round(torch.atan2(turned[flat, 2], turned[flat, 0]) * 3.0 / math.pi))
+    assert len(sides[sides > -3.0]) == 6
