@@ -69,6 +69,9 @@ def print_run(run: RunDirectory, as_json: bool) -> None:
     result = run.path / "result"
     for name in run.manifest.exports:
         say(f"export: {result / name}", err=True)
+    if gone := run.manifest.former_exports:
+        again = f"kiss3d-orchestrate export {run.path}"
+        say(f"gone, as they were of an earlier mesh: {', '.join(gone)}; anew: {again}", err=True)
     if run.manifest.no_report:
         say(f"warning: no report.html: {run.manifest.no_report}", err=True)
     for name, label in (("preview.png", "preview"), ("mesh.obj", "obj"), ("report.html", "report")):

@@ -157,6 +157,8 @@ def _into_run(run: RunDirectory, request: Request) -> Exported:
         names = [row["name"] for row in answer["files"]]
         with as_output_error(result):
             run.manifest.exports = sorted({*ours, *names})
+            gone = run.manifest.former_exports
+            run.manifest.former_exports = [name for name in gone if name not in names]
             run.save()
             _place(folder, names, run.inside, RESULT)
     return _told(answer, result, done)

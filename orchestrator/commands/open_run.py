@@ -131,6 +131,7 @@ def describe(
         former=old.former if old else {},
         formats=list(prepared.options.formats),
         exports=old.exports if old else [],
+        former_exports=old.former_exports if old else [],
         keep=prepared.options.keep,
         kept=old.kept if old else "all",
     )

@@ -135,6 +135,7 @@ class Manifest(Row):
     no_report     why result/report.html could not be written, or ""
     formats       of mesh files that are wanted in result/ besides the usual ones
     exports       the files that were written there for that, or by `export`
+    former_exports  such files that were made of an earlier mesh, and have gone with it
     no_export     why some of them could not be written, or ""
     keep          what is to stay when the run is done
     kept          what has stayed: as `keep` as soon as files of its nodes go; their records, which
@@ -164,6 +165,7 @@ class Manifest(Row):
     no_report: str = ""
     formats: list[str] = Field(default_factory=list)
     exports: list[FileName] = Field(default_factory=list)
+    former_exports: list[FileName] = Field(default_factory=list)
     no_export: str = ""
     keep: Keep = "all"
     kept: Keep = "all"

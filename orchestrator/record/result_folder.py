@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Container, Mapping
+from hashlib import file_digest
 
 from orchestrator.record.manifest import Keep
 from orchestrator.record.preview_sheet import BUNDLES, UNDRAWABLE, PreviewSheet
 from orchestrator.record.run_directory import RESULT, RunDirectory
+from orchestrator.system.inside import Inside
 
 RESULT_FILES = {
     "glb": "mesh.glb",
@@ -39,7 +41,7 @@ def mesh_files(keep: Keep, made: Container[str]) -> dict[str, str]:
 def write_result(run: RunDirectory, sheet: PreviewSheet) -> None:
     """Make <run>/result/ anew from the nodes that are done: meshes, bundle.png, preview.png.
 
-    What `report` and `export` made of an earlier state goes; what was asked for with the run comes
+    What `report` and `export` made of an earlier mesh goes; what was asked for with the run comes
     back behind the record.
     """
     written = {
@@ -60,14 +62,17 @@ def write_result(run: RunDirectory, sheet: PreviewSheet) -> None:
 
 def _fill(run: RunDirectory, written: Mapping[str, str], sheet: PreviewSheet) -> None:
     """written: artifact name -> the node that wrote it."""
-    for stale in (*RESULT_NAMES, *run.manifest.exports):
-        run.inside.remove(f"{RESULT}/{stale}")
-    run.manifest.exports = []
+    sources = {}
     for artifact, target in mesh_files(run.manifest.keep, written).items():
         node = written[artifact]
-        file = run.manifest.nodes[node].artifacts[artifact][0].file
-        with run.inside.read(f"{node}/{file}") as source:
-            run.inside.copy(source, f"{RESULT}/{target}", durable=True)
+        sources[target] = f"{node}/{run.manifest.nodes[node].artifacts[artifact][0].file}"
+    if not sources or not all(_same(run.inside, f"{RESULT}/{t}", s) for t, s in sources.items()):
+        _remove_exports(run)
+    for stale in RESULT_NAMES:
+        run.inside.remove(f"{RESULT}/{stale}")
+    for target, source in sources.items():
+        with run.inside.read(source) as content:
+            run.inside.copy(content, f"{RESULT}/{target}", durable=True)
     bundle = next((name for name in BUNDLES if name in written), None)
     if bundle:
         with (
@@ -82,3 +87,21 @@ def _fill(run: RunDirectory, written: Mapping[str, str], sheet: PreviewSheet) ->
         return
     if content:
         run.inside.write(f"{RESULT}/{PREVIEW_PNG}", content)
+
+
+def _remove_exports(run: RunDirectory) -> None:
+    """Files that `export` made of a mesh that is another now; the record goes on to name them."""
+    gone = run.manifest.exports
+    for name in gone:
+        run.inside.remove(f"{RESULT}/{name}")
+    run.manifest.exports = []
+    run.manifest.former_exports = sorted({*run.manifest.former_exports, *gone})
+
+
+def _same(inside: Inside, one: str, other: str) -> bool:
+    """Whether two files of the run have the same bytes."""
+    try:
+        with inside.read(one) as first, inside.read(other) as second:
+            return file_digest(first, "sha256").digest() == file_digest(second, "sha256").digest()
+    except FileNotFoundError:
+        return False

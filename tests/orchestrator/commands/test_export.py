@@ -12,6 +12,7 @@ from orchestrator.commands.batch import Outcome
 from orchestrator.commands.export import Request, complete, export
 from orchestrator.errors import InputFileError, OutputError, RunFailedError
 from orchestrator.record import belongings
+from orchestrator.record.manifest import FileRecord
 from orchestrator.record.preview_sheet import PreviewSheet
 from orchestrator.record.result_folder import write_result
 from orchestrator.record.run_directory import RunDirectory
@@ -80,6 +81,7 @@ def test_a_result_that_is_made_anew_loses_exports_but_no_other_file(run):
     write_result(run, PreviewSheet(run))
     assert "mesh.stl" not in results(run)
     assert run.manifest.exports == []
+    assert run.manifest.former_exports == ["mesh.stl"]
     assert mine.read_text() == "mine"
     assert "result/mesh.3mf" in belongings.foreign(run)
     (run.path / "result" / "mesh.glb").write_bytes(mesh)
@@ -114,3 +116,20 @@ def test_formats_that_a_record_made_up_are_no_crash(run):
     run.manifest.formats = ["stl; rm -rf /", "\x1b[31m"]
     complete(run)
     assert "unknown format" in run.manifest.no_export
+
+
+def test_exports_stay_with_the_mesh_that_they_were_made_of(run):
+    content = (run.path / "result" / "mesh.glb").read_bytes()
+    run.inside.write("isomer/mesh.glb", content)
+    record = FileRecord(file="mesh.glb", size=len(content))
+    run.manifest.nodes["isomer"].artifacts["glb"] = [record]
+    run.save()
+    export(run.path, None, Request(["stl"]))
+    run = RunDirectory.open(run.path)
+    write_result(run, PreviewSheet(run))
+    assert "mesh.stl" in results(run)
+    assert run.manifest.exports == ["mesh.stl"]
+    run.inside.write("isomer/mesh.glb", content + b"\0\0\0\0")
+    write_result(run, PreviewSheet(run))
+    assert "mesh.stl" not in results(run)
+    assert run.manifest.former_exports == ["mesh.stl"]

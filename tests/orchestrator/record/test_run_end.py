@@ -23,6 +23,7 @@ def test_each_warning_and_each_cost_is_one_line_after_the_table(
             wall_seconds=1.0,
             no_report="",
             exports=[],
+            former_exports=[],
             kept="all",
         ),
     )
