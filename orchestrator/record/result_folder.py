@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Container, Mapping
-from hashlib import file_digest
 
 from orchestrator.record.manifest import Keep
 from orchestrator.record.preview_sheet import BUNDLES, UNDRAWABLE, PreviewSheet
@@ -70,9 +69,9 @@ def _fill(run: RunDirectory, written: Mapping[str, str], sheet: PreviewSheet) ->
         _remove_exports(run)
     for stale in RESULT_NAMES:
         run.inside.remove(f"{RESULT}/{stale}")
-    for target, source in sources.items():
-        with run.inside.read(source) as content:
-            run.inside.copy(content, f"{RESULT}/{target}", durable=True)
+    for target, file in sources.items():
+        with run.inside.read(file) as source:
+            run.inside.copy(source, f"{RESULT}/{target}", durable=True)
     bundle = next((name for name in BUNDLES if name in written), None)
     if bundle:
         with (
@@ -102,6 +101,6 @@ def _same(inside: Inside, one: str, other: str) -> bool:
     """Whether two files of the run have the same bytes."""
     try:
         with inside.read(one) as first, inside.read(other) as second:
-            return file_digest(first, "sha256").digest() == file_digest(second, "sha256").digest()
+            return first.read() == second.read()
     except FileNotFoundError:
         return False
