@@ -15,7 +15,7 @@ from orchestrator.commands import run as runs
 from orchestrator.commands.subject import subject_of
 from orchestrator.pipeline.budget import Budget
 from orchestrator.planning import options, request
-from orchestrator.running.schedule import LEAST_HOST
+from orchestrator.running.spread import LEAST_HOST
 from orchestrator.system.gpu import Card
 
 
