@@ -24,7 +24,6 @@ from orchestrator.system import clock
 from orchestrator.system.gpu import Card, GpuMonitor
 from stages.process import protocol
 
-
 LOAD_SECONDS = 3600.0
 """Of each process: no test waits for it."""
 
