@@ -13,6 +13,7 @@ from orchestrator.pipeline.profile import Attempt, NodeConfig, Profile, Runtime
 from orchestrator.pipeline.weights_record import WeightsRecord
 from orchestrator.running import spread as spreading
 from orchestrator.running.spread import (
+    IDLE,
     LEAST_HOST,
     LEAST_SLOTS,
     UNMEASURED,
@@ -75,7 +76,7 @@ def test_as_many_pictures_as_cores_share_these(graph, cores, count, jobs, pictur
 
 
 def test_no_more_pictures_than_the_memory_holds(graph, cores):
-    room = 2 * UNMEASURED  # a process of each of the two stages
+    room = UNMEASURED + IDLE  # of its two stages one computes, and one waits
     assert spread(graph, Runtime(), 100, host=3 * room + 1).pictures == 3
     assert spread(graph, Runtime(), 100, host=1).pictures == 1
     known = with_weights(graph, "words", optional=True, gib=3.5)
