@@ -7,7 +7,7 @@ by stage     otherwise: one process of a node serves all jobs that are ready for
              model is loaded once. Those of a CPU node are several where the cores allow it, and
              those of a GPU node as many as there are cards
 
-No result depends on any of it.
+No result depends on any of it, except where a library rounds by its threads.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ UNMEASURED = GIB // 2
 """Host memory in bytes of a process without weights that the table says nothing of."""
 IDLE = GIB // 8
 """What a process that waits for its next picture keeps for itself; libraries it shares with those
-that were forked from the same template. 16 sketches at a time, in 72 processes, took 16 GiB."""
+that were forked from the same template. 16 sketches at a time took 15 GiB."""
 
 
 @dataclass(frozen=True)
