@@ -56,8 +56,11 @@ def test_torch_takes_as_many_as_it_is_told_before_its_import():
     assert done.stdout.split() == ["1"], done.stderr
 
 
-def test_matrices_take_one_thread_unless_the_user_says_otherwise(monkeypatch):
-    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
-    assert child_environment()["OPENBLAS_NUM_THREADS"] == "1"
-    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "5")
-    assert child_environment()["OPENBLAS_NUM_THREADS"] == "5"
+@pytest.mark.parametrize(
+    ("name", "value"), [("OPENBLAS_NUM_THREADS", "1"), ("OMP_WAIT_POLICY", "PASSIVE")]
+)
+def test_waiting_threads_burn_no_cores_unless_the_user_says_otherwise(name, value, monkeypatch):
+    monkeypatch.delenv(name, raising=False)
+    assert child_environment()[name] == value
+    monkeypatch.setenv(name, "other")
+    assert child_environment()[name] == "other"
