@@ -209,10 +209,11 @@ class Live:
 
         from orchestrator.system.text import format_size
 
-        left = self._left.of_all()
-        caption = None if left is None else f"{in_words(left)} left"
         if self._through is not None:
-            caption = str(self._through)
+            caption: str | None = str(self._through)
+        else:
+            left = self._left.of_all()
+            caption = None if left is None else f"{in_words(left)} left"
         table = Table(box=None, pad_edge=False, caption=caption, caption_justify="left")
         retried = any(row.attempt > 1 for row in self._rows.values())
         attempt = ("attempt",) if retried else ()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import math
 import time
 from collections.abc import Callable, Sequence
 
@@ -141,7 +142,7 @@ class Runner:
                 for job in self._outputs.close(self._open):
                     self._open.remove(job)
             self._changed |= self._admit()
-            self._changed |= clock.now() >= dispatcher.next_look()
+            self._changed |= clock.now() >= self._next_look(dispatcher)
 
     @property
     def _stopping(self) -> bool:
@@ -160,8 +161,11 @@ class Runner:
         if self._changed:
             return 0.0
         deadlines = [session.next_deadline() for session in dispatcher.sessions]
-        latest = min(dispatcher.next_look(), clock.now() + _IDLE_WAIT)
+        latest = min(self._next_look(dispatcher), clock.now() + _IDLE_WAIT)
         return max(0.0, min([*deadlines, latest]) - clock.now())
+
+    def _next_look(self, dispatcher: Dispatcher) -> float:
+        return math.inf if self._stopping else dispatcher.next_look()
 
     def _pass_on_stop(self, dispatcher: Dispatcher) -> None:
         self._signals.drain()

@@ -166,7 +166,8 @@ class Schedule:
     def gives_way_at(self, session: Session, sessions: Sequence[Session]) -> float:
         """`clock.now()` at which a process that waits for inputs gives its card up, because another
         node has work for it: when the wait has cost as much as loading again will. inf: never."""
-        if session.card is None or session.state != "idle" or self._leases.free_cards:
+        waits = session.state == "idle" and not session.doomed
+        if session.card is None or not waits or self._leases.free_cards:
             return math.inf
         wanted = any(
             on_gpu(node, rung)
