@@ -67,7 +67,7 @@ class Runtime(_Strict):
         0,
         ge=0,
         le=256,
-        description="CPU threads a stage; 0: the cores, at most 4",
+        description="CPU threads a stage; 0: the cores, at most 4, in a batch a share of them",
     )
     prefetch: bool = Field(True, description="start the next stage's process ahead of time")
     inline_max_bytes: int = Field(
