@@ -41,6 +41,9 @@ fake.shapes = devtools.fakes.stages:Shapes
 fake.cuda = devtools.fakes.cuda:Cuda
 fake.encode = devtools.fakes.stages:Encode
 fake.seeded = devtools.fakes.seeded:Seeded
+fake.words = devtools.fakes.captioned:Words
+fake.embed = devtools.fakes.captioned:Embed
+fake.draw = devtools.fakes.captioned:Draw
 fake.egg = devtools.fakes.egg:Egg
 fake.hostile = devtools.fakes.hostile:Hostile
 """

@@ -2,7 +2,7 @@
 
     python -m bench.full_scale build --models M
     python -m bench.orchestration.cards --models M [--pictures 8] [--limit 150]
-        [--set multiview.steps=12 --set flux.steps=4]
+        [--until reconstruct] [--set multiview.steps=12 --set flux.steps=4]
 
 Random weights at full size, as `bench.full_scale` builds them. A batch that takes longer than
 --limit seconds is stopped as by Ctrl-C, and what it had done by then counts. What is printed while
@@ -12,6 +12,8 @@ a minute  pictures from a node's first start to its last end, loading of the fir
 x one     that against one card, where both have computed two pictures and more: 1.9 of two cards
           says that the second one brings 0.9
 whole     of the command, from its start: loading, imports and the processor's stages included
+busy      how much of the time between the first and the last job on a card the cards computed, as
+          summary.json has it
 """
 
 from __future__ import annotations
@@ -63,6 +65,7 @@ class Measured:
     seconds: float
     through: int
     nodes: dict[str, Node]
+    busy: float | None
 
     @property
     def a_minute(self) -> float:
@@ -100,7 +103,9 @@ def measure(bench: Bench, arguments: argparse.Namespace, cards: str, device: str
     command += ["--profile", arguments.profile, "--config", bench.layer(arguments.profile)]
     command += ["--target-vram", arguments.target] if arguments.target else []
     command += bench.sets(arguments.profile, arguments.sets)
-    last = list(layers.load(arguments.profile).profile.nodes)[-1]
+    command += ["--host-ram", arguments.host] if arguments.host else []
+    command += ["--until", arguments.until] if arguments.until else []
+    last = arguments.until or list(layers.load(arguments.profile).profile.nodes)[-1]
     began, told = time.monotonic(), ""
     with (folder / "stderr").open("wb") as stderr:
         child = subprocess.Popen(
@@ -127,7 +132,13 @@ def measure(bench: Bench, arguments: argparse.Namespace, cards: str, device: str
     if child.returncode not in (0, 130):
         print((folder / "stderr").read_text()[-2000:], file=sys.stderr)
     through = len(nodes[last].ended) if last in nodes else 0
-    return Measured(cards, seconds, through, nodes)
+    return Measured(cards, seconds, through, nodes, busy_share(out))
+
+
+def busy_share(batch: Path) -> float | None:
+    """Of a batch that has ended, or was stopped; None where it could not write its summary."""
+    file = batch / "summary.json"
+    return json.loads(file.read_text())["cards_busy"] if file.is_file() else None
 
 
 def table(every: Sequence[Measured], order: Sequence[str]) -> str:
@@ -153,6 +164,10 @@ def table(every: Sequence[Measured], order: Sequence[str]) -> str:
         cells += [str(measured.through), f"{measured.seconds:.0f} s", rate]
     both = all(measured.through for measured in every)
     rows.append([*cells, f"{every[0].a_minute / one.a_minute:.2f}" if both else "-"])
+    cells = ["busy"]
+    for measured in every:
+        cells += ["-" if measured.busy is None else f"{measured.busy:.0%}", "", ""]
+    rows.append([*cells, ""])
     return format_table([*header, "x one"], rows)
 
 
@@ -164,7 +179,9 @@ def main() -> None:
     parser.add_argument("--profile", default="full_12gb")
     parser.add_argument("--pictures", type=int, default=8)
     parser.add_argument("--target", type=float, default=12.0, help="GiB a process; 0: no limit")
+    parser.add_argument("--host", type=float, default=0.0, help="GiB of host RAM; 0: as it is")
     parser.add_argument("--limit", type=float, default=150.0, help="seconds of each batch")
+    parser.add_argument("--until", metavar="NODE", help="stop after this node")
     parser.add_argument("--set", dest="sets", action="append", default=[])
     parser.add_argument("--image", type=Path, default=ROBOT)
     parser.add_argument("--tiny", action="store_true", help="rehearse with tiny models on the CPU")

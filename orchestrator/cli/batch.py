@@ -219,13 +219,14 @@ def _print_outcomes(made: Batch, outcomes: list[Outcome], as_json: bool) -> None
                     "batch": str(made.path.resolve()),
                     "good": good,
                     "failed": len(outcomes) - good,
+                    **batch_run.totals(outcomes).as_row(),
                     "jobs": [outcome.row() for outcome in outcomes],
                     "skipped": batch_run.skipped_rows(made),
                     "report": batch_run.index_of(made),
                 }
             )
         return
-    print_table(made, outcomes)
+    print_table(made, outcomes, filter(None, [str(batch_run.totals(outcomes))]))
 
 
 def print_table(made: Batch, outcomes: Sequence[Outcome], more: Iterable[str] = ()) -> None:

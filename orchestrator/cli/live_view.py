@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Protocol, TextIO
 
 from orchestrator.pipeline.graph import Node
+from orchestrator.running.pictures_through import PicturesThrough
 from orchestrator.running.progress_rows import Row
 from orchestrator.running.run_events import Observer, RunEvent
 from orchestrator.running.time_left import TimeLeft, expected_seconds, in_words
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _PROGRESS_SECONDS = 5.0
 """Between two progress lines of one node; a terminal shows every step instead."""
+_BATCH_SECONDS = 15.0
+"""Between two lines of how far a batch is, where no picture comes through meanwhile."""
 _STOPPING = "stopping; Ctrl-C again stops at once"
 
 
@@ -46,13 +49,17 @@ def open_view(nodes: Iterable[Node], jobs: int, quiet: bool, verbose: bool) -> R
         return Lines(sys.stderr, jobs, only_failures=True)
     names = [node.name for node in nodes]
     left = TimeLeft(names, jobs, expected_seconds(nodes))
+    pictures = PicturesThrough(names, jobs, left) if jobs > 1 else None
     if sys.stderr.isatty() and not verbose:
-        return Live(names, jobs, left)
-    return Lines(sys.stderr, jobs, processes=verbose, left=left)
+        return Live(names, jobs, left, pictures)
+    return Lines(sys.stderr, jobs, processes=verbose, left=left, pictures=pictures)
 
 
 class Lines:
-    """One line an event; progress at most every few seconds."""
+    """One line an event; progress at most every few seconds.
+
+    pictures  of a batch: how far it is, told whenever a picture is over, and now and then
+    """
 
     def __init__(
         self,
@@ -61,13 +68,15 @@ class Lines:
         only_failures: bool = False,
         processes: bool = False,
         left: TimeLeft | None = None,
+        pictures: PicturesThrough | None = None,
     ) -> None:
         self._left = left
+        self._pictures = pictures
         self._stream = stream
         self._jobs = jobs
         self._only_failures = only_failures
         self._processes = processes
-        self._began = time.monotonic()
+        self._began = self._told = time.monotonic()
         self._last: dict[tuple[str, str], float] = {}
 
     def __enter__(self) -> Lines:
@@ -86,8 +95,15 @@ class Lines:
         text = self._text(event)
         if text:
             where = f"{event.job}: " if self._jobs > 1 and event.job else ""
-            elapsed = time.monotonic() - self._began
-            say_to(self._stream, f"[{elapsed:7.2f}s] {where}{text}")
+            self._say(f"{where}{text}")
+        if self._pictures is not None:
+            over = self._pictures.hear(event)
+            if over or time.monotonic() > self._told + _BATCH_SECONDS:
+                self._told = time.monotonic()
+                self._say(f"batch: {self._pictures}")
+
+    def _say(self, text: str) -> None:
+        say_to(self._stream, f"[{time.monotonic() - self._began:7.2f}s] {text}")
 
     def _text(self, event: RunEvent) -> str:
         fields = event.fields
@@ -98,7 +114,7 @@ class Lines:
                 return ""
             self._last[key] = now
             note = f" {fields['note']}" if fields["note"] else ""
-            seconds = self._left.of_all() if self._left is not None else None
+            seconds = self._left.of_all() if self._left and self._jobs == 1 else None
             left = "" if seconds is None else f" ({in_words(seconds)} left)"
             return f"{event.node}: step {fields['step']}/{fields['total']}{left}{note}"
         if event.kind == "started":
@@ -140,14 +156,24 @@ def _failure_text(event: RunEvent) -> str:
 
 
 class Live:
-    """A rich table with a row a node: state, step/total, what is left, elapsed, attempt, memory."""
+    """A rich table with a row a node: state, step/total, what is left, elapsed, attempt, memory.
 
-    def __init__(self, nodes: Iterable[str], jobs: int, left: TimeLeft | None = None) -> None:
+    pictures  of a batch: how far it is, below the table
+    """
+
+    def __init__(
+        self,
+        nodes: Iterable[str],
+        jobs: int,
+        left: TimeLeft | None = None,
+        pictures: PicturesThrough | None = None,
+    ) -> None:
         from rich.live import Live as RichLive
 
         self._rows = {name: Row(name) for name in nodes}
         self._left = left or TimeLeft(self._rows, jobs, {})
         self._jobs = jobs
+        self._through = pictures
         console = open_console(err=True)
         self._live = RichLive(
             get_renderable=self._table, console=console, refresh_per_second=8, transient=True
@@ -163,6 +189,8 @@ class Live:
 
     def notify(self, event: RunEvent) -> None:
         self._left.hear(event)
+        if self._through is not None:
+            self._through.hear(event)
         if event.kind == "stopping":
             self._console.print(_STOPPING)
         row = self._rows.get(event.node)
@@ -181,12 +209,16 @@ class Live:
 
         from orchestrator.system.text import format_size
 
-        left = self._left.of_all()
-        caption = None if left is None else f"{in_words(left)} left"
+        if self._through is not None:
+            caption: str | None = str(self._through)
+        else:
+            left = self._left.of_all()
+            caption = None if left is None else f"{in_words(left)} left"
         table = Table(box=None, pad_edge=False, caption=caption, caption_justify="left")
         retried = any(row.attempt > 1 for row in self._rows.values())
         attempt = ("attempt",) if retried else ()
-        for title in ("node", "state", "step", "left", "elapsed", *attempt, "RSS", "VRAM"):
+        one, all_of_them = ("step", "left") if self._jobs == 1 else ("one's step", "left of all")
+        for title in ("node", "state", one, all_of_them, "elapsed", *attempt, "RSS", "VRAM"):
             justify: Literal["left", "right"] = "left" if title in ("node", "state") else "right"
             table.add_column(title, justify=justify, no_wrap=True)
         table.add_column("")  # what is being done: it alone gives way in a narrow terminal

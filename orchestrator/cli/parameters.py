@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from orchestrator.planning.options import Options
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+MOST_SEED = 2**63 - 1
+"""Of a profile's own."""
 
 
 class Finite(click.FloatRange):
@@ -27,6 +29,24 @@ class Finite(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value} is not a number to work with.", param, ctx)
         return number
+
+
+class Seed(click.IntRange):
+    """What the random numbers of a run begin with."""
+
+    def __init__(self) -> None:
+        super().__init__(0, MOST_SEED)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(
+                f"{value} is no seed: that is a whole number from 0 on, such as 42. The same seed "
+                "gives the same result again, another one a variant.",
+                param,
+                ctx,
+            )
 
 
 class InputPath(click.Path):
@@ -105,7 +125,12 @@ def settings_options(function: _F) -> _F:
             metavar="keep|white|black|#rrggbb",
             help="The picture's background, where it was cut out before: its colour; keep: none.",
         ),
-        click.option("--seed", type=click.IntRange(0), help="Default: the profile's (42)."),
+        click.option(
+            "--seed",
+            type=Seed(),
+            help="The same number gives the same result again, another one a variant. Default: the "
+            "profile's (42).",
+        ),
         click.option(
             "--config",
             "config_file",

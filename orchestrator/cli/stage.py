@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 @click.option("--set", "sets", multiple=True, metavar="PARAM=VALUE", help="Change a param.")
 @click.option(
     "--seed",
-    type=click.IntRange(0),
+    type=parameters.Seed(),
     help="Default: the run's, else 42. Goes with --output or --inline.",
 )
 @click.option(

@@ -1,4 +1,4 @@
-"""Run a batch: every subject a job of one runner, stage-major, and what became of each."""
+"""Run a batch: every subject a job of one runner, and what became of each."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 from orchestrator.commands import open_run, pages
 from orchestrator.commands import run as runs
 from orchestrator.commands.batch_directory import LOGS, Batch
+from orchestrator.commands.batch_totals import Totals, totals_of
 from orchestrator.commands.subject import Subject
 from orchestrator.errors import InterruptedRunError, KissError, command
 from orchestrator.planning.request import Prepared
@@ -25,6 +26,7 @@ from orchestrator.record.cache import CacheIndex
 from orchestrator.record.manifest import AttemptRow
 from orchestrator.record.run_directory import OUTPUTS, RESULT, RunDirectory
 from orchestrator.running.run_events import Observer
+from orchestrator.running.spread import goes_by_picture
 from orchestrator.system.atomic_files import write_atomic, write_json
 from orchestrator.system.inside import Inside
 from orchestrator.system.locks import as_output_error, directory_lock
@@ -33,8 +35,8 @@ from orchestrator.weights import needs
 
 SUMMARY = "summary.json"
 AT_ONCE = 64
-"""Pictures that are worked on together where only results are kept. A sketch takes 70 MB until it
-is done, so that these need 4.5 GB; each model is loaded once for all of them."""
+"""Pictures that are worked on together, stage by stage, where only results are kept. One takes 70
+MB until it is done, so that these need 4.5 GB; each model is loaded once for all of them."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class Outcome:
             "warnings": "; ".join(self.warnings),
             "run": str(self.run.path) if self.run else "",
             "mesh": mesh,
-            "compute_seconds": round(_compute_seconds(self.run), 3),
+            "stage_seconds": round(self.run.manifest.stage_seconds, 3) if self.run else 0.0,
             "report": self._result(result_folder.REPORT_HTML),
         }
 
@@ -203,7 +205,7 @@ def execute(
             ordered = [outcomes[name] for name in batch.jobs]
             on_end(ordered)
             with contextlib.suppress(OSError):  # a full disk has been reported job by job
-                write_summary(batch, ordered)
+                write_summary(batch, ordered, totals(ordered).as_row())
             if prepared.options.report:
                 pages.write_index(
                     batch.path, [(one.name, one.subject, one.run, one.error) for one in ordered]
@@ -219,10 +221,11 @@ def _execute(
     logs: Path,
     fail_fast: bool,
 ) -> None:
-    """Run the jobs: all together where everything is kept, else `AT_ONCE` after each other, so that
-    no more than those have what is going to go."""
+    """Run the jobs: all together where everything is kept or each picture goes through to its end,
+    else `AT_ONCE` after each other, so that no more than those have what is going to go."""
     left = list(opened)
-    at_once = len(left) if prepared.options.keep == "all" else AT_ONCE
+    together = prepared.options.keep == "all" or goes_by_picture(prepared.graph)
+    at_once = len(left) if together else AT_ONCE
     use_warm = prepared.workspace is None or prepared.workspace.use_warm
     workspace: AbstractContextManager[Workspace | None] = nullcontext(prepared.workspace)
     good = True
@@ -247,14 +250,14 @@ def _failed_attempt(run: RunDirectory) -> AttemptRow | None:
     return next((node.attempts[-1] for node in failed if node.attempts), None)
 
 
-def _compute_seconds(run: RunDirectory | None) -> float:
-    if run is None:
-        return 0.0
-    return sum(
-        attempt.timings.get("compute", 0.0)
-        for node in run.manifest.nodes.values()
-        for attempt in node.attempts
-    )
+def totals(outcomes: Sequence[Outcome]) -> Totals:
+    """What the batch took as a whole, on one machine."""
+    return totals_of(outcome.run for outcome in outcomes if outcome.run)
+
+
+def _facts(run: RunDirectory) -> dict[str, Any]:
+    """Without the seconds from the batch's beginning to this run's end, which say nothing of it."""
+    return {key: fact for key, fact in summary.summary(run).items() if key != "seconds"}
 
 
 def skipped_rows(batch: Batch) -> list[dict[str, str]]:
@@ -285,7 +288,7 @@ def write_summary(
         "failed": sum(not outcome.good for outcome in outcomes),
         "jobs": rows,
         "skipped": skipped_rows(batch),
-        "runs": {o.name: summary.summary(o.run) for o in outcomes if o.run},
+        "runs": {o.name: _facts(o.run) for o in outcomes if o.run},
         **(more or {}),
     }
     write_json(batch.path / SUMMARY, document)

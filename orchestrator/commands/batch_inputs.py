@@ -164,7 +164,8 @@ def _listed(source: Path, name: str, text: str, seed: str) -> Listed:
     number = None
     if seed.strip():
         if not seed.strip().isdecimal() or int(seed) > _MAX_SEED:
-            raise ValueError(f'the seed "{seed.strip()[:40]}" is no whole number from 0 on')
+            told = seed.strip()[:40]
+            raise ValueError(f'"{told}" is no seed: that is a whole number from 0 on, such as 42')
         number = int(seed)
     if Path(text.strip()).suffix.lower() in pictures.SUFFIXES | MESH_SUFFIXES:
         path = source.parent / text.strip()

@@ -21,7 +21,7 @@ _MOST = 10
 """Pictures that are told of one by one; the others are in summary.json."""
 _WIDEST = 48
 """Columns of a picture's name; the whole one is in summary.json."""
-HEADER = ("input", "state", "compute s", "mesh")
+HEADER = ("input", "state", "stages s", "mesh")
 
 
 def table_rows(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, ...]]:
@@ -32,7 +32,7 @@ def table_rows(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, ...]]:
         yield (
             called[outcome.name],
             outcome.state,
-            f"{row['compute_seconds']:.2f}",
+            f"{row['stage_seconds']:.1f}",
             str(row["mesh"]) or "-",
         )
 

@@ -16,7 +16,6 @@ from orchestrator.planning.request import Prepared
 from orchestrator.record.cache import ENTRIES, FOLDER, CacheIndex
 from orchestrator.record.manifest import InputRecord, Manifest
 from orchestrator.record.run_directory import MANIFEST, OUTPUTS, RunDirectory
-from orchestrator.system import machine
 from orchestrator.system.atomic_files import digest_file, write_atomic
 from orchestrator.system.folders import make_folders, new_folder_mode
 from orchestrator.system.locks import LOCK_FILES, SHARDS_FILE
@@ -120,13 +119,13 @@ def describe(
         seed=prepared.seed if subject.seed is None else subject.seed,
         created=old.created if old else time.time(),
         given=dict(given),
-        settings=prepared.settings.profile.model_dump(mode="json"),
-        sources=dict(prepared.settings.sources),
+        settings=prepared.recorded,
+        sources=prepared.origins,
         until=prepared.options.until or "",
         device=prepared.options.device,
         target_vram=prepared.options.target_vram,
         host_ram=prepared.options.host_ram,
-        machine=machine.describe(prepared.monitor),
+        machine=prepared.machine,
         nodes=old.nodes if old else {},
         former=old.former if old else {},
         formats=list(prepared.options.formats),

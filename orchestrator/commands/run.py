@@ -83,8 +83,7 @@ def execute(
         manifest = job.run.manifest
         manifest.state, manifest.no_report, manifest.no_export = "running", "", ""
         # `resume` and `stage` may have been given a --set: the record is of what is computed now.
-        manifest.settings = prepared.settings.profile.model_dump(mode="json")
-        manifest.sources = dict(prepared.settings.sources)
+        manifest.settings, manifest.sources = prepared.recorded, prepared.origins
         with contextlib.suppress(OSError):  # a full disk is told by the first node that meets it
             job.run.save()  # from now on result/ may change: nobody is to read "done" meanwhile
         job.run.event("begin", profile=prepared.settings.name, seed=manifest.seed)

@@ -57,12 +57,17 @@ class Runtime(_Strict):
         60.0, gt=0, description="silence after which a child is killed"
     )
     stop_grace: float = Field(2.0, ge=0, description="seconds from SIGTERM to SIGKILL")
-    cpu_slots: int = Field(2, ge=1, description="CPU stages that compute at the same time")
+    cpu_slots: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="CPU stages that compute at the same time; 0: as cores and memory allow",
+    )
     threads: int = Field(
         0,
         ge=0,
         le=256,
-        description="CPU threads a stage; 0: the cores, at most 4",
+        description="CPU threads a stage; 0: the cores, at most 4, in a batch a share of them",
     )
     prefetch: bool = Field(True, description="start the next stage's process ahead of time")
     inline_max_bytes: int = Field(

@@ -34,4 +34,10 @@ def child_environment() -> dict[str, str]:
     # Without it torch.cuda.is_available() initialises CUDA and a forked child cannot use it.
     environment["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
     environment["PYTHONUNBUFFERED"] = "1"
+    # Matrices of numpy and scipy are small here. With a thread for each core in each process, of
+    # these and of torch, 16 sketches beside each other kept 50 threads busy on 16 cores.
+    environment.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Torch's threads wait for each other by turning round and round, which keeps who is awaited
+    # from its turn: on two busy cores a sketch's ISOMER took 37 and 50 s so, 14 and 15 s asleep.
+    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     return environment

@@ -53,6 +53,7 @@ class AttemptRow(Row):
     """One try of one node for one job.
 
     rung       counted from the first one that fits the budget
+    card       which of the machine's cards, as CUDA_VISIBLE_DEVICES names it; "": none
     params     the stage's params that this rung sets itself
     outcome    "done" or a failure kind
     move       what was decided after a failure, with the reason: "next rung: ..."
@@ -66,6 +67,7 @@ class AttemptRow(Row):
 
     rung: int
     device: str
+    card: str = ""
     dtype: str = "float32"
     params: dict[str, Any] = Field(default_factory=dict)
     warm: bool = False
@@ -187,15 +189,9 @@ class Manifest(Row):
 
     @property
     def stage_seconds(self) -> float:
-        """What its stages took, loading included: all attempts of all goes that came to an end.
-
-        In a batch a process's load counts to the first picture that it served.
-        """
-        return sum(
-            row.seconds + row.timings.get("import", 0.0) + row.timings.get("load", 0.0)
-            for node in self.nodes.values()
-            for row in node.attempts
-        )
+        """What its own stages took: all attempts of all goes that came to an end. Without loading,
+        which in a batch is done once for many pictures."""
+        return sum(row.seconds for node in self.nodes.values() for row in node.attempts)
 
     @property
     def degraded(self) -> dict[str, str]:

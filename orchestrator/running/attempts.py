@@ -50,6 +50,7 @@ class Attempts:
         row = AttemptRow(
             rung=session.rung,
             device=session.card.name or "cuda" if session.card else "cpu",
+            card=session.card.visible if session.card else "",
             dtype=session.attempt.dtype,
             params=dict(session.attempt.params),
             warm=session.process.warm,

@@ -3,7 +3,8 @@
     fall    a GPU rung on a machine without a card fails before any process starts
     start   one session a node and rung, as `schedule` says, some of them ahead of time
     load    a GPU session leases a card first; while it waits it reads its weights ahead
-    feed    an idle session gets its next job, or is let go when none will come
+    feed    an idle session gets its next job, or is let go when none will come, or when another
+            node has work for the card on which it only waits
 
 A session serves every job that is ready for its node and then ends, so a batch pays each model load
 once. One picture is a batch of one.
@@ -12,8 +13,9 @@ once. One picture is a batch of one.
 from __future__ import annotations
 
 import functools
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,10 +27,12 @@ from orchestrator.running.attempts import Attempts, storage_failure
 from orchestrator.running.durable_writer import DurableWriter
 from orchestrator.running.jobs import Job
 from orchestrator.running.leases import Leases
-from orchestrator.running.schedule import Schedule, at_once, on_gpu, threads_a_stage
+from orchestrator.running.schedule import Schedule
 from orchestrator.running.session import Session
 from orchestrator.running.session_events import StageFailure
+from orchestrator.running.spread import Spread, on_gpu
 from orchestrator.running.workload import Workload
+from orchestrator.system import clock
 from orchestrator.system.atomic_files import next_log
 from orchestrator.system.gpu import Release
 
@@ -36,7 +40,9 @@ from orchestrator.system.gpu import Release
 class Dispatcher:
     """The sessions that live, and the leases that they hold.
 
-    open_jobs  those that are not closed; whoever owns the list takes jobs out of it
+    open_jobs  those that have begun or may begin, and are not closed; later: those that come when
+               some of these are over. Whoever owns the lists moves jobs
+    laid       how they are laid over this machine
     scratch    a private folder, in which each job gets one of its own
     """
 
@@ -44,6 +50,8 @@ class Dispatcher:
         self,
         work: Workload,
         open_jobs: Sequence[Job],
+        later: Collection[Job],
+        laid: Spread,
         attempts: Attempts,
         durable: DurableWriter,
         hub: ProcessHub,
@@ -54,11 +62,12 @@ class Dispatcher:
         self._durable = durable
         self._hub = hub
         self._scratch = scratch
-        self._leases = Leases(work.cards, work.runtime.cpu_slots)
-        most = at_once(len(work.cards), len(work.jobs), work.budget.host)
-        self._share = replace(work.budget, host=work.budget.host // most)
-        self._schedule = Schedule(work.graph, open_jobs, self._leases, work.runtime.prefetch, most)
-        self._threads = threads_a_stage(work.runtime, len(work.jobs))
+        self._leases = Leases(work.cards, laid.slots)
+        self._share = replace(work.budget, host=laid.host)
+        self._schedule = Schedule(
+            work.graph, open_jobs, self._leases, work.runtime.prefetch, laid, later
+        )
+        self._threads = laid.threads
         self.sessions: list[Session] = []
 
     def session_of(self, process: StageProcess) -> Session | None:
@@ -78,7 +87,9 @@ class Dispatcher:
             self._lease_and_load(session)
             if session.state == "idle":
                 moved |= self._feed(session)
-            elif session.state == "imported" and not self._schedule.is_wanted(session):
+            elif session.state == "imported" and not self._schedule.is_wanted(
+                session, self.sessions
+            ):
                 session.stop()  # started ahead, but its jobs failed or were found in the cache
         return moved
 
@@ -175,13 +186,22 @@ class Dispatcher:
         """Whether a job was ready that an idle session could be given."""
         ready = self._schedule.ready(session.node.name, session.rung)
         if not ready:
-            if not self._schedule.may_get_more(session):
+            if not self._schedule.may_get_more(session, self.sessions) or self._gives_way(session):
                 session.stop()
             return False
         if session.card is None and not self._leases.take_slot():
             return False
         self._give(session, ready[0])
         return True
+
+    def _gives_way(self, session: Session) -> bool:
+        return clock.now() >= self._schedule.gives_way_at(session, self.sessions)
+
+    def next_look(self) -> float:
+        """`clock.now()` at which `assign` has something to do though nothing has moved; inf: not
+        before something does."""
+        times = (self._schedule.gives_way_at(one, self.sessions) for one in self.sessions)
+        return min(times, default=math.inf)
 
     def _give(self, session: Session, job: Job) -> None:
         node = session.node

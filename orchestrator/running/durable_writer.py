@@ -50,6 +50,11 @@ class DurableWriter:
     def busy(self) -> bool:
         return bool(self._pending)
 
+    @property
+    def behind(self) -> int:
+        """Pieces of work that have yet to be done."""
+        return len(self._pending) + sum(not one.done() for one in self._extra)
+
     def holds(self, job: Job) -> bool:
         """Whether files of this job are still on their way."""
         return job in self._pending.values()

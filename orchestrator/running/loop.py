@@ -1,5 +1,6 @@
-"""The central loop: jobs x nodes over resource leases, stage-major.
+"""The central loop: jobs x nodes over resource leases, by stage or by picture (`spread`).
 
+    admit     by picture, the next job when one is over; by stage, all at the start
     advance   waiting -> ready, or taken from the cache
     assign    staffing: processes, cards, loads, jobs
     wait      for messages, exits, signals and deadlines: one blocking call
@@ -11,7 +12,9 @@ What each step does lies in the module of its name; here is only the order of th
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import math
 import time
 from collections.abc import Callable, Sequence
 
@@ -36,6 +39,7 @@ from orchestrator.running.session_events import (
     Progressed,
     SessionEvent,
 )
+from orchestrator.running.spread import spread
 from orchestrator.running.workload import Workload
 from orchestrator.system import clock
 from orchestrator.system.stop_signals import STOP
@@ -43,6 +47,10 @@ from orchestrator.system.stop_signals import STOP
 _IDLE_WAIT = 1.0
 _HURRY_SECONDS = 0.2
 """From the second stop signal until processes that will not end are left to the hub's end."""
+
+BEHIND = 8
+"""Pieces of writing that may wait for each picture under way before further ones begin: a sketch
+has four, and is closed within the time that its successor takes for a tenth of its way."""
 
 
 class Runner:
@@ -61,7 +69,11 @@ class Runner:
         self._work = work
         self._workspace = workspace
         self._close_job = close_job
-        self._open = list(work.jobs)
+        self._laid = spread(
+            work.graph, work.runtime, len(work.jobs), len(work.cards), work.budget.host
+        )
+        self._open: list[Job] = []
+        self._later = collections.deque(work.jobs)
         self._changed = True
         self._signals = STOP
         self._told_to_stop = False
@@ -72,7 +84,7 @@ class Runner:
 
     def run(self) -> None:
         """Return when every job is over. Raises `InterruptedRunError` when told to stop."""
-        self._advance()
+        self._admit()
         if self._work.over:
             for job in self._work.jobs:  # everything was there already: no process needed
                 job.closed = True
@@ -95,7 +107,14 @@ class Runner:
             self._loop(
                 hub,
                 Dispatcher(
-                    self._work, self._open, self._attempts, self._durable, hub, workspace.folder
+                    self._work,
+                    self._open,
+                    self._later,
+                    self._laid,
+                    self._attempts,
+                    self._durable,
+                    hub,
+                    workspace.folder,
                 ),
             )
         if self._signals.count and not self._work.over:
@@ -119,16 +138,18 @@ class Runner:
             self._changed |= self._outputs.collect()
             self._pass_on_stop(dispatcher)
             if self._changed:
-                self._advance()
+                self._advance(self._open)
                 for job in self._outputs.close(self._open):
                     self._open.remove(job)
+            self._changed |= self._admit()
+            self._changed |= clock.now() >= self._next_look(dispatcher)
 
     @property
     def _stopping(self) -> bool:
         return self._attempts.cancelled or self._signals.count > 0
 
     def _finished(self, dispatcher: Dispatcher) -> bool:
-        over = self._stopping or all(job.over for job in self._open)
+        over = self._stopping or (not self._later and all(job.over for job in self._open))
         if over:
             for session in dispatcher.sessions:
                 session.stop()
@@ -140,7 +161,11 @@ class Runner:
         if self._changed:
             return 0.0
         deadlines = [session.next_deadline() for session in dispatcher.sessions]
-        return max(0.0, min([*deadlines, clock.now() + _IDLE_WAIT]) - clock.now())
+        latest = min(self._next_look(dispatcher), clock.now() + _IDLE_WAIT)
+        return max(0.0, min([*deadlines, latest]) - clock.now())
+
+    def _next_look(self, dispatcher: Dispatcher) -> float:
+        return math.inf if self._stopping else dispatcher.next_look()
 
     def _pass_on_stop(self, dispatcher: Dispatcher) -> None:
         self._signals.drain()
@@ -155,15 +180,34 @@ class Runner:
             elif self._stopping:
                 session.terminate()
 
-    def _advance(self) -> None:
+    def _admit(self) -> bool:
+        """Let jobs begin, as many as may be under way beside each other; whether there were any.
+
+        Those whose books wait to be closed are in nobody's way, unless they become many: the files
+        that they are made of are still there.
+        """
+        most, admitted = self._laid.pictures, False
+        while self._later and not self._stopping:
+            if most and self._durable.behind > BEHIND * most:
+                break
+            if most and sum(not job.over for job in self._open) >= most:
+                break
+            job = self._later.popleft()
+            self._open.append(job)
+            self._advance([job])
+            admitted = True
+        return admitted
+
+    def _advance(self, jobs: Sequence[Job]) -> None:
         """Move each waiting node on whose upstream is settled."""
         if self._stopping:
             return
         graph = self._work.graph
-        for job in self._open:
+        for job in jobs:
             for name, node in graph.nodes.items():
-                settled = job.standing(graph.upstream(name)) <= READABLE
-                if job.nodes[name].standing == "waiting" and settled:
+                if job.nodes[name].standing != "waiting":
+                    continue
+                if job.standing(graph.upstream(name)) <= READABLE:
                     job.enter(name, "done" if self._reuse(job, node) else "ready")
 
     def _reuse(self, job: Job, node: Node) -> bool:

@@ -1,55 +1,26 @@
 """Who works next: pure decisions over jobs, sessions and leases, without side effects.
 
-Stage-major: one process a node serves all jobs that are ready for it. Nodes are looked at in the
-graph's order, so the earliest one with work gets the next card.
+A node's processes serve all jobs that are ready for it: by stage those of the whole batch, by
+picture the few that are under way (`spread`). Nodes are looked at in the graph's order, so the
+earliest one with work gets the next card.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 
 from orchestrator.pipeline.graph import Graph, Node
-from orchestrator.pipeline.profile import Runtime
 from orchestrator.running.jobs import READABLE, Job
 from orchestrator.running.leases import Leases
 from orchestrator.running.session import Session
-from orchestrator.system import machine
-
-MAX_THREADS = 4
-"""Unless a profile says more. On 16 cores hull.reconstruct took 2.3 s with 1 to 4 threads and
-3.9 to 5.1 s with 8 or 16: its grids are too small to be cut finer."""
-
-
-LEAST_HOST = 8 << 30
-"""Host memory in bytes for each of several processes on cards: streamed Flux pins 5 GiB or more."""
-
-
-def at_once(cards: int, jobs: int, host: int) -> int:
-    """How many processes of one node may work on cards at a time, which share the host's memory.
-
-    host: bytes that weights may fill, 0: no limit
-    """
-    most = max(1, min(cards, jobs))
-    return max(1, min(most, host // LEAST_HOST)) if host else most
-
-
-def on_gpu(node: Node, rung: int) -> bool:
-    """Whether a rung of a node needs a card."""
-    return node.config.attempts[rung].device == "cuda"
-
-
-def threads_a_stage(runtime: Runtime, jobs: int) -> int:
-    """CPU threads a stage: the cores, or a share of them where several stages compute."""
-    if runtime.threads:
-        return runtime.threads
-    share = runtime.cpu_slots if jobs > 1 else 1
-    return max(1, min(MAX_THREADS, machine.cores() // share))
+from orchestrator.running.spread import ALONE, Spread, on_gpu
 
 
 class Schedule:
     """Answers the loop's questions; reads jobs and sessions, changes nothing.
 
-    at_once   processes of a GPU node at a time, if there are as many cards; 0: no limit
+    jobs    those that have begun or may begin; later: those that come when some of these are over
     prefetch: start processes ahead of time. Those of CPU rungs start all at once: they are small
     until they load, and once they are forked the template is free to import for the GPU stages. A
     process loads when the inputs of a job of its are there or being computed.
@@ -61,11 +32,14 @@ class Schedule:
         jobs: Sequence[Job],
         leases: Leases,
         prefetch: bool,
-        at_once: int = 0,
+        spread: Spread = ALONE,
+        later: Collection[Job] = (),
     ) -> None:
         self._graph = graph
-        self._at_once = min(len(leases.cards), at_once or len(leases.cards))
+        self._spread = spread
+        self._at_once = min(len(leases.cards), spread.on_cards)
         self._jobs = jobs
+        self._later = later
         self._leases = leases
         self._prefetch = prefetch
 
@@ -145,13 +119,16 @@ class Schedule:
         sessions: Sequence[Session],
         wanted: Sequence[tuple[Node, int]],
     ) -> int:
-        """One process a node; on several cards as many as have jobs to do.
+        """A CPU node has a process for each job that is ready or computed, up to its crew. A GPU
+        node has one, on several cards as many as have jobs to do.
 
         A GPU process that is only prefetched must be the only one that waits for a card, so that
         waiting ones do not fill the host's memory.
         """
         if not on_gpu(node, rung):
-            return 1
+            busy = sum(s.node.name == node.name and s.state == "running" for s in sessions)
+            in_hand = busy + len(self.ready(node.name, rung))
+            return max(1, min(in_hand, self._spread.crew(node.name)))
         if ready := len(self.ready(node.name, rung)):
             return min(ready, self._at_once)
         waiting = any(on_gpu(s.node, s.rung) and s.card is None and not s.ended for s in sessions)
@@ -159,22 +136,45 @@ class Schedule:
         mine = any(s.node.name == node.name and not s.ended for s in sessions)
         return int(bool(self._leases.cards) and (mine or not waiting))
 
-    def is_wanted(self, session: Session) -> bool:
+    def is_wanted(self, session: Session, sessions: Sequence[Session]) -> bool:
         """Whether a process that has not loaded yet has, or may get, something to do."""
         name = session.node.name
-        return bool(self.ready(name, session.rung)) or self.may_get_more(session)
+        return bool(self.ready(name, session.rung)) or self.may_get_more(session, sessions)
 
-    def may_get_more(self, session: Session) -> bool:
+    def may_get_more(self, session: Session, sessions: Sequence[Session]) -> bool:
         """Whether a job can still become ready for this process without needing its card."""
+        if self._later:  # by picture, where no process has a card
+            return True
         name = session.node.name
+        elsewhere = {
+            other.node.name
+            for other in sessions
+            if other is not session and other.card is not None and not other.ended
+        }
         for job in self._jobs:
             progress = job.nodes[name]
             if progress.standing != "waiting" or progress.rung != session.rung:
                 continue
             if session.card is None or not any(
                 on_gpu(self._graph.nodes[above], job.nodes[above].rung)
-                for above in self._graph.ancestors(name)
+                for above in self._graph.ancestors(name) - elsewhere
                 if job.nodes[above].standing not in READABLE
             ):
                 return True
         return False
+
+    def gives_way_at(self, session: Session, sessions: Sequence[Session]) -> float:
+        """`clock.now()` at which a process that waits for inputs gives its card up, because another
+        node has work for it: when the wait has cost as much as loading again will. inf: never."""
+        waits = session.state == "idle" and not session.doomed
+        if session.card is None or not waits or self._leases.free_cards:
+            return math.inf
+        wanted = any(
+            on_gpu(node, rung)
+            and self.ready(name, rung)
+            and sum(s.node.name == name and s.card is not None for s in sessions) < self._at_once
+            for name, node in self._graph.nodes.items()
+            if name != session.node.name
+            for rung in range(len(node.config.attempts))
+        )
+        return session.waited_a_load if wanted else math.inf

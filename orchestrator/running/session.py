@@ -21,6 +21,7 @@ from orchestrator.pipeline.profile import Attempt, Runtime
 from orchestrator.processes.handle import Ended, Event, Spoke, SpokeGarbage, StageProcess
 from orchestrator.processes.hub import ProcessHub
 from orchestrator.running.protocol_rules import EXPECTED, State, what_is_wrong
+from orchestrator.running.session_ends import died, hung, took_too_long
 from orchestrator.running.session_events import (
     Gone,
     Imported,
@@ -33,7 +34,6 @@ from orchestrator.running.session_events import (
     StageFailure,
 )
 from orchestrator.system import clock
-from orchestrator.system.exit_codes import describe_exit
 from orchestrator.system.gpu import MIB, Card, GpuMonitor, Ledger, Release
 from stages.contract import FailureKind
 from stages.process import protocol
@@ -79,6 +79,11 @@ class Session:
     @property
     def attempt(self) -> Attempt:
         return self.node.config.attempts[self.rung]
+
+    @property
+    def waited_a_load(self) -> float:
+        """`clock.now()` when it will have been in its state for as long as its load took."""
+        return self._since + self.timings.get("import", 0.0) + self.timings.get("load", 0.0)
 
     @property
     def ended(self) -> bool:
@@ -213,20 +218,10 @@ class Session:
         return silence
 
     def _overdue(self, now: float) -> StageFailure:
-        if now >= self._heard + self.runtime.heartbeat_timeout and self.state != "starting":
-            limit = self.runtime.heartbeat_timeout
-            return StageFailure(
-                "crashed",
-                f"no heartbeat for {limit:g} s while {self.state}",
-                "the process hung; --set runtime.heartbeat_timeout=SECONDS waits longer",
-            )
-        name = "timeout" if self.state == "running" else "load_timeout"
-        limit = getattr(self.node.config, name)
-        return StageFailure(
-            "timed_out",
-            f"{self.state} took longer than {limit:g} s",
-            f"--set {self.node.name}.{name}=SECONDS raises the limit",
-        )
+        limit = self.runtime.heartbeat_timeout
+        if now >= self._heard + limit and self.state != "starting":
+            return hung(self.state, limit)
+        return took_too_long(self.state, self.node)
 
     def on_event(self, event: Event) -> list[SessionEvent]:
         """What a hub event about this session's process means."""
@@ -310,20 +305,11 @@ class Session:
             self.state == "idle" and self.served == 0
         )
         if self.state == "running" or lost_load:
-            failure = self._doom or self._death("was ready" if lost_load else "was done")
+            before = "was ready" if lost_load else "was done"
+            failure = self._doom or died(self.process, before, self.log)
             happenings.append(JobFailed("" if lost_load else self.job, failure))
         self._enter("measuring")
         return happenings + self._measure()
-
-    def _death(self, before_it: str) -> StageFailure:
-        code = self.process.exit_code
-        if code is None:
-            return StageFailure("internal", self.process.unstarted)
-        return StageFailure(
-            "crashed",
-            f"the process ended with {describe_exit(code)} before it {before_it}",
-            f"its last words are in {self.log}",
-        )
 
     def _measure(self) -> list[SessionEvent]:
         release: Release | None = Release("no gpu used")

@@ -19,7 +19,6 @@ from orchestrator.pipeline.graph import Node
 from orchestrator.pipeline.profile import Attempt, NodeConfig, Runtime
 from orchestrator.processes.hub import NO_CARD, ProcessHub
 from orchestrator.processes.workspace import open_workspace
-from orchestrator.running.schedule import threads_a_stage
 from orchestrator.running.session import Session
 from orchestrator.running.session_events import (
     Imported,
@@ -30,6 +29,7 @@ from orchestrator.running.session_events import (
     SessionEvent,
     StageFailure,
 )
+from orchestrator.running.spread import threads_alone
 from orchestrator.system import clock
 from orchestrator.system.gpu import Card, GpuMonitor
 from stages.contract import Context
@@ -75,7 +75,7 @@ class StageJob:
     @property
     def threads(self) -> int:
         """Threads that it computes with: as many as in a run of one picture."""
-        return threads_a_stage(Runtime(), 1)
+        return threads_alone(Runtime())
 
 
 def compute_here(job: StageJob, progress: Progress) -> tuple[Done, bytes]:

@@ -175,8 +175,13 @@ class TimeLeft:
 
     def _side_by_side(self, now: float) -> float:
         """How many nodes of a batch have computed at a time so far, on average."""
-        busy = sum(tally.seconds for tally in self._nodes.values())
-        return max(1.0, busy / max(now - self._began, 1.0)) if self._jobs > 1 else 1.0
+        if self._jobs < 2:
+            return 1.0
+        busy = sum(
+            tally.seconds + sum(now - one.began for one in list(tally.running.values()))
+            for tally in self._nodes.values()
+        )
+        return max(1.0, busy / max(now - self._began, 1.0))
 
 
 def in_words(seconds: float | None) -> str:

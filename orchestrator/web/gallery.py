@@ -108,7 +108,7 @@ def card(root: Path, name: str) -> Card | None:
         state,
         manifest.profile,
         time.strftime("%d %b %H:%M", time.localtime(manifest.created)),
-        manifest.wall_seconds,
+        manifest.stage_seconds,
         manifest.error,
         THUMBNAIL_JPG in there,
         REPORT_HTML in there,

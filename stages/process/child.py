@@ -36,6 +36,7 @@ from stages.process.parent_watch import EXIT_ORPHANED, die_with_parent
 from stages.process.preview import shrunk
 from stages.process.single_job import run_job_file
 from stages.process.stage_runner import StageRunner
+from stages.process.threads import keep_to
 from stages.process.vram_cap import cap_device_memory
 from stages.process.wire import Wire, connect, pack
 
@@ -201,6 +202,8 @@ class HostProcess:
         began = time.perf_counter()
         # Before anything can initialise CUDA: the child sees the leased card only, or none.
         os.environ["CUDA_VISIBLE_DEVICES"] = message.gpu
+        if message.device == "cpu":  # on a card they fill it with weights, and want the cores
+            keep_to(message.threads)
         try:
             core = StageRunner(self._connection.stage, self._connection.inline_max_bytes)
             imported = time.perf_counter()

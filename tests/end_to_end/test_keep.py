@@ -154,6 +154,14 @@ def test_a_batch_keeps_results_unless_it_is_told_to_keep_all(kiss3d, casting, tm
     assert len(list((tmp_path / "whole").rglob("*.npy"))) == 6
 
 
+def by_stage(tmp_path: Path) -> dict[str, object]:
+    """Params of a stage that loads weights: without any, pictures go through one by one, and no
+    batch is cut into parts."""
+    weights = tmp_path / "own.safetensors"
+    weights.write_bytes(b"weights")
+    return {"needs": [str(weights)]}
+
+
 def test_a_long_batch_goes_part_by_part(casting, tmp_path, monkeypatch):
     """So that only some of its pictures take the space of a whole run at a time."""
     from orchestrator.cli.commands import cli
@@ -173,7 +181,7 @@ def test_a_long_batch_goes_part_by_part(casting, tmp_path, monkeypatch):
     pictures.mkdir()
     for number in range(5):
         (pictures / f"{number}.txt").write_text(f"{number} 2 3")
-    request = ["batch", pictures, "--glob", "*.txt", "--config", casting()]
+    request = ["batch", pictures, "--glob", "*.txt", "--config", casting(**by_stage(tmp_path))]
     cli.main([*map(str, request), "--output", str(tmp_path / "out")], standalone_mode=False)
     assert most == 2
     assert computed(tmp_path) == 5
@@ -190,7 +198,8 @@ def test_after_a_failure_that_ends_a_batch_no_later_part_begins(casting, tmp_pat
     for number in range(3):
         (pictures / f"{number}.txt").write_text(f"{number} 2 3")
     request = ["batch", pictures, "--glob", "*.txt", "--fail-fast", "--config"]
-    request += [casting(mode="raise", only_for=0.0), "--output", tmp_path / "out"]
+    config = casting(mode="raise", only_for=0.0, **by_stage(tmp_path))
+    request += [config, "--output", tmp_path / "out"]
     with pytest.raises(SystemExit):
         cli.main([*map(str, request)], standalone_mode=False)
     rows = json.loads((tmp_path / "out" / "summary.json").read_text())["jobs"]

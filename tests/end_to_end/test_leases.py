@@ -7,15 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from devtools.fakes.parts import Silent
-from devtools.patience import eventually
+from devtools.patience import PATIENCE, eventually
 from orchestrator.commands import open_run
 from orchestrator.commands import run as runs
 from orchestrator.commands.subject import subject_of
 from orchestrator.pipeline.budget import Budget
 from orchestrator.planning import options, request
-from orchestrator.running.schedule import LEAST_HOST
+from orchestrator.running.spread import LEAST_HOST
 from orchestrator.system.gpu import Card
 
 
@@ -134,6 +135,26 @@ def test_cpu_nodes_run_beside_a_gpu_node(config_file, tmp_path):
     first_card = rows[0]["trouble"].attempts[0]
     assert second_source.started < first_card.started + first_card.seconds
     assert len(on_card) == 2
+
+
+@pytest.mark.parametrize("cards", [1, 2])
+def test_drawing_begins_with_the_first_words_and_not_with_the_last(cards, tmp_path):
+    """The last picture's words come when another one's drawing has begun. With one card the
+    process that embeds has to give it up for that, though it has more to do."""
+    began = str(tmp_path / "began")
+    on_card = {"attempts": [{"device": "cuda"}], "timeout": PATIENCE}
+    nodes = {
+        "source": {"stage": "fake.source"},
+        "words": {"stage": "fake.words", "params": {"until": began, "only_for": 3.0}},
+        "embed": {"stage": "fake.embed", **on_card},
+        "draw": {"stage": "fake.draw", "params": {"began": began}, **on_card},
+    }
+    nodes["words"]["timeout"] = PATIENCE
+    config = tmp_path / "captioned.yaml"
+    config.write_text(yaml.safe_dump({"profile": "none", "nodes": nodes}))
+    made = run_jobs(tmp_path, config, cards=cards, jobs=4)
+    drawn = [(run.path / "draw" / "drawn.txt").read_text() for run in made]
+    assert drawn == [f"number {number}" for number in range(4)]
 
 
 def test_weights_are_read_ahead_while_a_process_waits_for_its_inputs(config_file, tmp_path):

@@ -150,6 +150,22 @@ def test_another_seed_reuses_the_nodes_that_do_without_one(run_sketch, small_rob
     assert computed == {"isomer"}, "which has a lottery in its remeshing"
 
 
+def test_what_is_computed_beside_others_is_what_it_is_alone(
+    kiss3d, small_robot, small_run, tmp_path
+):
+    """Three at a time, each in one thread: to the bit the run that had all cores for itself."""
+    folder, out = tmp_path / "pictures", tmp_path / "out"
+    folder.mkdir()
+    for name in "abc":
+        (folder / f"{name}.png").write_bytes(small_robot.read_bytes())
+    words = ("--profile", "sketch", *SMALL, "--set", "runtime.cpu_slots=3", "--output", out)
+    done = kiss3d("batch", folder, *words)
+    assert done.returncode == 0, done.stderr
+    alone = (small_run / "result" / "mesh.glb").read_bytes()
+    made = [(out / name / "result" / "mesh.glb").read_bytes() for name in "abc"]
+    assert made == [alone] * 3
+
+
 def test_a_stage_runs_by_itself_on_an_ordinary_picture(kiss3d, small_robot, tmp_path):
     done = kiss3d(
         "stage", "preprocess", "--input", f"input_image={small_robot}", "--output", tmp_path / "o"

@@ -11,6 +11,7 @@ from rich.console import Console
 from orchestrator.cli import commands
 from orchestrator.cli.live_view import Lines, Live
 from orchestrator.errors import InterruptedRunError
+from orchestrator.running.pictures_through import PicturesThrough
 from orchestrator.running.run_events import RunEvent
 from orchestrator.running.time_left import TimeLeft
 
@@ -47,6 +48,33 @@ def test_what_is_left_stands_beside_the_step_and_below_the_table():
     assert lines[0].split()[:4] == ["node", "state", "step", "left"]
     assert "20 s" in lines[2]
     assert lines[-1].strip() == "40 s left"
+
+
+def of_two_pictures() -> tuple[TimeLeft, PicturesThrough]:
+    left = TimeLeft(NODES, 2, {name: {0: ("cpu", 20.0)} for name in NODES})
+    return left, PicturesThrough(NODES, 2, left)
+
+
+def test_in_a_batch_the_table_tells_one_pictures_step_from_what_is_left_of_all():
+    view = Live(NODES, 2, *of_two_pictures())
+    view.notify(RunEvent("started", "robot", "multiview", {"attempt": 1, "rung": 0}))
+    lines = shown(view, 120)
+    assert "one's step  left of all" in lines[0]
+    assert lines[-1].strip() == "0 of 2 pictures, 2 min left"
+
+
+def test_in_a_batch_a_line_says_how_far_it_is_whenever_a_picture_is_over():
+    stream = io.StringIO()
+    left, pictures = of_two_pictures()
+    view = Lines(stream, 2, left=left, pictures=pictures)
+    view._last["robot", "multiview"] = 0.0
+    view.notify(RunEvent("progress", "robot", "multiview", {**STEP, "rss": 1}))
+    told = stream.getvalue()
+    assert "robot: multiview: step 12/25 refine" in told
+    assert "left" not in told, "of the batch, which a step of one picture says nothing of"
+    for name in NODES:
+        view.notify(RunEvent("reused", "robot", name, {"source": "this run"}))
+    assert "batch: 1 of 2 pictures, 1 min left" in stream.getvalue().splitlines()[-1]
 
 
 def test_attempts_are_told_once_there_is_a_second():

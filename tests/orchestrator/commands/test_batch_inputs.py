@@ -45,7 +45,7 @@ def test_a_bad_row_costs_no_other(tmp_path):
     reasons = {str(one.path): one.reason for one in inputs.skipped}
     assert list(reasons) == ["line 2", "line 3", "line 4", "line 5"]
     assert reasons["line 2"] == "the text is empty"
-    assert "no whole number" in reasons["line 3"]
+    assert "is no seed: that is a whole number" in reasons["line 3"]
     assert "5000 characters" in reasons["line 5"]
 
 

@@ -186,7 +186,7 @@ def test_a_profile_is_a_name_and_not_a_path(profile):
         ("nodes: {first: {timeout: 0}}", "nodes.first.timeout: "),
         ("nodes: {first: {reads: {picture: [a]}}}", "nodes.first.reads.picture: "),
         ("runtime: fast", "runtime: expected a mapping, got str"),
-        ("runtime: {cpu_slots: 0}", "runtime.cpu_slots: "),
+        ("runtime: {cpu_slots: -1}", "runtime.cpu_slots: "),
         ("runtime: {heartbeat_interval: 61}", "runtime.heartbeat_interval: "),
     ],
 )

@@ -43,7 +43,7 @@ def test_a_page_shows_what_was_made_and_how(tmp_path):
         machine={"python": "3.99", "packages": {"torch": "9.9.9"}, "gpus": [{"name": "A card"}]},
     )
     page = page_of(run)
-    for text in ("ball.png", "Views", "Normals", "Mesh", "12.5 s", "1,280 faces"):
+    for text in ("ball.png", "Views", "Normals", "Mesh", "2.5 s in its stages", "1,280 faces"):
         assert text in page.text
     assert len(page.all("img")) == 1 + 4 + 4 + 5, "the input, views, normals, mesh"
     assert len(page.all("iframe")) == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -18,9 +18,14 @@ from orchestrator.running.jobs import Job
 from orchestrator.running.run_events import RunEvent
 from orchestrator.running.session import Session
 from orchestrator.running.session_events import Gone
+from orchestrator.running.spread import ALONE, Spread
 from orchestrator.running.workload import Workload
+from orchestrator.system import clock
 from orchestrator.system.gpu import Card, GpuMonitor
 from stages.process import protocol
+
+LOAD_SECONDS = 3600.0
+"""Of each process: no test waits for it."""
 
 
 class Monitor(GpuMonitor):
@@ -70,7 +75,7 @@ class Bench:
 
     def ready(self, node: str) -> Session:
         session = self.boot(node)
-        self.hear(session, protocol.Ready({}))
+        self.hear(session, protocol.Ready({"import": 1.0, "load": LOAD_SECONDS - 1.0}))
         self.assign()
         return session
 
@@ -104,7 +109,9 @@ def make_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     make_stage(monkeypatch, "begin", reads="input_image", writes="a")
     make_stage(monkeypatch, "end", reads="a", writes="b")
 
-    def make(jobs: int = 1, cards: int = 0, device: str = "cpu", **runtime: int) -> Bench:
+    def make(
+        jobs: int = 1, cards: int = 0, device: str = "cpu", laid: Spread = ALONE, **runtime: int
+    ) -> Bench:
         rungs = [Attempt.model_validate({"device": device, "tries": 1})]
         nodes = {name: NodeConfig(stage=name, attempts=rungs) for name in ("begin", "end")}
         graph = Graph.from_profile(Profile(nodes=nodes))
@@ -122,7 +129,8 @@ def make_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
         leased = [Card(index, str(index)) for index in range(cards)]
         terms = Runtime(**runtime)
         work = Workload(graph, made, terms, leased, Monitor(), Watcher())
-        dispatcher = Dispatcher(work, made, Attempts(work), Drawing(), hub, tmp_path)
+        laid = replace(laid, on_cards=max(1, cards))
+        dispatcher = Dispatcher(work, made, (), laid, Attempts(work), Drawing(), hub, tmp_path)
         return Bench(work, dispatcher, hub, events)
 
     return make
@@ -157,7 +165,7 @@ def test_without_prefetch_a_process_starts_for_a_job_that_is_ready(make_bench):
 
 
 def test_no_more_jobs_compute_than_there_are_slots(make_bench):
-    bench = make_bench(jobs=2, cpu_slots=1)
+    bench = make_bench(jobs=2, laid=Spread(slots=1))
     bench.assign()
     bench.boot("end")
     first = bench.ready("begin")
@@ -218,3 +226,64 @@ def test_a_process_that_was_started_ahead_for_nothing_is_let_go(make_bench):
     job.fail("begin", "it broke")
     bench.boot("end")
     assert later.state == "stopping"
+
+
+def test_a_cpu_node_has_a_process_for_each_job_up_to_its_crew(make_bench):
+    bench = make_bench(jobs=5, laid=Spread(slots=3, crews={"begin": 3, "end": 2}))
+    bench.assign()
+    assert bench.hub.asked.count("begin") == 3
+    assert bench.hub.asked.count("end") == 1, "ahead of time"
+
+
+def on_two_nodes(make_bench, cards: int = 1) -> tuple[Bench, Session]:
+    """Two jobs on cards, the first one through `begin`, whose process waits for the second one's
+    inputs, which come from elsewhere."""
+    bench = make_bench(jobs=2, cards=cards, device="cuda", laid=Spread(on_cards=cards))
+    late = bench.work.jobs[1]
+    late.enter("begin", "waiting")
+    bench.assign()
+    first = bench.ready("begin")
+    bench.finish(first)
+    assert first.state == "idle", "the second job may come any moment"
+    return bench, first
+
+
+def test_a_card_is_not_held_for_long_by_who_only_waits(make_bench, monkeypatch):
+    bench, first = on_two_nodes(make_bench)
+    later = bench.boot("end")
+    assert later.card is None
+    moment = bench.dispatcher.next_look()
+    assert clock.now() < moment < clock.now() + LOAD_SECONDS
+    monkeypatch.setattr(clock, "now", lambda: moment - 0.1)
+    bench.assign()
+    assert first.state == "idle", "coming back would cost more than it has waited"
+    monkeypatch.setattr(clock, "now", lambda: moment)
+    bench.assign()
+    assert first.state == "stopping"
+    bench.end(first)
+    assert later.state == "loading"
+
+
+def test_a_card_that_nobody_else_has_work_for_is_kept(make_bench):
+    bench, first = on_two_nodes(make_bench)
+    bench.work.jobs[0].fail("end", "it broke")
+    assert bench.dispatcher.next_look() == float("inf")
+    bench.assign()
+    assert first.state == "idle"
+
+
+def test_a_process_is_not_let_go_while_another_card_computes_its_inputs(make_bench):
+    """With one card it has to go, since its inputs need that card."""
+    for cards, state in ((1, "stopping"), (2, "idle")):
+        bench = make_bench(jobs=2, cards=cards, device="cuda", laid=Spread(on_cards=1))
+        second = bench.work.jobs[1]
+        second.enter("begin", "waiting")
+        bench.assign()
+        first = bench.ready("begin")
+        bench.finish(first)
+        if cards == 1:
+            first.stop()
+            bench.end(first)
+        later = bench.ready("end")
+        bench.finish(later)
+        assert later.state == state

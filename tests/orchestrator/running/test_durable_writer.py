@@ -44,3 +44,14 @@ def test_a_fault_is_raised_at_the_end_however_much_came_behind_it():
 
     with pytest.raises(ValueError, match="drawn wrongly"):
         work()
+
+
+def test_what_has_yet_to_be_done_is_counted():
+    """By picture, no further ones begin while too much of it waits."""
+    go_on = threading.Event()
+    with DurableWriter(lambda: None) as writer:
+        writer.draw(go_on.wait)
+        writer.later(lambda: None)
+        assert writer.behind == 2, "what is done later waits for the drawing"
+        go_on.set()
+        eventually(lambda: writer.behind == 0)

@@ -11,7 +11,8 @@ from orchestrator.pipeline.graph import Graph, Node
 from orchestrator.pipeline.profile import Attempt, NodeConfig, Profile
 from orchestrator.running.jobs import Job
 from orchestrator.running.leases import Leases
-from orchestrator.running.schedule import LEAST_HOST, Schedule, at_once
+from orchestrator.running.schedule import Schedule
+from orchestrator.running.spread import Spread
 from orchestrator.system.gpu import Card
 
 
@@ -40,7 +41,7 @@ def schedule_of(graph: Graph, tmp_path, cards: int, **standing: str) -> Schedule
     for name, value in standing.items():
         job.nodes[name].standing = value
     leases = Leases([Card(index, str(index)) for index in range(cards)], 1)
-    return Schedule(graph, [job], leases, prefetch=True)
+    return Schedule(graph, [job], leases, True, Spread(on_cards=cards))
 
 
 def test_an_earlier_node_that_starts_anew_behind_a_crash_gets_the_card(graph, tmp_path):
@@ -83,18 +84,3 @@ def test_processes_of_one_node_load_after_each_other(graph, tmp_path):
     assert schedule.may_take_card(other, [loads, waits, other]), "those of others meanwhile"
     loads.state = "running"
     assert schedule.may_take_card(waits, [loads, waits, other])
-
-
-@pytest.mark.parametrize(
-    ("cards", "jobs", "host", "most"),
-    [
-        (0, 5, 0, 1),
-        (2, 1, 0, 1),
-        (2, 5, 0, 2),
-        (4, 5, 3 * LEAST_HOST, 3),
-        (4, 5, LEAST_HOST // 2, 1),
-        (4, 5, 100 * LEAST_HOST, 4),
-    ],
-)
-def test_so_many_processes_share_the_hosts_memory(cards, jobs, host, most):
-    assert at_once(cards, jobs, host) == most

@@ -130,6 +130,16 @@ def test_a_picture_that_failed_is_not_waited_for():
     assert story.left.of_node("mesh") == pytest.approx(30.0)
 
 
+def test_what_is_computed_beside_each_other_counts_before_any_of_it_is_done():
+    """Four pictures of 80 s each, two of them in their first node for 5 of its 10 s."""
+    story = Story(jobs=4)
+    for job in ("a", "b"):
+        story.hear("started", "views", job, rung=0)
+    story.clock.time += 5.0
+    alone = 4 * 80.0 - 2 * 5.0
+    assert story.left.of_all() == pytest.approx(alone / 2)
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [(None, "-"), (0.0, "0 s"), (7.2, "8 s"), (31.0, "35 s"), (61.0, "2 min"), (7300.0, "2.0 h")],
