@@ -31,7 +31,6 @@ from training.pictures import load
 
 SEED = 7
 SHARE = 0.85
-THREADS = 2
 PHOTOGRAPHS = ("chelsea", "astronaut", "coffee", "rocket")
 """Of skimage.data, as grounds: none is trained on."""
 
@@ -98,7 +97,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=40)
     given = parser.parse_args()
     net, guessing = load_network(), Guessing()
-    guess, eye = guessing.guesser("auto", THREADS), guessing.eye("auto", THREADS)
+    guess, eye = guessing.guesser("auto"), guessing.eye("auto")
     table = []
     for name, (pictures, alphas) in compositions(given.pictures, given.count).items():
         found = []

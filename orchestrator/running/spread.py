@@ -7,7 +7,7 @@ by stage     otherwise: one process of a node serves all jobs that are ready for
              model is loaded once. Those of a CPU node are several where the cores allow it, and
              those of a GPU node as many as there are cards
 
-No result depends on any of it, except where a library rounds by its threads.
+No result of `sketch` depends on any of it; torch on the CPU rounds by its threads.
 """
 
 from __future__ import annotations

@@ -22,11 +22,11 @@ class Guessing:
     def __init__(self) -> None:
         self._network: Network | None = None
 
-    def network(self, threads: int) -> Network:
+    def network(self) -> Network:
         """Raises `StageError` of kind missing_weights in an installation without its weights."""
         if self._network is None:
             try:
-                self._network = load_network(threads)
+                self._network = load_network()
             except (OSError, ValueError) as error:
                 raise StageError(
                     "missing_weights",
@@ -35,15 +35,15 @@ class Guessing:
                 ) from error
         return self._network
 
-    def guesser(self, background: str, threads: int) -> Guesser:
+    def guesser(self, background: str) -> Guesser:
         """What guesses where no backdrop is plain, for the param `background`."""
 
         def by_network(rgb: np.ndarray) -> Guess:
-            return guess_by_network(rgb, self.network(threads))
+            return guess_by_network(rgb, self.network())
 
         def best(rgb: np.ndarray) -> Guess:
             try:
-                network = self.network(threads)
+                network = self.network()
             except StageError:  # a stripped package does without, and says so
                 return guess_by_colours(rgb, "missing")
             return best_guess(rgb, network)
@@ -52,12 +52,12 @@ class Guessing:
             return by_network
         return best if background == "auto" else guess_by_colours
 
-    def eye(self, background: str, threads: int) -> Eye | None:
+    def eye(self, background: str) -> Eye | None:
         """What is asked beside a plain backdrop, for the param `background`."""
 
         def see(rgb: np.ndarray) -> Seen | None:
             try:
-                return look(rgb, self.network(threads))
+                return look(rgb, self.network())
             except StageError:
                 return None
 

@@ -47,7 +47,7 @@ class Seen:
     open: float
 
 
-def load_network(threads: int) -> Network:
+def load_network() -> Network:
     """The shipped network. onnxruntime is imported here.
 
     Raises OSError where the installation lacks its weights, ValueError where they are others.
@@ -55,7 +55,7 @@ def load_network(threads: int) -> Network:
     from stages.models import sketch_net
     from stages.models.sketch_net import predict
 
-    net = predict.load_network(sketch_net.WEIGHTS, threads)
+    net = predict.load_network(sketch_net.WEIGHTS)
     return lambda square: predict.sketch(net, square).alpha
 
 

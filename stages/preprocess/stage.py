@@ -84,7 +84,7 @@ class Preprocess(contract.Stage):
         if self.params.background == "rembg":
             self._network(context)
         if self.params.background == "network":
-            self._guesses().network(context.threads)
+            self._guesses().network()
 
     def run(self, inputs: Mapping[str, Any], context: contract.Context) -> Mapping[str, Any]:
         """Inputs `input_image` and perhaps `input_mask`, `input_back`, `input_left`, `input_right`
@@ -211,8 +211,8 @@ class Preprocess(contract.Stage):
             mask,
             colour_of(params.background) if method == "colour" else None,
             context.warn,
-            self._guesses().guesser(params.background, context.threads),
-            self._guesses().eye(params.background, context.threads),
+            self._guesses().guesser(params.background),
+            self._guesses().eye(params.background),
             tell,
         )
 

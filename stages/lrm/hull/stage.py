@@ -68,9 +68,7 @@ class HullReference(Stage):
         wanted = self.params.normals
         if wanted == "silhouette":
             return None
-        see, why_not = open_or_say_why(
-            WEIGHTS, context.threads, wanted == "network", "reference.normals=silhouette"
-        )
+        see, why_not = open_or_say_why(WEIGHTS, wanted == "network", "reference.normals=silhouette")
         if why_not:
             context.warn(missing("the views' normals", why_not), degraded=True)
         return see

@@ -18,9 +18,7 @@ See = Callable[["np.ndarray"], "Sketch"]
 """(256, 256, 3) uint8 sRGB -> what the network says of it."""
 
 
-def open_or_say_why(
-    weights: Path, threads: int, required: bool, without: str
-) -> tuple[See | None, str]:
+def open_or_say_why(weights: Path, required: bool, without: str) -> tuple[See | None, str]:
     """The network, or None and why it cannot be read.
 
     required  that it cannot be read is an error: StageError (missing_weights)
@@ -29,7 +27,7 @@ def open_or_say_why(
     from stages.models.sketch_net.predict import load_network, sketch
 
     try:
-        network = load_network(weights, threads)
+        network = load_network(weights)
     except (OSError, ValueError) as error:
         if required:
             raise StageError(

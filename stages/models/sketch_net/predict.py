@@ -19,6 +19,8 @@ from safetensors.numpy import load_file
 from stages.models.sketch_net import GRAPH, SIDE, WEIGHTS
 from stages.models.sketch_net.thickness import most_likely, near_a_guess
 
+THREADS = 2
+"""However many a stage has: sums are cut by threads, and rounded as they are cut."""
 RIM = 3
 """Pixels at the picture's rim that are replaced by their neighbours: a dark line there (a frame, or
 resampling that counts what lies outside as black) reads as the edge of what is cut off."""
@@ -70,10 +72,10 @@ class Sketch:
 class Network:
     """The network with its weights: keep one for a process's lifetime. See `load_network`."""
 
-    def __init__(self, graph: Path, weights: dict[str, np.ndarray], threads: int) -> None:
+    def __init__(self, graph: Path, weights: dict[str, np.ndarray]) -> None:
         onnxruntime.disable_telemetry_events()  # it leaves a session id in the temporary folder
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = THREADS
         options.inter_op_num_threads = 1
         # Between two pictures other stages compute; waiting threads must not burn their cores.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -95,7 +97,7 @@ class Network:
         return dict(zip(self._outputs, made, strict=True))
 
 
-def load_network(path: Path = WEIGHTS, threads: int = 2) -> Network:
+def load_network(path: Path = WEIGHTS) -> Network:
     """The network with its weights, ready to be used.
 
     Raises OSError where a file cannot be read, ValueError where it is not this network's.
@@ -107,7 +109,7 @@ def load_network(path: Path = WEIGHTS, threads: int = 2) -> Network:
     except SafetensorError as error:
         raise ValueError(f"{path} is not a safetensors file: {error}") from error
     try:
-        return Network(GRAPH, weights, threads)
+        return Network(GRAPH, weights)
     except _UNFIT as error:
         raise ValueError(f"{path} does not fit the network: {error}") from error
 

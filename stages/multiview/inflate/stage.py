@@ -66,7 +66,6 @@ class Inflate(Stage):
         if self.params.shape != "silhouette":
             self._see, self._why_not = open_or_say_why(
                 WEIGHTS,
-                context.threads,
                 self.params.shape == "network",
                 "multiview.shape=silhouette",
             )

@@ -96,7 +96,7 @@ def overlap(found: np.ndarray, truth: np.ndarray) -> float:
 def in_place(rgb: np.ndarray, **options: Any) -> tuple[np.ndarray, Any]:
     """What `segment` finds with the shipped network, (H, W) bool, and all that it says."""
     guessing = Guessing()
-    found = segment(rgb, guess=guessing.guesser("auto", 2), eye=guessing.eye("auto", 2), **options)
+    found = segment(rgb, guess=guessing.guesser("auto"), eye=guessing.eye("auto"), **options)
     mask = np.zeros(rgb.shape[:2], np.float32)
     size = (int(found.region.width), int(found.region.height))
     mask[found.region.slices] = cv2.resize(found.mask.astype(np.float32), size)
