@@ -14,9 +14,9 @@ backward    gradients
 remesh      optimiser step, collapse, split, flip
 projection  the normals that all views together ask for
 cleaning    reduction, subdivision
-colour      visibility, projection and completion of colours
-texture     reduction, charts, texels, PNG
-files       GLB, OBJ, PLY and previews
+colour      visibility, projection and completion of colours; beside it the mesh is laid flat
+texture     the rest of that, texels, PNG; previews are drawn beside it
+files       GLB, OBJ, PLY, and the rest of the previews
 """
 
 from __future__ import annotations
@@ -41,12 +41,13 @@ from orchestrator.system.text import format_table
 from stages.contract import Context
 from stages.geometry import camera_rig
 from stages.geometry.diffrender.views import Views
-from stages.isomer import cleaning, coloring, export, pictures
+from stages.isomer import cleaning, coloring, export
+from stages.isomer import stage as whole
 from stages.isomer.params import IsomerParams
 from stages.isomer.refine import loop, refine
 from stages.isomer.refine.optimizer import MeshOptimizer
+from stages.isomer.refine.targets import Evidence
 from stages.isomer.stage import Isomer
-from stages.isomer.texture import make
 
 LEAST_FACES = 50_000
 PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
@@ -57,13 +58,12 @@ PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
     ),
     "backward": ((torch.autograd, "grad"),),
     "remesh": ((MeshOptimizer, "step"), (MeshOptimizer, "remesh")),
-    "projection": ((loop, "explicit_normals"),),
+    "projection": ((Evidence, "normals"),),
     "cleaning": ((cleaning, "clean"),),
     "colour": ((coloring, "color_views"), (coloring, "color_vertices")),
-    "texture": ((make, "make_textured"),),
+    "texture": ((whole, "_textured"),),
     "files": (
         (export, "textured_glb"), (export, "textured_obj"), (export, "ply"),
-        (pictures, "render_views"),
     ),
 }  # fmt: skip
 
@@ -119,10 +119,10 @@ def measure(shape: str, device: str, params: dict[str, Any]) -> tuple[dict[str, 
     with watch.watching():
         began, busy = watch.now(), time.process_time()
         mesh = stage.run(inputs, context)["mesh"]
-        whole, busy = watch.now() - began, time.process_time() - busy
+        spent, busy = watch.now() - began, time.process_time() - busy
     seconds = {part: watch.seconds[part] for part in PARTS}
-    seconds["rest"] = whole - sum(seconds.values())
-    seconds |= {"all": whole, "CPU": busy}
+    seconds["rest"] = spent - sum(seconds.values())
+    seconds |= {"all": spent, "CPU": busy}
     return seconds, len(mesh.faces)
 
 

@@ -164,8 +164,10 @@ def textured(
         mock.patch.object(make, "bake_colors", timed("bake", make.bake_colors)),
         mock.patch.object(make, "png", timed("png", make.png)),
     ):
+        fine = case.fine
+        flat = make.lay_flat(fine.vertices, fine.faces, case.normals, params, threads)
         made = make.make_textured(
-            case.fine, case.normals, case.coloring, case.views, params, threads
+            fine, case.normals, flat, case.coloring, case.views, params, threads
         )
     return made, [marks["unwrap"], marks["bake"], marks["png"]]
 

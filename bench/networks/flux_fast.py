@@ -61,6 +61,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "w8a8 cache 0.1 streamed": PEC | SIX | {"compute": "w8a8", "cache": 0.1},
     "w8a8 streamed, 5 GiB, tiles": PEC
     | {"placement": "streamed", "gib": 5.0, "compute": "w8a8", "vae_tiling": True},
+    "auto resident": PEC | {"compute": "auto", "compile": "auto"},
+    "auto streamed": PEC | SIX | {"compute": "auto", "compile": "auto"},
     "streamed 4": PEC | {"placement": "streamed", "gib": 4.0, "vae_tiling": True},
 }
 """The first is what all others are compared with. `gib` is the process's cap, context included."""

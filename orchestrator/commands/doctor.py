@@ -180,7 +180,7 @@ def _pytorch3d(found: Found, has_gpu: bool) -> Check:
     answer, error = found
     if not answer and not error:
         return _late("pytorch3d", "easypytorch3d")
-    remedy = "ISOMER will use the CPU rasteriser; pip install easypytorch3d==0.7.9.post1 repairs it"
+    remedy = "ISOMER draws without it; pip install easypytorch3d==0.7.9.post1 repairs it"
     if error:
         return Check("pytorch3d", "warn", f"cannot be used: {error}", remedy)
     text = f"{answer['version']}"

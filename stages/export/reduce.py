@@ -13,8 +13,8 @@ from stages.geometry.raster.cpu import CpuRasterizer
 from stages.geometry.render import vertex_normals
 from stages.isomer.decimate import decimate
 from stages.isomer.texture.bake import spread
-from stages.isomer.texture.make import png
 from stages.isomer.texture.normal_map import in_tangent_space, tangents
+from stages.isomer.texture.png import png
 from stages.isomer.texture.unwrap import CannotUnwrapError, unwrap
 
 SIZES = (512, 1024, 2048, 4096)

@@ -98,9 +98,8 @@ class ColorParams(Params):
     )
     rasterizer: Literal["auto", "pytorch3d", "torch", "cpu"] = Field(
         "auto",
-        description="Who draws. auto: pytorch3d on a CUDA device, cpu (ours) elsewhere; torch: "
-        "ours for cards without a working pytorch3d. pytorch3d and torch draw on the device of "
-        "the attempt.",
+        description="Who draws. auto: torch (ours) on a CUDA device, cpu (ours) elsewhere; "
+        "pytorch3d: the reference's. pytorch3d and torch draw on the device of the attempt.",
     )
 
     # Files.

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from stages.contract import BadInput
-from stages.geometry.cameras import bundle_cameras
+from stages.geometry.cameras import Camera, bundle_cameras
 from stages.geometry.masks import mask_fix, spread_colors
 from stages.geometry.numpy_edges import find_edges
-from stages.geometry.raster import Rasterizer, visible_faces
+from stages.geometry.raster import Fragments, Rasterizer, visible_faces
+from stages.geometry.threads import in_threads
 from stages.isomer.color_params import ColorParams
 from stages.isomer.completion import complete, fill_islands
 from stages.isomer.projection import Evidence, View, gather, overwrite
@@ -31,13 +32,21 @@ class Coloring:
     nearest: np.ndarray | None
 
 
-def color_views(rgb: np.ndarray, mask: np.ndarray, params: ColorParams) -> list[View]:
-    """The four pictures as they are projected.
+def color_views(
+    rgb: np.ndarray, mask: np.ndarray, params: ColorParams, threads: int = 1
+) -> list[View]:
+    """The four pictures as they are projected; the same for any number of threads.
 
     rgb (4, S, S, 3) float in [0, 1]; mask (4, S, S) bool.
     """
     if params.outline == "spread":
-        images = spread_colors(rgb, mask, params.outline_margin)
+        images = np.concatenate(
+            in_threads(
+                lambda k: spread_colors(rgb[k : k + 1], mask[k : k + 1], params.outline_margin),
+                range(len(rgb)),
+                threads,
+            )
+        )
     else:
         images = np.where(mask[..., None], rgb, 1.0)
     alpha = mask_fix(mask.astype(np.float64), -params.mask_erode, params.mask_blur)
@@ -52,14 +61,23 @@ def color_vertices(
     views: list[View],
     rasterizer: Rasterizer,
     params: ColorParams,
+    threads: int = 1,
 ) -> Coloring:
-    """Colour the vertices of a mesh in frame W.
+    """Colour the vertices of a mesh in frame W; the same for any number of threads.
 
     Raises BadInput when no view sees any of it.
     """
     edges = find_edges(faces, len(vertices)).ends
-    found = [_seen(vertices, faces, normals, view, rasterizer, params) for view in views]
-    visible = np.stack([feather(seen, edges, params.feather) for seen, _ in found])
+    size = (params.raster_size, params.raster_size)
+    shots = [rasterizer.rasterize(view.camera.to_clip(vertices), faces, size) for view in views]
+
+    def look(number: int) -> tuple[np.ndarray, np.ndarray | None]:
+        camera = views[number].camera
+        seen, nearest = _seen(vertices, faces, normals, camera, shots[number], params)
+        return feather(seen, edges, params.feather), nearest
+
+    found = in_threads(look, range(len(views)), threads)
+    visible = np.stack([seen for seen, _ in found])
     power = 2.0 if params.cosine == "square" else 1.0
     evidence = gather(vertices, normals, views, visible, power, params.view_direction)
     if not (evidence.weight > 0.0).any():
@@ -84,20 +102,18 @@ def _seen(
     vertices: np.ndarray,
     faces: np.ndarray,
     normals: np.ndarray,
-    view: View,
-    rasterizer: Rasterizer,
+    camera: Camera,
+    fragments: Fragments,
     params: ColorParams,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """(V,) bool: what a view sees, and the `Coloring.nearest` that says so."""
-    size = params.raster_size
-    fragments = rasterizer.rasterize(view.camera.to_clip(vertices), faces, (size, size))
     if params.visibility == "faces":
         ids = visible_faces(fragments)
-        return by_faces(vertices, faces, view.camera, ids, params.min_cosine), None
+        return by_faces(vertices, faces, camera, ids, params.min_cosine), None
     margin = params.occlusion_margin
     nearest = window_depth(fragments.depth, margin)
     seen = by_depth(
-        vertices, normals, view.camera, nearest, params.min_cosine, margin, params.view_direction
+        vertices, normals, camera, nearest, params.min_cosine, margin, params.view_direction
     )
     return seen, nearest
 

@@ -112,7 +112,9 @@ class Retexture(Stage):
         given: Mesh = inputs[artifacts.GIVEN_MESH.name]
         place = inputs.get(artifacts.GIVEN_PLACE.name) if params.place == "given" else None
         rgb, normal_tiles = tiles_of(inputs[artifacts.BUNDLE.name])
-        views = color_views(rgb, outline(normal_tiles, params.background_tolerance), params)
+        views = color_views(
+            rgb, outline(normal_tiles, params.background_tolerance), params, context.threads
+        )
 
         context.progress(0, STEPS, "lay flat")
         uv = self._layout(given, inputs.get(artifacts.GIVEN_UV.name), context)
@@ -127,6 +129,7 @@ class Retexture(Stage):
             views,
             self._rasterizer,
             params,
+            context.threads,
         )
         mesh = Mesh(fine.joined.vertices, fine.joined.faces, coloring.colors)
         context.progress(2, STEPS, "texture")

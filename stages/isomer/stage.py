@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stages.contract import ArtifactSpec, BadInput, Context, Mesh, Params, Stage, artifacts
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from stages.geometry.raster import Rasterizer
     from stages.isomer.coloring import Coloring
     from stages.isomer.projection import View
-    from stages.isomer.texture.make import Textured
+    from stages.isomer.texture.make import Flat, Textured
 
 STEPS = 6
 """After refinement."""
@@ -27,7 +28,7 @@ class Isomer(Stage):
     """
 
     name: ClassVar[str] = "isomer"
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     summary: ClassVar[str] = (
         "refines the mesh with the bundle, textures it and writes GLB, OBJ, PLY and previews"
     )
@@ -85,7 +86,6 @@ class Isomer(Stage):
         mask = given
         if mask is None:
             mask = outline(normal_tiles, params.background_tolerance)
-        views = color_views(rgb, mask, params)
         refining = params.stage1_steps + params.stage2_steps
         steps = refining + STEPS
         if refining:
@@ -111,25 +111,34 @@ class Isomer(Stage):
         if not len(faces):
             raise BadInput("coarse_mesh: all its faces are degenerate")
         normals = vertex_normals(vertices, faces)
-        _compare(vertices, faces, rgb[0], mask[0], params, self._rasterizer, context)
 
         context.progress(refining + 2, steps, "color")
-        coloring = color_vertices(vertices, faces, normals, views, self._rasterizer, params)
-        mesh = Mesh(vertices, faces, coloring.colors)
+        with ThreadPoolExecutor(1, thread_name_prefix="isomer") as beside:
+            # Laid flat while colours are found, and drawn while the texture is painted.
+            flat = None
+            if params.texture == "baked":
+                flat = beside.submit(_flat, vertices, faces, normals, params, context.threads)
+            _compare(vertices, faces, rgb[0], mask[0], params, self._rasterizer, context)
+            views = color_views(rgb, mask, params, context.threads)
+            coloring = color_vertices(
+                vertices, faces, normals, views, self._rasterizer, params, context.threads
+            )
+            mesh = Mesh(vertices, faces, coloring.colors)
+            drawn = beside.submit(
+                render_views, mesh, params.render_size, params.radius, self._rasterizer
+            )
+            context.progress(refining + 3, steps, "texture")
+            textured = None
+            if flat is not None:
+                textured = _textured(mesh, normals, flat, coloring, views, params, context)
 
-        context.progress(refining + 3, steps, "texture")
-        textured = None
-        if params.texture == "baked":
-            textured = _textured(mesh, normals, coloring, views, params, context)
-
-        context.progress(refining + 4, steps, "export")
-        if textured is None:
-            files = colored_files(mesh, normals, params.axes)
-        else:
-            files = textured_files(textured, mesh, normals, params.axes)
-
-        context.progress(refining + 5, steps, "render")
-        renders = render_views(mesh, params.render_size, params.radius, self._rasterizer)
+            context.progress(refining + 4, steps, "export")
+            if textured is None:
+                files = colored_files(mesh, normals, params.axes)
+            else:
+                files = textured_files(textured, mesh, normals, params.axes)
+            context.progress(refining + 5, steps, "render")
+            renders = drawn.result()
         context.progress(steps, steps)
         return {artifacts.MESH.name: mesh, **files, artifacts.RENDERS.name: renders}
 
@@ -139,9 +148,16 @@ class Isomer(Stage):
         return self.params
 
 
+def _flat(*arguments: Any) -> Flat:
+    from stages.isomer.texture.make import lay_flat
+
+    return lay_flat(*arguments)
+
+
 def _textured(
     mesh: Mesh,
     normals: np.ndarray,
+    flat: Future[Flat],
     coloring: Coloring,
     views: list[View],
     params: IsomerParams,
@@ -152,7 +168,8 @@ def _textured(
     from stages.isomer.texture.unwrap import CannotUnwrapError
 
     try:
-        return make_textured(mesh, normals, coloring, views, params, context.threads)
+        laid = flat.result()
+        return make_textured(mesh, normals, laid, coloring, views, params, context.threads)
     except CannotUnwrapError as error:
         context.warn(f"no texture, but colours at the vertices: {error}", degraded=True)
         return None

@@ -15,15 +15,38 @@ def repeatable(device: str) -> Iterator[None]:
     and refinement follows its gradients. Nothing changes on the CPU. Operations that torch cannot
     do in one order only warn.
     """
-    import torch
-
     if not device.startswith("cuda"):
         yield
         return
+    import torch
+
+    filled = torch._C._get_deterministic_fill_uninitialized_memory()
+    # Else each new tensor is written twice.
+    torch._C._set_deterministic_fill_uninitialized_memory(False)
+    try:
+        with _one_order(True):
+            yield
+    finally:
+        torch._C._set_deterministic_fill_uninitialized_memory(filled)
+
+
+@contextmanager
+def any_order() -> Iterator[None]:
+    """While it is entered, `repeatable` does not hold: for what is the same in any order, as whole
+    numbers that are added up and places that are each written once. It takes a sort less each."""
+    with _one_order(False):
+        yield
+
+
+@contextmanager
+def _one_order(wanted: bool) -> Iterator[None]:
+    import torch
+
     before = torch.are_deterministic_algorithms_enabled()
     only_warned = torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # `torch.use_deterministic_algorithms` does this, and imports a compiler, which takes seconds.
+    torch._C._set_deterministic_algorithms(wanted, warn_only=True)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before, warn_only=only_warned)
+        torch._C._set_deterministic_algorithms(before, warn_only=only_warned)

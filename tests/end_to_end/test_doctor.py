@@ -39,4 +39,4 @@ def test_a_pytorch3d_that_breaks_is_a_row_not_a_crash(case, kiss3d, tmp_path, mo
     row = rows_of(kiss3d("doctor", "--json"))["pytorch3d"]
     assert row["verdict"] == "warn"
     assert says in row["found"]
-    assert "CPU" in row["remedy"]
+    assert "ISOMER draws without it" in row["remedy"]

@@ -170,8 +170,8 @@ def test_with_a_card_that_torch_cannot_use_all_rungs_are_walked_down(
 def test_the_shipped_profiles_have_this_ladder_and_call_no_rung_worse(name: str) -> None:
     rungs = layers.load(name).profile.nodes["isomer"].attempts
     assert [(rung.device, rung.params["rasterizer"]) for rung in rungs] == [
-        ("cuda", "pytorch3d"),
         ("cuda", "torch"),
+        ("cuda", "pytorch3d"),
         ("cpu", "cpu"),
     ]
     assert [rung.tries for rung in rungs[:2]] == [1, 1], "below them waits a mesh as good"

@@ -90,12 +90,16 @@ def _cross(a: Tensor, b: Tensor) -> Tensor:
 
 def _pairs(visible: Visible, has_silhouette: Tensor, vertical: bool) -> Pairs:
     size = visible.size
-    first = visible.region.pixels
-    step, place = (size, first // size) if vertical else (1, first)
-    first = first[place % size < size - 1]
     ids, depth = visible.face.reshape(-1), visible.depth.reshape(-1)
+    differ = torch.zeros(visible.face.shape, dtype=torch.bool, device=ids.device)
+    if vertical:
+        step, inner = size, differ[:, :-1]
+        torch.ne(visible.face[:, :-1], visible.face[:, 1:], out=inner)
+    else:
+        step, inner = 1, differ[:, :, :-1]
+        torch.ne(visible.face[:, :, :-1], visible.face[:, :, 1:], out=inner)
     # Of two different faces one is there, so both pixels lie in the region.
-    first = first[ids.index_select(0, first) != ids.index_select(0, first + step)]
+    first = torch.nonzero(differ.reshape(-1))[:, 0]
     second = first + step
     nearer_second = depth.index_select(0, second) <= depth.index_select(0, first)
     face = ids.index_select(0, torch.where(nearer_second, second, first))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from stages.geometry.cameras import Camera
-from stages.geometry.raster import Rasterizer
+from stages.geometry.raster import Rasterizer, TensorRasterizer
 
 
 @dataclass(frozen=True)
@@ -81,18 +81,33 @@ class Views:
         # The clip coordinates of the origin and the axes give the projection's matrix.
         corners = np.concatenate([np.zeros((1, 3)), np.eye(3)])
         clip = np.stack([camera.to_clip(corners)[:, [0, 1, 3]] for camera in cameras])
-        self._offset = torch.tensor(clip[:, 0], dtype=torch.float32, device=device)
+        self._offset64 = torch.tensor(clip[:, :1], dtype=torch.float64, device=device)
+        self._linear64 = torch.tensor(clip[:, 1:] - clip[:, :1], device=device)
+        self._offset, self._linear = self._offset64.float(), self._linear64.float()
         centers = np.stack([camera.center for camera in cameras])
         self.centers = torch.tensor(centers, dtype=torch.float32, device=device)
-        linear = clip[:, 1:] - clip[:, :1]
-        self._linear = torch.tensor(linear, dtype=torch.float32, device=device)
+
+    def tensors(self, vertices: np.ndarray, faces: np.ndarray) -> tuple[Tensor, Tensor]:
+        """A mesh of arrays as float32 and int64 on the device."""
+        return (
+            torch.tensor(vertices, dtype=torch.float32, device=self._device),
+            torch.tensor(faces, dtype=torch.int64, device=self._device),
+        )
 
     def to_clip(self, vertices: Tensor) -> Tensor:
         """(V, 3) points -> (K, V, 3) clip x, y and w; y points up, w is the depth."""
-        return torch.matmul(vertices, self._linear) + self._offset[:, None]
+        return torch.matmul(vertices, self._linear) + self._offset
 
     def look(self, vertices: Tensor, faces: Tensor) -> Visible:
         """Rasterise a mesh into all views. Raises StageError where the backend cannot run."""
+        drawn = None
+        if isinstance(self._rasterizer, TensorRasterizer):
+            exact = torch.matmul(vertices.detach().to(torch.float64), self._linear64)
+            drawn = self._rasterizer.draw(exact + self._offset64, faces, self.size)
+        face, depth = drawn or self._by_arrays(vertices, faces)
+        return Visible(self.size, face.to(self._device, torch.int64), depth.to(self._device))
+
+    def _by_arrays(self, vertices: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
         points = vertices.detach().cpu().numpy().astype(np.float64)
         triangles = faces.cpu().numpy().astype(np.int32)
         shots = [
@@ -100,5 +115,4 @@ class Views:
             for camera in self.cameras
         ]
         face = torch.from_numpy(np.stack([shot.pix_to_face for shot in shots]))
-        depth = torch.from_numpy(np.stack([shot.depth for shot in shots]))
-        return Visible(self.size, face.to(self._device, torch.int64), depth.to(self._device))
+        return face, torch.from_numpy(np.stack([shot.depth for shot in shots]))

@@ -29,7 +29,7 @@ import numpy as np
 import scipy.ndimage as ndi
 
 from stages.geometry.jit import plain_array
-from stages.geometry.normal_fusion import kernels
+from stages.geometry.normal_fusion import kernels, solving
 from stages.geometry.normal_fusion.observe import Observations
 
 # The numbers below were chosen on the dog, vase and helmet of the ISOMER anchor cases and on
@@ -59,6 +59,8 @@ FLOOR = 0.02
 GRAIN = 1 << 17
 """Voxels that are worth handing to a thread: the cheapest kernel takes 0.1 ms for them, handing
 them over half of that. On 16 cores smaller pieces used to take most of the time."""
+WORTH = 4
+"""Voxels whose work a node of a sweep is."""
 OVERRELAXATION = 1.85
 SWEEPS = 40
 
@@ -147,6 +149,9 @@ class Fusion:
     def _split(self, count: int, voxels: int, work: Callable[[int, int], None]) -> None:
         """work(begin, end) for all of 0..count, which stand for so many voxels, in pieces."""
         pieces = min(4 * self._threads, max(1, voxels // GRAIN))
+        if pieces == 1:
+            work(0, count)
+            return
         edges = np.linspace(0, count, pieces + 1).astype(int).tolist()
         list(self._pool.map(work, edges[:-1], edges[1:]))
 
@@ -190,67 +195,78 @@ class Fusion:
             )  # fmt: skip
 
         self._split(grid.shape[0], field.size, gather)
-        screen, wanted = _contact(hull, target, weight, step)
+        screen, wanted = np.empty(grid.shape, np.float32), hull.copy()
+        # The layer |D| < step is two steps thick; per unit of area it weighs CONTACT.
+        most = CONTACT * step / 2.0
+
+        def touch(begin: int, end: int) -> None:
+            solving.contact(
+                hull, target, weight, step, UNSEEN, AGREE_FROM, AGREE_FULLY, most,
+                screen, begin, end,
+            )  # fmt: skip
+
+        self._split(grid.shape[0], field.size, touch)
         touched = tuple(lowest[lowest[..., 0] >= 0].astype(np.int64).T)
         screen[touched] = OUTLINE
         wanted[touched] = np.maximum(hull[touched], -0.5 * step)
-        _assume_flat_underside(field, target, weight, step)
+
+        def flatten(begin: int, end: int) -> None:
+            # Cameras at elevation 5 never see what faces down, and objects stand on something flat.
+            solving.flatten_underside(field, target, weight, step, UNSEEN, DOWN, begin, end)
+
+        self._split(grid.shape[0], field.size, flatten)
         free = hull < 2.0 * step
-        kept = np.where(hidden, hull, field)
-        slope, edge = _edges(kept, target, weight, free, step)
+        slope, edge = np.zeros((2, *target.shape), np.float32)
+
+        def link(begin: int, end: int) -> None:
+            solving.edges(
+                field, hull, hidden, target, weight, free, step, FLOOR, slope, edge, begin, end
+            )
+
+        self._split(grid.shape[0], field.size, link)
         solved = plain_array(np.maximum(field, hull), np.float32)
-
-        def relax(begin: int, end: int) -> None:
-            kernels.relax(
-                solved, hull, free, slope, edge, screen, wanted, step,
-                OVERRELAXATION, parity, begin, end,
-            )  # fmt: skip
-
-        for sweep in range(2 * SWEEPS):
-            parity = sweep % 2
-            self._split(grid.shape[0], field.size, relax)
+        self._relax(solved, hull, free, slope, edge, screen, wanted, step)
         return solved
 
+    def _relax(
+        self,
+        solved: np.ndarray,
+        hull: np.ndarray,
+        free: np.ndarray,
+        slope: np.ndarray,
+        edge: np.ndarray,
+        screen: np.ndarray,
+        wanted: np.ndarray,
+        step: float,
+    ) -> None:
+        """Red-black sweeps: nodes of even sum, then those of odd sum, which are their neighbours.
 
-def _contact(
-    hull: np.ndarray, target: np.ndarray, weight: np.ndarray, step: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Screen and wanted value of nodes where the surface may touch the hull, (X, Y, Z) float32."""
-    gradient = np.stack(np.gradient(hull, step), axis=-1)
-    length = np.linalg.norm(gradient, axis=-1) * np.linalg.norm(target, axis=-1)
-    cosine = np.einsum("xyzc,xyzc->xyz", gradient, target) / np.maximum(length, 1e-6)
-    agree = np.clip((cosine - AGREE_FROM) / (AGREE_FULLY - AGREE_FROM), 0.0, 1.0)
-    touch = agree * (np.abs(hull) < step) * (weight >= UNSEEN)
-    # The layer |D| < step is two steps thick; per unit of area it weighs CONTACT.
-    return plain_array(CONTACT * step / 2.0 * touch, np.float32), hull.copy()
+        Each is an equation that is written down once, and only free nodes have one.
+        """
+        counts = np.zeros((len(free), 2), np.int64)
+        solving.count_free(free, counts)
+        even, odd = counts.sum(axis=0).tolist()
+        # Where the nodes of a slice begin: all even ones, then all odd ones.
+        first = np.cumsum(counts, axis=0) - counts + (0, even)
+        node = np.empty(even + odd, np.int32)
+        share, rest = np.empty((even + odd, 6), np.float32), np.empty(even + odd, np.float32)
 
+        def write(begin: int, end: int) -> None:
+            solving.equations(
+                free, slope, edge, screen, wanted, step, first, node, share, rest, begin, end
+            )
 
-def _assume_flat_underside(
-    field: np.ndarray, target: np.ndarray, weight: np.ndarray, step: float
-) -> None:
-    """Cameras at elevation 5 never see what faces down, and objects stand on something flat."""
-    gradient = np.gradient(field, step)
-    length = np.sqrt(sum(g * g for g in gradient)) + 1e-6
-    down = (weight < UNSEEN) & (gradient[1] < -0.6 * length)
-    target[down] = (0.0, -1.0, 0.0)
-    weight[down] = DOWN
+        self._split(len(free), free.size, write)
+        across, down = free.shape[1] * free.shape[2], free.shape[2]
+        flat, floor = solved.reshape(-1), hull.reshape(-1)
 
+        def relax(start: int, begin: int, end: int) -> None:
+            solving.relax(
+                flat, floor, across, down, node, share, rest, OVERRELAXATION,
+                start + begin, start + end,
+            )  # fmt: skip
 
-def _edges(
-    kept: np.ndarray, target: np.ndarray, weight: np.ndarray, free: np.ndarray, step: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Wanted slope and weight of the edges towards +x, +y, +z, each (X, Y, Z, 3) float32."""
-    length = np.linalg.norm(target, axis=-1)
-    # Views that disagree shorten their mean, and count for less.
-    sure = weight * length**2
-    slope = np.empty(target.shape, np.float32)
-    edge = np.empty(target.shape, np.float32)
-    for axis in range(3):
-        normal = target[..., axis] / np.maximum(length, 1e-6)
-        other = np.roll(sure, -1, axis)
-        strength = (sure + other) / 2.0
-        pull = (sure * normal + other * np.roll(normal, -1, axis)) / 2.0
-        own = (np.roll(kept, -1, axis) - kept) / step
-        edge[..., axis] = (strength + FLOOR) * (free & np.roll(free, -1, axis))
-        slope[..., axis] = (pull + FLOOR * own) / (strength + FLOOR)
-    return slope, edge
+        for _ in range(SWEEPS):
+            for start, count in ((0, even), (even, odd)):
+                # A node here is the work of some voxels elsewhere.
+                self._split(count, WORTH * count, functools.partial(relax, start))

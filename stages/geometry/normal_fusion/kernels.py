@@ -192,39 +192,3 @@ def gather(hull, normals, depths, views, origin, step, band, target, weight, hid
                 target[i, j, k, 0] = sx * scale
                 target[i, j, k, 1] = sy * scale
                 target[i, j, k, 2] = sz * scale
-
-
-@kernel
-def relax(field, hull, free, slope, edge, hold, wanted, step, omega, parity, begin, end):  # type: ignore[no-untyped-def]
-    """Half a sweep of projected red-black successive over-relaxation.
-
-    Minimises  sum_edges edge (difference along the edge / step - slope)^2
-             + sum_nodes hold / step^2 (field - wanted)^2  over the nodes where `free`,
-    subject to field >= hull: nothing sticks out of the silhouettes.
-
-    slope, edge  (X, Y, Z, 3), of the edge from a node to the next one along each axis
-    """
-    nx, ny, nz = field.shape
-    for i in range(max(begin, 1), min(end, nx - 1)):
-        for j in range(1, ny - 1):
-            for k in range(1 + ((i + j + parity) & 1), nz - 1, 2):
-                if not free[i, j, k]:
-                    continue
-                w0, w1 = edge[i, j, k, 0], edge[i - 1, j, k, 0]
-                w2, w3 = edge[i, j, k, 1], edge[i, j - 1, k, 1]
-                w4, w5 = edge[i, j, k, 2], edge[i, j, k - 1, 2]
-                h = hold[i, j, k]
-                total = w0 + w1 + w2 + w3 + w4 + w5 + h
-                if total < 1e-9:
-                    continue
-                value = (
-                    w0 * (field[i + 1, j, k] - step * slope[i, j, k, 0])
-                    + w1 * (field[i - 1, j, k] + step * slope[i - 1, j, k, 0])
-                    + w2 * (field[i, j + 1, k] - step * slope[i, j, k, 1])
-                    + w3 * (field[i, j - 1, k] + step * slope[i, j - 1, k, 1])
-                    + w4 * (field[i, j, k + 1] - step * slope[i, j, k, 2])
-                    + w5 * (field[i, j, k - 1] + step * slope[i, j, k - 1, 2])
-                    + h * wanted[i, j, k]
-                )
-                moved = field[i, j, k] + omega * (value / total - field[i, j, k])
-                field[i, j, k] = max(moved, hull[i, j, k])

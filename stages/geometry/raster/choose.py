@@ -6,7 +6,7 @@ from stages.geometry.raster.interface import Rasterizer, RasterizerName
 
 
 def open_rasterizer(name: RasterizerName, device: str = "cpu", threads: int = 2) -> Rasterizer:
-    """The backend `name`; "auto" takes pytorch3d on a CUDA device and ours on the CPU.
+    """The backend `name`; "auto" takes ours: in torch on a CUDA device, else on the CPU.
 
     device   "cpu" or "cuda:N"; of pytorch3d and torch, which run on either
     threads  of the CPU backend
@@ -14,7 +14,7 @@ def open_rasterizer(name: RasterizerName, device: str = "cpu", threads: int = 2)
     Raises StageError (missing_dependency, gpu_unavailable) if the backend cannot be had.
     """
     if name == "auto":
-        name = "pytorch3d" if device.startswith("cuda") else "cpu"
+        name = "torch" if device.startswith("cuda") else "cpu"
     if name == "cpu":
         from stages.geometry.raster.cpu import CpuRasterizer
 

@@ -29,7 +29,7 @@ class CpuRasterizer:
     name = "cpu"
 
     def __init__(self, threads: int = 2) -> None:
-        self._threads = max(1, min(threads, 16))
+        self.threads = max(1, min(threads, 16))
         self._pool: ThreadPoolExecutor | None = None
         self._pool_owner = 0
 
@@ -53,12 +53,12 @@ class CpuRasterizer:
         return Fragments(pix_to_face, barycentrics, depth)
 
     def _over_bands(self, band: Callable[[int, int], None], height: int) -> None:
-        if self._threads == 1:
+        if self.threads == 1:
             band(0, height)
             return
         if self._pool is None or self._pool_owner != os.getpid():
-            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="raster")
+            self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="raster")
             self._pool_owner = os.getpid()
-        bands = min(self._threads * BANDS_PER_THREAD, -(-height // LEAST_ROWS))
+        bands = min(self.threads * BANDS_PER_THREAD, -(-height // LEAST_ROWS))
         edges = np.linspace(0, height, bands + 1).astype(int).tolist()
         list(self._pool.map(band, edges[:-1], edges[1:]))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 RasterizerName = Literal["auto", "cpu", "pytorch3d", "torch"]
 
@@ -52,6 +55,24 @@ class Rasterizer(Protocol):
         size   (height, width) in pixels
 
         Raises StageError where the backend cannot run.
+        """
+        ...
+
+
+@runtime_checkable
+class TensorRasterizer(Protocol):
+    """A rasteriser that draws what is on a device already, in several images at once."""
+
+    def draw(self, clip: Tensor, faces: Tensor, size: int) -> tuple[Tensor, Tensor] | None:
+        """Draw a mesh as K cameras see it.
+
+        clip   (K, V, 3) float64 x, y and w, as `Rasterizer.rasterize` takes them
+        faces  (F, 3) int64
+        size   side of the square images in pixels
+
+        Returns (K, S, S) int64 faces, -1 where there is none, and (K, S, S) float32 depth, +inf
+        there, on the rasteriser's device. None where a vertex is not finite, or so near or so far
+        outside that faces may have to be cut: `rasterize` does that. Raises StageError likewise.
         """
         ...
 

@@ -80,6 +80,38 @@ class Pytorch3dRasterizer:
         except RuntimeError as error:
             raise classify(error, "pytorch3d", FALL_BACK) from error
 
+    def draw(self, clip: Tensor, faces: Tensor, size: int) -> tuple[Tensor, Tensor] | None:
+        """See `TensorRasterizer.draw`. Raises StageError as `rasterize`."""
+        import torch
+        from pytorch3d.renderer.mesh.rasterize_meshes import rasterize_meshes
+        from pytorch3d.structures import Meshes
+
+        try:
+            points = clip.to(self._device)
+            x, y, w = points.unbind(dim=-1)
+            if not bool((points.isfinite().all(dim=-1) & (w >= NEAR_DEPTH)).all()):
+                return None
+            ndc = torch.stack([-x / w, y / w, w], dim=-1).to(torch.float32)
+            corners = faces.to(self._device)
+            ids, depth, _, _ = rasterize_meshes(
+                Meshes(ndc, corners.expand(len(ndc), -1, -1)),
+                image_size=size,
+                blur_radius=0.0,
+                faces_per_pixel=1,
+                perspective_correct=True,
+                clip_barycentric_coords=True,
+                cull_backfaces=False,
+            )
+            covered = ids[..., 0] >= 0
+            # Faces are numbered through all images.
+            first = len(corners) * torch.arange(len(ndc), device=ids.device)[:, None, None]
+            return (
+                (ids[..., 0] - first).where(covered, -1),
+                depth[..., 0].where(covered, torch.inf),
+            )
+        except RuntimeError as error:
+            raise classify(error, "pytorch3d", FALL_BACK) from error
+
 
 def _fragments(ids: Tensor, weights: Tensor, depth: Tensor, numbers: Tensor | None) -> Fragments:
     """Finished on the device: three copies to the host are all that it waits for.

@@ -27,7 +27,7 @@ from stages.isomer.refine.losses import (
 from stages.isomer.refine.normal_render import render_vectors
 from stages.isomer.refine.optimizer import POSITION, MeshOptimizer, StepRates
 from stages.isomer.refine.outline import outline_loss
-from stages.isomer.refine.targets import Targets, explicit_normals
+from stages.isomer.refine.targets import Evidence, Targets
 from stages.isomer.refine.unseen import evidence, hold
 
 log = logging.getLogger(__name__)
@@ -140,6 +140,10 @@ class Refiner:
         optimizer.carried[:, 3:] = earned
 
     @cached_property
+    def _evidence(self) -> Evidence:
+        return Evidence(self._targets, self._rasterizer, self._device)
+
+    @cached_property
     def _tolerances(self) -> Tensor:
         """(K, S, S) float32 of `tolerances`: only a trusted start asks for them."""
         found = tolerances(self._targets.normals, self._targets.mask)
@@ -185,10 +189,7 @@ class Refiner:
 
     def _refresh(self, vertices: Tensor, faces: Tensor, across: Tensor, visible: Visible) -> None:
         """Draw the normals that the pictures ask for on the mesh as it is now."""
-        wanted = explicit_normals(
-            vertices.cpu().numpy(), faces.cpu().numpy(), self._targets, self._rasterizer
-        )
-        vectors = torch.from_numpy(wanted).to(self._device)
+        vectors = self._evidence.normals(vertices, faces)
         with torch.no_grad():
             drawn = render_vectors(vertices, faces, across, vectors, self._views, visible)
             self._wanted = visible.region.whole(drawn[:, :3])
@@ -199,10 +200,11 @@ def find_trouble(optimizer: MeshOptimizer) -> str:
     points = optimizer.vertices
     if not len(optimizer.faces):
         return "nothing is left of the mesh"
-    bad = int((~optimizer.state.isfinite()).any(dim=1).sum())
-    if bad:
-        return f"{bad} of {len(points)} vertices are not finite numbers"
-    reach = float(points.abs().max())
+    bad = (~optimizer.state.isfinite()).any(dim=1).sum()
+    # Both at once: what is asked of a card waits for all its work.
+    count, reach = torch.stack([bad, points.abs().max()]).tolist()
+    if count:
+        return f"{count:.0f} of {len(points)} vertices are not finite numbers"
     if reach > MAX_REACH:
         return f"the mesh exploded to {reach:.3g} scene units"
     return ""

@@ -120,5 +120,6 @@ class MeshOptimizer:
             length * (1.0 + EDGE_TOLERANCE),
             generator,
             max_vertices,
+            self.edges,
         )
         self.edges = edge_table(self.faces, len(self.state))

@@ -20,6 +20,7 @@ from stages.isomer.refine.unseen import eaten, shown
 from stages.models.deterministic import repeatable
 
 if TYPE_CHECKING:
+    from stages.geometry.diffrender.views import Views
     from stages.geometry.raster import Rasterizer
     from stages.isomer.params import IsomerParams
 
@@ -52,6 +53,7 @@ def refine(
     if not len(faces):
         raise BadInput("coarse_mesh: all its faces are degenerate")
     trusts = params.objective == "improved"
+    views = targets.views(rasterizer, context.device)
     if params.objective == "improved":
         chosen = choose_start(
             vertices,
@@ -60,7 +62,7 @@ def refine(
             targets,
             normal_tiles,
             params.radius,
-            rasterizer,
+            views,
             context.threads,
             params.max_vertices,
         )
@@ -78,7 +80,7 @@ def refine(
         )
         found = Mesh(*refiner.run(vertices, faces, plans, progress))
         if params.objective == "improved":
-            found, why = better(Mesh(vertices, faces), found, trusts, targets, rasterizer, context)
+            found, why = better(Mesh(vertices, faces), found, trusts, targets, views, context)
             if why:
                 progress(sum(plan.steps for plan in plans), why)
     return found
@@ -89,14 +91,14 @@ def better(
     found: Mesh,
     trusts: bool,
     targets: Targets,
-    rasterizer: Rasterizer,
+    views: Views,
     context: Context,
 ) -> tuple[Mesh, str]:
     """The refined mesh, or the one that it started from and why that is the better one.
 
     trusts  the start tells more than the pictures; one that was made of them fits them anyway
     """
-    share = shown(start.vertices, start.faces, targets.views(rasterizer))
+    share = shown(start.vertices, start.faces, views)
     if lost := eaten(start.vertices, share, found.vertices):
         why = (
             f"refinement moved what no view shows by {lost:.2f}, more than what the views show: "
@@ -106,7 +108,7 @@ def better(
         return start, why
     if not trusts:
         return found, ""
-    before, after = (misfit(m.vertices, m.faces, targets, rasterizer) for m in (start, found))
+    before, after = (misfit(m.vertices, m.faces, targets, views) for m in (start, found))
     if after > before:
         return start, "the mesh that it started from fits better, and is kept"
     return found, ""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from stages.geometry.torch_edges import (
+    EdgeTable,
     edge_lengths,
     edge_table,
     face_normals,
@@ -18,6 +19,7 @@ from stages.geometry.torch_edges import (
     vertex_degrees,
     vertex_normals,
 )
+from stages.models.deterministic import any_order
 
 MAX_SPLIT_VERTICES = 1_000_000
 
@@ -29,26 +31,30 @@ def remesh(
     max_length: Tensor,
     generator: torch.Generator,
     max_vertices: int = MAX_SPLIT_VERTICES,
+    table: EdgeTable | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One round of collapse, split, pack and flip.
 
     min_length, max_length  (V,) edge lengths wanted around each vertex
     generator               on the CPU; one draw of F + 1 numbers a call
     max_vertices            only so many edges are split, the longest first, as this allows
+    table                   of the faces, where somebody has it already
     """
     lengths = torch.stack([min_length, max_length], dim=1)
     carried = torch.cat([state, lengths], dim=1)
-    table = edge_table(faces, len(state))
+    table = table or edge_table(faces, len(state))
     normals = vertex_normals(state[:, :3], faces)
-    marked = mark_bad_faces(
-        state[:, :3], faces, table.ends, table.of_side, normals, min_length, generator
-    )
-    wanted = min_length[table.ends].mean(dim=1)
-    shortness = (1.0 - edge_lengths(state[:, :3], table.ends) / wanted).clamp(min=0.0)
-    carried, faces = collapse(carried, faces, table.ends, shortness + marked)
-    carried, faces = split(carried, faces, carried[:, -1], max_vertices)
-    carried, faces = pack(carried, faces)
-    faces = flip(carried[:, :3], faces)
+    # No float is added to another below.
+    with any_order():
+        marked = mark_bad_faces(
+            state[:, :3], faces, table.ends, table.of_side, normals, min_length, generator
+        )
+        wanted = min_length[table.ends].mean(dim=1)
+        shortness = (1.0 - edge_lengths(state[:, :3], table.ends) / wanted).clamp(min=0.0)
+        carried, faces = collapse(carried, faces, table.ends, shortness + marked)
+        carried, faces = split(carried, faces, carried[:, -1], max_vertices)
+        carried, faces = pack(carried, faces)
+        faces = flip(carried[:, :3], faces)
     return carried[:, :-2], faces
 
 
@@ -146,7 +152,7 @@ def split(
     ends = table.ends
     length = edge_lengths(state[:, :3], ends)
     long = length > max_length[ends].mean(dim=1)
-    room = max(0, max_vertices - len(torch.unique(faces)))
+    room = max(0, max_vertices - _used(faces, len(state)))
     if int(long.sum()) > room:
         shortest_first = torch.where(long, length, 0.0).argsort(stable=True)
         long[shortest_first[: len(length) - room]] = False
@@ -162,6 +168,13 @@ def split(
         cut = has[:, k]
         parts.append(torch.stack([faces[cut, k], sides[cut, k], before[cut, k]], dim=1))
     return state, torch.cat(parts)
+
+
+def _used(faces: Tensor, vertex_count: int) -> int:
+    """How many vertices the faces use."""
+    used = torch.zeros(vertex_count, dtype=torch.bool, device=faces.device)
+    used[faces.reshape(-1)] = True
+    return int(used.sum())
 
 
 def flip(positions: Tensor, faces: Tensor, stable: bool = True) -> Tensor:

@@ -11,10 +11,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
 
 from stages.contract import BadInput
-from stages.geometry.raster import Rasterizer, interpolate
-from stages.geometry.render import look, vertex_normals
+from stages.geometry.diffrender.samples import sample
+from stages.geometry.diffrender.views import Views
+from stages.geometry.torch_edges import vertex_normals
 from stages.isomer.refine.targets import Targets
 from stages.isomer.refine.unseen import eaten, shown
 
@@ -47,7 +51,7 @@ def choose_start(
     targets: Targets,
     normal_tiles: np.ndarray,
     radius: float,
-    rasterizer: Rasterizer,
+    views: Views,
     threads: int,
     largest: int,
 ) -> Start:
@@ -56,15 +60,16 @@ def choose_start(
     With "auto" also where the fused mesh lacks what no view shows: a flat top has no normal that
     the views agree about, and the pictures are as well explained without it.
 
-    normal_tiles (K, S, S, 3) in the bundle's encoding. largest: vertices that a fused mesh may have
-    with "auto"; from normal maps of noise it has millions, and is none.
+    normal_tiles (K, S, S, 3) in the bundle's encoding. views: those of the targets. largest:
+    vertices that a fused mesh may have with "auto"; from normal maps of noise it has millions, and
+    is none.
 
     Raises BadInput if a fused start is asked for and the silhouettes have no point in common.
     """
     given = Start(vertices, faces, "from the coarse mesh")
     if source == "mesh":
         return given
-    angle = disagreement(vertices, faces, targets, rasterizer)
+    angle = disagreement(vertices, faces, targets, views)
     if source == "auto" and angle < FAR:
         return given
     try:
@@ -75,55 +80,54 @@ def choose_start(
         fused = None
     if fused is None or (source == "auto" and len(fused.vertices) > largest):
         return Start(vertices, faces, "from the coarse mesh: the normal maps fit no solid")
-    fused_angle = disagreement(fused.vertices, fused.faces, targets, rasterizer)
+    fused_angle = disagreement(fused.vertices, fused.faces, targets, views)
     if source == "auto" and fused_angle >= angle:
         return given
     if source == "auto":
-        share = shown(vertices, faces, targets.views(rasterizer))
+        share = shown(vertices, faces, views)
         if eaten(vertices, share, fused.vertices):
             return Start(vertices, faces, "from the coarse mesh: only it has what no view shows")
     return fused
 
 
-def disagreement(
-    vertices: np.ndarray, faces: np.ndarray, targets: Targets, rasterizer: Rasterizer
-) -> float:
+def disagreement(vertices: np.ndarray, faces: np.ndarray, targets: Targets, views: Views) -> float:
     """Mean angle in degrees between the normals of a mesh and those of the pictures.
 
-    Over all pixels that both cover; 180 if there is none.
+    Over all pixels that both cover; 180 if there is none. views: those of the targets.
     """
-    normals = vertex_normals(vertices, faces)
-    cosines = []
-    for camera, picture, cover in zip(
-        targets.cameras, targets.normals, targets.coverage, strict=True
-    ):
-        fragments = look(vertices, faces, camera, len(cover), 1, rasterizer)
-        both = fragments.covered & (cover > SOLID)
-        ours = interpolate(fragments, faces, normals)[both]
-        wanted = 2.0 * picture[both] - 1.0
-        length = np.linalg.norm(ours, axis=1) * np.linalg.norm(wanted, axis=1)
-        cosines.append((ours * wanted).sum(axis=1) / np.maximum(length, 1e-9))
-    every = np.clip(np.concatenate(cosines), -1.0, 1.0)
-    return float(np.rad2deg(np.arccos(every)).mean()) if len(every) else 180.0
+    ours, covered = _drawn(vertices, faces, views)
+    both = covered & (torch.from_numpy(targets.coverage).to(covered.device) > SOLID)
+    if not bool(both.any()):
+        return 180.0
+    wanted = _wanted(targets, covered.device)[both]
+    cosine = functional.cosine_similarity(ours[both], wanted, dim=1, eps=1e-9)
+    return float(torch.rad2deg(torch.arccos(cosine.double().clamp(-1.0, 1.0)).mean()))
 
 
-def misfit(
-    vertices: np.ndarray, faces: np.ndarray, targets: Targets, rasterizer: Rasterizer
-) -> float:
+def misfit(vertices: np.ndarray, faces: np.ndarray, targets: Targets, views: Views) -> float:
     """Mean squared length between the normals of a mesh and those of the pictures.
 
     Over all pixels that one of them covers; what does not cover a pixel has no length there.
     """
-    normals = vertex_normals(vertices, faces)
-    total, count = 0.0, 0
-    for camera, picture, mask in zip(targets.cameras, targets.normals, targets.mask, strict=True):
-        fragments = look(vertices, faces, camera, len(mask), 1, rasterizer)
-        either = fragments.covered | mask
-        ours = np.where(fragments.covered[..., None], interpolate(fragments, faces, normals), 0.0)
-        wanted = np.where(mask[..., None], 2.0 * picture - 1.0, 0.0)
-        total += float(np.square(ours - wanted)[either].sum())
-        count += int(either.sum())
-    return total / max(1, count)
+    ours, covered = _drawn(vertices, faces, views)
+    mask = torch.from_numpy(targets.mask).to(covered.device)
+    wanted = _wanted(targets, covered.device) * mask[..., None]
+    total = (ours - wanted).square().sum(dtype=torch.float64)
+    return float(total / (covered | mask).sum().clamp(min=1))
+
+
+def _drawn(vertices: np.ndarray, faces: np.ndarray, views: Views) -> tuple[Tensor, Tensor]:
+    """Normals (K, S, S, 3) float32, 0 where there is no mesh, and (K, S, S) bool where there is."""
+    points, triangles = views.tensors(vertices, faces)
+    visible = views.look(points, triangles)
+    samples = sample(views.to_clip(points), triangles, visible)
+    shaded = samples.fill(samples.interpolate(vertex_normals(points, triangles)), 0.0)
+    return visible.region.whole(shaded), visible.face >= 0
+
+
+def _wanted(targets: Targets, device: torch.device) -> Tensor:
+    """(K, S, S, 3) float32, the pictures' normals as vectors."""
+    return torch.from_numpy(2.0 * targets.normals - 1.0).to(device, torch.float32)
 
 
 def _fuse(normal_tiles: np.ndarray, coverage: np.ndarray, radius: float, threads: int) -> Start:

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
 
 from stages.geometry.cameras import Camera, decode_normals
 from stages.geometry.diffrender.views import Views
-from stages.geometry.raster import Rasterizer, visible_faces
-from stages.geometry.render import vertex_normals
-from stages.isomer.projection import View, gather
-from stages.isomer.visibility import by_faces
+from stages.geometry.raster import Rasterizer
+from stages.geometry.torch_edges import face_normals, vertex_normals
 
 MIN_COSINE = 0.05
 THRESHOLD = 0.1
@@ -80,35 +81,52 @@ def init_target(rgba: np.ndarray) -> np.ndarray:
     return np.concatenate([on_black, alpha], axis=-1).astype(np.float32)
 
 
-def explicit_normals(
-    vertices: np.ndarray, faces: np.ndarray, targets: Targets, rasterizer: Rasterizer
-) -> np.ndarray:
-    """(V, 3) float32 unit normals that the pictures ask for; an unseen vertex keeps its own.
+class Evidence:
+    """What normals the pictures ask for of vertices, all views together.
 
-    vertices (V, 3), faces (F, 3). The multi-view projection of the reference's second stage: faces
-    that own a pixel at 1024 x 1024, weights |cos| against the optical axis.
+    The multi-view projection of the reference's second stage: faces that own a pixel at
+    1024 x 1024, weights |cos| against the optical axis. All of it happens on `device`.
     """
-    normals = vertex_normals(vertices, faces)
-    views = [
-        View(camera, picture, mask.astype(np.float64), weight)
-        for camera, picture, mask, weight in zip(
-            targets.cameras, targets.normals, targets.mask, targets.weights, strict=True
-        )
-    ]
-    size = (RASTER_SIZE, RASTER_SIZE)
-    seen = np.stack(
-        [
-            by_faces(
-                vertices,
-                faces,
-                camera,
-                visible_faces(rasterizer.rasterize(camera.to_clip(vertices), faces, size)),
-                MIN_COSINE,
-            )
-            for camera in targets.cameras
-        ]
-    )
-    evidence = gather(vertices, normals, views, seen.astype(np.float64), 1.0, "axis")
-    wanted = 2.0 * evidence.replace((normals + 1.0) / 2.0, THRESHOLD) - 1.0
-    length = np.linalg.norm(wanted, axis=1, keepdims=True)
-    return np.asarray(wanted / np.maximum(length, 1e-12), np.float32)
+
+    def __init__(self, targets: Targets, rasterizer: Rasterizer, device: str) -> None:
+        def on_device(values: object) -> Tensor:
+            return torch.as_tensor(np.asarray(values, np.float32), device=device)
+
+        self._fine = Views(targets.cameras, RASTER_SIZE, rasterizer, device)
+        self._back = on_device([camera.axes[:, 2] for camera in targets.cameras])
+        self._weights = on_device(targets.weights)
+        pictures = np.concatenate([targets.normals, targets.mask[..., None]], axis=-1)
+        self._pictures = on_device(pictures).permute(0, 3, 1, 2).contiguous()
+
+    @torch.no_grad()
+    def normals(self, vertices: Tensor, faces: Tensor) -> Tensor:
+        """(V, 3) unit normals that the pictures ask for; an unseen vertex keeps its own.
+
+        vertices (V, 3), faces (F, 3) int64.
+        """
+        own = vertex_normals(vertices, faces)
+        clip = self._fine.to_clip(vertices)
+        ndc = torch.stack([clip[..., 0], -clip[..., 1]], dim=-1) / clip[..., 2:]
+        inside = (ndc.abs() <= 1.0).all(dim=-1) & (clip[..., 2] > 0.0)
+        seen = self._seen(vertices, faces) & inside
+        told = functional.grid_sample(
+            self._pictures, ndc[:, None], padding_mode="border", align_corners=False
+        )[:, :, 0]
+        share = (own @ self._back.T).T.abs() * self._weights[:, None] * told[:, 3] * seen
+        weight = share.sum(dim=0)
+        mean = (share[:, None] * told[:, :3]).sum(dim=0).T / weight.clamp(min=1e-12)[:, None]
+        wanted = torch.where(weight[:, None] > THRESHOLD, 2.0 * mean - 1.0, own)
+        return functional.normalize(wanted, eps=1e-12, dim=1)
+
+    def _seen(self, vertices: Tensor, faces: Tensor) -> Tensor:
+        """(K, V) bool: corners of faces that own a pixel and face the view's camera."""
+        shown = self._fine.look(vertices, faces).face
+        owns = torch.zeros(len(shown), len(faces) + 1, dtype=torch.bool, device=shown.device)
+        # The last column is for pixels without a face, whose number is -1.
+        owns.scatter_(1, shown.flatten(1) % (len(faces) + 1), True)
+        turned = functional.normalize(face_normals(vertices, faces), eps=1e-20, dim=1)
+        owns = owns[:, :-1] & ((turned @ self._back.T).T > MIN_COSINE)
+        seen = torch.zeros(len(shown), len(vertices), dtype=torch.bool, device=shown.device)
+        for view, face in enumerate(owns):
+            seen[view, faces[face].reshape(-1)] = True
+        return seen

@@ -83,8 +83,7 @@ def hold(
 
 def shown(vertices: np.ndarray, faces: np.ndarray, views: Views) -> np.ndarray:
     """(V,) float32 in [0, 1]: the `evidence` of a mesh, vertices (V, 3) and faces (F, 3)."""
-    points = torch.tensor(vertices, dtype=torch.float32, device=views.centers.device)
-    triangles = torch.tensor(faces, dtype=torch.int64, device=views.centers.device)
+    points, triangles = views.tensors(vertices, faces)
     normals = vertex_normals(points, triangles)
     found = evidence(points, normals, views, views.look(points, triangles))
     return np.asarray(found[:, 0].cpu().numpy())

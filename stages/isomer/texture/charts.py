@@ -15,7 +15,8 @@ import numpy as np
 from stages.geometry.camera_rig import BUNDLE_AZIMUTHS, BUNDLE_ELEVATION
 from stages.geometry.cameras import Camera
 from stages.geometry.numpy_edges import find_edges
-from stages.geometry.raster import Rasterizer
+from stages.geometry.raster.cpu import CpuRasterizer
+from stages.geometry.threads import in_threads
 from stages.isomer.visibility import by_depth, window_depth
 
 if TYPE_CHECKING:
@@ -98,15 +99,13 @@ def describe(vertices: np.ndarray, faces: np.ndarray) -> Faces:
     return Faces(points, faces, normals, pairs)
 
 
-def choose_directions(
-    mesh: Faces, around: Frames, center: np.ndarray, rasterizer: Rasterizer
-) -> np.ndarray:
+def choose_directions(mesh: Faces, around: Frames, center: np.ndarray, threads: int) -> np.ndarray:
     """(F,) the direction of each face: one that sees it well, if possible its neighbours' too.
 
-    center (3,), of the object.
+    center (3,), of the object; the same result for any number of threads.
     """
     cosine = mesh.normals @ around.axes[:, :, 2].T
-    seen = _seen(mesh, around, center, rasterizer)
+    seen = _seen(mesh, around, center, threads)
     worth = cosine + np.where(around.main, MAIN_BONUS, 0.0)
     worth = np.where(seen, worth, worth - 1.0)
     worth[cosine < WELL] -= 4.0  # a face without area has cosine 0 everywhere, and takes any
@@ -133,17 +132,19 @@ def pieces(key: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return piece, np.bincount(piece)
 
 
-def _seen(mesh: Faces, around: Frames, center: np.ndarray, rasterizer: Rasterizer) -> np.ndarray:
+def _seen(mesh: Faces, around: Frames, center: np.ndarray, threads: int) -> np.ndarray:
     """(F, D) bool: whether a direction sees the middle of a face."""
     vertices = mesh.vertices - center
     middles = vertices[mesh.corners].mean(axis=1)
-    columns = []
-    for camera in around.cameras:
+    rasterizer = CpuRasterizer(1)
+
+    def column(camera: Camera) -> np.ndarray:
         clip = camera.to_clip(vertices)
         depth = rasterizer.rasterize(clip, mesh.corners, (RASTER, RASTER)).depth
         nearest = window_depth(depth, MARGIN)
-        columns.append(by_depth(middles, mesh.normals, camera, nearest, BARELY, MARGIN, "axis"))
-    return np.stack(columns, axis=1)
+        return by_depth(middles, mesh.normals, camera, nearest, BARELY, MARGIN, "axis")
+
+    return np.stack(in_threads(column, around.cameras, threads), axis=1)
 
 
 def _beside(mesh: Faces) -> csr_array:

@@ -22,7 +22,7 @@ from stages.isomer.color_params import ColorParams
 from stages.isomer.coloring import Coloring
 from stages.isomer.projection import View
 from stages.isomer.texture.bake import bake_colors
-from stages.isomer.texture.make import png
+from stages.isomer.texture.png import png
 from stages.isomer.texture.unwrap import CannotUnwrapError, unwrap
 
 ROUNDS = 10
@@ -192,7 +192,7 @@ def repaint(
         split.faces,
         split.normals.astype(np.float32),
         split.uv.astype(np.float32),
-        png(texture),
+        png(texture, threads),
     )
 
 

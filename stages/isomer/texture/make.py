@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,10 +15,9 @@ from stages.isomer.params import IsomerParams
 from stages.isomer.projection import View
 from stages.isomer.texture.bake import bake_colors
 from stages.isomer.texture.normal_map import bake_normals, tangents
+from stages.isomer.texture.png import png
 from stages.isomer.texture.unwrap import Unwrapped, unwrap
 
-COMPRESSION = 3
-"""Of PNG files: more makes them 5% smaller in twice the time."""
 NEIGHBOURS = 4
 TURNED = 0.05
 """What a vertex on the other side of a thin part seems to be farther away, in scene units: a vertex
@@ -52,24 +50,50 @@ class Textured:
     cut: Unwrapped
 
 
-def make_textured(
-    fine: Mesh,
+@dataclass(frozen=True)
+class Flat:
+    """A reduced mesh that is laid flat, without colours.
+
+    normals (V, 3) its own; like (V,) for each vertex, the one of the fine mesh that it is like
+    """
+
+    mesh: Mesh
+    normals: np.ndarray
+    like: np.ndarray
+    cut: Unwrapped
+
+
+def lay_flat(
+    vertices: np.ndarray,
+    faces: np.ndarray,
     normals: np.ndarray,
-    coloring: Coloring,
-    views: Sequence[View],
     params: IsomerParams,
     threads: int,
-) -> Textured:
-    """Reduce, unwrap, bake. fine: as `coloring` describes it; normals (V, 3), its own.
+) -> Flat:
+    """Reduce and unwrap a fine mesh, vertices and normals (V, 3), faces (F, 3).
 
     Raises CannotUnwrapError for a mesh that cannot be laid flat at that size.
     """
     from stages.geometry.raster.cpu import CpuRasterizer
 
-    mesh = _reduced(fine, params.texture_faces)
+    mesh = _reduced(Mesh(vertices, faces), params.texture_faces)
     smooth = vertex_normals(mesh.vertices, mesh.faces)
-    like = _alike(mesh.vertices, smooth, fine.vertices, normals)
+    like = _alike(mesh.vertices, smooth, vertices, normals)
     cut = unwrap(mesh.vertices, mesh.faces, params.texture_size, CpuRasterizer(threads))
+    return Flat(mesh, smooth, like, cut)
+
+
+def make_textured(
+    fine: Mesh,
+    normals: np.ndarray,
+    flat: Flat,
+    coloring: Coloring,
+    views: Sequence[View],
+    params: IsomerParams,
+    threads: int,
+) -> Textured:
+    """Bake. fine: as `coloring` describes it; normals (V, 3), its own; flat: `lay_flat` of it."""
+    mesh, smooth, like, cut = flat.mesh, flat.normals, flat.like, flat.cut
     colors = bake_colors(
         mesh,
         smooth,
@@ -84,27 +108,18 @@ def make_textured(
     along, bumps = None, b""
     if params.normal_map:
         along = tangents(smooth[cut.origin], cut)
-        bumps = png(bake_normals(mesh, smooth, cut, along, fine, normals, threads))
+        bumps = png(bake_normals(mesh, smooth, cut, along, fine, normals, threads), threads)
     return Textured(
         mesh.vertices[cut.origin],
         cut.faces,
         smooth[cut.origin],
         cut.uv,
         colors,
-        png(colors),
+        png(colors, threads),
         along,
         bumps,
         cut,
     )
-
-
-def png(picture: np.ndarray) -> bytes:
-    """A PNG file of (S, S, 3) uint8."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "png", compress_level=COMPRESSION)
-    return buffer.getvalue()
 
 
 def _reduced(fine: Mesh, most: int | None) -> Mesh:

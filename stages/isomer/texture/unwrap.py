@@ -56,7 +56,7 @@ def unwrap(
     if not radius > 0.0:
         raise CannotUnwrapError("the mesh is a single point")
     mesh, around = describe(vertices, faces), frames(radius)
-    direction = choose_directions(mesh, around, center, rasterizer)
+    direction = choose_directions(mesh, around, center, rasterizer.threads)
     layer = np.zeros(len(faces), np.int64)
     for _ in range(ROUNDS):
         chart, _ = pieces(layer * len(around.cameras) + direction, mesh.pairs)

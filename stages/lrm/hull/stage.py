@@ -31,7 +31,7 @@ class HullReference(Stage):
     """
 
     name = "hull.reference"
-    version = 4
+    version = 5
     summary = "reference bundle from four views: no weights, no GPU"
     inputs = (VIEWS, VIEW_NORMALS)
     outputs = (REFERENCE_BUNDLE,)
@@ -82,7 +82,7 @@ class HullReconstruct(Stage):
     """
 
     name = "hull.reconstruct"
-    version = 3
+    version = 4
     summary = "coarse mesh from silhouettes and normal maps: no weights, no GPU, seconds"
     inputs = (BUNDLE,)
     outputs = (COARSE_MESH,)

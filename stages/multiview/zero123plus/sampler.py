@@ -18,6 +18,7 @@ from diffusers.schedulers.scheduling_euler_ancestral_discrete import (
 
 from stages.contract import StageError
 from stages.multiview.zero123plus.conditioning import Condition
+from stages.multiview.zero123plus.graphed import Graphed
 from stages.multiview.zero123plus.noise import ViewNoise, normal
 from stages.multiview.zero123plus.reference_attention import ReferenceUNet
 
@@ -44,6 +45,7 @@ def denoise(
     text = condition.text.to(device, dtype)
     reference = condition.latents.to(device)
     count = len(scheduler.timesteps)
+    predict = Graphed(unet)
 
     def scaled(latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
         return scheduler.scale_model_input(latents, timestep).to(dtype)
@@ -53,7 +55,7 @@ def denoise(
     for step, timestep in enumerate(scheduler.timesteps):
         eps = normal(tuple(reference.shape), noise.conditioning).to(device)
         noised = reference + float(scheduler.sigmas[step]) * eps
-        predicted = unet(
+        predicted = predict(
             scaled(latents, timestep).repeat(len(text), 1, 1, 1),
             timestep.to(device),
             text,

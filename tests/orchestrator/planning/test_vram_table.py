@@ -293,7 +293,7 @@ def test_the_shipped_table_speaks_of_all_that_a_profile_does_on_a_card(profile, 
         if attempt.device == "cuda"
     }
     unknown = [place for place, row in known.items() if row is None]
-    assert unknown == [("isomer", 1)], "the torch rasteriser, after pytorch3d"
+    assert unknown == []
 
 
 @pytest.mark.parametrize(

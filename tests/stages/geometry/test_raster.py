@@ -282,16 +282,15 @@ def test_a_failure_of_pytorch3d_is_named(text: str, kind: str) -> None:
 def test_a_missing_pytorch3d_is_a_missing_dependency(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pytorch3d.renderer.mesh.rasterize_meshes", None)
     with pytest.raises(StageError) as caught:
-        open_rasterizer("auto", "cuda:0")
+        open_rasterizer("pytorch3d", "cuda:0")
     assert caught.value.kind == "missing_dependency"
 
 
-def test_auto_is_pytorch3d_on_a_card_and_ours_without() -> None:
+def test_auto_is_ours_in_torch_on_a_card_and_in_numba_without() -> None:
     assert open_rasterizer("auto", "cpu").name == "cpu"
     torch = pytest.importorskip("torch")
-    pytest.importorskip("pytorch3d.renderer")
     if torch.cuda.is_available():
-        assert open_rasterizer("auto", "cuda:0").name == "pytorch3d"
+        assert open_rasterizer("auto", "cuda:0").name == "torch"
     else:
         with pytest.raises(StageError) as caught:
             open_rasterizer("auto", "cuda:0")

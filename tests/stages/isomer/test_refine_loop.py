@@ -12,9 +12,10 @@ from skimage.measure import marching_cubes
 
 from stages.contract import BadInput, Context, Mesh, StageError
 from stages.geometry.cameras import bundle_cameras
-from stages.geometry.raster import Rasterizer, open_rasterizer
+from stages.geometry.raster import Rasterizer, open_rasterizer, visible_faces
 from stages.geometry.render import look, normal_tile, vertex_normals
 from stages.isomer.params import IsomerParams
+from stages.isomer.projection import View, gather
 from stages.isomer.refine import bounds, loop
 from stages.isomer.refine.bounds import bound
 from stages.isomer.refine.refine import (
@@ -25,6 +26,8 @@ from stages.isomer.refine.refine import (
     stage_plans,
 )
 from stages.isomer.refine.start import disagreement
+from stages.isomer.refine.targets import Evidence
+from stages.isomer.visibility import by_faces
 
 SIZE = 128
 STEPS = 12
@@ -135,10 +138,10 @@ def test_a_start_that_is_far_off_is_replaced_by_a_fused_one(case: Case) -> None:
     square = np.clip(box.vertices * 1.6, (-0.6, -0.8, -0.7), (0.6, 0.8, 0.7)).astype(np.float32)
     params = IsomerParams()
     targets = make_targets(case.tiles, params)
-    assert disagreement(square, box.faces, targets, case.rasterizer) > 13.0
+    assert disagreement(square, box.faces, targets, targets.views(case.rasterizer)) > 13.0
     found = case.refine(Mesh(square, box.faces), stage2_steps=1)
     assert case.notes[0] == (0, "from a mesh fused from the normal maps")
-    assert disagreement(found.vertices, found.faces, targets, case.rasterizer) < 8.0
+    assert disagreement(found.vertices, found.faces, targets, targets.views(case.rasterizer)) < 8.0
     case.refine(Mesh(square, box.faces), stage2_steps=1, start="mesh")
     assert case.notes[0] == (0, "from the coarse mesh")
 
@@ -293,3 +296,30 @@ def test_torch_has_its_threads_back_afterwards(case: Case) -> None:
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+
+
+def test_the_normals_asked_for_are_the_references_projection(case: Case) -> None:
+    """As `projection.gather` and `visibility.by_faces` find them, view by view in float64."""
+    targets = make_targets(case.tiles, IsomerParams())
+    mesh = case.truth
+    vertices = mesh.vertices.astype(np.float64)
+    normals = vertex_normals(vertices, mesh.faces)
+    seen = []
+    for camera in targets.cameras:
+        shot = case.rasterizer.rasterize(camera.to_clip(vertices), mesh.faces, (1024, 1024))
+        seen.append(by_faces(vertices, mesh.faces, camera, visible_faces(shot), 0.05))
+    pictures = [
+        View(camera, picture, mask.astype(np.float64), weight)
+        for camera, picture, mask, weight in zip(
+            targets.cameras, targets.normals, targets.mask, targets.weights, strict=True
+        )
+    ]
+    told = gather(vertices, normals, pictures, np.stack(seen).astype(np.float64), 1.0, "axis")
+    expected = 2.0 * told.replace((normals + 1.0) / 2.0, 0.1) - 1.0
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    found = Evidence(targets, case.rasterizer, "cpu").normals(
+        torch.tensor(mesh.vertices), torch.tensor(mesh.faces, dtype=torch.int64)
+    )
+    # A vertex at the threshold, or one whose face is seen at 87 degrees, may fall to either side.
+    off = np.linalg.norm(found.numpy() - expected, axis=1)
+    assert np.quantile(off, 0.99) < 1e-4

@@ -165,3 +165,20 @@ def test_a_mesh_at_its_largest_size_is_not_split(golden: Golden) -> None:
     tiny = torch.full((len(state),), 1e-6), torch.full((len(state),), 1e-5)
     found, _ = remeshing.remesh(state, faces, *tiny, torch.Generator(), max_vertices=100)
     assert len(found) <= len(state)
+
+
+def test_edges_counted_on_the_cpu_are_those_that_sorting_finds() -> None:
+    """Open, with a fan of many faces around a vertex, and an edge of three faces."""
+    spokes = torch.arange(1, 40)
+    fan = torch.stack([torch.zeros_like(spokes), spokes, spokes + 1], dim=1)
+    faces = torch.cat([fan, torch.tensor([[1, 2, 45], [2, 1, 46], [44, 45, 41]])])[:, [2, 0, 1]]
+    table = edge_table(faces, 50)
+    following = faces.roll(-1, dims=1)
+    sides = torch.stack([torch.minimum(faces, following), torch.maximum(faces, following)], dim=2)
+    ends, of_side, count = torch.unique(
+        sides.reshape(-1, 2), dim=0, return_inverse=True, return_counts=True
+    )
+    assert torch.equal(table.ends, ends)
+    assert torch.equal(table.of_side, of_side.reshape(-1, 3))
+    assert torch.equal(table.face_count, count)
+    assert int(table.face_count.max()) == 3

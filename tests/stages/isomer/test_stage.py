@@ -267,7 +267,7 @@ def test_a_mesh_of_degenerate_faces_is_bad_input(bundle: np.ndarray, egg: Mesh) 
 
 def test_a_backend_that_cannot_run_fails_while_loading(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pytorch3d.renderer.mesh.rasterize_meshes", None)
-    stage = Isomer(IsomerParams())
+    stage = Isomer(IsomerParams(rasterizer="pytorch3d"))
     with pytest.raises(StageError) as caught:
         stage.load(Context(device="cuda:0"))
     assert caught.value.kind == "missing_dependency"

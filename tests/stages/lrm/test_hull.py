@@ -322,14 +322,14 @@ def test_loading_compiles_all_that_reconstructing_needs(stage: str) -> None:
     code = f"""
 from devtools import solids
 from stages.contract import Context
-from stages.geometry.normal_fusion import kernels
+from stages.geometry.normal_fusion import kernels, solving
 from stages.geometry.normal_fusion.params import ReconstructParams
 from stages.lrm.hull.params import ReferenceParams
 from stages.lrm.hull.stage import HullReconstruct, HullReference
 
 def compiled():
-    every = vars(kernels).items()
-    return {{name: len(f.signatures) for name, f in every if hasattr(f, "signatures")}}
+    every = vars(kernels) | vars(solving)
+    return {{name: len(f.signatures) for name, f in every.items() if hasattr(f, "signatures")}}
 
 params = ReconstructParams(resolution=64)
 {stage}.load(Context())
