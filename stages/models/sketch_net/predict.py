@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from stages.models.sketch_net import GRAPH, SIDE, WEIGHTS
-from stages.models.sketch_net.thickness import most_likely, near_a_guess
+from stages.models.sketch_net.bins import thickness_bins
 
 THREADS = 2
 """However many a stage has: sums are cut by threads, and rounded as they are cut."""
@@ -42,7 +42,6 @@ class Sketch:
     normal      (256, 256, 3) unit, camera axes: x right, y up, z towards the camera
     thickness   median of the distance from the front to the last surface behind it
     certainty   [0, 1]: how much of the likelihood lies within about a quarter of that median
-    likely      (256, 256, BINS) how likely each of `thickness_bins` is, sums to 1
     albedo      (256, 256, 3) sRGB in [0, 1]: the object's paint without shading and highlights
     behind_normal, behind_albedo  the same two of the last surface on each ray, smoother
     elevation   float, radians: the camera's above the object's ground, negative from below
@@ -56,17 +55,12 @@ class Sketch:
     normal: np.ndarray
     thickness: np.ndarray
     certainty: np.ndarray
-    likely: np.ndarray
     albedo: np.ndarray
     behind_normal: np.ndarray
     behind_albedo: np.ndarray
     elevation: float
     mirror: np.ndarray
     mirror_certainty: float
-
-    def thickness_near(self, guess: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """`thickness` and `certainty` where (256, 256) `guess` is thought likely beforehand."""
-        return most_likely(near_a_guess(self.likely, guess))
 
 
 class Network:
@@ -153,8 +147,7 @@ def _together(made: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _decode(made: dict[str, np.ndarray]) -> Sketch:
-    likely = _big(made["thickness"])
-    median, certainty = most_likely(likely)
+    median, certainty = _median(_big(made["thickness"]))
     return Sketch(
         alpha=made["alpha"][0],
         front=made["front"][0],
@@ -162,7 +155,6 @@ def _decode(made: dict[str, np.ndarray]) -> Sketch:
         normal=_unit(made["normal"].transpose(1, 2, 0)),
         thickness=median,
         certainty=certainty,
-        likely=likely,
         albedo=_colours(made["albedo"]),
         behind_normal=_unit(_big(made["behind_normal"])),
         behind_albedo=_colours(_big(made["behind_albedo"]).transpose(2, 0, 1)),
@@ -202,3 +194,18 @@ def _normal(entries: np.ndarray) -> np.ndarray:
     matrix = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
     axis = np.linalg.eigh(matrix)[1][:, -1]
     return np.asarray(axis if axis[0] >= 0.0 else -axis, np.float32)
+
+
+def _median(likely: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(S, S) medians of (S, S, BINS) shares, and the share within a quarter of them."""
+    bins = thickness_bins()
+    below = likely.cumsum(axis=-1)
+    # A bin's share is spread between the middles of its neighbours.
+    edges = np.concatenate([bins[:1], (bins[1:] + bins[:-1]) / 2.0, bins[-1:]])
+    index = np.minimum((below < 0.5).sum(axis=-1), len(bins) - 1)
+    share = np.maximum(np.take_along_axis(likely, index[..., None], -1)[..., 0], 1e-6)
+    before = np.take_along_axis(below, index[..., None], -1)[..., 0] - share
+    part = np.clip((0.5 - before) / share, 0.0, 1.0)
+    median = edges[index] + part * (edges[index + 1] - edges[index])
+    near = np.exp(-np.square((bins - median[..., None]) / (0.25 * median + 0.02)[..., None]))
+    return median.astype(np.float32), (near * likely).sum(axis=-1).astype(np.float32)

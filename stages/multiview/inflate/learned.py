@@ -15,7 +15,6 @@ from scipy.ndimage import (
 )
 
 from stages.geometry.cameras import bundle_cameras
-from stages.geometry.inscribed_balls import inscribed_balls
 from stages.geometry.normal_integration import integrate_normals
 from stages.models.sketch_net import SIDE
 from stages.models.sketch_net.opening import See
@@ -115,10 +114,9 @@ def see_sheets(see: See, picture: np.ndarray, alpha: np.ndarray) -> Sheets:
     focal = bundle_cameras()[0].focal
     front = integrate_normals(told.front, told.normal, known, focal, _anchor(error))
     # The last surface as a height field towards the camera has the opposite normals.
-    through, certainty = told.thickness_near(inscribed_balls(inside))
-    doubt = DOUBT * through * (1.0 - certainty)
+    doubt = DOUBT * told.thickness * (1.0 - told.certainty)
     pull = _anchor(np.maximum(doubt, USUAL_ERROR))
-    last = _without_spikes(told.front - through, known)
+    last = _without_spikes(told.front - told.thickness, known)
     back = integrate_normals(last, -told.behind_normal, known, focal, pull)
     back = _above_ground(back, front, known, focal, told.elevation)
     shown = shown / np.float32(255.0)
