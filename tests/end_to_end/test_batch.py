@@ -29,7 +29,9 @@ def test_every_picture_gets_its_run_and_each_stage_one_process(
     counter = tmp_path / "count"
     config = config_file(count_file=str(counter))
     out = tmp_path / "out"
-    done = kiss3d("batch", pictures, "--glob", "*.txt", "--config", config, "--output", out)
+    words = ("--glob", "*.txt", "--config", config, "--output", out)
+    # One at a time: as many pictures as there are cores would each have a process of the stage.
+    done = kiss3d("batch", pictures, *words, "--set", "runtime.cpu_slots=1")
     assert done.returncode == 0, done.stderr
     for index in range(1, 5):
         assert (
