@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli import tables
-from orchestrator.errors import KissError
+from orchestrator.errors import KissError, command
 from orchestrator.system.faults import as_told
 from orchestrator.system.stop_signals import STOP
 from orchestrator.system.terminal import ReaderGoneError, nobody_need_read, say, say_json, visible
@@ -70,7 +70,7 @@ def print_run(run: RunDirectory, as_json: bool) -> None:
     for name in run.manifest.exports:
         say(f"export: {result / name}", err=True)
     if gone := run.manifest.former_exports:
-        again = f"kiss3d-orchestrate export {run.path}"
+        again = command("export", run.path)
         say(f"gone, as they were of an earlier mesh: {', '.join(gone)}; anew: {again}", err=True)
     if run.manifest.no_report:
         say(f"warning: no report.html: {run.manifest.no_report}", err=True)

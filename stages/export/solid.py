@@ -171,14 +171,10 @@ def _turned_alike(model: Model) -> Model:
 
 def _without_flat(model: Model) -> tuple[Model, int]:
     """Without parts that enclose nothing, and how many there were."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
+    from stages.geometry.mesh_parts import part_of_faces
 
     corners = model.faces
-    links = np.concatenate([corners[:, :2], corners[:, 1:]])
-    count = len(model.vertices)
-    graph = coo_array((np.ones(len(links), bool), (links[:, 0], links[:, 1])), shape=(count, count))
-    part = connected_components(graph, directed=False)[1][corners[:, 0]]
+    part = part_of_faces(corners, len(model.vertices))
     # Measured from a point of each part: far from the middle little volume would be lost in noise.
     _, first = np.unique(part, return_index=True)
     origin = np.zeros((int(part.max()) + 1, 3))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.sparse.csgraph import connected_components
 from skimage.measure import marching_cubes
 
 from stages.contract import Mesh
+from stages.geometry.mesh_parts import part_of_faces
 from stages.geometry.normal_fusion.field import MARGIN, Grid
 
 CLEARANCE = 1e-3
@@ -66,17 +66,14 @@ def _level_set(field: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _larger_parts(
     vertices: np.ndarray, faces: np.ndarray, min_part: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    count = len(vertices)
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
-    links = sp.coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), (count, count))
-    parts, label = connected_components(links, directed=False)
+    part = part_of_faces(faces, len(vertices))
     corners = vertices[faces]
     signed = np.einsum("fc,fc->f", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6.0
-    volume = np.bincount(label[faces[:, 0]], signed, minlength=parts)
+    volume = np.bincount(part, signed)
     if volume.sum() < 0.0:
         faces, volume = faces[:, ::-1], -volume
     kept = volume >= min_part * volume.max()
-    faces = faces[kept[label[faces[:, 0]]]]
+    faces = faces[kept[part]]
     used, renamed = np.unique(faces, return_inverse=True)
     return vertices[used], renamed.reshape(-1, 3)
 

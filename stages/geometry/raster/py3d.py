@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FALL_BACK = "run this stage on the CPU (rasterizer: cpu), which needs no pytorch3d"
+NEAREST: dict[str, Any] = {
+    "blur_radius": 0.0,
+    "faces_per_pixel": 1,
+    "perspective_correct": True,
+    "clip_barycentric_coords": True,
+    "cull_backfaces": False,
+}
+"""Options of `rasterize_meshes`: the nearest face alone, whichever way it looks."""
 
 
 class Pytorch3dRasterizer:
@@ -68,11 +76,7 @@ class Pytorch3dRasterizer:
             ids, depth, weights, _ = rasterize_meshes(
                 mesh,
                 image_size=size,
-                blur_radius=0.0,
-                faces_per_pixel=1,
-                perspective_correct=True,
-                clip_barycentric_coords=True,
-                cull_backfaces=False,
+                **NEAREST,
                 # Clipping copies all faces: only where one may reach the near plane.
                 z_clip_value=NEAR_DEPTH if (w < NEAR_DEPTH).any() else None,
             )
@@ -96,11 +100,7 @@ class Pytorch3dRasterizer:
             ids, depth, _, _ = rasterize_meshes(
                 Meshes(ndc, corners.expand(len(ndc), -1, -1)),
                 image_size=size,
-                blur_radius=0.0,
-                faces_per_pixel=1,
-                perspective_correct=True,
-                clip_barycentric_coords=True,
-                cull_backfaces=False,
+                **NEAREST,
             )
             covered = ids[..., 0] >= 0
             # Faces are numbered through all images.

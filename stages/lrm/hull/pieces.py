@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-import scipy.sparse as sp
-from scipy.sparse.csgraph import connected_components
 
 from stages.contract import Mesh
 from stages.geometry.bundle import split
+from stages.geometry.mesh_parts import part_of_faces
 from stages.geometry.silhouettes import clean, coverage
 
 SPECK = 0.002
@@ -23,18 +22,14 @@ def fallen_apart(mesh: Mesh, bundle: np.ndarray) -> str:
         return ""
     views = "one" if shown == 1 else f"{shown}"
     return (
-        f"the mesh is in {made} pieces where the views show {views}: thin parts broke, as they are "
-        "not where all views see them; more voxels (--set reconstruct.resolution=192) keep some"
+        f"the mesh is in {made} pieces where the views show {views}: thin parts broke where the "
+        "views do not agree; in profile sketch --set multiview.shape=silhouette may keep them whole"
     )
 
 
 def mesh_pieces(mesh: Mesh) -> int:
     """How many closed surfaces without a common vertex."""
-    ends = mesh.faces[:, [0, 1]], mesh.faces[:, [1, 2]]
-    first, second = np.concatenate(ends).T
-    links = sp.coo_matrix((np.ones(len(first)), (first, second)), (len(mesh.vertices),) * 2)
-    _, label = connected_components(links, directed=False)
-    return len(np.unique(label[mesh.faces[:, 0]]))
+    return len(np.unique(part_of_faces(mesh.faces, len(mesh.vertices))))
 
 
 def silhouette_pieces(cover: np.ndarray) -> int:
