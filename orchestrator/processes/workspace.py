@@ -59,9 +59,8 @@ def _guarded(folder: Path, warm: bool, log: IO[bytes]) -> Iterator[GuardLink]:
         guard.end_by_force()
         shutil.rmtree(folder, ignore_errors=True)
 
-    STOP.last_acts.append(end_by_force)
-    try:
-        yield guard
-    finally:
-        guard.close(_HURRY_SECONDS if STOP.count > 1 else END_SECONDS)
-        STOP.last_acts.remove(end_by_force)
+    with STOP.last_act(end_by_force):
+        try:
+            yield guard
+        finally:
+            guard.close(_HURRY_SECONDS if STOP.count > 1 else END_SECONDS)

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from orchestrator.errors import KissError, OutputError, RunLockedError
-from orchestrator.system.stop_signals import interrupt_main_thread
+from orchestrator.system.stop_signals import STOP, interrupt_main_thread
 from orchestrator.system.terminal import say
 
 LOCK = ".lock"
@@ -204,11 +204,17 @@ def directory_lock(path: Path, seconds: float = 0.0, patient: bool = True) -> It
             ) from None
         except OSError as error:
             raise _output_error(path, error) from error
-        try:
-            yield
-        finally:
+
+        def remove() -> None:
             with contextlib.suppress(OSError):
                 (path / LOCK).unlink(missing_ok=True)
+
+        # The kernel's lock ends with the process, and its file is to be gone even by force.
+        with STOP.last_act(remove):
+            try:
+                yield
+            finally:
+                remove()
 
 
 def in_use(path: Path) -> bool:

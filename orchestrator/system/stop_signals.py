@@ -33,15 +33,14 @@ _PATIENCE = 0.6
 class StopSignals:
     """The program's one handler is `STOP`.
 
-    count      0 go on, 1 stop cleanly, 2 or more stop at once
-    first      the signal that came first
-    last_acts  what an end by force does before it, in a thread: nobody else cleans up then
+    count  0 go on, 1 stop cleanly, 2 or more stop at once
+    first  the signal that came first
     """
 
     def __init__(self) -> None:
         self.count = 0
         self.first = signal.SIGINT
-        self.last_acts: list[Callable[[], None]] = []
+        self._last_acts: list[Callable[[], None]] = []
         self._on_first: Literal["exit", "raise", "count"] = "count"
         self._owns_program = False
         self._raised = False
@@ -82,6 +81,16 @@ class StopSignals:
         if before == "raise" and self.count and not self._raised:
             self._raised = True
             raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def last_act(self, act: Callable[[], None]) -> Iterator[None]:
+        """While the context lasts an end by force does this first, in a thread: nobody else cleans
+        up then. What was added last is done first."""
+        self._last_acts.append(act)
+        try:
+            yield
+        finally:
+            self._last_acts.remove(act)
 
     @contextlib.contextmanager
     def counted(self) -> Iterator[StopSignals]:
@@ -125,7 +134,7 @@ class StopSignals:
 
     def _end_by_force(self) -> None:
         time.sleep(_PATIENCE)
-        for act in self.last_acts:
+        for act in reversed(self._last_acts):
             with contextlib.suppress(Exception):
                 act()
         os._exit(self.exit_code)

@@ -142,3 +142,33 @@ def test_nohup_is_respected(picture, config_file, tmp_path):
     process.send_signal(signal.SIGHUP)
     finish(process)
     assert process.returncode == 0
+
+
+HANGING = """
+import pathlib, sys, time
+from orchestrator.system.locks import directory_lock
+from orchestrator.system.stop_signals import STOP
+STOP.take_over()
+with STOP.deferred(), directory_lock(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    while STOP.count == 0:
+        time.sleep(0.01)
+    print("hangs", flush=True)
+    while True:
+        time.sleep(0.01)
+"""
+
+
+def test_an_end_by_force_leaves_no_lock_file(tmp_path):
+    """What hangs between two signals never gets to its own cleaning."""
+    program = [sys.executable, "-c", HANGING, str(tmp_path)]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, env=cli_environment()) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        assert leftovers(tmp_path) != []
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == b"hangs\n"
+        process.send_signal(signal.SIGINT)
+        process.wait(PATIENCE)
+    assert process.returncode == CODES[signal.SIGTERM]
+    assert leftovers(tmp_path) == []
