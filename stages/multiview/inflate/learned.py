@@ -18,6 +18,7 @@ from stages.geometry.cameras import bundle_cameras
 from stages.geometry.normal_integration import integrate_normals
 from stages.models.sketch_net import SIDE
 from stages.models.sketch_net.opening import See
+from stages.multiview.inflate.mirror import Front, Reflection, reflected
 from stages.multiview.inflate.standing import shows_ground
 
 ANCHOR = 0.1
@@ -31,6 +32,8 @@ FROM_THE_SIDE = (0.6, 0.9)
 """Cosine between the mirror plane's normal and the line of sight: from the first to the second,
 more and more of the picture's small parts are taken to be on the back too, as a car's wheels are.
 Below, an object is seen from its front, and eyes, doors and lettering do not go to the back."""
+FADE, JOIN = 2.0, 10.0
+"""Pixels over which reflected colours begin, and reflected depths end."""
 SPIKE = 5
 """Pixels: at edges the network wavers between what is near and what is far."""
 GAINS = (0.4, 1.0)
@@ -66,7 +69,7 @@ class Sheets:
     albedo: np.ndarray
     behind: np.ndarray
     elevation: float
-    detail: float
+    detail: np.ndarray
 
     def fitted(self, scale: float, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Front and thickness, (size, size), of the picture shrunk by `scale` about its middle."""
@@ -75,10 +78,12 @@ class Sheets:
         )
         return front, thickness
 
-    def colours(self, scale: float, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """`albedo` and `behind`, (size, size, 3), of the picture shrunk by `scale` about its
-        middle."""
-        return _shrunk(self.albedo, scale, size), _shrunk(self.behind, scale, size)
+    def colours(self, scale: float, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`albedo`, `behind` and `detail` of the picture shrunk by `scale` about its middle."""
+        albedo, behind, detail = (
+            _shrunk(values, scale, size) for values in (self.albedo, self.behind, self.detail)
+        )
+        return albedo, behind, detail
 
 
 def _shrunk(values: np.ndarray, scale: float, size: int) -> np.ndarray:
@@ -116,19 +121,53 @@ def see_sheets(see: See, picture: np.ndarray, alpha: np.ndarray) -> Sheets:
     # The last surface as a height field towards the camera has the opposite normals.
     doubt = DOUBT * told.thickness * (1.0 - told.certainty)
     pull = _anchor(np.maximum(doubt, USUAL_ERROR))
-    last = _without_spikes(told.front - told.thickness, known)
-    back = integrate_normals(last, -told.behind_normal, known, focal, pull)
-    back = _above_ground(back, front, known, focal, told.elevation)
+    last, away = _without_spikes(told.front - told.thickness, known), told.behind_normal
     shown = shown / np.float32(255.0)
+    seen = Front(known, _spread(front, known), _spread(last, known), told.normal, shown, focal)
+    mirrored = reflected(seen, told)
+    if mirrored is not None:
+        last = _joined(last, mirrored)
+        away = np.where(mirrored.known[..., None], mirrored.normal, away)
+        pull = np.where(mirrored.known, ANCHOR, pull)
+    back = integrate_normals(last, -away, known, focal, pull)
+    back = _above_ground(back, front, known, focal, told.elevation)
     gain = _gain(shown, told.albedo, inside)
+    albedo = _spread(gain * told.albedo, known)
+    behind = _spread(gain * _unlit(told.behind_albedo, shown, told.albedo), known)
+    share = float(np.interp(abs(told.mirror[2]), FROM_THE_SIDE, (0.0, 1.0)))
+    detail = np.full(known.shape, share, np.float32)
+    if mirrored is not None:
+        behind, detail = _painted(mirrored, albedo, behind, detail)
     return Sheets(
         front=_spread(front, known),
         thickness=_spread(np.maximum(front - back, THINNEST), known),
-        albedo=_spread(gain * told.albedo, known),
-        behind=_spread(gain * _unlit(told.behind_albedo, shown, told.albedo), known),
+        albedo=albedo,
+        behind=behind,
         elevation=told.elevation,
-        detail=float(np.interp(abs(told.mirror[2]), FROM_THE_SIDE, (0.0, 1.0))),
+        detail=detail,
     )
+
+
+def _joined(last: np.ndarray, mirrored: Reflection) -> np.ndarray:
+    """`last` where it is reflected as it is there, beside it drawn to that: what the network tells
+    of a back and what is seen in a mirror differ by some tenths, which is no step of the object."""
+    known = mirrored.known.astype(np.float64)
+    apart = np.where(mirrored.known, mirrored.depth - last, 0.0)
+    share, drawn = (cv2.GaussianBlur(values, (0, 0), JOIN) for values in (known, apart))
+    drawn *= np.minimum(2.0 * share, 1.0) / np.maximum(share, 1e-6)
+    return np.asarray(np.where(mirrored.known, mirrored.depth, last + drawn))
+
+
+def _painted(
+    mirrored: Reflection, albedo: np.ndarray, behind: np.ndarray, detail: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """`behind` and `detail` with the colours of what is reflected, fading at its borders."""
+    column, row = np.ascontiguousarray(np.moveaxis(mirrored.source, 2, 0))
+    same = cv2.remap(albedo, column, row, cv2.INTER_LINEAR)
+    share = cv2.GaussianBlur(mirrored.known.astype(np.float32), (0, 0), FADE)
+    share = np.where(mirrored.known, np.clip(2.0 * share - 1.0, 0.0, 1.0), np.float32(0.0))
+    mixed = behind + share[..., None] * (same - behind)
+    return mixed.astype(np.float32), np.maximum(detail, share)
 
 
 def _without_spikes(depth: np.ndarray, known: np.ndarray) -> np.ndarray:

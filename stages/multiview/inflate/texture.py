@@ -85,7 +85,7 @@ def make_known_textures(
     behind: np.ndarray,
     alpha: np.ndarray,
     sheet: Membrane,
-    detail: float,
+    detail: np.ndarray,
     regions: float,
 ) -> Textures:
     """Build the colours of an object whose back's are known, more or less.
@@ -95,8 +95,8 @@ def make_known_textures(
     behind   the back's
     alpha    (S, S) float32 in [0, 1]
     sheet    the silhouette's membrane (its grid may be coarser than S)
-    detail   share of `behind` as it is in the back's colours, 0 to 1; the rest is spanned over the
-             outline's colours
+    detail   (S, S) share of `behind` as it is in the back's colours, 0 to 1; the rest is spanned
+             over the outline's colours
     regions  share of the large regions of `behind` in that
     """
     # Where the front turns away it becomes the sides, and has to go over into the back.
@@ -108,7 +108,8 @@ def make_known_textures(
     )
     last = _fill(behind, trusted, 0.0)
     guess = _spanned(_small(front[-1], sheet), _small(last, sheet), sheet, regions, QUARTER)
-    last = detail * last + np.float32(1.0 - detail) * _large(guess, picture)
+    guess = _large(guess, picture)
+    last = guess + detail[..., None] * (last - guess)
     missing = _small(front[-1] - last, sheet)
     missing = sheet.solve(np.zeros_like(missing), missing)
     correction = _fill(missing.astype(np.float32), sheet.inside.astype(np.float32), 1.0)

@@ -146,8 +146,8 @@ def paint(
     rows = membrane(silhouette, _node_distance(params.grid), COLOR_REACH, ROW_STIFFNESS)
     if seen is None:
         return make_textures(picture, alpha, rows, params.back_detail)
-    own, behind = seen.colours(scale, len(picture))
-    return make_known_textures(picture, own, behind, alpha, rows, seen.detail, params.back_detail)
+    own, behind, detail = seen.colours(scale, len(picture))
+    return make_known_textures(picture, own, behind, alpha, rows, detail, params.back_detail)
 
 
 def _node_distance(grid: int) -> float:

@@ -104,7 +104,7 @@ def test_a_step_in_depth_is_a_step_of_the_body() -> None:
 def test_a_shrunk_picture_has_a_shrunk_body() -> None:
     values = np.linspace(0.0, 1.0, SIDE) * np.ones((SIDE, 1))
     black = np.zeros((SIDE, SIDE, 3), np.float32)
-    sheets = Sheets(values, values + 1.0, black, black, 0.0, 0.0)
+    sheets = Sheets(values, values + 1.0, black, black, 0.0, values)
     whole, smaller = sheets.fitted(1.0, 512)[0], sheets.fitted(0.5, 512)[0]
     assert np.allclose(smaller[128:384, 128:384], 0.5 * whole[::2, ::2], atol=0.01)
     assert np.ptp(smaller[:, :120]) < 0.01  # beyond the picture the border's values go on
