@@ -19,8 +19,7 @@ from orchestrator.system.text import format_table
 from stages.contract import Context
 from stages.contract.artifacts import BUNDLE, COARSE_MESH, REFERENCE_BUNDLE, VIEWS
 from stages.evaluation import SurfaceScores, compare_surfaces
-from stages.geometry.normal_fusion.params import ReconstructParams
-from stages.lrm.hull.params import ReferenceParams
+from stages.lrm.hull.params import HullParams, ReferenceParams
 from stages.lrm.hull.stage import HullReconstruct, HullReference
 
 WAYS = ("silhouette", "network")
@@ -31,7 +30,7 @@ def reconstructed(case: Case, reference: HullReference) -> SurfaceScores:
     assert case.views.rgb is not None
     views = np.rint(case.views.rgb * 255.0).astype(np.uint8)
     bundle = reference.run({VIEWS.name: views}, Context())[REFERENCE_BUNDLE.name]
-    stage = HullReconstruct(ReconstructParams())
+    stage = HullReconstruct(HullParams())
     mesh = stage.run({BUNDLE.name: bundle}, Context())[COARSE_MESH.name]
     return compare_surfaces(mesh, case.truth, outside_only=True)
 

@@ -147,6 +147,15 @@ BUNDLE_MASK = ArtifactSpec(
     "uint8",
     optional=True,
 )
+BODY = ArtifactSpec(
+    "body", "mesh", "the closed body that `views` are pictures of, frame W", optional=True
+)
+KNOWN_BODY = ArtifactSpec(
+    "known_body",
+    "mesh",
+    "the closed body that the bundle's views are pictures of, frame W",
+    optional=True,
+)
 COARSE_MESH = ArtifactSpec("coarse_mesh", "mesh", "closed start mesh for ISOMER, frame W")
 MESH = ArtifactSpec("mesh", "mesh", "the final mesh with vertex colours, frame W")
 GLB = ArtifactSpec(

@@ -54,6 +54,14 @@ def payloads(spec: ArtifactSpec, value: Any) -> Iterator[tuple[str, np.ndarray |
         yield names[0], value
 
 
+def _own_name(spec: ArtifactSpec, name: str) -> str:
+    """The name that a file would have if the spec's own stage had written it."""
+    for part in MESH_PARTS if spec.kind == "mesh" else ():
+        if name.endswith(f".{part}.npy"):
+            return f"{spec.name}.{part}.npy"
+    return name
+
+
 def payload_size(payload: np.ndarray | bytes) -> int:
     """Bytes that the file will have, the .npy header's 128 included."""
     return len(payload) if isinstance(payload, bytes) else payload.nbytes + 128
@@ -83,10 +91,11 @@ def payload_bytes(payload: np.ndarray | bytes) -> bytes:
 def read(spec: ArtifactSpec, paths: Sequence[Path]) -> Any:
     """The value behind an artifact's files; arrays are mapped read-only, not read.
 
-    A single file of another name is one that a person gave: see `stages.contract.user_files`.
+    A single file of another name is one that a person gave: see `stages.contract.user_files`. The
+    parts of a mesh may have another name in common: that under which its stage wrote it.
     Raises `ContractError` when a file is missing or is not what its name says.
     """
-    by_name = {path.name: path for path in paths}
+    by_name = {_own_name(spec, path.name): path for path in paths}
     if len(paths) == 1 and not set(by_name) & set(file_names(spec)):
         return read_any(spec, paths[0])
     missing = [name for name in required_files(spec) if name not in by_name]

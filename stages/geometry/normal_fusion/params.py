@@ -1,4 +1,4 @@
-"""What can be set where normals are fused: params of `hull.reconstruct`."""
+"""What can be set where normals are fused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from stages.geometry.camera_rig import RADIUS
 
 
 class ReconstructParams(Params):
-    """Of `hull.reconstruct`."""
+    """Of a mesh that is made of views' normals."""
 
     radius: float = Field(
         RADIUS, ge=2.0, le=10.0, description="distance of the bundle's cameras from the origin"

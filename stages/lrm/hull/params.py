@@ -8,6 +8,7 @@ from pydantic import Field
 
 from stages.contract import Params
 from stages.geometry.camera_rig import RADIUS
+from stages.geometry.normal_fusion.params import ReconstructParams
 
 
 class ReferenceParams(Params):
@@ -22,3 +23,13 @@ class ReferenceParams(Params):
         RADIUS, ge=2.0, le=10.0, description="distance of the views' cameras from the origin"
     )
     resolution: int = Field(72, ge=32, le=128, description="voxels along the object's longest side")
+
+
+class HullParams(ReconstructParams):
+    """Of `hull.reconstruct`."""
+
+    known_body: bool = Field(
+        True,
+        description="where the views are pictures of a body, take that as it is: the other params "
+        "are for a mesh that is made of the views",
+    )

@@ -6,9 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from stages.contract import Context, Stage
-from stages.contract.artifacts import BUNDLE, COARSE_MESH, REFERENCE_BUNDLE, VIEW_NORMALS, VIEWS
-from stages.geometry.normal_fusion.params import ReconstructParams
-from stages.lrm.hull.params import ReferenceParams
+from stages.contract.artifacts import (
+    BUNDLE,
+    COARSE_MESH,
+    KNOWN_BODY,
+    REFERENCE_BUNDLE,
+    VIEW_NORMALS,
+    VIEWS,
+)
+from stages.lrm.hull.params import HullParams, ReferenceParams
 from stages.models.sketch_net import WEIGHTS
 from stages.models.sketch_net.opening import See, missing, open_or_say_why
 
@@ -77,21 +83,23 @@ class HullReference(Stage):
 class HullReconstruct(Stage):
     """Carves and fuses the bundle's silhouettes and normal maps into a closed coarse mesh.
 
-    Its silhouettes at the bundle's cameras are those of the normal tiles. Raises StageError
-    (bad_input) if a normal tile shows no object or the tiles do not fit together.
+    Its silhouettes at the bundle's cameras are those of the normal tiles. A body that the views
+    are known to be pictures of is taken as it is: voxels and four silhouettes would only lose thin
+    parts of it, and what lies in hollows. Raises StageError (bad_input) if a normal tile shows no
+    object or the tiles do not fit together.
     """
 
     name = "hull.reconstruct"
-    version = 4
+    version = 5
     summary = "coarse mesh from silhouettes and normal maps: no weights, no GPU, seconds"
-    inputs = (BUNDLE,)
+    inputs = (BUNDLE, KNOWN_BODY)
     outputs = (COARSE_MESH,)
-    Params = ReconstructParams
+    Params = HullParams
     preload = HEAVY
-    params: ReconstructParams
+    params: HullParams
 
     @classmethod
-    def uses_seed(cls, params: ReconstructParams) -> bool:
+    def uses_seed(cls, params: HullParams) -> bool:
         return False
 
     def load(self, context: Context) -> None:
@@ -104,6 +112,9 @@ class HullReconstruct(Stage):
         from stages.geometry.normal_fusion.reconstruct import reconstruct
         from stages.lrm.hull.pieces import fallen_apart
 
+        if (body := inputs.get(KNOWN_BODY.name)) is not None and self.params.known_body:
+            context.progress(1, 1)
+            return {COARSE_MESH.name: body}
         bundle = inputs[BUNDLE.name]
         mesh = reconstruct(bundle, self.params, context.threads, context.progress)
         if told := fallen_apart(mesh, bundle):

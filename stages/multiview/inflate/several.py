@@ -24,7 +24,14 @@ from stages.multiview.inflate.mosaic import Guess, mosaic
 from stages.multiview.inflate.params import InflateParams
 from stages.multiview.inflate.solid import solid_body
 from stages.multiview.inflate.texture import blurred_versions
-from stages.multiview.inflate.views import fitting_scale, inflate_body, paint, to_bytes, to_tile
+from stages.multiview.inflate.views import (
+    FourViews,
+    fitting_scale,
+    inflate_body,
+    paint,
+    to_bytes,
+    to_tile,
+)
 
 FRONT, LEFT, BACK, RIGHT = range(4)
 GIVEN_ORDER = (BACK, LEFT, RIGHT)
@@ -69,9 +76,12 @@ def given_pictures(
 
 def make_several(
     image: np.ndarray, alpha: np.ndarray, given: np.ndarray, tools: Tools
-) -> tuple[np.ndarray, np.ndarray]:
-    """As `make_views`, with the pictures of `given` in place of guesses. Raises BadInput if an
-    outline is empty or no body has them all."""
+) -> FourViews:
+    """As `make_views`, with the pictures of `given` in place of guesses. Of sides the body is made
+    roughly, for their places and the colours of the others: views and normals tell more of it.
+
+    Raises BadInput if an outline is empty or no body has them all.
+    """
     pictures = given_pictures(image, alpha, given)
     body, placed = _body_of(pictures, tools)
     scale = fitting_scale(body.vertices)
@@ -81,7 +91,8 @@ def make_several(
         body, placed = _body_of(pictures, tools)
     views, normals = mosaic(body, placed, _guesses(placed, tools), tools.rasterizer)
     views[FRONT] = pictures[FRONT][0]
-    return to_bytes(views), to_bytes(normals)
+    rough = LEFT in pictures or RIGHT in pictures
+    return FourViews(to_bytes(views), to_bytes(normals), None if rough else body)
 
 
 def _body_of(pictures: Mapping[int, Picture], tools: Tools) -> tuple[Mesh, dict[int, Picture]]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from stages.contract import Context, Stage
-from stages.contract.artifacts import ALPHA, GIVEN_VIEWS, IMAGE, VIEW_NORMALS, VIEWS
+from stages.contract.artifacts import ALPHA, BODY, GIVEN_VIEWS, IMAGE, VIEW_NORMALS, VIEWS
 from stages.models.sketch_net import WEIGHTS
 from stages.models.sketch_net.opening import See, missing, open_or_say_why
 from stages.multiview.inflate.params import InflateParams
@@ -33,7 +33,7 @@ class Inflate(Stage):
     version = 7
     summary = "four views of a body that a small network or the silhouette tells: no GPU, seconds"
     inputs = (IMAGE, ALPHA, GIVEN_VIEWS)
-    outputs = (VIEWS, replace(VIEW_NORMALS, optional=False))
+    outputs = (VIEWS, replace(VIEW_NORMALS, optional=False), BODY)
     Params = InflateParams
     preload = (
         "numpy",
@@ -80,9 +80,10 @@ class Inflate(Stage):
         if self._why_not:
             context.warn(missing("the body's shape", self._why_not), degraded=True)
         if given is None:
-            views, normals = make_views(image, alpha, self.params, self._rasterizer, self._see)
+            made = make_views(image, alpha, self.params, self._rasterizer, self._see)
         else:
             tools = Tools(self.params, self._rasterizer, context.threads, context.warn, self._see)
-            views, normals = make_several(image, alpha, given, tools)
+            made = make_several(image, alpha, given, tools)
         context.progress(1, 1)
-        return {VIEWS.name: views, VIEW_NORMALS.name: normals}
+        outputs = {VIEWS.name: made.views, VIEW_NORMALS.name: made.normals}
+        return outputs if made.body is None else {**outputs, BODY.name: made.body}

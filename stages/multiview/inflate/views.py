@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
-from stages.contract import BadInput
+from stages.contract import BadInput, Mesh
 from stages.geometry.bundle import TILE
 from stages.geometry.cameras import bundle_cameras
 from stages.geometry.raster import Rasterizer, interpolate
@@ -39,6 +39,20 @@ THIN_COVERAGE = 0.9
 """Of the middle line of a part thinner than the grid."""
 MIN_PART = 5e-5
 """Parts and holes smaller than this share of the picture are dust."""
+
+
+@dataclass(frozen=True)
+class FourViews:
+    """An object seen from the bundle's cameras.
+
+    views    (4, 512, 512, 3) uint8 sRGB on white
+    normals  the same shape, uint8 in the bundle's encoding
+    body     what is seen, closed, in frame W; None where the views are not all pictures of one body
+    """
+
+    views: np.ndarray
+    normals: np.ndarray
+    body: Mesh | None
 
 
 def clean_silhouette(alpha: np.ndarray, size: int) -> np.ndarray:
@@ -225,8 +239,8 @@ def make_views(
     params: InflateParams,
     rasterizer: Rasterizer,
     see: See | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """(S, S, 3) and (S, S, 1) uint8 -> views and normal maps, each (4, 512, 512, 3) uint8.
+) -> FourViews:
+    """Of (S, S, 3) and (S, S, 1) uint8.
 
     View 0 is the picture itself, shrunk about its middle where the body would not fit into the
     other views; of what was seen from above it is a view of the body that has been stood up. `see`
@@ -244,7 +258,7 @@ def make_views(
         views, normals = render_views(
             standing, texture_position(body, textures), textures, rasterizer
         )
-        return to_bytes(views), to_bytes(normals)
+        return _four(views, normals, standing)
     if (fitting := fitting_scale(body.vertices)) < 1.0:
         side = 2 * int(TILE * fitting / 2.0)  # even, so that the middle stays where it is
         scale = side / TILE
@@ -253,7 +267,11 @@ def make_views(
     textures = paint(picture, cover, params, seen, scale)
     views, normals = render_views(body, texture_position(body, textures), textures, rasterizer)
     views[0] = picture
-    return to_bytes(views), to_bytes(normals)
+    return _four(views, normals, body)
+
+
+def _four(views: np.ndarray, normals: np.ndarray, body: Body) -> FourViews:
+    return FourViews(to_bytes(views), to_bytes(normals), Mesh(body.vertices, body.faces))
 
 
 def to_bytes(image: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,18 @@ def test_a_mesh_comes_back_as_it_was(tmp_path, colors):
     found = round_trip(tmp_path, MESH, mesh)
     MESH.check(found)
     np.testing.assert_equal(vars(found), vars(mesh))
+
+
+def test_a_mesh_is_read_under_another_name_than_its_stage_gave_it(tmp_path):
+    """A node may read as `body` what another wrote as `mesh`."""
+    mesh = Mesh(np.eye(3, dtype=np.float32), np.array([[0, 1, 2]], np.int32))
+    paths = [tmp_path / name for name, _ in codec.payloads(MESH, mesh)]
+    for path, (_, payload) in zip(paths, codec.payloads(MESH, mesh), strict=True):
+        path.write_bytes(codec.payload_bytes(payload))
+    found = codec.read(replace(MESH, name="body"), paths)
+    np.testing.assert_equal(vars(found), vars(mesh))
+    with pytest.raises(ContractError, match=r"body\.faces\.npy is missing"):
+        codec.read(replace(MESH, name="body"), paths[:1])
 
 
 def object_npy(array: np.ndarray) -> bytes:

@@ -20,11 +20,11 @@ from stages.contract.artifacts import MESH
 from stages.contract.user_files import read_any
 from stages.geometry.bundle import join, split
 from stages.geometry.camera_rig import BUNDLE_AZIMUTHS, BUNDLE_ELEVATION, RADIUS
-from stages.geometry.normal_fusion.params import ReconstructParams
 from stages.isomer.params import IsomerParams
 from stages.isomer.stage import Isomer
 from stages.lrm.flexicubes.extract import extract
 from stages.lrm.flexicubes.grid import vertex_count, vertex_positions
+from stages.lrm.hull.params import HullParams
 from stages.lrm.hull.stage import HullReconstruct
 from stages.lrm.prm.render import render_bundle_colors, render_bundle_normals
 from stages.multiview.inflate.params import InflateParams
@@ -253,7 +253,7 @@ def test_an_inflated_picture_keeps_its_sides() -> None:
 
 
 def test_the_hull_puts_every_part_of_a_bundle_where_the_object_has_it() -> None:
-    stage = HullReconstruct(ReconstructParams(resolution=64, max_faces=20_000))
+    stage = HullReconstruct(HullParams(resolution=64, max_faces=20_000))
     mesh = stage.run({"bundle": bundle_of_object(256)}, Context())["coarse_mesh"]
     distance = object_distance(mesh.vertices.astype(np.float64))
     assert np.abs(distance).mean() < 0.03

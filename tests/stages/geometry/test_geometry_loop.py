@@ -14,11 +14,11 @@ from stages.evaluation import psnr
 from stages.geometry.bundle import join, split
 from stages.geometry.camera_rig import BUNDLE_AZIMUTHS
 from stages.geometry.cameras import bundle_cameras, decode_normals
-from stages.geometry.normal_fusion.params import ReconstructParams
 from stages.isomer.params import IsomerParams
 from stages.isomer.stage import Isomer
 from stages.lrm.flexicubes.extract import extract
 from stages.lrm.flexicubes.grid import vertex_count, vertex_positions
+from stages.lrm.hull.params import HullParams
 from stages.lrm.hull.stage import HullReconstruct
 from stages.lrm.prm.render import render_bundle_colors, render_bundle_normals
 
@@ -80,7 +80,7 @@ def test_a_bundle_that_is_rebuilt_and_drawn_again_is_the_same_bundle(
     bundle = bundle_of(mesh)
     coarse = mesh
     if start == "hull":
-        stage = HullReconstruct(ReconstructParams(resolution=64, max_faces=20_000))
+        stage = HullReconstruct(HullParams(resolution=64, max_faces=20_000))
         coarse = stage.run({"bundle": bundle}, Context())["coarse_mesh"]
     isomer = Isomer(IsomerParams(stage2_steps=8, stage2_edges=(0.04, 0.02), render_size=64))
     isomer.load(Context())

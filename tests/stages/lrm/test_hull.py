@@ -25,10 +25,9 @@ from stages.contract import BadInput, Context, Mesh, StageError
 from stages.geometry.bundle import join, split
 from stages.geometry.camera_rig import RADIUS
 from stages.geometry.cameras import bundle_cameras, decode_normals
-from stages.geometry.normal_fusion.params import ReconstructParams
 from stages.geometry.silhouettes import clean, coverage, coverage_of_colors, signed_distance
 from stages.lrm.hull import stage as stage_module
-from stages.lrm.hull.params import ReferenceParams
+from stages.lrm.hull.params import HullParams, ReferenceParams
 from stages.lrm.hull.stage import HullReconstruct, HullReference
 
 SHAPES = {
@@ -41,9 +40,8 @@ SHAPES = {
 
 
 def reconstruct(bundle: np.ndarray, threads: int = 2, **params: Any) -> Mesh:
-    stage = HullReconstruct(ReconstructParams(**params))
-    for spec in stage.inputs:
-        spec.check(bundle)
+    stage = HullReconstruct(HullParams(**params))
+    stage.inputs[0].check(bundle)
     mesh = stage.run({"bundle": bundle}, Context(threads=threads))["coarse_mesh"]
     for spec in stage.outputs:
         spec.check(mesh)
@@ -323,7 +321,7 @@ def test_loading_compiles_all_that_reconstructing_needs(stage: str) -> None:
 from devtools import solids
 from stages.contract import Context
 from stages.geometry.normal_fusion import kernels, solving
-from stages.geometry.normal_fusion.params import ReconstructParams
+from stages.lrm.hull.params import HullParams
 from stages.lrm.hull.params import ReferenceParams
 from stages.lrm.hull.stage import HullReconstruct, HullReference
 
@@ -331,7 +329,7 @@ def compiled():
     every = vars(kernels) | vars(solving)
     return {{name: len(f.signatures) for name, f in every.items() if hasattr(f, "signatures")}}
 
-params = ReconstructParams(resolution=64)
+params = HullParams(resolution=64)
 {stage}.load(Context())
 before = compiled()
 assert before["relax"] == 1, before

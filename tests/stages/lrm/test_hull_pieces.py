@@ -7,8 +7,8 @@ import pytest
 
 from devtools.solids import ball, bundle_of
 from stages.contract import Context, Mesh
-from stages.geometry.normal_fusion.params import ReconstructParams
 from stages.lrm.hull import pieces
+from stages.lrm.hull.params import HullParams
 from stages.lrm.hull.pieces import fallen_apart, mesh_pieces
 from stages.lrm.hull.stage import HullReconstruct
 
@@ -38,10 +38,20 @@ def test_more_pieces_than_the_views_show_are_told() -> None:
 def test_the_stage_warns_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     context = Context(threads=2, warn=lambda text, degraded=False: said.append(text))
-    made = HullReconstruct(ReconstructParams(resolution=48))
+    made = HullReconstruct(HullParams(resolution=48))
     made.run({"bundle": bundle_of(TWO, 128)}, context)
     assert not said
     monkeypatch.setattr(pieces, "mesh_pieces", lambda mesh: 3)
     assert made.run({"bundle": bundle_of(TWO, 128)}, context)["coarse_mesh"].faces.size
     assert len(said) == 1
     assert "3 pieces where the views show 2" in said[0]
+
+
+def test_a_known_body_is_taken_as_it_is() -> None:
+    """Thinner than any voxel, and no part of what the bundle shows."""
+    stage = HullReconstruct(HullParams(resolution=48))
+    made = stage.run({"bundle": bundle_of(ball(), 128), "known_body": TWO}, Context(threads=2))
+    assert made["coarse_mesh"] is TWO
+    stage = HullReconstruct(HullParams(resolution=48, known_body=False))
+    made = stage.run({"bundle": bundle_of(ball(), 128), "known_body": TWO}, Context(threads=2))
+    assert mesh_pieces(made["coarse_mesh"]) == 1

@@ -5,6 +5,7 @@ By the silhouette alone, if not said otherwise; test_inflate_learned.py has the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from devtools.pictures import coverage, disc, grid, ring
 from devtools.solids import is_closed_solid
 from stages.contract import BadInput, Context, Mesh
 from stages.geometry.cameras import bundle_cameras, decode_normals
+from stages.geometry.raster import open_rasterizer
+from stages.geometry.render import look
 from stages.geometry.silhouette_membrane import half_depth, membrane
 from stages.multiview.inflate.params import InflateParams
 from stages.multiview.inflate.sheets import Body, Depths, weld
@@ -37,12 +40,17 @@ def picture(alpha: np.ndarray, color: Any) -> dict[str, np.ndarray]:
 
 
 def run(inputs: dict[str, np.ndarray], **params: Any) -> tuple[np.ndarray, np.ndarray]:
+    outputs = run_all(inputs, **params)
+    return outputs["views"], outputs["view_normals"]
+
+
+def run_all(inputs: dict[str, np.ndarray], **params: Any) -> Mapping[str, Any]:
     stage = Inflate(InflateParams(**{"grid": 192, "shape": "silhouette", **params}))
     stage.load(Context())
     outputs = stage.run(inputs, Context())
     for spec in stage.outputs:
         spec.check(outputs[spec.name])
-    return outputs["views"], outputs["view_normals"]
+    return outputs
 
 
 def masks(tiles: np.ndarray) -> np.ndarray:
@@ -218,6 +226,17 @@ def test_a_body_fits_into_all_views(alpha: np.ndarray, shape: str) -> None:
         assert mask.any()
         assert not mask[[0, -1]].any()
         assert not mask[:, [0, -1]].any()
+
+
+@pytest.mark.parametrize("alpha", [slab(), bone()], ids=["slab", "bone"])
+def test_the_views_are_pictures_of_the_body(alpha: np.ndarray) -> None:
+    outputs = run_all(picture(alpha, (100, 100, 100)))
+    body = outputs["body"]
+    assert is_closed_solid(body)
+    drawn = masks(outputs["view_normals"])
+    for camera, mask in zip(bundle_cameras(), drawn, strict=True):
+        seen = look(body.vertices, body.faces, camera, SIDE, 1, open_rasterizer("cpu")).covered
+        assert (seen & mask).sum() / (seen | mask).sum() > 0.97
 
 
 def extent(mask: np.ndarray, axis: int) -> tuple[int, int]:

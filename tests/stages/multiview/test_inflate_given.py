@@ -12,6 +12,7 @@ from PIL import Image
 from devtools.sided import SIDES, pictures_of, toy
 from devtools.solids import ball, box, chamfer, torus
 from stages.contract import BadInput, Context, Mesh
+from stages.contract.artifacts import BODY
 from stages.geometry.cameras import bundle_cameras
 from stages.geometry.raster import open_rasterizer
 from stages.geometry.render import coverage, look
@@ -59,7 +60,10 @@ def run(
     context = Context(warn=lambda text, degraded=False: told.append(text))
     outputs = stage.run(given, context)
     for spec in stage.outputs:
-        spec.check(outputs[spec.name])
+        if spec is not BODY:
+            spec.check(outputs[spec.name])
+    sides = given.get("given_views", np.zeros((3, 1, 1, 4)))[1:]
+    assert (BODY.name in outputs) == (not sides[..., 3].any())  # theirs is a rough one
     return outputs["views"], outputs["view_normals"]
 
 

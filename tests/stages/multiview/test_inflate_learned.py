@@ -114,13 +114,13 @@ def test_a_body_that_is_too_deep_is_shrunk_until_it_fits() -> None:
     alpha = np.rint(255.0 * disc(TILE, 0.85))[..., None].astype(np.uint8)
     image = np.where(alpha > 0, 100, 255).astype(np.uint8).repeat(3, axis=2)
     deep = told(np.full((SIDE, SIDE), 0.8), 1.6)
-    views, normals = make_views(image, alpha, PARAMS, open_rasterizer("cpu"), deep)
-    for tile in [*views, *normals]:
+    made = make_views(image, alpha, PARAMS, open_rasterizer("cpu"), deep)
+    for tile in [*made.views, *made.normals]:
         shown = (tile < 250).any(axis=-1)
         assert shown.any()
         assert not shown[[0, -1]].any()
         assert not shown[:, [0, -1]].any()
-    width = (views[0] < 250).any(axis=(0, 2)).sum()
+    width = (made.views[0] < 250).any(axis=(0, 2)).sum()
     assert 0.4 * TILE < width < 0.83 * TILE
 
 
@@ -183,7 +183,7 @@ def test_only_what_leans_gives_up_the_picture_for_the_front_view() -> None:
     def front(elevation: float, upright: bool = True) -> np.ndarray:
         see = told(np.zeros((SIDE, SIDE)), 0.05, np.deg2rad(elevation))
         params = InflateParams(grid=192, upright=upright)
-        return make_views(image, alpha, params, open_rasterizer("cpu"), see)[0][0]
+        return make_views(image, alpha, params, open_rasterizer("cpu"), see).views[0]
 
     assert np.array_equal(front(6.0), image)
     assert np.array_equal(front(30.0, upright=False), image)
@@ -270,7 +270,7 @@ def test_the_back_has_the_small_parts_of_what_is_seen_from_its_side_alone() -> N
     def reddest(normal: tuple[float, float, float]) -> int:
         mirror = np.array(normal, np.float32)
         answer = replace(plain, behind_albedo=dotted, mirror=mirror)
-        views, _ = make_views(image, alpha, PARAMS, open_rasterizer("cpu"), lambda _: answer)
+        views = make_views(image, alpha, PARAMS, open_rasterizer("cpu"), lambda _: answer).views
         return int((views[2][..., 0].astype(int) - views[2][..., 1]).max())
 
     assert reddest((0.1, 0.0, 0.995)) > 150
@@ -284,12 +284,13 @@ def test_the_line_round_a_drawing_does_not_colour_its_sides() -> None:
     alpha = np.rint(255.0 * cover)[..., None].astype(np.uint8)
     see = told(np.full((SIDE, SIDE), 0.2), 0.8)
     white = replace(see(np.zeros(0)), albedo=np.ones((SIDE, SIDE, 3), np.float32))
-    views, normals = make_views(image, alpha, PARAMS, open_rasterizer("cpu"), lambda _: white)
+    made = make_views(image, alpha, PARAMS, open_rasterizer("cpu"), lambda _: white)
+    views, normals = made.views, made.normals
     inside = (normals[1] < 250).any(axis=-1)
     assert np.median(views[1][inside]) > 200
     black = np.where(cover[..., None] > 0.5, 0, 255).astype(np.uint8).repeat(3, axis=2)
     dark = replace(white, albedo=np.zeros((SIDE, SIDE, 3), np.float32))
-    views, _ = make_views(black, alpha, PARAMS, open_rasterizer("cpu"), lambda _: dark)
+    views = make_views(black, alpha, PARAMS, open_rasterizer("cpu"), lambda _: dark).views
     assert np.median(views[1][inside]) < 60  # a dark thing has no line
 
 
@@ -304,7 +305,8 @@ def test_highlights_stay_on_the_front() -> None:
     lit[115:140, 115:140] = 250.0 / 255.0
     aside = np.array([0.0, 0.0, 1.0], np.float32)
     answer = replace(plain, albedo=dark, behind_albedo=lit, mirror=aside)
-    views, normals = make_views(image, alpha, PARAMS, open_rasterizer("cpu"), lambda _: answer)
+    made = make_views(image, alpha, PARAMS, open_rasterizer("cpu"), lambda _: answer)
+    views, normals = made.views, made.normals
     inside = (normals[2] < 250).any(axis=-1)
     assert views[0].min(axis=-1)[255, 255] > 200
     inner = (slice(160, 350), slice(160, 350))
@@ -332,7 +334,8 @@ def test_sides_and_back_are_as_bright_as_the_picture() -> None:
     white = np.full((SIDE, SIDE, 3), 0.95, np.float32)
     plain = told(np.full((SIDE, SIDE), 0.2), 0.4)(np.zeros(0))
     answer = replace(plain, albedo=white, behind_albedo=white)
-    views, normals = make_views(image, alpha, PARAMS, open_rasterizer("cpu"), lambda _: answer)
+    made = make_views(image, alpha, PARAMS, open_rasterizer("cpu"), lambda _: answer)
+    views, normals = made.views, made.normals
     for view, tile in zip(views[1:], normals[1:], strict=True):
         inside = (tile < 250).any(axis=-1)
         assert 110 < np.median(view[inside]) < 146
