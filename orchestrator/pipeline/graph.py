@@ -182,14 +182,15 @@ def _resolve(name: str, config: NodeConfig, writers: Mapping[str, str]) -> Node:
                 f"node {name} reads {artifact}, which no enabled node writes",
                 f"add a node that writes it, or rename it under nodes.{name}.reads",
             )
+    params = params_of(name, config)
     return Node(
         name,
         config,
         stage.version,
         stage.outputs,
         inputs,
-        params_of(name, config).model_dump(mode="json"),
-        stage.preload,
+        params.model_dump(mode="json"),
+        stage.preloads(params),
         any(stage.uses_seed(params_of(name, config, rung)) for rung in config.attempts),
     )
 

@@ -256,7 +256,7 @@ class Stage(ABC):
     outputs   what `run` returns, by name, all of them
     Params    the params model
     preload   modules that a warm template imports before forking this stage (never a module
-              that initialises CUDA or may crash, so never pytorch3d)
+              that initialises CUDA or may crash, so never pytorch3d); `preloads` may take less
     """
 
     name: ClassVar[str]
@@ -269,6 +269,11 @@ class Stage(ABC):
 
     def __init__(self, params: Any) -> None:
         self.params = params
+
+    @classmethod
+    def preloads(cls, params: Any) -> tuple[str, ...]:
+        """Those of `preload` that these params are likely to need."""
+        return cls.preload
 
     @classmethod
     def weights(cls, params: Any) -> tuple[str, ...]:

@@ -30,6 +30,13 @@ class IsomerParams(ColorParams):
         description="Steps towards the normals that all views together ask of each vertex "
         "(reference: 50, fast 28).",
     )
+    refine_above: float = Field(
+        0.0,
+        ge=0.0,
+        le=180.0,
+        description="Degrees between the coarse mesh's normals and the maps', their mean: with "
+        "less nothing is refined, and torch is not imported. 0: always refine.",
+    )
     objective: Literal["improved", "reference"] = Field(
         "improved",
         description="improved: outlines count from both sides and by coverage, and a start that "

@@ -28,7 +28,7 @@ class Isomer(Stage):
     """
 
     name: ClassVar[str] = "isomer"
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
     summary: ClassVar[str] = (
         "refines the mesh with the bundle, textures it and writes GLB, OBJ, PLY and previews"
     )
@@ -61,6 +61,12 @@ class Isomer(Stage):
         "torch",
     )
 
+    @classmethod
+    def preloads(cls, params: IsomerParams) -> tuple[str, ...]:
+        """Without torch, which takes seconds, where most meshes are not refined."""
+        unlikely = {"torch"} if params.refine_above else set()
+        return tuple(name for name in cls.preload if name not in unlikely)
+
     def load(self, context: Context) -> None:
         """Open the rasteriser. Raises StageError if the chosen one cannot run here."""
         from stages.geometry.raster import open_rasterizer, rehearse
@@ -87,6 +93,8 @@ class Isomer(Stage):
         if mask is None:
             mask = outline(normal_tiles, params.background_tolerance)
         refining = params.stage1_steps + params.stage2_steps
+        if refining and params.refine_above and self._agrees(coarse, normal_tiles, mask):
+            refining = 0
         steps = refining + STEPS
         if refining:
             from stages.isomer.refine.refine import refine
@@ -97,7 +105,7 @@ class Isomer(Stage):
             coarse = refine(coarse, normal_tiles, params, self._rasterizer, context, report, given)
 
         context.progress(refining + 1, steps, "clean")
-        smooth = _may_smooth(params)
+        smooth = _may_smooth(params, refining > 0)
         vertices, faces = clean(
             coarse.vertices,
             coarse.faces,
@@ -141,6 +149,15 @@ class Isomer(Stage):
             renders = drawn.result()
         context.progress(steps, steps)
         return {artifacts.MESH.name: mesh, **files, artifacts.RENDERS.name: renders}
+
+    def _agrees(self, mesh: Mesh, normal_tiles: np.ndarray, mask: np.ndarray) -> bool:
+        from stages.isomer.check import disagreement
+
+        params = self._params
+        angle = disagreement(
+            mesh.vertices, mesh.faces, normal_tiles, mask, params.radius, self._rasterizer
+        )
+        return angle <= params.refine_above
 
     @property
     def _params(self) -> IsomerParams:
@@ -194,10 +211,9 @@ def _compare(
         )
 
 
-def _may_smooth(params: IsomerParams) -> bool:
+def _may_smooth(params: IsomerParams, refined: bool) -> bool:
     if params.smooth is not None:
         return params.smooth
-    refined = params.stage1_steps + params.stage2_steps > 0
     return not (refined and params.objective == "improved")
 
 

@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 
 from stages.contract import BadInput, Context, Mesh, StageError
-from stages.geometry.bundle import join
+from stages.geometry.bundle import join, split
+from stages.geometry.camera_rig import RADIUS
 from stages.geometry.cameras import bundle_cameras
+from stages.geometry.masks import foreground
 from stages.geometry.raster import interpolate, open_rasterizer
 from stages.geometry.render import look, normal_tile, resolve, vertex_normals
+from stages.isomer.check import disagreement
 from stages.isomer.params import IsomerParams
 from stages.isomer.stage import Isomer
 
@@ -120,6 +123,41 @@ def test_the_final_mesh_has_no_more_faces_than_asked_for(
     assert 3000 < len(mesh.faces) <= 4000 < len(egg.faces)
     scaled = mesh.vertices / (0.6, 0.8, 0.7)
     assert np.abs(np.linalg.norm(scaled, axis=1) - 1.0).mean() < 0.01
+
+
+def test_what_agrees_with_its_views_is_not_refined(bundle: np.ndarray, egg: Mesh) -> None:
+    """The egg itself is off by half a degree, a slimmer one by ten."""
+    few = {"target_faces": 4000, "texture": "none"}
+    kept, still = (
+        run(bundle, egg, **few, **steps)["mesh"]
+        for steps in ({"stage2_steps": 3, "refine_above": 4.0, "smooth": True}, {"smooth": True})
+    )
+    np.testing.assert_array_equal(kept.vertices, still.vertices)
+    slim = Mesh(egg.vertices * np.float32((0.75, 1.0, 1.0)), egg.faces, egg.colors)
+    same, moved = (
+        run(bundle, slim, **few, stage2_steps=steps, refine_above=4.0, smooth=True)["mesh"]
+        for steps in (0, 3)
+    )
+    assert not np.array_equal(moved.vertices, same.vertices)
+
+
+def test_the_angle_to_the_views_is_measured(bundle: np.ndarray, egg: Mesh) -> None:
+    _, tiles = split(bundle)
+    rasterizer, mask = open_rasterizer("cpu"), foreground(tiles, 0.1, 1)
+
+    def angle(stretch: float) -> float:
+        vertices = egg.vertices * np.float32((stretch, 1.0, 1.0))
+        return disagreement(vertices, egg.faces, tiles, mask, RADIUS, rasterizer)
+
+    assert angle(1.0) < 2.0
+    assert angle(1.0) < angle(0.9) < angle(0.75)
+    assert angle(0.75) > 5.0
+    assert disagreement(egg.vertices + 9, egg.faces, tiles, mask, RADIUS, rasterizer) == 180.0
+
+
+def test_torch_is_imported_beforehand_where_it_is_likely_to_be_needed() -> None:
+    assert "torch" in Isomer.preloads(IsomerParams())
+    assert "torch" not in Isomer.preloads(IsomerParams(refine_above=4.0))
 
 
 def test_vertices_get_the_colours_of_the_object(outputs: dict[str, Any]) -> None:
