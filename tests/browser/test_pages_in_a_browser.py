@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from devtools.looking import pixels, reds, share_of_object, shown
+from devtools.looking import columns_of_object, pixels, reds, share_of_object, shown
 from devtools.page_runs import TRAPS, page_run
 from devtools.patience import eventually
 from orchestrator.commands.compare import compare
@@ -69,6 +69,20 @@ def test_the_tables_are_there_and_fit_a_phone(visit, tmp_path):
     assert "multiview" in rows.first.inner_text()
     assert seen.page.evaluate("document.documentElement.scrollWidth") <= 360
     assert share_of_object(shown(seen.page.locator("iframe"))) < 0.6
+
+
+def test_all_of_the_mesh_is_seen_in_a_narrow_frame(visit, tmp_path):
+    write_report(page_run(tmp_path / "run"))
+    frame = visit(tmp_path / "run" / "result" / "report.html").page.locator("iframe")
+    shown(frame)
+    frame.evaluate("one => one.style.cssText = 'width: 200px; height: 600px'")
+
+    def is_inside() -> bool:
+        picture = pixels(frame)
+        return picture.shape[1] == 200 and not columns_of_object(picture)[[0, -1]].any()
+
+    assert eventually(is_inside)
+    assert columns_of_object(pixels(frame)).mean() > 0.4, "and as large as fits"
 
 
 @pytest.mark.parametrize("trap", TRAPS)
