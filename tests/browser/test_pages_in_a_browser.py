@@ -126,6 +126,15 @@ def test_a_gallery_is_searched(visit, tmp_path):
     assert all(url.startswith(("file:", "data:", "blob:", "about:")) for url in seen.requests)
 
 
+def test_a_long_warning_leaves_the_other_cards_of_a_gallery_in_sight(visit, tmp_path):
+    run = page_run(tmp_path / "run")
+    run.manifest.nodes["isomer"].warnings = ["words " * 300]
+    write_gallery(Inside(tmp_path), [Entry("run", "ball.png", run)])
+    card = visit(tmp_path / "index.html").page.locator("#gallery li")
+    assert card.bounding_box()["height"] < 600
+    assert card.text_content().count("words") == 300, "the search finds all of it"
+
+
 def test_runs_are_seen_side_by_side(visit, tmp_path):
     paths = [page_run(tmp_path / f"run{number}", seed=number).path for number in (1, 2)]
     seen = visit(compare(paths, None, tmp_path / "both.html"))
