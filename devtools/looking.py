@@ -36,7 +36,7 @@ def share_of_object(picture: np.ndarray) -> float:
 
 def columns_of_object(picture: np.ndarray) -> np.ndarray:
     """Which columns of a picture have something that differs from its corner, (W - 16,) bool."""
-    return _object(picture).any(axis=0)
+    return np.asarray(_object(picture).any(axis=0))
 
 
 def _object(picture: np.ndarray) -> np.ndarray:
