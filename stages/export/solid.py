@@ -13,12 +13,8 @@ import numpy as np
 
 from stages.export.holes import fill
 from stages.export.model import Model
-from stages.isomer.repair import repair
+from stages.isomer.repair import moved_apart, repair
 
-APART = 5e-5
-"""How far touching sheets are moved apart, as a share of the longest side: 5 micrometres of 100 mm,
-a twentieth of a printed layer."""
-TRIES = 6
 FLAT = 1e-9
 """A part with less volume than this, as a share of the longest side cubed, is a sheet."""
 
@@ -83,7 +79,7 @@ def closed(model: Model) -> tuple[Model, list[str]]:
     model, flat = _without_flat(model)
     if flat:
         told.append(f"{flat} flat part{'s were' if flat > 1 else ' was'} left out")
-    model = _apart(model)
+    model = replace(model, vertices=moved_apart(model.vertices, model.faces))
     left = defects(model.vertices, model.faces)
     if left:
         raise NotClosedError(
@@ -186,28 +182,6 @@ def _without_flat(model: Model) -> tuple[Model, int]:
         raise NotClosedError("it is flat: a sheet encloses nothing that could be printed")
     kept = ~thin[part]
     return _chosen(model, np.flatnonzero(kept)), len(np.unique(part[~kept]))
-
-
-def _apart(model: Model) -> Model:
-    """Vertices that share a place though sheets only touch there, moved apart, each inwards."""
-    from stages.geometry.render import vertex_normals
-
-    vertices = model.vertices
-    step = APART * float(model.size.max())
-    for _ in range(TRIES):
-        _, inverse, count = np.unique(
-            vertices.astype(np.float32), axis=0, return_inverse=True, return_counts=True
-        )
-        shared = np.zeros(len(vertices), bool)
-        used = np.unique(model.faces)
-        shared[used] = count[inverse.reshape(-1)[used]] > 1
-        if not shared.any():
-            break
-        inwards = vertex_normals(vertices, model.faces)[shared].astype(np.float64)
-        vertices = vertices.copy()
-        vertices[shared] = (vertices[shared] - step * inwards).astype(np.float32)
-        step *= 1.7
-    return replace(model, vertices=vertices)
 
 
 def _reversed(model: Model, which: np.ndarray) -> Model:
