@@ -15,9 +15,6 @@ from stages.export.holes import fill
 from stages.export.model import Model
 from stages.isomer.repair import moved_apart, repair
 
-FLAT = 1e-9
-"""A part with less volume than this, as a share of the longest side cubed, is a sheet."""
-
 
 class NotClosedError(ValueError):
     """The mesh cannot be made watertight; the text says why."""
@@ -167,21 +164,12 @@ def _turned_alike(model: Model) -> Model:
 
 def _without_flat(model: Model) -> tuple[Model, int]:
     """Without parts that enclose nothing, and how many there were."""
-    from stages.geometry.mesh_parts import part_of_faces
+    from stages.geometry.mesh_parts import in_flat_parts
 
-    corners = model.faces
-    part = part_of_faces(corners, len(model.vertices))
-    # Measured from a point of each part: far from the middle little volume would be lost in noise.
-    _, first = np.unique(part, return_index=True)
-    origin = np.zeros((int(part.max()) + 1, 3))
-    origin[part[first]] = model.vertices[corners[first, 0]]
-    a, b, c = (model.vertices[corners[:, k]] - origin[part] for k in range(3))
-    inside = np.bincount(part, np.einsum("fc,fc->f", a, np.cross(b, c)) / 6.0)
-    thin = np.abs(inside) < FLAT * float(model.size.max()) ** 3
-    if thin[part].all():
+    flat, count = in_flat_parts(model.vertices, model.faces)
+    if flat.all():
         raise NotClosedError("it is flat: a sheet encloses nothing that could be printed")
-    kept = ~thin[part]
-    return _chosen(model, np.flatnonzero(kept)), len(np.unique(part[~kept]))
+    return _chosen(model, np.flatnonzero(~flat)), count
 
 
 def _reversed(model: Model, which: np.ndarray) -> Model:

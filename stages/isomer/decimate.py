@@ -45,8 +45,20 @@ def decimate(
     reduced = _without_folded(np.asarray(reduced))
     if not len(reduced):
         return points, faces
-    points, triangles = compact(*repair(np.asarray(left, np.float64), reduced, "split"))
+    points, triangles = repair(np.asarray(left, np.float64), reduced, "split")
+    points, triangles = compact(points, _without_flat(points, triangles))
     return moved_apart(points, triangles), triangles
+
+
+def _without_flat(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Faces (F', 3) of a closed mesh without its flat parts, what a pinched rim leaves behind."""
+    from stages.geometry.mesh_parts import in_flat_parts
+    from stages.geometry.numpy_edges import find_edges
+
+    if find_edges(faces, len(vertices)).on_border.any():
+        return faces
+    flat, _ = in_flat_parts(vertices, faces)
+    return faces if flat.all() else faces[~flat]
 
 
 def _without_folded(faces: np.ndarray) -> np.ndarray:
