@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 GROUND = 200
 """The ground's value in each channel, 0..255."""
-_ALL_OBJECT, _ALL_GROUND = 204, 230
+_MOST_OBJECT, _LEAST_GROUND = 204, 230
 """Of a normal tile, the darkest channel at a pixel. A unit vector has one of (1 + sqrt(1/3)) / 2 =
 0.79 = 201 at most; a white background, drawn by a network, is up to a tenth off white."""
 _MOST_DECODED_BYTES = 256 << 20
@@ -38,13 +38,26 @@ def on_ground(image: Image.Image, cover: Image.Image) -> Image.Image:
 
 
 def cover_of_normals(tile: Image.Image) -> Image.Image:
-    """L: how much of each pixel of a normal tile, RGB on white, is the object's."""
-    from PIL import ImageChops
+    """L: how much of each pixel of a normal tile, RGB on white, is the object's.
+
+    A pixel at the outline is a mix of white and of the normal beside it, the darkest one near it.
+    """
+    import numpy as np
+    from PIL import Image, ImageChops, ImageFilter
 
     red, green, blue = tile.split()
-    span = _ALL_GROUND - _ALL_OBJECT
-    ramp = [255 * min(max(_ALL_GROUND - value, 0), span) // span for value in range(256)]
-    return ImageChops.darker(ImageChops.darker(red, green), blue).point(ramp)
+    dark = ImageChops.darker(ImageChops.darker(red, green), blue)
+    low, lowest, highest = (
+        np.asarray(one, np.float32)
+        for one in (
+            dark,
+            dark.filter(ImageFilter.MinFilter(3)),
+            dark.filter(ImageFilter.MaxFilter(3)),
+        )
+    )
+    mixed = (255.0 - low) / np.maximum(255.0 - lowest, 1.0)
+    share = np.where(highest < _LEAST_GROUND, 1.0, np.where(lowest > _MOST_OBJECT, 0.0, mixed))
+    return Image.fromarray(np.rint(255.0 * share).astype(np.uint8))
 
 
 def thumbnail(pixels: np.ndarray, side: int) -> Image.Image:

@@ -68,3 +68,14 @@ def test_a_normal_of_any_direction_is_object_and_a_noisy_white_is_not():
     normals = Image.fromarray(np.rint((directions + 1.0) * 127.5).astype(np.uint8))
     assert cover_of_normals(normals).getextrema() == (255, 255)
     assert cover_of_normals(Image.new("RGB", (4, 4), (255, 232, 240))).getextrema() == (0, 0)
+
+
+@pytest.mark.parametrize("normal", [(255, 128, 128), (0, 128, 128), (128, 0, 128), (37, 37, 128)])
+def test_a_pixel_at_the_outline_is_as_much_object_as_its_normal_is_mixed_with_white(normal):
+    pixels = np.full((9, 9, 3), 255, np.uint8)
+    pixels[:, :4] = normal
+    pixels[:, 4] = np.rint(0.3 * np.array(normal) + 0.7 * 255.0)
+    cover = np.asarray(cover_of_normals(Image.fromarray(pixels)))
+    assert (cover[:, :4] == 255).all()
+    assert cover[4, 4] == pytest.approx(0.3 * 255, abs=3)
+    assert (cover[:, 5:] == 0).all()
