@@ -31,8 +31,18 @@ def shown(locator: Any) -> np.ndarray:
 
 def share_of_object(picture: np.ndarray) -> float:
     """How much of a picture differs from its corner."""
+    return float(_object(picture).mean())
+
+
+def columns_of_object(picture: np.ndarray) -> np.ndarray:
+    """Which columns of a picture have something that differs from its corner, (W - 16,) bool."""
+    return np.asarray(_object(picture).any(axis=0))
+
+
+def _object(picture: np.ndarray) -> np.ndarray:
+    """Where a picture differs from its corner, without its rim, (H - 16, W - 16) bool."""
     inner = picture[8:-8, 8:-8].astype(int)
-    return float((np.abs(inner - inner[0, 0]).max(axis=-1) > 40).mean())
+    return np.asarray(np.abs(inner - inner[0, 0]).max(axis=-1) > 40)
 
 
 def reds(picture: np.ndarray) -> float:

@@ -209,7 +209,9 @@ def _print_seconds(running: list[PlanRow], budget: str, err: bool) -> None:
             f"{budget}",
             err=err,
         )
-    elif running and all(row.expected for row in running):
+    elif not running:
+        say("nothing to compute: all of it is taken from earlier runs", err=err)
+    elif all(row.expected for row in running):
         seconds = sum(row.expected.seconds for row in running if row.expected)
         say(f"about {seconds:.0f} s on two CPU cores", err=err)
 

@@ -29,7 +29,7 @@ def plan_cells(row: PlanRow) -> tuple[str, ...]:
         format_size(expected.vram) if expected else "-",
         "-" if row.device == "cpu" else "0.0 GiB" if row.margin == 0 else format_size(row.margin),
         format_size(expected.host) if expected else "-",
-        f"{expected.seconds:.3g}" if expected else "-",
+        f"{expected.seconds:.3g}" if expected and not row.cached else "-",
         row.reason,
     )
 

@@ -1,7 +1,8 @@
 """result/preview.png: the picture, its views and normals, and the final mesh, on one sheet.
 
 The mesh is seen by the cameras that the views are of, in its own colours: what differs between the
-two rows differs in the mesh.
+two rows differs in the mesh. What the stages have on white stands on grey here, where a white
+object is seen too.
 """
 
 from __future__ import annotations
@@ -9,12 +10,18 @@ from __future__ import annotations
 import contextlib
 import io
 import textwrap
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from orchestrator.record.run_directory import RunDirectory
+from orchestrator.record.thumbnails import (
+    GROUND,
+    cover_of_normals,
+    input_thumbnail,
+    on_ground,
+    thumbnail,
+)
 from stages.contract.npy import map_npy
 
 if TYPE_CHECKING:
@@ -27,9 +34,8 @@ BUNDLES = ("bundle", "reference_bundle")
 _TILE = 256
 _MARGIN = 22
 _ROW = _TILE + _MARGIN
-_INK = (60, 60, 60)
-_MAX_INPUT_PIXELS = 40_000_000
-"""A larger picture is not decoded again just for its thumbnail."""
+_INK = (40, 40, 40)
+_PAPER = (GROUND, GROUND, GROUND)
 UNDRAWABLE = (OSError, ValueError, TypeError)
 """What artifacts of a strange shape, or none, raise: a picture for people must not end a run."""
 
@@ -69,7 +75,7 @@ class PreviewSheet:
             rows, column = [("", column)], []
         column = column[: len(rows)]
         wide = bool(column) + max(len(tiles) for _, tiles in rows)
-        sheet = Image.new("RGB", (wide * _TILE, len(rows) * _ROW), "white")
+        sheet = Image.new("RGB", (wide * _TILE, len(rows) * _ROW), _PAPER)
         draw = ImageDraw.Draw(sheet)
 
         def put(image: Image.Image, col: int, top: int, label: str) -> None:
@@ -111,12 +117,28 @@ class PreviewSheet:
         return [(label, list(zip(SIDES, images, strict=False))) for label, images in rows]
 
     def _images(self, written: Mapping[str, str], artifact: str) -> list[Image.Image]:
+        return self._once(artifact, lambda: self._standing(written, artifact))
+
+    def _standing(self, written: Mapping[str, str], artifact: str) -> list[Image.Image]:
+        """The images of an artifact on the grey ground, as far as there is to read where the object
+        is: in the normals beside, in `alpha` or in a fourth channel."""
+        images = self._small(written, artifact)
+        covers: list[Image.Image] = []
+        if artifact in BUNDLES:
+            covers = [cover_of_normals(tile) for tile in images[len(SIDES) :]] * 2
+        elif artifact == "views" and "view_normals" in written:
+            covers = [cover_of_normals(tile) for tile in self._small(written, "view_normals")]
+        elif artifact == "image" and "alpha" in written:
+            covers = self._small(written, "alpha")
+        return list(map(on_ground, images, covers)) if len(covers) == len(images) else images
+
+    def _small(self, written: Mapping[str, str], artifact: str) -> list[Image.Image]:
         path = self._run.artifact_paths(written[artifact], artifact)[0]
-        return self._once(artifact, lambda: [_thumbnail(tile) for tile in _tiles(path, artifact)])
+        return [thumbnail(tile, _TILE) for tile in _tiles(path, artifact)]
 
     def _input(self) -> list[Image.Image]:
         given = self._run.manifest.input
-        image = _words(given.text) if given.text else input_thumbnail(self._run.input_path)
+        image = _words(given.text) if given.text else input_thumbnail(self._run.input_path, _TILE)
         return [] if image is None else [image]
 
     def _once(self, key: str, make: Callable[[], list[Image.Image]]) -> list[Image.Image]:
@@ -131,7 +153,7 @@ def _words(text: str) -> Image.Image | None:
 
     if not text.isascii():
         return None
-    image = Image.new("RGB", (_TILE, _TILE), "white")
+    image = Image.new("RGB", (_TILE, _TILE), _PAPER)
     lines = textwrap.wrap(text, 34, max_lines=12, placeholder=" ...")
     middle = (_TILE // 2, _TILE // 2)
     ImageDraw.Draw(image).multiline_text(
@@ -140,60 +162,11 @@ def _words(text: str) -> Image.Image | None:
     return image
 
 
-def input_thumbnail(path: Path, side: int = _TILE) -> Image.Image | None:
-    """The user's picture upright, on white, at most `side` wide and high; None if it has none."""
-    from PIL import Image
-
-    # preprocess has its own, fuller decoder; a thumbnail is not worth an error, and Pillow's
-    # plugins have many of them for a damaged file or EXIF block.
-    with contextlib.suppress(Exception), warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here holds
-        with Image.open(path) as picture:
-            if picture.width * picture.height <= _MAX_INPUT_PIXELS:
-                return _upright(picture, side)
-    return None
-
-
-def _upright(picture: Image.Image, side: int) -> Image.Image:
-    from PIL import Image, ImageOps
-
-    picture.draft("RGB", (side, side))
-    upright = ImageOps.exif_transpose(picture)
-    if upright.mode.startswith("I") or upright.mode == "F":
-        upright = _eight_bit(upright)
-    rgba = upright.convert("RGBA")
-    rgba.thumbnail((side, side))
-    flat = Image.new("RGBA", rgba.size, "white")
-    return Image.alpha_composite(flat, rgba).convert("RGB")
-
-
-def _eight_bit(wide: Image.Image) -> Image.Image:
-    """16-bit, 32-bit or float grey with its white at 255; Pillow's own conversion clips there."""
-    import numpy as np
-    from PIL import Image
-
-    values = np.asarray(wide, dtype=np.float32)
-    # Only 16-bit files say what white is.
-    white = 65535.0 if wide.mode.startswith("I;16") else max(float(values.max()), 1.0)
-    return Image.fromarray((values.clip(0.0, white) * (255.0 / white)).astype(np.uint8))
-
-
 def _tiles(path: Path, artifact: str) -> Sequence[np.ndarray]:
-    """The (S, S, 3) images of an artifact: one, N of them, or a bundle's two rows of four."""
+    """The (S, S, C) images of an artifact: one, N of them, or a bundle's two rows of four."""
     pixels = map_npy(path)
     if artifact in BUNDLES:
         side = pixels.shape[0] // 2
         corners = [(top, c * side) for top in (0, side) for c in range(len(SIDES))]
         return [pixels[top : top + side, left : left + side] for top, left in corners]
     return list(pixels) if pixels.ndim == 4 else [pixels]
-
-
-def _thumbnail(pixels: np.ndarray) -> Image.Image:
-    """An (S, S, 3) image in uint8 or in float32 [0, 1], small."""
-    import numpy as np
-    from PIL import Image
-
-    if pixels.dtype.kind == "f":
-        pixels = (pixels * 255.0 + 0.5).astype(np.uint8)
-    image = Image.fromarray(np.ascontiguousarray(pixels))
-    return image.resize((_TILE, _TILE), Image.Resampling.BOX, reducing_gap=2.0)

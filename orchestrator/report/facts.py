@@ -10,6 +10,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from orchestrator.errors import KissError, command
@@ -22,7 +23,7 @@ from orchestrator.system.text import format_size
 from stages.weights.catalogue import CatalogueError, catalogue
 
 COMES_ALONG = "sketch_net.safetensors"
-"""Weights of the package's own."""
+"""The file of the package's own weights."""
 
 
 @dataclass(frozen=True)
@@ -188,8 +189,8 @@ def weights_of(manifest: Manifest) -> list[Weights]:
     rows = []
     for name, (revision, nodes) in found.items():
         model = known.get(name)
-        if name == COMES_ALONG:
-            licence = "comes with the program"
+        if PurePath(name).name == COMES_ALONG:  # the record has its path
+            name, licence = COMES_ALONG, "comes with the program, under its licence"
         else:
             licence = model.licence if model else "not in the catalogue: see where they come from"
         rows.append(Weights(name, ", ".join(nodes), revision, licence, model.page if model else ""))

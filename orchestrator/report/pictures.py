@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.record import stage_pictures
-from orchestrator.record.preview_sheet import BUNDLES, SIDES, UNDRAWABLE, input_thumbnail
+from orchestrator.record.preview_sheet import BUNDLES, SIDES, UNDRAWABLE
 from orchestrator.record.run_directory import RunDirectory
+from orchestrator.record.thumbnails import input_thumbnail, on_ground
 from orchestrator.system.reading import limited
 from stages.contract import ArtifactSpec
 from stages.contract.npy import map_npy
@@ -204,7 +205,8 @@ def _images(run: RunDirectory, node: str, spec: ArtifactSpec) -> list[Image.Imag
 
 
 def _small(pixels: np.ndarray, side: int) -> Image.Image:
-    """An (H, W, 1), (H, W, 3) or (H, W, 4) image in uint8 or in float [0, 1]."""
+    """An (H, W, 1), (H, W, 3) or (H, W, 4) image in uint8 or in float [0, 1]: the fourth channel is
+    the coverage of a picture on white."""
     import numpy as np
     from PIL import Image
 
@@ -216,7 +218,7 @@ def _small(pixels: np.ndarray, side: int) -> Image.Image:
         pixels = pixels[..., 0]
     image = Image.fromarray(np.ascontiguousarray(pixels))
     if image.mode == "RGBA":
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = on_ground(Image.merge("RGB", image.split()[:3]), image.getchannel("A"))
     image = image.convert("RGB")
     image.thumbnail((side, side), Image.Resampling.BOX, reducing_gap=2.0)
     return image

@@ -1,7 +1,7 @@
 """The 3D view: trimesh's own viewer, a page with three.js in it, filled with a mesh.
 
 It is read from the installed package when a page is written, without importing trimesh. What is
-added to it, `viewer_setup.js`, sets colours and light.
+added to it, `viewer_setup.js`, sets colours and light, and shows all of the mesh in a narrow frame.
 """
 
 from __future__ import annotations

@@ -207,7 +207,8 @@ FULL_MESH = ArtifactSpec(
 RENDERS = ArtifactSpec(
     "renders",
     "image",
-    "the final mesh in its own colours as the bundle's 4 cameras see it, and once askew, on white",
-    (5, "S", "S", 3),
+    "the final mesh in its own colours as the bundle's 4 cameras see it, and once askew: sRGB on "
+    "white and coverage (255 = mesh)",
+    (5, "S", "S", 4),
     "uint8",
 )

@@ -13,14 +13,7 @@ import numpy as np
 
 from stages.export.holes import fill
 from stages.export.model import Model
-from stages.isomer.repair import repair
-
-APART = 5e-5
-"""How far touching sheets are moved apart, as a share of the longest side: 5 micrometres of 100 mm,
-a twentieth of a printed layer."""
-TRIES = 6
-FLAT = 1e-9
-"""A part with less volume than this, as a share of the longest side cubed, is a sheet."""
+from stages.isomer.repair import moved_apart, repair
 
 
 class NotClosedError(ValueError):
@@ -83,7 +76,7 @@ def closed(model: Model) -> tuple[Model, list[str]]:
     model, flat = _without_flat(model)
     if flat:
         told.append(f"{flat} flat part{'s were' if flat > 1 else ' was'} left out")
-    model = _apart(model)
+    model = replace(model, vertices=moved_apart(model.vertices, model.faces))
     left = defects(model.vertices, model.faces)
     if left:
         raise NotClosedError(
@@ -171,43 +164,12 @@ def _turned_alike(model: Model) -> Model:
 
 def _without_flat(model: Model) -> tuple[Model, int]:
     """Without parts that enclose nothing, and how many there were."""
-    from stages.geometry.mesh_parts import part_of_faces
+    from stages.geometry.mesh_parts import in_flat_parts
 
-    corners = model.faces
-    part = part_of_faces(corners, len(model.vertices))
-    # Measured from a point of each part: far from the middle little volume would be lost in noise.
-    _, first = np.unique(part, return_index=True)
-    origin = np.zeros((int(part.max()) + 1, 3))
-    origin[part[first]] = model.vertices[corners[first, 0]]
-    a, b, c = (model.vertices[corners[:, k]] - origin[part] for k in range(3))
-    inside = np.bincount(part, np.einsum("fc,fc->f", a, np.cross(b, c)) / 6.0)
-    thin = np.abs(inside) < FLAT * float(model.size.max()) ** 3
-    if thin[part].all():
+    flat, count = in_flat_parts(model.vertices, model.faces)
+    if flat.all():
         raise NotClosedError("it is flat: a sheet encloses nothing that could be printed")
-    kept = ~thin[part]
-    return _chosen(model, np.flatnonzero(kept)), len(np.unique(part[~kept]))
-
-
-def _apart(model: Model) -> Model:
-    """Vertices that share a place though sheets only touch there, moved apart, each inwards."""
-    from stages.geometry.render import vertex_normals
-
-    vertices = model.vertices
-    step = APART * float(model.size.max())
-    for _ in range(TRIES):
-        _, inverse, count = np.unique(
-            vertices.astype(np.float32), axis=0, return_inverse=True, return_counts=True
-        )
-        shared = np.zeros(len(vertices), bool)
-        used = np.unique(model.faces)
-        shared[used] = count[inverse.reshape(-1)[used]] > 1
-        if not shared.any():
-            break
-        inwards = vertex_normals(vertices, model.faces)[shared].astype(np.float64)
-        vertices = vertices.copy()
-        vertices[shared] = (vertices[shared] - step * inwards).astype(np.float32)
-        step *= 1.7
-    return replace(model, vertices=vertices)
+    return _chosen(model, np.flatnonzero(~flat)), count
 
 
 def _reversed(model: Model, which: np.ndarray) -> Model:

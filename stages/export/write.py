@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,9 @@ from stages.export.read import texels_of
 from stages.export.reduce import reduced
 from stages.export.solid import closed
 from stages.isomer import export
+
+LONGEST_PRINT = 300.0
+"""Millimetres: beds of most printers have 180 to 300."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def files_of(model: Model, fine: Model | None, wanted: Wanted) -> tuple[list[Wri
         ready = _placed(source(name not in ("stl", "ply")), made, wanted)
         if made.for_print:
             ready, more = closed(ready)
-            told.update(dict.fromkeys(more))
+            told.update(dict.fromkeys([*more, *_too_wide(ready, wanted)]))
         files += _files(ready, made, wanted)
     return files, list(told)
 
@@ -85,6 +88,18 @@ def _placed(model: Model, made: MeshFormat, wanted: Wanted) -> Model:
         raise BadInput("the mesh is flat along y, its up axis, so it has no height to scale")
     scale = 1.0 if height is None else height / made.unit / tall
     return model.placed(scale, made.for_print, z_up=made.for_print and not wanted.y_up)
+
+
+def _too_wide(model: Model, wanted: Wanted) -> Iterator[str]:
+    """What is to be said of a print, in mm, whose usual height makes it larger than most printers
+    can print."""
+    height, longest = PRINT_HEIGHT * 1000.0, float(model.size.max())
+    if wanted.height is None and longest > LONGEST_PRINT:
+        less = height * height / longest
+        yield (
+            f"{height:.0f} mm high it is about {round(longest, -1):.0f} mm long: "
+            f"--height {less:.2g}mm makes that {height:.0f} mm"
+        )
 
 
 def _files(model: Model, made: MeshFormat, wanted: Wanted) -> list[Written]:

@@ -3,14 +3,15 @@
 The package fast-simplification collapses edges after Garland and Heckbert, "Surface simplification
 using quadric error metrics" (SIGGRAPH 1997), in sweeps under a rising limit of the error. It does
 not ask whether a collapse keeps the surface a surface: on a crumpled one it folds a few faces onto
-each other, or lets sheets touch. Both are mended here, so that what was closed stays closed.
+each other, or lets sheets touch. Both are mended here, so that what was closed stays closed and no
+edge has more than two faces, whoever joins the vertices of one place.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from stages.isomer.repair import repair
+from stages.isomer.repair import moved_apart, repair
 
 PATIENCE = (3.0, 7.0)
 """How fast that limit rises. Slowly first: 100,000 faces of three objects reduced to 30,000 lay 2.4
@@ -44,7 +45,20 @@ def decimate(
     reduced = _without_folded(np.asarray(reduced))
     if not len(reduced):
         return points, faces
-    return compact(*repair(np.asarray(left, np.float64), reduced, "split"))
+    points, triangles = repair(np.asarray(left, np.float64), reduced, "split")
+    points, triangles = compact(points, _without_flat(points, triangles))
+    return moved_apart(points, triangles), triangles
+
+
+def _without_flat(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Faces (F', 3) of a closed mesh without its flat parts, what a pinched rim leaves behind."""
+    from stages.geometry.mesh_parts import in_flat_parts
+    from stages.geometry.numpy_edges import find_edges
+
+    if find_edges(faces, len(vertices)).on_border.any():
+        return faces
+    flat, _ = in_flat_parts(vertices, faces)
+    return faces if flat.all() else faces[~flat]
 
 
 def _without_folded(faces: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from stages.contract.srgb import linear_to_srgb, srgb_to_linear
 from stages.geometry.camera_rig import BUNDLE_ELEVATION
 from stages.geometry.cameras import Camera
 from stages.geometry.raster import Rasterizer, interpolate
-from stages.geometry.render import look, resolve
+from stages.geometry.render import coverage, look, resolve
 
 SIDES = tuple((azimuth, BUNDLE_ELEVATION) for azimuth in (0.0, 90.0, 180.0, 270.0))
 ASKEW = (30.0, 20.0)
@@ -21,7 +21,9 @@ SAMPLES = 2
 
 
 def render_views(mesh: Mesh, size: int, radius: float, rasterizer: Rasterizer) -> np.ndarray:
-    """(5, size, size, 3) uint8 sRGB on white: front, left, back, right, and once more askew.
+    """(5, size, size, 4) uint8: sRGB on white and coverage, 255 = the mesh.
+
+    Of the front, left, back and right, and once more askew.
 
     mesh with colours; radius: distance of the cameras from the origin, as of the bundle's. Averaged
     over 2 x 2 samples a pixel, in linear values.
@@ -33,5 +35,7 @@ def render_views(mesh: Mesh, size: int, radius: float, rasterizer: Rasterizer) -
         camera = Camera(azimuth, elevation, radius)
         fragments = look(mesh.vertices, mesh.faces, camera, size, SAMPLES, rasterizer)
         image = resolve(interpolate(fragments, mesh.faces, linear), fragments, SAMPLES)
-        pictures.append(np.rint(linear_to_srgb(image) * 255.0).astype(np.uint8))
+        share = coverage(fragments, SAMPLES)[..., None]
+        picture = np.concatenate([linear_to_srgb(image), share], axis=-1)
+        pictures.append(np.rint(picture * 255.0).astype(np.uint8))
     return np.stack(pictures)

@@ -40,6 +40,9 @@ MIN_OBJECT = 8
 CROP_MARGIN = 0.04
 """Kept around the object while its rim is worked out, of its longest side."""
 
+MIN_TRANSLUCENT = 0.05
+"""A smaller share of the object is not told: a strand of hair, a cut-out's weak spots."""
+
 HALF = 127
 """In the mask of a network or of the user, more than this is object."""
 
@@ -163,6 +166,7 @@ class Cutout:
             seen = found.mask
             cut = found.cut
             self._tell_removed(found.shadow, found.glow)
+            self._tell_translucent(found.translucent, found.opacity)
         if not seen.any():
             raise _nothing_left()
         kept = significant(seen)
@@ -272,6 +276,14 @@ class Cutout:
                 self.warn(
                     f"{what} in the alpha channel, {share:.0%} of what it covers, was left out"
                 )
+
+    def _tell_translucent(self, share: float, opacity: float) -> None:
+        if share >= MIN_TRANSLUCENT:
+            self.warn(
+                f"{share:.0%} of the object is translucent in the picture (about {opacity:.0%} "
+                "opaque), and all of the mesh is opaque: it has a surface there and no "
+                "transparency, which its material can be given in a 3D program"
+            )
 
 
 def _nothing_left() -> BadInput:

@@ -19,7 +19,7 @@ import numpy as np
 from stages.preprocess.regions import boxes_of_regions, label_regions
 
 SOLID = 0.9
-"""Share of the object's level above which a pixel is solid."""
+"""Share of the object's level above which a pixel is solid; of 255, above which it is opaque."""
 
 SOFT_OUTLINE = 0.08
 """How far from what is solid a soft outline has more than half of its level, of the object's size;
@@ -48,6 +48,8 @@ class Silhouette:
     shadow   share of the covered pixels that were a shadow
     glow     share of them that faded out around the object
     cut      whether the mask ends where alpha does not: at a shadow, a glow, a soft outline
+    translucent  share of the object, without its outline, that one sees through
+    opacity  of that part, its median alpha in [0, 1]; 1 where there is none
     """
 
     mask: np.ndarray
@@ -55,6 +57,8 @@ class Silhouette:
     shadow: float
     glow: float
     cut: bool
+    translucent: float = 0.0
+    opacity: float = 1.0
 
 
 def silhouette_of(rgba: np.ndarray, threshold: int) -> Silhouette:
@@ -77,7 +81,14 @@ def silhouette_of(rgba: np.ndarray, threshold: int) -> Silhouette:
     mask &= ~(soft & (alpha < FADED * level))
     count = float(covered.sum())
     cut = bool(gone.any() or soft.any())
-    return Silhouette(mask, level, float(shadow.sum()) / count, float(glow.sum()) / count, cut)
+    return Silhouette(
+        mask,
+        level,
+        float(shadow.sum()) / count,
+        float(glow.sum()) / count,
+        cut,
+        *_see_through(alpha, mask, soft),
+    )
 
 
 def full_alpha(alpha: np.ndarray, mask: np.ndarray, step: float, cut: bool) -> np.ndarray:
@@ -142,6 +153,16 @@ def _fading(
             step = next_to_it.any() and float(np.median(alpha[box][next_to_it])) < STEP * level
             (glow if wide or step else outline)[box] |= region
     return glow, outline
+
+
+def _see_through(alpha: np.ndarray, mask: np.ndarray, soft: np.ndarray) -> tuple[float, float]:
+    """`translucent` and `opacity` of a `Silhouette`. soft: (h, w) bool, outlines that are soft."""
+    depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)
+    inner = alpha[(depth > RIM) & ~soft]
+    clear = inner[inner < SOLID * 255.0]
+    if not clear.size:
+        return 0.0, 1.0
+    return clear.size / inner.size, float(np.median(clear)) / 255.0
 
 
 def _open_regions(region: np.ndarray, outside: np.ndarray) -> np.ndarray:

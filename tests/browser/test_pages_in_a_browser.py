@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from devtools.looking import pixels, reds, share_of_object, shown
+from devtools.looking import columns_of_object, pixels, reds, share_of_object, shown
 from devtools.page_runs import TRAPS, page_run
 from devtools.patience import eventually
 from orchestrator.commands.compare import compare
@@ -71,6 +71,20 @@ def test_the_tables_are_there_and_fit_a_phone(visit, tmp_path):
     assert share_of_object(shown(seen.page.locator("iframe"))) < 0.6
 
 
+def test_all_of_the_mesh_is_seen_in_a_narrow_frame(visit, tmp_path):
+    write_report(page_run(tmp_path / "run"))
+    frame = visit(tmp_path / "run" / "result" / "report.html").page.locator("iframe")
+    shown(frame)
+    frame.evaluate("one => one.style.cssText = 'width: 200px; height: 600px'")
+
+    def is_inside() -> bool:
+        picture = pixels(frame)
+        return picture.shape[1] == 200 and not columns_of_object(picture)[[0, -1]].any()
+
+    assert eventually(is_inside)
+    assert columns_of_object(pixels(frame)).mean() > 0.4, "and as large as fits"
+
+
 @pytest.mark.parametrize("trap", TRAPS)
 def test_what_others_wrote_is_text(trap, visit, tmp_path):
     name = f"{trap.replace('/', '|')}.png"
@@ -110,6 +124,15 @@ def test_a_gallery_is_searched(visit, tmp_path):
     seen.page.wait_for_url("**/run0/result/report.html")
     assert seen.complaints == []
     assert all(url.startswith(("file:", "data:", "blob:", "about:")) for url in seen.requests)
+
+
+def test_a_long_warning_leaves_the_other_cards_of_a_gallery_in_sight(visit, tmp_path):
+    run = page_run(tmp_path / "run")
+    run.manifest.nodes["isomer"].warnings = ["words " * 300]
+    write_gallery(Inside(tmp_path), [Entry("run", "ball.png", run)])
+    card = visit(tmp_path / "index.html").page.locator("#gallery li")
+    assert card.bounding_box()["height"] < 600
+    assert card.text_content().count("words") == 300, "the search finds all of it"
 
 
 def test_runs_are_seen_side_by_side(visit, tmp_path):

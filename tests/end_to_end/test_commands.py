@@ -71,6 +71,8 @@ def test_plan_tells_what_run_would_do_and_starts_nothing(kiss3d, picture, config
     assert [row["cached"] for row in rows] == [False, False, False]
     assert not (tmp_path / "outputs").exists()
     assert kiss3d("run", picture, "--config", config).returncode == 0
+    done = kiss3d("plan", picture, "--config", config)
+    assert "nothing to compute: all of it is taken from earlier runs" in done.stdout + done.stderr
     after = kiss3d("plan", picture, "--config", config, "--set", "trouble.seconds=0.5", "--json")
     rows = json.loads(after.stdout)["nodes"]
     assert [row["cached"] for row in rows] == [True, False, False]

@@ -10,36 +10,14 @@ import pytest
 from PIL import Image
 
 from orchestrator.record.manifest import FileRecord, InputRecord, Manifest, NodeRecord
-from orchestrator.record.preview_sheet import PreviewSheet, input_thumbnail
+from orchestrator.record.preview_sheet import PreviewSheet
 from orchestrator.record.run_directory import RunDirectory
-
-
-def test_a_rotated_photo_stands_upright(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees to see it upright
-    Image.new("RGB", (400, 100), "red").save(tmp_path / "in.jpg", exif=exif)
-    assert input_thumbnail(tmp_path / "in.jpg").size == (64, 256)
-
-
-@pytest.mark.parametrize(("name", "dtype"), [("in.png", np.uint16), ("in.tif", np.float32)])
-def test_wide_greys_are_scaled_not_clipped(tmp_path, name, dtype):
-    ramp = np.tile(np.linspace(0.0, 65535.0, 64), (64, 1)).astype(dtype)
-    Image.fromarray(ramp).save(tmp_path / name)
-    row = np.asarray(input_thumbnail(tmp_path / name))[32, :, 0]
-    assert row[0] == 0
-    assert row[-1] == 255
-    assert 120 < row[32] < 136
-
-
-def test_a_damaged_picture_has_no_tile(tmp_path):
-    (tmp_path / "in.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
-    assert input_thumbnail(tmp_path / "in.png") is None
-
+from orchestrator.record.thumbnails import GROUND
 
 ARTIFACTS = {
     "image": np.full((64, 64, 3), 10, np.uint8),
     "bundle": np.linspace(0.0, 1.0, 128 * 256 * 3, dtype=np.float32).reshape(128, 256, 3),
-    "renders": np.stack([np.full((64, 64, 3), 50 * side, np.uint8) for side in range(5)]),
+    "renders": np.stack([np.full((64, 64, 3), 40 * side, np.uint8) for side in range(5)]),
 }
 WRITTEN = dict.fromkeys(ARTIFACTS, "node")
 
@@ -59,12 +37,17 @@ def run(tmp_path: Path) -> RunDirectory:
     )
 
 
+def save(run: RunDirectory, name: str, array: np.ndarray) -> None:
+    np.save(run.path / "node" / f"{name}.npy", array)
+    run.manifest.nodes["node"].artifacts[name] = [FileRecord(file=f"{name}.npy", size=1)]
+
+
 def test_a_sheet_has_the_input_the_views_the_normals_and_the_mesh(run):
     sheet = Image.open(io.BytesIO(PreviewSheet(run).png(WRITTEN)))
     assert sheet.size == (5 * 256, 3 * (256 + 22))
     middles = [sheet.getpixel((256 * (1 + side) + 128, 2 * 278 + 150)) for side in range(4)]
-    assert middles == [(50 * side,) * 3 for side in range(4)]
-    assert sheet.getpixel((128, 2 * 278 + 150)) == (200,) * 3, "the mesh once more"
+    assert middles == [(40 * side,) * 3 for side in range(4)]
+    assert sheet.getpixel((128, 2 * 278 + 150)) == (160,) * 3, "the mesh once more"
 
 
 def cells(png: bytes) -> np.ndarray:
@@ -72,7 +55,29 @@ def cells(png: bytes) -> np.ndarray:
     pixels = np.asarray(Image.open(io.BytesIO(png)))
     rows, columns = pixels.shape[0] // 278, pixels.shape[1] // 256
     tiles = pixels.reshape(rows, 278, columns, 256, 3)[:, 22:]
-    return (tiles < 250).any(axis=(1, 3, 4))
+    return (tiles != GROUND).any(axis=(1, 3, 4))
+
+
+@pytest.mark.parametrize("colour", [0, 128, 255])
+def test_an_object_stands_out_from_the_sheet_whatever_its_colour(run, colour):
+    inside = np.zeros((64, 64, 1), bool)
+    inside[16:48, 16:48] = True
+    picture = np.where(inside, np.uint8(colour), np.uint8(255)).repeat(3, axis=-1)
+    cover = np.where(inside, np.uint8(255), np.uint8(0))
+    normals = np.where(inside, np.uint8((128, 128, 255)), np.uint8(255))
+    save(run, "image", picture)
+    save(run, "alpha", cover)
+    save(run, "bundle", np.vstack([np.hstack([tile] * 4) for tile in (picture, normals)]))
+    save(run, "renders", np.stack([np.concatenate([picture, cover], axis=-1)] * 5))
+    sheet = Image.open(io.BytesIO(PreviewSheet(run).png({**WRITTEN, "alpha": "node"})))
+    for row, column in [
+        (1, 0),
+        (2, 0),
+        *((row, column) for row in (0, 2) for column in range(1, 5)),
+    ]:
+        left, top = 256 * column, 278 * row + 22
+        assert sheet.getpixel((left + 128, top + 128)) == (colour,) * 3
+        assert sheet.getpixel((left + 20, top + 20)) == (GROUND,) * 3
 
 
 def test_no_cell_is_empty(run):

@@ -97,6 +97,17 @@ def test_weights_come_with_their_licences(tmp_path):
     assert model.page in page.addresses
 
 
+def test_the_network_that_comes_along_is_named_without_its_folder(tmp_path):
+    run = page_run(tmp_path / "run")
+    weights = [{"name": "/home/me/stages/sketch_net.safetensors", "place": "/home/me/w"}]
+    node = run.manifest.nodes["isomer"].model_dump() | {"weights": weights}
+    run.manifest.nodes["isomer"] = NodeRecord.model_validate(node)
+    text = page_of(run).text
+    assert "comes with the program" in text
+    assert "sketch_net.safetensors" in text
+    assert "/home/me" not in text
+
+
 def everywhere(run: RunDirectory, text: str) -> None:
     """Put a text where others choose it: names, captions, logs, messages, settings."""
     manifest = run.manifest

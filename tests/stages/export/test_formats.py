@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -72,6 +73,15 @@ def test_without_a_height_prints_are_100_mm_high_and_others_as_they_are(egg, tmp
     for name in ("glb", "obj", "ply"):
         shape = whole(written(egg, name, tmp_path))
         assert shape.extents == pytest.approx(egg.size, rel=1e-4)
+
+
+def test_what_comes_out_longer_than_printers_print_is_told_with_the_height_that_fits(egg):
+    lying = replace(egg, vertices=egg.vertices * (50.0, 1.0, 1.0))
+    [told] = files_of(lying, None, Wanted(("stl", "3mf"), "egg"))[1]
+    assert told == "100 mm high it is about 3000 mm long: --height 3.3mm makes that 100 mm"
+    assert files_of(lying, None, Wanted(("stl",), "egg", height=HEIGHT))[1] == [], "as was asked"
+    assert files_of(lying, None, Wanted(("glb",), "egg"))[1] == []
+    assert files_of(egg, None, Wanted(("stl",), "egg"))[1] == []
 
 
 @pytest.mark.parametrize(("name", "tall"), [("glb", HEIGHT), ("obj", 80.0), ("ply", 80.0)])

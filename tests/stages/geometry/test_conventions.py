@@ -308,5 +308,5 @@ def test_the_exported_file_has_each_colour_on_its_side_and_its_front_where_it_sh
     assert np.sign(top[0]) == np.sign(top[2]) == sign
     assert found.vertices[:, 1].max() == pytest.approx(knob.high[1], abs=1e-4)
     # The stage's own pictures start with the front, whatever the file's axes.
-    names = [NAMES[labels_of(view[36, 32] / 255.0)] for view in outputs["renders"][:4]]
+    names = [NAMES[labels_of(view[36, 32, :3] / 255.0)] for view in outputs["renders"][:4]]
     assert names == list(COLUMNS)

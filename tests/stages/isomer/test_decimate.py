@@ -94,6 +94,17 @@ def test_a_finely_crumpled_surface_stays_closed() -> None:
     assert (find_edges(faces, len(vertices)).face_count == 2).all()
 
 
+def test_sheets_of_a_thin_blade_do_not_touch() -> None:
+    """The package alone pinches two edges here: each has four faces, two of either sheet."""
+    blade = trimesh.creation.box((2.0, 0.1, 0.008)).subdivide_to_size(0.02)
+    crumpled = blade.vertices + np.random.default_rng(5).normal(0.0, 0.004, blade.vertices.shape)
+    vertices, faces = decimate(crumpled, blade.faces, len(blade.faces) * 3 // 10)
+    _, place = np.unique(vertices.astype(np.float32), axis=0, return_inverse=True)
+    edges = find_edges(place.reshape(-1)[faces], len(vertices))
+    assert (edges.face_count == 2).all(), "for a reader who joins vertices of one place"
+    assert is_closed_solid(Mesh(vertices, faces))
+
+
 def test_triangles_that_share_nothing_vanish_until_the_limit_holds() -> None:
     corners = np.random.default_rng(1).normal(size=(300, 3))
     _, faces = decimate(corners, np.arange(300).reshape(-1, 3), 10)

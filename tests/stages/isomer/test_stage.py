@@ -243,8 +243,9 @@ def test_a_given_mask_that_cannot_be_used_is_bad_input(
 
 def test_renders_show_the_mesh_in_its_own_colours_on_white(outputs: dict[str, Any]) -> None:
     renders = outputs["renders"].astype(int)
-    assert renders.shape == (5, 96, 96, 3)
-    assert (renders[:, [0, 0, -1, -1], [0, -1, 0, -1]] == 255).all()
+    assert renders.shape == (5, 96, 96, 4)
+    assert (renders[:, [0, 0, -1, -1], [0, -1, 0, -1]] == [255, 255, 255, 0]).all()
+    assert (renders[:, 48, 48, 3] == 255).all(), "covered by the mesh"
     # Azimuth 90 looks at the red side, 270 at the blue one.
     red_side, blue_side = renders[1, 48, 48], renders[3, 48, 48]
     assert red_side[0] > 2 * red_side[2]
@@ -257,7 +258,8 @@ def test_no_light_falls_on_renders_and_a_camera_farther_off_sees_less() -> None:
     egg = blob()
     grey = Mesh(egg.vertices, egg.faces, np.full(egg.vertices.shape, 160, np.uint8))
     near, far = (
-        render_views(grey, 96, radius, open_rasterizer("cpu")).astype(int) for radius in (4.0, 8.0)
+        render_views(grey, 96, radius, open_rasterizer("cpu"))[..., :3].astype(int)
+        for radius in (4.0, 8.0)
     )
     assert (abs(near[:, 48, 48] - 160) <= 1).all()
     assert abs(near[0, 30, 48] - near[0, 66, 48]).max() <= 1, "the underside is as bright"

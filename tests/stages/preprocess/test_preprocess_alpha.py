@@ -53,12 +53,20 @@ def agrees(alpha: np.ndarray) -> bool:
     return float(((alpha > 12) != (alpha > 127)).mean()) < 0.012
 
 
-@pytest.mark.parametrize("opacity", [0.15, 0.45, 0.7, 1.0])
-def test_an_object_that_is_translucent_all_over_is_brought_to_full(opacity: float) -> None:
+@pytest.mark.parametrize("opacity", [0.15, 0.45, 0.7])
+def test_an_object_that_is_translucent_all_over_is_brought_to_full_and_told(opacity: float) -> None:
     image, alpha, warnings = run(cutout_of((disc(400), RED, opacity)))
     assert area(alpha) == pytest.approx(1.0, abs=0.03)
     assert agrees(alpha)
     assert np.abs(image[len(image) // 2, len(image) // 2].astype(int) - RED).max() <= 3
+    [told] = warnings
+    assert f"100% of the object is translucent in the picture (about {opacity:.0%} opaque" in told
+
+
+@pytest.mark.parametrize("opacity", [0.95, 1.0])
+def test_what_is_opaque_is_not_called_translucent(opacity: float) -> None:
+    _, alpha, warnings = run(cutout_of((disc(400), RED, opacity)))
+    assert area(alpha) == pytest.approx(1.0, abs=0.03)
     assert not warnings
 
 
@@ -97,8 +105,11 @@ def test_translucent_parts_of_an_object_stay() -> None:
     tinted = cutout_of((pane, (10, 10, 10), 0.7), (frame, RED, 1.0))
     wing = disc(400, 0.35, cx=0.5)
     winged = cutout_of((wing, (200, 220, 255), 0.4), (disc(400, 0.35, cx=-0.3), RED, 1.0))
-    assert area(run(tinted)[1]) == pytest.approx(1.0, abs=0.03)
-    _, alpha, _ = run(winged)
+    _, alpha, warnings = run(tinted)
+    assert area(alpha) == pytest.approx(1.0, abs=0.03)
+    assert any("translucent in the picture (about 70% opaque" in text for text in warnings)
+    _, alpha, warnings = run(winged)
+    assert any("translucent in the picture (about 40% opaque" in text for text in warnings)
     assert alpha[len(alpha) // 2, round(0.85 * len(alpha))] == 255
     assert agrees(alpha)
 
