@@ -89,7 +89,11 @@ class Ours:
             codec.write_payload(stream, array)
             size = stream.tell()
         accept_artifact(
-            self._run.inside, "bench", SPEC, [Part("payload.npy", size, temp=temp.name)], b""
+            self._run.inside,
+            "bench",
+            SPEC,
+            [Part(file="payload.npy", size=size, temp=temp.name)],
+            b"",
         )
         self._pipe.send(str(self._folder / "payload.npy"))
         self._pipe.recv()

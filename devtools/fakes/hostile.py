@@ -129,8 +129,12 @@ def many_connections(host: HostProcess) -> None:
 
 def many_messages(host: HostProcess) -> None:
     """All of them in order, so that only their number is wrong."""
-    beat = pack(protocol.encode(protocol.Heartbeat(1, -1))) * 1000
-    step = pack(protocol.encode(protocol.Progress(host._job, 1, 2, "?" * (MESSAGE_BYTES >> 1))))
+    beat = pack(protocol.encode(protocol.Heartbeat(rss=1, vram=-1))) * 1000
+    step = pack(
+        protocol.encode(
+            protocol.Progress(job=host._job, step=1, total=2, note="?" * (MESSAGE_BYTES >> 1))
+        )
+    )
     with host._wire._sending:
         flood(host, beat)
         flood(host, step)
@@ -160,7 +164,7 @@ def then_wait(*messages: Callable[[HostProcess], protocol.Message]) -> Callable[
 
 
 def failed(host: HostProcess) -> protocol.Message:
-    return protocol.Failed(host._job, "internal", "once", "", "")
+    return protocol.Failed(job=host._job, kind="internal", message="once", hint="", traceback="")
 
 
 def raw(data: bytes) -> Callable[[HostProcess], None]:
@@ -172,10 +176,16 @@ def raw(data: bytes) -> Callable[[HostProcess], None]:
 
 
 ATTACKS: dict[str, Callable[[HostProcess], None]] = {
-    "hello again": then_wait(lambda _: protocol.Hello("fake.hostile", 1, protocol.VERSION, True)),
-    "ready again": then_wait(lambda _: protocol.Ready({})),
-    "another job": then_wait(lambda _: protocol.Done("another", {}, {}, {})),
-    "an unknown kind": then_wait(lambda host: protocol.Failed(host._job, "odd", "", "", "")),
+    "hello again": then_wait(
+        lambda _: protocol.Hello(stage="fake.hostile", pid=1, protocol=protocol.VERSION, warm=True)
+    ),
+    "ready again": then_wait(lambda _: protocol.Ready(timings={})),
+    "another job": then_wait(
+        lambda _: protocol.Done(job="another", outputs={}, timings={}, peaks={})
+    ),
+    "an unknown kind": then_wait(
+        lambda host: protocol.Failed(job=host._job, kind="odd", message="", hint="", traceback="")
+    ),
     "not a message": raw(pack(b"\xc1 garbage")),
     "an empty message": raw(pack(b"")),
     "a bomb": raw(pack(b"\xdd" + (MESSAGE_BYTES - 5).to_bytes(4) + b"\x80" * (MESSAGE_BYTES - 5))),

@@ -104,7 +104,7 @@ class Session:
         if self.state == "imported" and not self._prepared:
             self._prepared = True
             limit = self.budget.host or sys.maxsize
-            self.hub.send(self.process, protocol.Prepare(self._params, limit))
+            self.hub.send(self.process, protocol.Prepare(params=self._params, limit=limit))
 
     @property
     def _params(self) -> dict[str, Any]:
@@ -124,13 +124,13 @@ class Session:
         self.hub.send(
             self.process,
             protocol.Load(
-                device,
-                card.visible if card else "",
-                self.attempt.dtype,
-                self._params,
-                self.threads,
-                self.budget.vram if card is not None else 0,
-                self.budget.host,
+                device=device,
+                gpu=card.visible if card else "",
+                dtype=self.attempt.dtype,
+                params=self._params,
+                threads=self.threads,
+                vram_bytes=self.budget.vram if card is not None else 0,
+                host_bytes=self.budget.host,
             ),
         )
 
@@ -148,7 +148,14 @@ class Session:
         self._enter("running")
         self.hub.send(
             self.process,
-            protocol.Run(job, dict(inputs), str(folder), str(scratch), seed, previews),
+            protocol.Run(
+                job=job,
+                inputs=dict(inputs),
+                folder=str(folder),
+                scratch=str(scratch),
+                seed=seed,
+                previews=previews,
+            ),
         )
 
     def stop(self) -> None:

@@ -82,7 +82,7 @@ class Heart(threading.Thread):
         rss, (reserved, most) = _rss_bytes(), _vram_bytes()
         self.peaks["rss"] = max(self.peaks["rss"], rss)
         self.peaks |= {"vram": max(self.peaks["vram"], most), "reserved": reserved}
-        return protocol.Heartbeat(rss, reserved)
+        return protocol.Heartbeat(rss=rss, vram=reserved)
 
     def run(self) -> None:
         next_beat = 0.0
@@ -124,7 +124,12 @@ class HostProcess:
 
     def serve(self) -> None:
         self._send(
-            protocol.Hello(self._connection.stage, os.getpid(), protocol.VERSION, self._warm)
+            protocol.Hello(
+                stage=self._connection.stage,
+                pid=os.getpid(),
+                protocol=protocol.VERSION,
+                warm=self._warm,
+            )
         )
         self._heart.start()
         core: StageRunner | None = None
@@ -173,7 +178,7 @@ class HostProcess:
             # 20 a second are enough for any screen; the last step always goes out.
             if job == self._job and (step >= total or now - self._last_progress >= 0.05):
                 self._last_progress = now
-                self._send(protocol.Progress(job, step, total, note))
+                self._send(protocol.Progress(job=job, step=step, total=total, note=note))
 
     def _preview(self, job: str, name: str, pixels: Any) -> None:
         """Send a picture on, if more are wanted; one that is none must not cost the job."""
@@ -188,7 +193,11 @@ class HostProcess:
         with self._reporting:
             if job == self._job and self._previews > 0:
                 self._previews -= 1
-                self._send(protocol.Preview(job, name, height, width, small.tobytes()))
+                self._send(
+                    protocol.Preview(
+                        job=job, name=name, height=height, width=width, pixels=small.tobytes()
+                    )
+                )
 
     def _prepare(self, message: protocol.Prepare) -> None:
         try:
@@ -223,7 +232,7 @@ class HostProcess:
         loaded = time.perf_counter()
         self._send(
             protocol.Ready(
-                {"spawn": spawned, "import": imported - began, "load": loaded - imported}
+                timings={"spawn": spawned, "import": imported - began, "load": loaded - imported}
             )
         )
         return core
@@ -263,13 +272,13 @@ class HostProcess:
         self._heart.beat()
         self._end_job(
             protocol.Failed(
-                job,
-                failure.kind,
-                failure.message[:4000],
-                failure.hint[:4000],
-                text[-8000:],
-                failure.fatal,
-                dict(self._heart.peaks),
+                job=job,
+                kind=failure.kind,
+                message=failure.message[:4000],
+                hint=failure.hint[:4000],
+                traceback=text[-8000:],
+                fatal=failure.fatal,
+                peaks=dict(self._heart.peaks),
             )
         )
         with contextlib.suppress(OSError):  # the log may lie on the very disk that is full

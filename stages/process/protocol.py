@@ -1,9 +1,8 @@
 """The messages between the parent and a stage process, apart from how they travel.
 
 A message is one msgpack map, {"type": name, **fields}; the contents of small files follow it, one
-after another (`stages.process.wire`). Nothing is pickled. Both halves import this module, so it
-imports msgpack and no more. Which message is allowed when stands in
-`orchestrator/running/protocol_rules.py`.
+after another (`stages.process.wire`). Nothing is pickled, and every field is held to its type.
+Which message is allowed when stands in `orchestrator/running/protocol_rules.py`.
 
     child -> parent   hello  ready  progress  preview  heartbeat  done  failed
     parent -> child   prepare  load  run  exit
@@ -11,14 +10,12 @@ imports msgpack and no more. Which message is allowed when stands in
 
 from __future__ import annotations
 
-import math
 import reprlib
-import types
 import typing
-from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, TypeAlias, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgpack
+from pydantic import BaseModel, ConfigDict, FailFast, ValidationError
 
 
 class ProtocolError(Exception):
@@ -29,9 +26,25 @@ VERSION = 5
 INLINE_MAX_BYTES = 1 << 20
 """Files of a job ride in its message up to so many bytes together; the others the child writes."""
 
+_T = TypeVar("_T")
+_List: TypeAlias = Annotated[list[_T], FailFast()]
+"""One wrong item is enough: told of each, a message of empty maps would take 240 MiB."""
+_FAULTS = 100
+"""Of a message with more faults than these, not even the first is looked up: that takes memory."""
 
-@dataclass(frozen=True)
-class Part:
+
+class _Record(BaseModel):
+    """Maps with just these fields, of just these types; numbers are finite, run.json being JSON.
+
+    Each process uses only some of them, so what checks them is built when it is first needed.
+    """
+
+    model_config = ConfigDict(
+        strict=True, extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True
+    )
+
+
+class Part(_Record):
     """One file of an artifact.
 
     file    its name inside the node's folder, e.g. "coarse_mesh.vertices.npy"
@@ -46,8 +59,7 @@ class Part:
     temp: str = ""
 
 
-@dataclass(frozen=True)
-class Hello:
+class Hello(_Record):
     """First word of a child."""
 
     stage: str
@@ -56,23 +68,20 @@ class Hello:
     warm: bool
 
 
-@dataclass(frozen=True)
-class Ready:
+class Ready(_Record):
     """The stage is loaded. Seconds since the process began, by step."""
 
     timings: dict[str, float]
 
 
-@dataclass(frozen=True)
-class Progress:
+class Progress(_Record):
     job: str
     step: int
     total: int
     note: str = ""
 
 
-@dataclass(frozen=True)
-class Preview:
+class Preview(_Record):
     """A picture of the work on a job, for people: height * width * 3 bytes, row by row, sRGB."""
 
     job: str
@@ -82,16 +91,14 @@ class Preview:
     pixels: bytes
 
 
-@dataclass(frozen=True)
-class Heartbeat:
+class Heartbeat(_Record):
     """Sent by a thread; `rss` and `vram` in bytes, vram -1 where the child has no CUDA context."""
 
     rss: int
     vram: int
 
 
-@dataclass(frozen=True)
-class Done:
+class Done(_Record):
     """A job is finished.
 
     outputs  artifact name -> its files
@@ -100,15 +107,14 @@ class Done:
     """
 
     job: str
-    outputs: dict[str, list[Part]]
+    outputs: dict[str, _List[Part]]
     timings: dict[str, float]
     peaks: dict[str, int]
-    warnings: list[str] = field(default_factory=list)
-    degraded: list[str] = field(default_factory=list)
+    warnings: _List[str] = []
+    degraded: _List[str] = []
 
 
-@dataclass(frozen=True)
-class Failed:
+class Failed(_Record):
     """A job (or, with job "", the load) failed; the process may go on to the next job
     unless `fatal`."""
 
@@ -118,19 +124,17 @@ class Failed:
     hint: str
     traceback: str
     fatal: bool = False
-    peaks: dict[str, int] = field(default_factory=dict)
+    peaks: dict[str, int] = {}
 
 
-@dataclass(frozen=True)
-class Prepare:
+class Prepare(_Record):
     """Read the weights into the page cache, at most `limit` bytes, while waiting to load."""
 
     params: dict[str, Any]
     limit: int
 
 
-@dataclass(frozen=True)
-class Load:
+class Load(_Record):
     """Build the stage: which device and dtype, validated params and threads.
 
     gpu         value for CUDA_VISIBLE_DEVICES: the leased card's UUID, or "" for none
@@ -147,37 +151,31 @@ class Load:
     host_bytes: int = 0
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(_Record):
     """One job. inputs: artifact name -> absolute paths of its files; folder: where the large
     outputs go; seed: this job's own; previews: how many pictures of the work are wanted."""
 
     job: str
-    inputs: dict[str, list[str]]
+    inputs: dict[str, _List[str]]
     folder: str
     scratch: str
     seed: int
     previews: int = 0
 
 
-@dataclass(frozen=True)
-class Exit:
+class Exit(_Record):
     """Close the stage and end."""
 
 
 Message: TypeAlias = (
     Hello | Ready | Progress | Preview | Heartbeat | Done | Failed | Prepare | Load | Run | Exit
 )
-_TYPES: dict[str, type[Any]] = {cls.__name__.lower(): cls for cls in typing.get_args(Message)}
-_HINTS: dict[type[Any], dict[str, Any]] = {
-    cls: typing.get_type_hints(cls) for cls in (*_TYPES.values(), Part)
-}
-_T = TypeVar("_T")
+_TYPES: dict[str, type[Message]] = {cls.__name__.lower(): cls for cls in typing.get_args(Message)}
 
 
 def encode(message: Message) -> bytes:
     """One msgpack map."""
-    body = {"type": type(message).__name__.lower(), **_plain(message)}
+    body = {"type": type(message).__name__.lower(), **message.model_dump()}
     # A path's undecodable bytes are surrogates, which must come back as they are: escaped, those
     # that happen to be UTF-8 would become other letters, and a job's name another job's.
     packed: bytes = msgpack.packb(body, use_bin_type=True, unicode_errors="surrogatepass")
@@ -193,55 +191,15 @@ def decode(data: bytes) -> Message:
     kind = body.pop("type", None) if isinstance(body, dict) else None
     if not isinstance(kind, str) or kind not in _TYPES:
         raise ProtocolError(f"not a known message: type {reprlib.repr(kind)}")
-    message: Message = _build(_TYPES[kind], body, kind)
-    return message
+    try:
+        return _TYPES[kind].model_validate(body)
+    except ValidationError as error:
+        raise ProtocolError(f"{kind}{_first_fault(error)}") from None
 
 
-def _plain(value: Any) -> Any:
-    if hasattr(value, "__dataclass_fields__"):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _build(cls: type[_T], body: object, where: str) -> _T:
-    if not isinstance(body, dict):
-        raise ProtocolError(f"{where}: expected a map, got {type(body).__name__}")
-    hints = _HINTS[cls]
-    surplus = set(body) - set(hints)
-    if surplus:
-        raise ProtocolError(f"{where}: unknown field {min(map(str, surplus))!r}")
-    for entry in fields(typing.cast("Any", cls)):
-        if entry.name not in body and entry.default is entry.default_factory is MISSING:
-            raise ProtocolError(f"{where}: field {entry.name!r} is missing")
-    return cls(**{name: _coerce(body[name], hints[name], f"{where}.{name}") for name in body})
-
-
-def _coerce(value: object, hint: Any, where: str) -> Any:
-    """Check `value` against a field's annotation: plain types, dict, list and dataclasses."""
-    if hint is Any:
-        return value
-    origin = typing.get_origin(hint)
-    if origin in (dict, list):
-        if not isinstance(value, origin):
-            raise ProtocolError(f"{where}: expected {origin.__name__}, got {type(value).__name__}")
-        item = typing.get_args(hint)[-1]
-        if isinstance(value, dict):
-            if not all(isinstance(key, str) for key in value):
-                raise ProtocolError(f"{where}: expected names as keys")
-            return {key: _coerce(entry, item, f"{where}.{key}") for key, entry in value.items()}
-        return [_coerce(entry, item, where) for entry in typing.cast("list[object]", value)]
-    if isinstance(hint, type) and hasattr(hint, "__dataclass_fields__"):
-        return _build(hint, value, where)
-    if isinstance(hint, types.UnionType):
-        raise ProtocolError(f"{where}: unsupported annotation {hint}")
-    if hint is float and type(value) is int:
-        return float(value)
-    if type(value) is not hint:
-        raise ProtocolError(f"{where}: expected {hint.__name__}, got {type(value).__name__}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ProtocolError(f"{where}: {value} cannot be recorded, run.json being JSON")
-    return value
+def _first_fault(error: ValidationError) -> str:
+    """Where and what the first fault of a message is, as in ".timings.load: Field required"."""
+    if error.error_count() > _FAULTS:
+        return f": {error.error_count()} fields are wrong"
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    return "".join(f".{step}" for step in first["loc"]) + f": {first['msg']}"

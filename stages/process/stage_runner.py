@@ -54,8 +54,17 @@ class JobResult:
             for file in files:
                 start = -1 if file.content is None else len(contents)
                 contents += file.content or b""
-                outputs[name].append(Part(file.file, file.size, start, file.temp))
-        done = Done(job, outputs, self.timings, dict(peaks), self.warnings, self.degraded)
+                outputs[name].append(
+                    Part(file=file.file, size=file.size, start=start, temp=file.temp)
+                )
+        done = Done(
+            job=job,
+            outputs=outputs,
+            timings=self.timings,
+            peaks=dict(peaks),
+            warnings=self.warnings,
+            degraded=self.degraded,
+        )
         return done, bytes(contents)
 
 

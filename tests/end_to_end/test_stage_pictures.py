@@ -66,7 +66,9 @@ def run(tmp_path) -> RunDirectory:
     run = make_run(tmp_path / "run")
     run.inside.make_folder("draw")
     run.manifest.nodes["draw"] = NodeRecord()
-    stage_pictures.write(run, "draw", Preview("job", "step-7", 2, 3, bytes(range(18))))
+    stage_pictures.write(
+        run, "draw", Preview(job="job", name="step-7", height=2, width=3, pixels=bytes(range(18)))
+    )
     return run
 
 
@@ -90,4 +92,6 @@ def test_a_full_disk_costs_the_picture_alone(run):
     (run.path / "draw" / "preview-step-7.png").unlink()
     (run.path / "draw").rmdir()
     (run.path / "draw").write_text("no folder")
-    stage_pictures.write(run, "draw", Preview("job", "step-7", 1, 1, b"rgb"))
+    stage_pictures.write(
+        run, "draw", Preview(job="job", name="step-7", height=1, width=1, pixels=b"rgb")
+    )

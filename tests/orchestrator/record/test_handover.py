@@ -51,12 +51,12 @@ def hand_over(run: RunDirectory, how: str, spec: ArtifactSpec, contents: dict[st
     parts, behind = [], b""
     for file, content in contents.items():
         if how == "inline":
-            parts.append(Part(file, len(content), start=len(behind)))
+            parts.append(Part(file=file, size=len(content), start=len(behind)))
             behind += content
         else:
             temp = f".{file}.7.part"
             (run.node_folder("node") / temp).write_bytes(content)
-            parts.append(Part(file, len(content), temp=temp))
+            parts.append(Part(file=file, size=len(content), temp=temp))
     return accept_artifact(run.inside, "node", spec, parts, behind)
 
 
@@ -98,7 +98,7 @@ def test_a_file_that_was_not_promised_is_refused(run, how, file):
 )
 def test_a_file_elsewhere_is_refused(run, file):
     with pytest.raises(ProtocolError, match="may not write"):
-        accept_artifact(run.inside, "node", SQUARE, [Part(file, 3, 0)], b"abc")
+        accept_artifact(run.inside, "node", SQUARE, [Part(file=file, size=3, start=0)], b"abc")
     assert sorted(os.listdir(run.path.parent)) == ["run"]
 
 
@@ -109,7 +109,11 @@ def test_a_temporary_file_elsewhere_is_refused(run, temp):
     (run.path / ".away").write_bytes(npy(IMAGE))
     with pytest.raises(ProtocolError):
         accept_artifact(
-            run.inside, "node", SQUARE, [Part("square.npy", len(npy(IMAGE)), temp=temp)], b""
+            run.inside,
+            "node",
+            SQUARE,
+            [Part(file="square.npy", size=len(npy(IMAGE)), temp=temp)],
+            b"",
         )
     assert (run.path / ".away").exists()
     assert accepted_nothing(run)
@@ -125,7 +129,7 @@ def test_a_link_is_refused(run, tmp_path):
             run.inside,
             "node",
             SQUARE,
-            [Part("square.npy", len(npy(IMAGE)), temp=".link.part")],
+            [Part(file="square.npy", size=len(npy(IMAGE)), temp=".link.part")],
             b"",
         )
     assert accepted_nothing(run)
@@ -135,7 +139,10 @@ def test_a_link_is_refused(run, tmp_path):
 def test_a_size_that_is_not_so_is_refused(run, size):
     content = npy(IMAGE)
     (run.node_folder("node") / ".square.part").write_bytes(content)
-    for part in (Part("square.npy", size, start=0), Part("square.npy", size, temp=".square.part")):
+    for part in (
+        Part(file="square.npy", size=size, start=0),
+        Part(file="square.npy", size=size, temp=".square.part"),
+    ):
         with pytest.raises((ProtocolError, ContractError), match=r"size|header|not a \.npy"):
             accept_artifact(run.inside, "node", SQUARE, [part], content)
     assert accepted_nothing(run)
@@ -144,13 +151,17 @@ def test_a_size_that_is_not_so_is_refused(run, size):
 @pytest.mark.parametrize(("start", "size"), [(1, 3), (3, 1), (1 << 62, 3), (0, -1), (0, 1 << 62)])
 def test_content_that_did_not_come_is_refused(run, start, size):
     with pytest.raises(ProtocolError, match="its content is missing"):
-        accept_artifact(run.inside, "node", TEXT, [Part("words.txt", size, start=start)], b"abc")
+        accept_artifact(
+            run.inside, "node", TEXT, [Part(file="words.txt", size=size, start=start)], b"abc"
+        )
 
 
 def test_a_file_is_taken_once_however_often_it_is_named(run):
     """Else a small message could have the parent write for hours."""
     with pytest.raises(ProtocolError, match="may not write"):
-        accept_artifact(run.inside, "node", TEXT, [Part("words.txt", 3, start=0)] * 2, b"abc")
+        accept_artifact(
+            run.inside, "node", TEXT, [Part(file="words.txt", size=3, start=0)] * 2, b"abc"
+        )
 
 
 @pytest.mark.parametrize(

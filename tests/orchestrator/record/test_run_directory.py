@@ -43,7 +43,7 @@ def npy(array: np.ndarray) -> bytes:
 
 
 def hand_over(run: RunDirectory, spec: ArtifactSpec, file: str, content: bytes):
-    parts = [Part(file, len(content), start=0)]
+    parts = [Part(file=file, size=len(content), start=0)]
     return accept_artifact(run.inside, "node", spec, parts, content)
 
 

@@ -69,20 +69,25 @@ class Bench:
     def boot(self, node: str) -> Session:
         """Say hello for the process of a node, which may be told to load then."""
         session = self.session(node)
-        self.hear(session, protocol.Hello(session.process.stage, 1, protocol.VERSION, True))
+        self.hear(
+            session,
+            protocol.Hello(
+                stage=session.process.stage, pid=1, protocol=protocol.VERSION, warm=True
+            ),
+        )
         self.assign()
         return session
 
     def ready(self, node: str) -> Session:
         session = self.boot(node)
-        self.hear(session, protocol.Ready({"import": 1.0, "load": LOAD_SECONDS - 1.0}))
+        self.hear(session, protocol.Ready(timings={"import": 1.0, "load": LOAD_SECONDS - 1.0}))
         self.assign()
         return session
 
     def finish(self, session: Session) -> str:
         """The job in flight is done, as the loop does it; its name."""
         job = session.job
-        self.hear(session, protocol.Done(job, {}, {}, {}))
+        self.hear(session, protocol.Done(job=job, outputs={}, timings={}, peaks={}))
         self.dispatcher.job_over(session)
         self.work.job(job).enter(session.node.name, "made")
         for later in self.work.graph.nodes:
@@ -169,7 +174,7 @@ def test_no_more_jobs_compute_than_there_are_slots(make_bench):
     bench.assign()
     bench.boot("end")
     first = bench.ready("begin")
-    bench.hear(bench.session("end"), protocol.Ready({}))
+    bench.hear(bench.session("end"), protocol.Ready(timings={}))
     bench.finish(first)
     running = [session.state for session in bench.dispatcher.sessions].count("running")
     assert running == 1, "the second job's begin has the slot, the first job's end waits"
@@ -212,7 +217,7 @@ def test_a_process_that_broke_the_rules_gets_nothing_more_to_do(make_bench):
     bench = make_bench()
     bench.assign()
     session = bench.session("begin")
-    bench.hear(session, protocol.Ready({}))
+    bench.hear(session, protocol.Ready(timings={}))
     bench.assign()
     assert session.doomed
     assert not bench.told(protocol.Load)

@@ -55,25 +55,25 @@ def says(session: Session, message: protocol.Message) -> list:
     return session.on_event(Spoke(session.process, message, b""))
 
 
-HELLO = protocol.Hello("lonely", 7, protocol.VERSION, False)
-READY = protocol.Ready({"load": 1.0})
-BEAT = protocol.Heartbeat(5, -1)
+HELLO = protocol.Hello(stage="lonely", pid=7, protocol=protocol.VERSION, warm=False)
+READY = protocol.Ready(timings={"load": 1.0})
+BEAT = protocol.Heartbeat(rss=5, vram=-1)
 JOBS = ("job", "", "another")
 """The one that is given out, none, and one that was not."""
 MESSAGES: list[protocol.Message] = [
     HELLO,
-    protocol.Hello("another", 7, protocol.VERSION, False),
-    protocol.Hello("lonely", 7, protocol.VERSION + 1, False),
+    protocol.Hello(stage="another", pid=7, protocol=protocol.VERSION, warm=False),
+    protocol.Hello(stage="lonely", pid=7, protocol=protocol.VERSION + 1, warm=False),
     READY,
     BEAT,
-    *(protocol.Progress(job, 1, 2) for job in JOBS),
-    *(protocol.Preview(job, "half", 1, 1, b"rgb") for job in JOBS),
-    *(protocol.Done(job, {}, {}, {}) for job in JOBS),
-    *(protocol.Failed(job, kind, "", "", "", fatal)
+    *(protocol.Progress(job=job, step=1, total=2) for job in JOBS),
+    *(protocol.Preview(job=job, name="half", height=1, width=1, pixels=b"rgb") for job in JOBS),
+    *(protocol.Done(job=job, outputs={}, timings={}, peaks={}) for job in JOBS),
+    *(protocol.Failed(job=job, kind=kind, message="", hint="", traceback="", fatal=fatal)
       for job in JOBS for kind in ("internal", "odd") for fatal in (False, True)),
-    protocol.Prepare({}, 1),
-    protocol.Load("cpu", "", "float32", {}, 1),
-    protocol.Run("job", {}, "", "", 1),
+    protocol.Prepare(params={}, limit=1),
+    protocol.Load(device="cpu", gpu="", dtype="float32", params={}, threads=1),
+    protocol.Run(job="job", inputs={}, folder="", scratch="", seed=1),
     protocol.Exit(),
 ]  # fmt: skip
 ALLOWED = {
@@ -117,7 +117,7 @@ def fits(message: protocol.Message, job: str) -> bool:
 def test_pictures_are_taken_as_many_as_were_asked_for(session, tmp_path, monkeypatch):
     ended = killed(monkeypatch)
     lead_to(session, "running", tmp_path)
-    shown = protocol.Preview("job", "step-1", 1, 2, b"rgbRGB")
+    shown = protocol.Preview(job="job", name="step-1", height=1, width=2, pixels=b"rgbRGB")
     assert says(session, shown) == says(session, shown) == [Previewed(shown)]
     assert says(session, shown) == []
     assert ended == [session.process]
@@ -139,7 +139,9 @@ def test_pictures_are_taken_as_many_as_were_asked_for(session, tmp_path, monkeyp
 def test_what_is_no_picture_ends_the_process(session, tmp_path, monkeypatch, picture, why):
     ended = killed(monkeypatch)
     lead_to(session, "running", tmp_path)
-    assert says(session, protocol.Preview("job", *picture)) == []
+    name, height, width, pixels = picture
+    shown = protocol.Preview(job="job", name=name, height=height, width=width, pixels=pixels)
+    assert says(session, shown) == []
     assert ended == [session.process]
     assert why in session.fault
 
@@ -206,7 +208,7 @@ def test_a_fault_costs_what_was_asked_of_the_process_one_failure(
 def test_a_fault_after_the_last_word_costs_no_job(session, tmp_path, monkeypatch):
     killed(monkeypatch)
     lead_to(session, "running", tmp_path)
-    done = protocol.Done("job", {}, {}, {})
+    done = protocol.Done(job="job", outputs={}, timings={}, peaks={})
     assert says(session, done) == [JobDone(done, b"")]
     assert says(session, done) == []
     session.process.exit_code = -9
@@ -266,13 +268,24 @@ def test_a_process_that_could_not_be_started_says_why(session):
 @pytest.mark.parametrize("job", ["", "job"], ids=["load", "job"])
 def test_the_peak_of_a_failure_is_recorded_with_the_allocators_own(session, job, tmp_path):
     """It is that of an out-of-memory that a person wants to know."""
-    says(session, protocol.Hello("lonely", 7, protocol.VERSION, False))
+    says(session, protocol.Hello(stage="lonely", pid=7, protocol=protocol.VERSION, warm=False))
     session.load(Card(0, "GPU-0"))
     if job:
-        says(session, protocol.Ready({}))
+        says(session, protocol.Ready(timings={}))
         session.run(job, {}, tmp_path, tmp_path, 42)
     peaks = {"rss": 1, "reserved": 20, "vram": 70}
-    says(session, protocol.Failed(job, "out_of_memory", "too much", "", "", False, peaks))
+    says(
+        session,
+        protocol.Failed(
+            job=job,
+            kind="out_of_memory",
+            message="too much",
+            hint="",
+            traceback="",
+            fatal=False,
+            peaks=peaks,
+        ),
+    )
     session.process.exit_code = 0
     *_, gone = session.on_event(Ended(session.process))
     assert gone.release.peak == 30 + 70 - 20
@@ -286,7 +299,7 @@ def test_a_process_that_is_being_ended_is_asked_once(session, monkeypatch):
         asked.append(process)
 
     monkeypatch.setattr(StageProcess, "terminate", note)
-    says(session, protocol.Hello("lonely", 7, protocol.VERSION, False))
+    says(session, protocol.Hello(stage="lonely", pid=7, protocol=protocol.VERSION, warm=False))
     for _ in range(5):
         session.terminate()
         session.tick()

@@ -56,7 +56,9 @@ def test_threads_of_a_stage_report_whole_messages_and_none_after_the_last_word(m
         wire = Wire(ours, 1 << 20, 1 << 20)
         heard = [wire.receive()[0] for _ in range(4 * 150)]
         ender = threading.Thread(
-            target=lambda: child._end_job(protocol.Done("job", {}, {}, {}), [b"file"])
+            target=lambda: child._end_job(
+                protocol.Done(job="job", outputs={}, timings={}, peaks={}), [b"file"]
+            )
         )
         ender.start()
         while not isinstance(protocol.decode(heard[-1]), protocol.Done):

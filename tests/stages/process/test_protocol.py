@@ -15,27 +15,47 @@ from stages.process import protocol
 from stages.process.protocol import ProtocolError
 
 MESSAGES = [
-    protocol.Hello("isomer", 4711, protocol.VERSION, warm=True),
-    protocol.Ready({"spawn": 0.5, "import": 1.25}),
-    protocol.Progress("mug", 3, 20, "bereit – 準備"),
-    protocol.Preview("mug", "step-3", 1, 2, bytes(range(6))),
-    protocol.Heartbeat(1 << 40, -1),
+    protocol.Hello(stage="isomer", pid=4711, protocol=protocol.VERSION, warm=True),
+    protocol.Ready(timings={"spawn": 0.5, "import": 1.25}),
+    protocol.Progress(job="mug", step=3, total=20, note="bereit – 準備"),
+    protocol.Preview(job="mug", name="step-3", height=1, width=2, pixels=bytes(range(6))),
+    protocol.Heartbeat(rss=1 << 40, vram=-1),
     protocol.Done(
-        "mug",
-        {
+        job="mug",
+        outputs={
             "mesh": [
-                protocol.Part("mesh.vertices.npy", 12, start=0),
-                protocol.Part("m", 7, temp=".m"),
+                protocol.Part(file="mesh.vertices.npy", size=12, start=0),
+                protocol.Part(file="m", size=7, temp=".m"),
             ],
             "glb": [],
         },
-        {"compute": 0.25},
-        {"rss": 5},
+        timings={"compute": 0.25},
+        peaks={"rss": 5},
     ),
-    protocol.Failed("", "crashed", "it broke", "mend it", "Traceback", fatal=True, peaks={"a": 1}),
-    protocol.Prepare({"steps": 5}, 1 << 40),
-    protocol.Load("cuda:0", "GPU-1", "float16", {"deep": {"list": [1, 2.5, None]}}, 2),
-    protocol.Run("mug", {"image": ["/a b/c.npy"], "alpha": []}, "/run", "/tmp", 0),
+    protocol.Failed(
+        job="",
+        kind="crashed",
+        message="it broke",
+        hint="mend it",
+        traceback="Traceback",
+        fatal=True,
+        peaks={"a": 1},
+    ),
+    protocol.Prepare(params={"steps": 5}, limit=1 << 40),
+    protocol.Load(
+        device="cuda:0",
+        gpu="GPU-1",
+        dtype="float16",
+        params={"deep": {"list": [1, 2.5, None]}},
+        threads=2,
+    ),
+    protocol.Run(
+        job="mug",
+        inputs={"image": ["/a b/c.npy"], "alpha": []},
+        folder="/run",
+        scratch="/tmp",
+        seed=0,
+    ),
     protocol.Exit(),
 ]
 
@@ -89,7 +109,9 @@ def test_any_map_is_a_message_or_refused(body, kind):
 @pytest.mark.parametrize("name", ["gr\udcc3\udcb6\udcc3\udc9fe", "caf\udce9", "größe"])
 def test_names_whose_bytes_are_no_text_here_come_back_as_they_are(name):
     """Under LC_ALL=C the first is how Python spells "größe" in UTF-8."""
-    message = protocol.Run(name, {"image": [f"/{name}/a.png"]}, f"/{name}", "/tmp", 7)
+    message = protocol.Run(
+        job=name, inputs={"image": [f"/{name}/a.png"]}, folder=f"/{name}", scratch="/tmp", seed=7
+    )
     assert protocol.decode(protocol.encode(message)) == message
 
 
@@ -110,31 +132,62 @@ def test_nesting_as_deep_as_it_goes_is_refused(depth):
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (packed(type="exit", more=1), "exit: unknown field 'more'"),
-        (packed(type="heartbeat", rss=1), "heartbeat: field 'vram' is missing"),
-        (packed(type="heartbeat", rss="much", vram=1), "heartbeat.rss: expected int, got str"),
-        (packed(type="heartbeat", rss=True, vram=1), "heartbeat.rss: expected int, got bool"),
-        (packed(type="heartbeat", rss=1.0, vram=1), "heartbeat.rss: expected int, got float"),
-        (packed(type="ready", timings=[1]), "ready.timings: expected dict, got list"),
-        (packed(type="ready", timings={"a": "1"}), "ready.timings.a: expected float, got str"),
-        (packed(type="ready", timings={"a": True}), "ready.timings.a: expected float, got bool"),
-        (packed(type="ready", timings={"a": math.nan}), "ready.timings.a: nan cannot be recorded"),
-        (packed(type="ready", timings={"a": -math.inf}), "timings.a: -inf cannot be recorded"),
-        (packed(type="ready", timings={b"a": 1.0}), "ready.timings: expected names"),
+        (packed(type="exit", more=1), "exit.more: Extra inputs are not permitted"),
+        (packed(type="heartbeat", rss=1), "heartbeat.vram: Field required"),
+        (
+            packed(type="heartbeat", rss="much", vram=1),
+            "heartbeat.rss: Input should be a valid integer",
+        ),
+        (
+            packed(type="heartbeat", rss=True, vram=1),
+            "heartbeat.rss: Input should be a valid integer",
+        ),
+        (
+            packed(type="heartbeat", rss=1.0, vram=1),
+            "heartbeat.rss: Input should be a valid integer",
+        ),
+        (packed(type="ready", timings=[1]), "ready.timings: Input should be a valid dictionary"),
+        (
+            packed(type="ready", timings={"a": "1"}),
+            "ready.timings.a: Input should be a valid number",
+        ),
+        (
+            packed(type="ready", timings={"a": True}),
+            "ready.timings.a: Input should be a valid number",
+        ),
+        (
+            packed(type="ready", timings={"a": math.nan}),
+            "ready.timings.a: Input should be a finite number",
+        ),
+        (
+            packed(type="ready", timings={"a": -math.inf}),
+            "timings.a: Input should be a finite number",
+        ),
+        (packed(type="ready", timings={b"a": 1.0}), "[key]: Input should be a valid string"),
         (
             packed(type="done", job="", timings={}, peaks={}, outputs={"mesh": [{"file": "a"}]}),
-            "done.outputs.mesh: field 'size' is missing",
+            "done.outputs.mesh.0.size: Field required",
         ),
         (
             packed(
                 type="done", job="", timings={}, peaks={},
                 outputs={"mesh": [{"file": "a", "size": 1, "path": "/"}]},
             ),
-            "done.outputs.mesh: unknown field 'path'",
+            "done.outputs.mesh.0.path: Extra inputs are not permitted",
         ),
         (
             packed(type="done", job="", timings={}, peaks={}, outputs={"mesh": ["a"]}),
-            "done.outputs.mesh: expected a map, got str",
+            "done.outputs.mesh.0: Input should be a valid dictionary",
+        ),
+        (
+            packed(
+                type="done", job="", timings={}, peaks={}, outputs={"mesh": [{}] * 100_000}
+            ),
+            "done.outputs.mesh.0.file: Field required",
+        ),
+        (
+            packed(type="ready", timings=dict.fromkeys(map(str, range(9999)))),
+            "9999 fields are wrong",
         ),
         (packed(type="part", file="a", size=1), "not a known message"),
         (packed(rss=1), "not a known message"),
@@ -150,15 +203,21 @@ def test_what_is_wrong_is_named(data, says):
     assert says in str(caught.value)
 
 
+def test_a_fault_is_told_of_a_name_that_is_no_text():
+    message = protocol.Ready(timings={"caf\udce9": 1.0})
+    with pytest.raises(ProtocolError, match="valid number"):
+        protocol.decode(protocol.encode(message).replace(msgpack.packb(1.0), b"\xc3"))
+
+
 def test_whole_numbers_are_welcome_where_seconds_are_meant():
     message = protocol.decode(packed(type="ready", timings={"load": 2}))
-    assert message == protocol.Ready({"load": 2.0})
+    assert message == protocol.Ready(timings={"load": 2.0})
     assert type(message.timings["load"]) is float
 
 
 def test_fields_with_a_default_may_be_left_out():
     body = packed(type="progress", job="mug", step=1, total=2)
-    assert protocol.decode(body) == protocol.Progress("mug", 1, 2, "")
+    assert protocol.decode(body) == protocol.Progress(job="mug", step=1, total=2, note="")
 
 
 def test_a_pickle_is_not_a_message():
@@ -168,4 +227,8 @@ def test_a_pickle_is_not_a_message():
 
 def test_only_plain_values_can_be_sent():
     with pytest.raises(TypeError):
-        protocol.encode(protocol.Load("cpu", "", "float32", {"what": object()}, 1))
+        protocol.encode(
+            protocol.Load(
+                device="cpu", gpu="", dtype="float32", params={"what": object()}, threads=1
+            )
+        )
