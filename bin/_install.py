@@ -73,7 +73,7 @@ def compile_once(venv: Venv, lock: int) -> None:
     faster = ("--device", "cpu", "--set", "isomer.stage2_steps=1")
     run = command(venv, "orchestrator.cli", (*words, *faster, "--output", f"{folder}/run"))
     with open(venv.file("first-run.log"), "w", encoding="utf-8") as log:
-        if not succeeds(run, lock, log.fileno(), environment()):
+        if not succeeds(run, lock, log.fileno(), environment(venv)):
             say(f"that failed, so the first run compiles; {log.name} has the reason")
     shutil.rmtree(folder, ignore_errors=True)
 

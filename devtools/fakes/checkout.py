@@ -27,7 +27,8 @@ REPOSITORY = Path(_venv.ROOT)
 PROGRAM = """
 import json, os, sys
 print(json.dumps({"arguments": sys.argv[1:], "cwd": os.getcwd(), "python": sys.executable,
-                  "pythonpath": os.environ["PYTHONPATH"], "safe_path": sys.flags.safe_path}))
+                  "pythonpath": os.environ["PYTHONPATH"], "safe_path": sys.flags.safe_path,
+                  "bytecode": None if sys.dont_write_bytecode else sys.pycache_prefix or ""}))
 sys.exit(7)
 """
 

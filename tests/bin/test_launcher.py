@@ -61,6 +61,23 @@ def test_arguments_and_exit_status_pass_through_and_the_checkout_comes_first_on_
     assert said["pythonpath"] == f"{checkout.path}{os.pathsep}/of/the/user"
 
 
+def test_bytecode_is_kept_beside_the_sources_or_else_in_the_environment(
+    checkout: FakeCheckout, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    venv = checkout.set_up()
+
+    def kept() -> object:
+        return json.loads(checkout.run().stdout)["bytecode"]
+
+    monkeypatch.delenv("PYTHONPYCACHEPREFIX", raising=False)
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    assert kept() == ""
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    assert kept() == venv.file("bytecode")
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path))
+    assert kept() == str(tmp_path)
+
+
 def test_the_launcher_can_be_started_through_a_symlink(
     checkout: FakeCheckout, tmp_path: Path
 ) -> None:
@@ -135,7 +152,7 @@ def test_a_ready_start_adds_little(checkout: FakeCheckout) -> None:
     venv = checkout.set_up()
     direct = _launch.command(venv, "orchestrator.cli", [])
     launched = [sys.executable, str(checkout.root / "bin" / "kiss3d-orchestrate")]
-    environment = _launch.environment(checkout.path)
+    environment = _launch.environment(venv, checkout.path)
     bare = _least([sys.executable, "-I", "-S", "-c", ""], environment)
     added = _least(launched, environment) - _least(direct, environment)
     assert added < 10.0 * bare
