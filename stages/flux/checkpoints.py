@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -19,8 +19,10 @@ from stages.weights import catalogue
 from stages.weights.checkpoint import load_state_dict, misfit, readable
 
 ONE_FILE = "diffusion_pytorch_model.safetensors"
-IN_ALL_IN_ONE = "model.diffusion_model."
+_IN_ALL_IN_ONE = "model.diffusion_model."
 """Prefix of the transformer in files that hold the encoders and the VAE as well."""
+_Tensor = TypeVar("_Tensor")
+"""The tensor itself, or where it is in its file."""
 _SCALES = frozenset(
     {"scaled_fp8", "scale_weight", "scale_input", "weight_scale", "input_scale", "comfy_quant"}
 )
@@ -67,13 +69,8 @@ def open_transformer(name: str) -> Checkpoint:
     path = locate(name, "transformer")
     if path.is_dir():
         return _open_folder(name, path)
-    tensors = _read_gguf(name, path) if path.suffix == ".gguf" else load_state_dict(path)
-    if any(key.startswith(IN_ALL_IN_ONE) for key in tensors):
-        tensors = {
-            key.removeprefix(IN_ALL_IN_ONE): tensor
-            for key, tensor in tensors.items()
-            if key.startswith(IN_ALL_IN_ONE)
-        }
+    in_file = _read_gguf(name, path) if path.suffix == ".gguf" else load_state_dict(path)
+    tensors = of_transformer(in_file)
     refuse_scaled(name, tensors)
     if is_bfl(tensors):
         tensors = _renamed(name, tensors)
@@ -91,6 +88,12 @@ def open_folder(name: str, subfolder: str = "") -> Checkpoint:
 def is_bfl(keys: Iterable[str]) -> bool:
     """Whether a transformer's tensors have Black Forest Labs' names."""
     return any(key.startswith("double_blocks.") for key in keys)
+
+
+def of_transformer(tensors: Mapping[str, _Tensor]) -> Mapping[str, _Tensor]:
+    """A file's tensors without those of other models, by the transformer's own names."""
+    inside = {key: of for key, of in tensors.items() if key.startswith(_IN_ALL_IN_ONE)}
+    return {key.removeprefix(_IN_ALL_IN_ONE): of for key, of in inside.items()} or tensors
 
 
 def refuse_scaled(name: str, keys: Iterable[str]) -> None:

@@ -17,11 +17,11 @@ import torch
 from stages.contract import StageError
 from stages.flux.bfl_keys import LEAVES, SWAPPED, layer_rows
 from stages.flux.checkpoints import (
-    IN_ALL_IN_ONE,
     ONE_FILE,
     is_bfl,
     locate,
     not_flux,
+    of_transformer,
     open_transformer,
     refuse_scaled,
     transformer_config,
@@ -60,13 +60,7 @@ def transformer_ranges(name: str) -> RangedCheckpoint:
             "set placement to model or resident, or the param transformer to flux1-dev-transformer "
             "or flux1-dev-fp8",
         )
-    tensors = open_tensors(file)
-    if any(key.startswith(IN_ALL_IN_ONE) for key in tensors):
-        tensors = {
-            key.removeprefix(IN_ALL_IN_ONE): tensor
-            for key, tensor in tensors.items()
-            if key.startswith(IN_ALL_IN_ONE)
-        }
+    tensors = of_transformer(open_tensors(file))
     refuse_scaled(name, tensors)
     given = {}
     if is_bfl(tensors):

@@ -15,13 +15,16 @@ from stages.streaming.layout import DTYPES
 from stages.weights.checkpoint import readable, require_fit
 
 
-def from_folder(cls: Any, folder: Path, dtype: torch.dtype | None = None) -> Any:
+def from_folder(
+    cls: Any, folder: Path, dtype: torch.dtype | None = None, exact: bool = False
+) -> Any:
     """`cls.from_pretrained` of a folder on this machine, ready for inference on the CPU.
 
     Only safetensors, no code from the folder, no network. Weights stay mapped from the file as
     long as they are of the asked for dtype, so they take no memory of their own; dtype None keeps
     what is stored. Raises `StageError` (missing_weights) for a damaged folder, and for weights of
-    another model, which transformers would make up for with random ones.
+    another model, which transformers would make up for with random ones; with `exact` also for
+    weights that the model has no place for.
     """
     with readable(folder):
         model, fit = cls.from_pretrained(
@@ -34,7 +37,8 @@ def from_folder(cls: Any, folder: Path, dtype: torch.dtype | None = None) -> Any
             ignore_mismatched_sizes=True,  # they are refused by name below
         )
         misshapen = [name for name, *_ in fit["mismatched_keys"]]
-        require_fit(folder, missing=fit["missing_keys"], misshapen=misshapen)
+        surplus = fit["unexpected_keys"] if exact else ()
+        require_fit(folder, fit["missing_keys"], surplus, misshapen)
     return model.eval().requires_grad_(False)
 
 

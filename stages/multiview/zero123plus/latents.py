@@ -3,10 +3,10 @@
 Zero123++ moves Stable Diffusion's latents and pixels (constants as published with v1.2). Training
 sees, for pixels x in [-1, 1],
 
-    z = scale_latents(0.18215 VAE.encode(scale_image(x)))
+    z = 0.75 (0.18215 VAE.encode(0.625 x) - 0.22)
 
 and sampling goes the same way back. The condition's latent is neither multiplied by the VAE's
-factor nor moved by `scale_latents`, and its extractor has scaled its pixels (std 0.8) already.
+factor nor moved by 0.22, and its extractor has scaled its pixels (std 0.8) already.
 """
 
 from __future__ import annotations
@@ -19,23 +19,13 @@ TILE = 512
 """Side in pixels of the tiles that `vae_tiling` decodes, a quarter of it shared with the next."""
 
 
-def scale_latents(latents: torch.Tensor) -> torch.Tensor:
-    """Latents, multiplied by the VAE's factor -> the range that is denoised."""
-    return (latents - 0.22) * 0.75
-
-
 def unscale_latents(latents: torch.Tensor) -> torch.Tensor:
-    """Inverse of `scale_latents`."""
+    """The range that is denoised -> latents, multiplied by the VAE's factor."""
     return latents / 0.75 + 0.22
 
 
-def scale_image(image: torch.Tensor) -> torch.Tensor:
-    """Pixels in [-1, 1] -> [-0.625, 0.625], the range that the VAE works in."""
-    return image * 0.5 / 0.8
-
-
 def unscale_image(image: torch.Tensor) -> torch.Tensor:
-    """Inverse of `scale_image`."""
+    """[-0.625, 0.625], the range that the VAE works in -> pixels in [-1, 1]."""
     return image / 0.5 * 0.8
 
 

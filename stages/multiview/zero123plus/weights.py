@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPVisionModelWithProjection
-from transformers.utils.logging import disable_progress_bar
 
+from stages.models.pretrained import from_folder
 from stages.weights.checkpoint import load_state_dict, readable, require_fit, require_shapes, shapes
 
 
@@ -54,30 +53,12 @@ def load_vae(folder: Path, dtype: torch.dtype) -> AutoencoderKL:
 
 def load_text_encoder(folder: Path, dtype: torch.dtype) -> CLIPTextModel:
     """CLIP's text model on the CPU."""
-    return _load_clip(CLIPTextModel, folder, dtype)
+    return from_folder(CLIPTextModel, folder, dtype, exact=True)
 
 
 def load_vision_encoder(folder: Path, dtype: torch.dtype) -> CLIPVisionModelWithProjection:
     """CLIP's vision model with its projection, on the CPU."""
-    return _load_clip(CLIPVisionModelWithProjection, folder, dtype)
-
-
-def _load_clip(model_class: Any, folder: Path, dtype: torch.dtype) -> Any:
-    """By transformers, which knows how its key names changed between versions."""
-    disable_progress_bar()
-    with readable(folder):
-        model, fit = model_class.from_pretrained(
-            folder,
-            dtype=dtype,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are refused by name below
-        )
-        misshapen = [name for name, *_ in fit["mismatched_keys"]]
-        require_fit(folder, fit["missing_keys"], fit["unexpected_keys"], misshapen)
-    return model.eval().requires_grad_(False)
+    return from_folder(CLIPVisionModelWithProjection, folder, dtype, exact=True)
 
 
 def load_ramp(base: Path, tokens: int) -> torch.Tensor:
