@@ -175,9 +175,7 @@ class Live:
         self._jobs = jobs
         self._through = pictures
         console = open_console(err=True)
-        self._live = RichLive(
-            get_renderable=self._table, console=console, refresh_per_second=8, transient=True
-        )
+        self._live = RichLive(self, console=console, refresh_per_second=8, transient=True)
         self._console = console
 
     def __enter__(self) -> Live:
@@ -203,7 +201,8 @@ class Live:
             where = f"{event.job}: " if self._jobs > 1 else ""
             self._console.print(visible(f"{where}{_warning_text(event)}"))
 
-    def _table(self) -> Table:
+    def __rich__(self) -> Table:
+        """What is on the screen now."""
         from rich.table import Table
         from rich.text import Text
 

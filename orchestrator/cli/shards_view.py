@@ -92,8 +92,8 @@ class ShardsLive(Live):
         else:
             super().notify(event)
 
-    def _table(self) -> Table:
-        table = super()._table()
+    def __rich__(self) -> Table:
+        table = super().__rich__()
         if self._pictures is not None:
             table.caption = through(self._pictures, self._left.of_all())
         return table

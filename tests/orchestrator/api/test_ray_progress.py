@@ -108,7 +108,7 @@ def test_a_terminal_shows_all_shards_in_one_table(tmp_path):
     whole = Whole(tmp_path, NODES, ["a", "b", "c", "d"], [], live)
     whole.hear([row("started", "a", "begin", **STARTED), *through("a")])
     whole.hear([row("started", "b", "begin", "1/2", **STARTED)])
-    table = live._table()
+    table = live.__rich__()
     assert str(table.caption).startswith("1 of 4 pictures")
     states = list(table.columns[1].cells)
     assert states == ["running 1/4", "done 1/4"]

@@ -22,7 +22,7 @@ STEP = {"step": 12, "total": 25, "note": "refine: 15453 vertices of [50000] at m
 def shown(view: Live, width: int) -> list[str]:
     console = Console(file=io.StringIO(), width=width)
     with console.capture() as captured:
-        console.print(view._table())
+        console.print(view)
     return captured.get().splitlines()
 
 

@@ -150,11 +150,11 @@ def wait_for(hub: ProcessHub, wanted: type, seconds: float = PATIENCE) -> Event:
 
 
 def ends_when_told(hub: ProcessHub) -> StageProcess:
-    assert isinstance(wait_for(hub, Spoke).message, protocol.Hello)
-    (process,) = hub._processes.values()
-    hub.send(process, protocol.Exit())
-    assert wait_for(hub, Ended).process is process
-    return process
+    spoke = wait_for(hub, Spoke)
+    assert isinstance(spoke.message, protocol.Hello)
+    hub.send(spoke.process, protocol.Exit())
+    assert wait_for(hub, Ended).process is spoke.process
+    return spoke.process
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="no pidfd to do without")

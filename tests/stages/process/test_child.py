@@ -16,7 +16,9 @@ from stages.process.wire import Wire
 def test_a_heartbeat_during_the_import_of_torch_says_no_vram_and_does_not_fail(monkeypatch):
     """A module that is being imported is in sys.modules already, without what it will have."""
     monkeypatch.setitem(sys.modules, "torch", types.ModuleType("torch"))
-    assert host._vram_bytes() == (-1, -1)
+    heart = host.Heart(Connection("", "", "", "", 0, 0, 1.0, 0.0), None)
+    assert heart.beat().vram == -1
+    assert heart.peaks["vram"] == -1
 
 
 def test_a_heart_outlives_a_cuda_context_that_an_error_has_poisoned(monkeypatch):
