@@ -23,6 +23,7 @@ from orchestrator.pipeline.graph import Graph, Node
 from orchestrator.pipeline.layers import config_folder, params_of
 from orchestrator.pipeline.profile import Attempt, Profile
 from orchestrator.system.gpu import Card, GpuMonitor
+from stages.weights.catalogue import shipped_yaml
 
 VRAM_MARGIN = GIB // 2
 """Of what is free on a card: another program's window may grow by that much while a run goes on."""
@@ -93,7 +94,7 @@ def table() -> tuple[VramRow, ...]:
     """The rows of configs/vram.yaml. Raises `ConfigError` for a broken file."""
     path = config_folder() / "vram.yaml"
     try:
-        return tuple(VramRow(**row) for row in yaml.safe_load(path.read_text(encoding="utf-8")))
+        return tuple(VramRow(**row) for row in shipped_yaml(path))
     except (OSError, TypeError, ValidationError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: {error}", "reinstall kiss3d-orchestrate") from error
 
