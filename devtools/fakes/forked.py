@@ -24,6 +24,11 @@ from typing import IO, Any
 
 from devtools.fakes.tools import cli_environment, command
 
+_MET_ON_THE_WAY = (
+    "filelock", "jinja2", "numpy", "PIL.ImageFont", "PIL.ImageOps", "psutil", "pynvml",
+    "rich.console", "rich.table",
+)  # fmt: skip
+"""Packages that a run imports when it comes to what they are for."""
 _READ_AT_START = ("PYTHON", "LC_", "LANG")
 """Beginnings of variables that a fork cannot take up any more: its interpreter runs already."""
 
@@ -145,13 +150,13 @@ def become(request: dict[str, Any]) -> None:
 
 
 def import_all() -> None:
-    """What commands import before they begin, but what reads the environment as it is imported."""
+    """What commands import, but what reads the environment as it is imported."""
     for room in ("cli", "commands", "running"):
         package = importlib.import_module(f"orchestrator.{room}")
         for module in pkgutil.iter_modules(package.__path__):
             if module.name != "__main__":
                 importlib.import_module(f"orchestrator.{room}.{module.name}")
-    for name in ("rich.table", "rich.console", "orchestrator.weights.pull"):
+    for name in (*_MET_ON_THE_WAY, "orchestrator.weights.pull"):
         importlib.import_module(name)
     assert "huggingface_hub" not in sys.modules
 
