@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import torch
 
 from devtools import fields
-from devtools.fields import Distance
 from devtools.solids import is_closed_solid
 from stages.contract import Context, Mesh
 from stages.evaluation import psnr
@@ -27,8 +28,10 @@ RESOLUTION = 64
 SCALE = 2.1
 
 
-def extracted(distance: Distance) -> Mesh:
+@functools.cache
+def extracted(name: str) -> Mesh:
     """What the LRM's decoder would give if its field were this distance."""
+    distance = getattr(fields, name)()
     in_t = vertex_positions(torch.arange(vertex_count(RESOLUTION)), RESOLUTION, SCALE)
     in_w = in_t[:, [1, 2, 0]].double().numpy()
     sdf = torch.from_numpy(distance(in_w)).float()
@@ -45,6 +48,11 @@ def bundle_of(mesh: Mesh) -> np.ndarray:
     return join(colors, normals)
 
 
+@functools.cache
+def given_bundle(name: str) -> np.ndarray:
+    return bundle_of(extracted(name))
+
+
 @pytest.mark.parametrize(
     ("name", "overlap", "degrees", "share"),
     [("sphere", 0.98, 0.5, 0.95), ("torus", 0.98, 1.0, 0.95), ("box", 0.95, 0.1, 0.85)],
@@ -54,7 +62,7 @@ def test_four_views_of_an_extracted_field_show_its_gradient(
 ) -> None:
     """Means of crossings cut off the box's edges by up to half a voxel, here two pixels."""
     distance = getattr(fields, name)()
-    mesh = extracted(distance)
+    mesh = extracted(name)
     assert is_closed_solid(mesh)
     normals, coverage = render_bundle_normals(mesh, BUNDLE_AZIMUTHS, size=SIZE)
     for k, camera in enumerate(bundle_cameras()):
@@ -76,8 +84,7 @@ def test_a_bundle_that_is_rebuilt_and_drawn_again_is_the_same_bundle(
 ) -> None:
     """The normals have 31.3, 28.7 and 26.6 dB. Moved by one pixel: 23.7, 21.1, 25.1; by two: 20.6,
     18.0, 22.2."""
-    mesh = extracted(getattr(fields, name)())
-    bundle = bundle_of(mesh)
+    mesh, bundle = extracted(name), given_bundle(name)
     coarse = mesh
     if start == "hull":
         stage = HullReconstruct(HullParams(resolution=64, max_faces=20_000))
