@@ -42,7 +42,7 @@ POLYGONS: dict[int, tuple[tuple[int, ...], ...]] = {
 
 
 ROUNDS = 4
-"""Of smoothing the normals beside the outline."""
+"""Of smoothing the normals beside the outline, and the line of nodes along it."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def weld(coverage: np.ndarray, at: Depths, camera: Camera) -> Body:
     is_node = used < total
     nodes, crossings = used[is_node], used[~is_node]
     rim_at = _crossing_positions(coverage, crossings, total)
-    node_at = np.stack(np.divmod(nodes, size), axis=1).astype(np.float64)
+    node_at = _without_stairs(nodes, faces, total)
     corners = np.concatenate([rim_at, node_at, node_at])
     rim_depth = map_coordinates(at.rim, rim_at.T, order=1)
 
@@ -140,6 +140,32 @@ def _smooth_beside_the_outline(normals: np.ndarray, faces: np.ndarray, rim: int)
         mean /= np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-9)
         normals = np.where(near[:, None], mean, normals)
     return normals
+
+
+def _without_stairs(nodes: np.ndarray, faces: np.ndarray, total: int) -> np.ndarray:
+    """(M, 2) float64 (row, column) of the grid's nodes (M,), those beside the outline moved onto a
+    smooth line along it: walls begin there, and would have the grid's stairs as ripples. Parts too
+    thin to have other nodes stay as they are.
+
+    faces  (F, 3) ids of nodes, below `total`, and of crossings
+    """
+    at = np.stack(np.divmod(nodes, int(np.sqrt(total))), axis=1).astype(np.float64)
+    own = np.full(3 * total, -1)
+    own[nodes] = np.arange(len(nodes))
+    beside = np.zeros(3 * total, bool)
+    beside[faces[(faces >= total).any(axis=1)]] = True
+    beside[total:] = False
+    sides = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    inner = ~beside & (np.arange(3 * total) < total)
+    moved = np.zeros(len(at), bool)
+    moved[own[sides[beside[sides].any(axis=1) & inner[sides].any(axis=1)]].ravel()] = True
+    first, second = own[sides[beside[sides].all(axis=1)]].T
+    links = sp.csr_matrix((np.ones(len(first)), (first, second)), shape=(len(at),) * 2)
+    links = links + links.T + sp.identity(len(at), format="csr")
+    links.data[:] = 1.0
+    for _ in range(ROUNDS):
+        at = np.where(moved[:, None], links @ at / links.sum(axis=1), at)
+    return np.asarray(at)
 
 
 def _crossing_positions(coverage: np.ndarray, ids: np.ndarray, total: int) -> np.ndarray:
