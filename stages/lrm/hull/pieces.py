@@ -23,7 +23,7 @@ def fallen_apart(mesh: Mesh, bundle: np.ndarray) -> str:
     views = "one" if shown == 1 else f"{shown}"
     return (
         f"the mesh is in {made} pieces where the views show {views}: thin parts broke where the "
-        "views do not agree; in profile sketch --set multiview.shape=silhouette may keep them whole"
+        "views do not agree about them; pictures from the same height and distance agree better"
     )
 
 
