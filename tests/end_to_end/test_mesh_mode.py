@@ -210,7 +210,7 @@ def test_sketch_makes_a_mesh_anew_without_weights(
     np.testing.assert_allclose(mesh.extents, [1.8, 1.9, 1.8], atol=0.2)
     renders = np.load(run.path / "isomer" / "renders.npy")
     for side, color in enumerate([(220, 40, 40), (40, 40, 220), (40, 200, 40), (230, 220, 40)]):
-        np.testing.assert_allclose(renders[side, 256, 256], color, atol=12)
+        np.testing.assert_allclose(renders[side, 256, 256], (*color, 255), atol=12)
 
 
 def test_a_mesh_without_colours_is_told_in_the_record(
