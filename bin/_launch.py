@@ -41,7 +41,7 @@ def command(venv: Venv, module: str, arguments: Sequence[str]) -> list[str]:
 def environment(venv: Venv, root: str = ROOT) -> dict[str, str]:
     """The user's, in which this checkout's packages come first.
 
-    Where he wants no bytecode beside sources, as containers often do, it is kept in the virtual
+    Where they want no bytecode beside sources, as containers often do, it is kept in the virtual
     environment: without any, each process compiles all that it imports, diffusers for 9 s more.
     """
     paths = [root, os.environ.get("PYTHONPATH", "")]

@@ -58,6 +58,8 @@ def disagreement(
     vertices (V, 3), faces (F, 3) in frame W
     normal_tiles  (4, S, S, 3) in the bundle's encoding; mask (4, S, S) bool, their silhouettes
     radius        distance of the bundle's cameras from the origin
+
+    refine/start.py measures the same where the mesh is refined, on its device; this needs no torch.
     """
     own = vertex_normals(vertices, faces)
     cosines = []

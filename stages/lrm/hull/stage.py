@@ -109,12 +109,13 @@ class HullReconstruct(Stage):
         rehearse(context.threads)
 
     def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
-        from stages.geometry.normal_fusion.reconstruct import reconstruct
-        from stages.lrm.hull.pieces import fallen_apart
-
         if (body := inputs.get(KNOWN_BODY.name)) is not None and self.params.known_body:
             context.progress(1, 1)
             return {COARSE_MESH.name: body}
+
+        from stages.geometry.normal_fusion.reconstruct import reconstruct
+        from stages.lrm.hull.pieces import fallen_apart
+
         bundle = inputs[BUNDLE.name]
         mesh = reconstruct(bundle, self.params, context.threads, context.progress)
         if told := fallen_apart(mesh, bundle):

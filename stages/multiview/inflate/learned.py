@@ -61,7 +61,7 @@ class Sheets:
     albedo     (256, 256, 3) float32 sRGB in [0, 1], the object's colours without light and shade
     behind     (256, 256, 3) the same of the last surface
     elevation  of the camera above the object's ground, radians
-    detail     share of what is small in `behind` that is likely there, 0 to 1
+    detail     float32, share of what is small in `behind` that is likely there, 0 to 1
     """
 
     front: np.ndarray
@@ -79,7 +79,8 @@ class Sheets:
         return front, thickness
 
     def colours(self, scale: float, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """`albedo`, `behind` and `detail` of the picture shrunk by `scale` about its middle."""
+        """`albedo` and `behind`, (size, size, 3), and `detail`, (size, size), of the picture shrunk
+        by `scale` about its middle."""
         albedo, behind, detail = (
             _shrunk(values, scale, size) for values in (self.albedo, self.behind, self.detail)
         )

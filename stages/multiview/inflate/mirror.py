@@ -37,6 +37,8 @@ BESIDE, FAR = 1.5, 6.0
 """Pixels likewise beside the outline."""
 UNLIKE = 50.0
 """Difference of CIE Lab channels, their mean, that counts as 1."""
+BLUR = 1.5
+"""Pixels by which colours are blurred that are compared: a plane is found to about so much."""
 SAME = 0.08
 """Half widths between a reflection and the front that are one surface."""
 WEIGHT = 0.3
@@ -48,7 +50,12 @@ front reflected onto the front."""
 ASTRAY = 0.3
 """Half widths between a reflection and the back that the network tells that count as 1."""
 GRAZED = 0.1
-"""Cosine between a surface and the line of sight, up to which it is hardly seen."""
+"""Cosine between a surface and the line of sight, up to which it is hardly seen; from minus that on
+it looks away."""
+FACING = 0.3
+"""Cosine from which on a reflection is compared with the front."""
+ENOUGH = 3.0
+"""What a third or more of the front tells counts fully, what less tells in proportion."""
 STEEP = 0.06
 """Half widths between the depths of neighbours: more is not seen, but spanned between them."""
 SCRAP = 9
@@ -111,15 +118,18 @@ class Front:
 
 @dataclass(frozen=True)
 class Plane:
-    """The points p with p @ normal = offset."""
+    """The points p with p @ normal = offset: (3,) unit normal in camera axes, offset from the
+    object's middle in half widths."""
 
     normal: np.ndarray
     offset: float
 
     def reflect(self, points: np.ndarray) -> np.ndarray:
+        """(P, 3) points, mirrored."""
         return self.turn(points) + 2.0 * self.offset * self.normal
 
     def turn(self, directions: np.ndarray) -> np.ndarray:
+        """(P, 3) directions, mirrored."""
         return np.asarray(directions - 2.0 * np.outer(directions @ self.normal, self.normal))
 
 
@@ -191,8 +201,9 @@ class _Fit:
 
     @property
     def cost(self) -> float:
-        unlike = self.unlike * min(1.0, 3.0 * self.same)
-        return self.contradiction + WEIGHT * (unlike + self.astray * min(1.0, 3.0 * self.behind))
+        unlike = self.unlike * min(1.0, ENOUGH * self.same)
+        astray = self.astray * min(1.0, ENOUGH * self.behind)
+        return self.contradiction + WEIGHT * (unlike + astray)
 
     @property
     def good(self) -> bool:
@@ -214,7 +225,7 @@ class _Trial:
         self._points, self._normals = front.points[chosen], front.normal[chosen]
         inside = front.inside.astype(np.uint8)
         beside = cv2.distanceTransform(1 - inside, cv2.DIST_L2, 5)
-        lab = cv2.cvtColor(cv2.GaussianBlur(front.colour, (0, 0), 1.5), cv2.COLOR_RGB2LAB)
+        lab = cv2.cvtColor(cv2.GaussianBlur(front.colour, (0, 0), BLUR), cv2.COLOR_RGB2LAB)
         lab = np.asarray(lab / np.float32(UNLIKE), np.float32)
         self._own = lab[chosen]
         depths = np.stack([beside, front.depth, front.back], axis=2).astype(np.float32)
@@ -256,8 +267,8 @@ class _Trial:
         outside = np.clip((beside - BESIDE) / FAR, 0.0, 1.0)
         before = np.clip((points[:, 2] - depth - CLEAR) / SOFT, 0.0, 1.0)
         within, facing = beside < 0.5, self._front.facing(points, normals)
-        same = within & (facing > 0.3) & (np.abs(points[:, 2] - depth) < SAME)
-        behind = within & (facing < -0.1)
+        same = within & (facing > FACING) & (np.abs(points[:, 2] - depth) < SAME)
+        behind = within & (facing < -GRAZED)
         unlike = np.abs(_sample(self._maps[0], at)[same] - self._own[same]).mean(axis=1)
         astray = np.clip(np.abs(points[behind, 2] - back[behind]) / ASTRAY, 0.0, 1.0)
         return _Fit(
@@ -279,7 +290,7 @@ def _reflection(front: Front, plane: Plane) -> Reflection:
     points, away = plane.reflect(fine[:, :3]), plane.turn(normals)
     column, row = (np.rint(at).astype(int) for at in front.project(points))
     kept = (np.minimum(column, row) >= 0) & (np.maximum(column, row) < SIDE)
-    kept &= front.facing(points, away) < -0.1
+    kept &= front.facing(points, away) < -GRAZED
     source = (np.argwhere(seen)[:, ::-1] + 0.5) / FINE - 0.5
     made = Reflection(
         np.zeros((SIDE, SIDE), bool),

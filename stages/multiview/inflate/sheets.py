@@ -104,7 +104,7 @@ def weld(coverage: np.ndarray, at: Depths, camera: Camera) -> Body:
     is_node = used < total
     nodes, crossings = used[is_node], used[~is_node]
     rim_at = _crossing_positions(coverage, crossings, total)
-    node_at = _without_stairs(nodes, faces, total)
+    node_at = _without_stairs(nodes, faces, size)
     corners = np.concatenate([rim_at, node_at, node_at])
     rim_depth = map_coordinates(at.rim, rim_at.T, order=1)
 
@@ -142,14 +142,15 @@ def _smooth_beside_the_outline(normals: np.ndarray, faces: np.ndarray, rim: int)
     return normals
 
 
-def _without_stairs(nodes: np.ndarray, faces: np.ndarray, total: int) -> np.ndarray:
+def _without_stairs(nodes: np.ndarray, faces: np.ndarray, size: int) -> np.ndarray:
     """(M, 2) float64 (row, column) of the grid's nodes (M,), those beside the outline moved onto a
     smooth line along it: walls begin there, and would have the grid's stairs as ripples. Parts too
     thin to have other nodes stay as they are.
 
-    faces  (F, 3) ids of nodes, below `total`, and of crossings
+    faces  (F, 3) ids of nodes, below the number of the grid's, size * size, and of crossings
     """
-    at = np.stack(np.divmod(nodes, int(np.sqrt(total))), axis=1).astype(np.float64)
+    total = size * size
+    at = np.stack(np.divmod(nodes, size), axis=1).astype(np.float64)
     own = np.full(3 * total, -1)
     own[nodes] = np.arange(len(nodes))
     beside = np.zeros(3 * total, bool)

@@ -20,7 +20,7 @@ class Inflate(Stage):
     """Make a closed body of the picture and look at it from four sides.
 
     The small network tells how far its front lies, how thick it is behind that, and what given
-    sides face; without it silhouettes are blown up.
+    sides face; without it silhouettes are blown up. The body goes along, but of given sides.
 
     The front view is the picture, resampled, and smaller where the body would not fit into the
     other views; what was seen from above is stood up, and its front view is one of the body. Sides

@@ -19,7 +19,6 @@ from stages.geometry.cameras import bundle_cameras
 from stages.geometry.raster import interpolate, open_rasterizer
 from stages.geometry.render import look
 from stages.models.sketch_net import SIDE
-from stages.models.sketch_net.opening import See
 from stages.models.sketch_net.predict import Sketch, load_network, sketch
 from stages.multiview.inflate import learned
 from stages.multiview.inflate.learned import see_sheets
@@ -153,8 +152,7 @@ def test_the_back_has_the_reflected_colours() -> None:
     box = box_seen(40.0)
     alpha = cv2.resize(box.told.alpha, (TILE, TILE), interpolation=cv2.INTER_LINEAR)
     picture = cv2.resize(box.front.colour, (TILE, TILE), interpolation=cv2.INTER_LINEAR)
-    see: See = lambda small: box.told  # noqa: E731
-    sheets = see_sheets(see, picture, alpha)
+    sheets = see_sheets(lambda small: box.told, picture, alpha)
     made = reflected(box.front, box.told)
     assert made is not None
     inner = cv2.erode(made.known.astype(np.uint8), np.ones((15, 15), np.uint8)) > 0
