@@ -71,6 +71,12 @@ def run(output: Path | None, no_warm: bool, as_json: bool, verbose: bool, **requ
             from orchestrator.cli.live_view import open_view
             from orchestrator.commands import run as runs
 
+            if not as_json and (changed := runs.replaced(prepared, output)):
+                say(
+                    f"note: {output} holds a finished run with another {', '.join(changed)}: "
+                    "its result will be replaced; another --output keeps both",
+                    err=True,
+                )
             if verbose and not as_json:
                 _print_plan(prepared, runs.plan(prepared, subject, output))
             return open_view(prepared.graph.nodes.values(), 1, as_json, verbose)

@@ -221,6 +221,27 @@ def plan(prepared: Prepared, subject: Subject, output: Path | None) -> list[Plan
     return predict_one(prepared, subject, output, cache_beside(output or Path(OUTPUTS) / "new"))
 
 
+def replaced(prepared: Prepared, output: Path | None) -> list[str]:
+    """Settings by which a finished run in this directory differs from the one that is asked for,
+    as its result will be replaced: "seed", "isomer.stage2_steps"; of another profile just that."""
+    if output is None or not (output / MANIFEST).is_file():
+        return []
+    known = RunDirectory.open(output).manifest
+    if known.state != "done" or known.until:
+        return []
+    if known.profile != prepared.settings.name:
+        return ["profile"]
+    return sorted(_differing(known.settings, prepared.recorded))
+
+
+def _differing(old: object, new: object, path: tuple[str, ...] = ()) -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in {**old, **new}:
+            yield from _differing(old.get(key), new.get(key), (*path, str(key)))
+    elif old != new:
+        yield ".".join(name for name in path if name not in ("nodes", "params"))
+
+
 def predict_one(
     prepared: Prepared, subject: Subject, output: Path | None, cache: CacheIndex | None
 ) -> list[PlanRow]:

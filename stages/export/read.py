@@ -98,7 +98,9 @@ def _check_glb(content: bytes) -> None:
     """
     if content[:4] != b"glTF" or len(content) < 20:
         raise ValueError("it is no .glb file")
-    (length,) = struct.unpack_from("<I", content, 12)
+    whole, length = struct.unpack_from("<II", content, 8)
+    if whole > len(content):
+        raise ValueError("it ends in the middle: it was not copied or downloaded to its end")
     document = json.loads(content[20 : 20 + length])
     accessors = document.get("accessors", [])
     total = 0

@@ -33,6 +33,16 @@ def test_a_run_goes_through_all_nodes_and_records_them(
     assert json.loads(done.stdout)["state"] == "done"
 
 
+def test_a_finished_run_is_not_replaced_in_silence(kiss3d, picture, config_file, tmp_path):
+    out = tmp_path / "out"
+    asked = ("run", picture, "--config", config_file(), "--output", out)
+    assert "replaced" not in kiss3d(*asked).stderr
+    assert "replaced" not in kiss3d(*asked).stderr
+    told = kiss3d(*asked, "--seed", "7").stderr
+    assert f"{out} holds a finished run with another seed: its result will be replaced" in told
+    assert (out / "sink" / "total.txt").read_text() == "9 seed 7"
+
+
 def test_processes_start_at_once_but_load_only_when_their_inputs_come_next(
     picture, config_file, tmp_path
 ):

@@ -178,6 +178,9 @@ def test_a_glb_that_claims_more_than_it_has_is_refused(tmp_path):
         file.write_bytes(glb_of(_triangle(**claim), points))
         with pytest.raises(BadInput, match=r"a\.glb"):
             read_model(file)
+    file.write_bytes(glb_of(_triangle(), points)[:-5])
+    with pytest.raises(BadInput, match="ends in the middle"):
+        read_model(file)
     document = _triangle()
     document["nodes"] = [{"mesh": 0}] * 3
     document["accessors"][0]["count"] = read.MOST_NUMBERS
