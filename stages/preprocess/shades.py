@@ -33,8 +33,9 @@ def shaded_in(lab: np.ndarray, backdrop: Backdrop, mask: np.ndarray) -> np.ndarr
 
 
 def is_worth_a_look(mask: np.ndarray, shaded: np.ndarray) -> bool:
-    """Whether what is shaded is more than `MIN_SHADE` of it and the object together."""
-    return bool(shaded.sum() > MIN_SHADE * max(1, (shaded | mask).sum()))
+    """Whether what is shaded is more than `MIN_SHADE` of it and the object together, or by its colour
+    there is no object at all."""
+    return not mask.any() or bool(shaded.sum() > MIN_SHADE * (shaded | mask).sum())
 
 
 def with_pale_parts(mask: np.ndarray, shaded: np.ndarray, share: np.ndarray) -> np.ndarray:

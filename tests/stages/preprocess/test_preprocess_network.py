@@ -161,6 +161,21 @@ def test_a_pale_object_on_white_is_no_shadow() -> None:
     assert overlap(by_colour, cover > 0.5) < 0.8, "what the network is for"
 
 
+def test_what_colours_do_not_tell_at_all_the_network_is_asked_for() -> None:
+    """A toy bleached until the paper's own noise hides it."""
+    cover, colours = toy(256)
+    noise = np.random.default_rng(7).normal(0.0, 2.0, (400, 400, 3))
+    rgb = np.full((400, 400, 3), 246.0) + noise
+    rgb[72:328, 72:328] -= cover[..., None] * (255.0 - colours) * 0.03
+    rgb = np.clip(np.rint(rgb), 0, 255).astype(np.uint8)
+    truth = np.zeros((400, 400), bool)
+    truth[72:328, 72:328] = cover > 0.5
+    assert not segment(rgb).mask.any()
+    mask, found = in_place(rgb)
+    assert overlap(mask, truth) > 0.7
+    assert found.way == "plain backdrop and network"
+
+
 def test_a_plain_backdrop_needs_no_network(tmp_path: Path) -> None:
     picture = tmp_path / "ring.png"
     picture.write_bytes(file_of(on_white(ring(300))))
