@@ -122,6 +122,8 @@ class Lines:
             start = "warm" if fields["warm"] else "cold"
             nth = f", attempt {fields['attempt']}" if fields["attempt"] > 1 else ""
             return f"{event.node}: started on {fields['device']} ({start}{nth})"
+        if event.kind in ("done", "failed"):
+            self._last.pop((event.job, event.node), None)
         if event.kind == "done":
             lower = f" (degraded: {fields['degraded']})" if fields["degraded"] else ""
             return f"{event.node}: done in {fields['seconds']:.2f} s{lower}"

@@ -8,14 +8,14 @@ import io
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from orchestrator.commands import open_run, pages
 from orchestrator.commands import run as runs
 from orchestrator.commands.batch_directory import LOGS, Batch
-from orchestrator.commands.batch_totals import Totals, totals_of
+from orchestrator.commands.batch_totals import Go, Totals, go_of, totals_of
 from orchestrator.commands.subject import Subject
 from orchestrator.errors import InterruptedRunError, KissError, command
 from orchestrator.planning.request import Prepared
@@ -27,7 +27,7 @@ from orchestrator.record.manifest import AttemptRow
 from orchestrator.record.run_directory import OUTPUTS, RESULT, RunDirectory
 from orchestrator.running.run_events import Observer
 from orchestrator.running.spread import goes_by_picture
-from orchestrator.system.atomic_files import write_atomic, write_json
+from orchestrator.system.atomic_files import write_atomic, write_long_json
 from orchestrator.system.inside import Inside
 from orchestrator.system.locks import as_output_error, directory_lock
 from orchestrator.system.text import printable
@@ -37,11 +37,20 @@ SUMMARY = "summary.json"
 AT_ONCE = 64
 """Pictures that are worked on together, stage by stage, where only results are kept. One takes 70
 MB until it is done, so that these need 4.5 GB; each model is loaded once for all of them."""
+AT_ONCE_KEPT = 512
+"""The same where everything is kept: the parent has the records of so many in memory."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One job's end. `run` is None when it could not even be opened."""
+    """One job's end: what its record says, which stays on the disk.
+
+    run          None where it could not even be opened
+    degraded     node -> what its result lacks; warnings: what its stages warned of
+    log          what the process of the failed node last wrote to, or ""
+    kept_alone   its result is all that was kept
+    stage_seconds, go  what it took
+    """
 
     name: str
     subject: Subject
@@ -49,6 +58,12 @@ class Outcome:
     state: str
     error: str
     hint: str = ""
+    degraded: Mapping[str, str] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+    log: str = ""
+    kept_alone: bool = False
+    stage_seconds: float = 0.0
+    go: Go | None = None
 
     @property
     def input(self) -> str:
@@ -65,31 +80,9 @@ class Outcome:
         return str(KissError(self.error, self.hint)) if self.error else ""
 
     @property
-    def degraded(self) -> dict[str, str]:
-        """Node -> what its result lacks."""
-        return self.run.manifest.degraded if self.run else {}
-
-    @property
-    def kept_alone(self) -> bool:
-        """Whether its result is all that was kept."""
-        return self.run is not None and self.run.manifest.kept != "all"
-
-    @property
     def costs(self) -> list[str]:
-        """The same, a line for each."""
+        """What its result lacks, a line for each node."""
         return [f"{node}: {cost}" for node, cost in self.degraded.items()]
-
-    @property
-    def warnings(self) -> list[str]:
-        """What its stages warned of."""
-        told = self.run.manifest.warnings.values() if self.run else ()
-        return [text for texts in told for text in texts]
-
-    @property
-    def log(self) -> str:
-        """What the process of the failed node last wrote to, or ""."""
-        last = _failed_attempt(self.run) if self.run else None
-        return last.log if last else ""
 
     def row(self) -> dict[str, Any]:
         mesh = self._result(result_folder.RESULT_FILES["glb"])
@@ -104,7 +97,7 @@ class Outcome:
             "warnings": "; ".join(self.warnings),
             "run": str(self.run.path) if self.run else "",
             "mesh": mesh,
-            "stage_seconds": round(self.run.manifest.stage_seconds, 3) if self.run else 0.0,
+            "stage_seconds": round(self.stage_seconds, 3),
             "report": self._result(result_folder.REPORT_HTML),
         }
 
@@ -115,8 +108,9 @@ class Outcome:
 
 
 def outcome_of(name: str, subject: Subject, run: RunDirectory) -> Outcome:
-    """A job's end as its run's record has it."""
+    """A job's end as its run's record has it, which rests then. Raises `RunRecordError`."""
     manifest, last = run.manifest, _failed_attempt(run)
+    run.rest()
     return Outcome(
         name,
         subject,
@@ -124,6 +118,12 @@ def outcome_of(name: str, subject: Subject, run: RunDirectory) -> Outcome:
         "not exported" if manifest.no_export else manifest.state,
         manifest.error or manifest.no_export,
         last.hint if last else "",
+        manifest.degraded,
+        [text for texts in manifest.warnings.values() for text in texts],
+        last.log if last else "",
+        manifest.kept != "all",
+        manifest.stage_seconds,
+        go_of(manifest),
     )
 
 
@@ -186,6 +186,7 @@ def execute(
                     inside.check(name)
                 run = open_run.open_or_create(prepared, subject, batch.path / name)
                 run.discard_partial()
+                run.rest()
                 opened.append((name, run))
             except KissError as error:
                 outcomes[name] = Outcome(name, subject, None, "failed", error.message, error.hint)
@@ -201,7 +202,7 @@ def execute(
             raise InterruptedRunError(error.message, hint, error.exit_code) from error
         finally:
             for name, run in opened:
-                outcomes[name] = outcome_of(name, batch.jobs[name], run)
+                outcomes[name] = _outcome_of(name, batch.jobs[name], run)
             ordered = [outcomes[name] for name in batch.jobs]
             on_end(ordered)
             with contextlib.suppress(OSError):  # a full disk has been reported job by job
@@ -213,6 +214,14 @@ def execute(
     return ordered
 
 
+def _outcome_of(name: str, subject: Subject, run: RunDirectory) -> Outcome:
+    """As `outcome_of`, also where somebody has removed the record meanwhile."""
+    try:
+        return outcome_of(name, subject, run)
+    except KissError as error:
+        return Outcome(name, subject, None, "failed", error.message, error.hint)
+
+
 def _execute(
     opened: Sequence[tuple[str, RunDirectory]],
     prepared: Prepared,
@@ -221,11 +230,12 @@ def _execute(
     logs: Path,
     fail_fast: bool,
 ) -> None:
-    """Run the jobs: all together where everything is kept or each picture goes through to its end,
-    else `AT_ONCE` after each other, so that no more than those have what is going to go."""
+    """Run the jobs: all together where each picture goes through to its end, else `AT_ONCE` after
+    each other, so that no more than those have what is going to go."""
     left = list(opened)
-    together = prepared.options.keep == "all" or goes_by_picture(prepared.graph)
-    at_once = len(left) if together else AT_ONCE
+    at_once = AT_ONCE_KEPT if prepared.options.keep == "all" else AT_ONCE
+    if goes_by_picture(prepared.graph):
+        at_once = len(left)
     use_warm = prepared.workspace is None or prepared.workspace.use_warm
     workspace: AbstractContextManager[Workspace | None] = nullcontext(prepared.workspace)
     good = True
@@ -239,9 +249,10 @@ def _execute(
             workspace = open_workspace(use_warm)  # one ends with the runner that has used it
     finally:
         for _, run in left:
-            run.manifest.state = "interrupted"
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, KissError):
+                run.manifest.state = "interrupted"
                 run.save()
+                run.rest()
 
 
 def _failed_attempt(run: RunDirectory) -> AttemptRow | None:
@@ -252,12 +263,13 @@ def _failed_attempt(run: RunDirectory) -> AttemptRow | None:
 
 def totals(outcomes: Sequence[Outcome]) -> Totals:
     """What the batch took as a whole, on one machine."""
-    return totals_of(outcome.run for outcome in outcomes if outcome.run)
+    return totals_of(outcome.go for outcome in outcomes if outcome.go)
 
 
 def _facts(run: RunDirectory) -> dict[str, Any]:
     """Without the seconds from the batch's beginning to this run's end, which say nothing of it."""
-    return {key: fact for key, fact in summary.summary(run).items() if key != "seconds"}
+    with run.at_hand():
+        return {key: fact for key, fact in summary.summary(run).items() if key != "seconds"}
 
 
 def skipped_rows(batch: Batch) -> list[dict[str, str]]:
@@ -282,15 +294,15 @@ def write_summary(
     writer = csv.DictWriter(text, fieldnames=list(rows[0]))
     writer.writeheader()
     writer.writerows(rows)
-    document = {
+    head = {
         "written": time.time(),
         "good": sum(outcome.good for outcome in outcomes),
         "failed": sum(not outcome.good for outcome in outcomes),
         "jobs": rows,
         "skipped": skipped_rows(batch),
-        "runs": {o.name: _facts(o.run) for o in outcomes if o.run},
         **(more or {}),
     }
-    write_json(batch.path / SUMMARY, document)
+    facts = ((one.name, _facts(one.run)) for one in outcomes if one.run)
+    write_long_json(batch.path / SUMMARY, head, "runs", facts)
     # A name that is no UTF-8 (b"caf\xe9.png") is shown as summary.json shows it.
     write_atomic(batch.path / "summary.csv", text.getvalue().encode(errors="backslashreplace"))

@@ -84,7 +84,7 @@ def _size_of(outcome: Outcome) -> int:
     """Bytes of a picture's directory."""
     if outcome.run is None:
         return 0
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError), outcome.run.at_hand():
         return belongings.space(belongings.all_files(outcome.run).values())
     return 0
 

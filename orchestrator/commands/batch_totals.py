@@ -5,12 +5,44 @@ Of its last go alone, as the records of its runs have it: a resumed batch is mea
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.record.manifest import AttemptRow, NodeRecord
-from orchestrator.record.run_directory import RunDirectory
+from orchestrator.record.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt. card: "" for none; started: by the clock; compute: seconds of `seconds`."""
+
+    card: str
+    started: float
+    seconds: float
+    compute: float
+
+
+@dataclass(frozen=True)
+class Go:
+    """What totals need of a run's record. began: when the last go of its batch did."""
+
+    began: float
+    finished: float
+    done: bool
+    attempts: tuple[Attempt, ...]
+
+
+def go_of(manifest: Manifest) -> Go | None:
+    """None: the run was not closed."""
+    if not manifest.finished:
+        return None
+    attempts = tuple(
+        Attempt(row.card, row.started, row.seconds, row.timings.get("compute", row.seconds))
+        for node in manifest.nodes.values()
+        for row in node.attempts
+    )
+    finished = manifest.finished
+    return Go(finished - manifest.wall_seconds, finished, manifest.state == "done", attempts)
 
 
 @dataclass(frozen=True)
@@ -56,25 +88,19 @@ class Totals:
         return f"{text}; {cards} computed {self.cards_busy:.0%} of the time between first and last"
 
 
-def totals_of(runs: Iterable[RunDirectory]) -> Totals:
+def totals_of(goes: Iterable[Go]) -> Totals:
     """The last go of these runs, which began when the first of them that it closed did."""
-    ended = [run.manifest for run in runs if run.manifest.finished]
+    ended = list(goes)
     if not ended:
         return Totals(0.0, 0, 0, None)
-    latest = max(manifest.finished for manifest in ended)
-    began = min(manifest.finished - manifest.wall_seconds for manifest in ended)
-    rows = {id(m): [row for row in _rows(m.nodes.values()) if row.started >= began] for m in ended}
-    computed = sum(manifest.state == "done" and bool(rows[id(manifest)]) for manifest in ended)
-    on_cards = [row for found in rows.values() for row in found if row.card]
+    latest = max(go.finished for go in ended)
+    began = min(go.began for go in ended)
+    computed = sum(go.done and any(one.started >= began for one in go.attempts) for go in ended)
+    on_cards = [one for go in ended for one in go.attempts if one.card and one.started >= began]
     cards, busy = len({row.card for row in on_cards}), None
     if on_cards:
         last = max(row.started + row.seconds for row in on_cards)
         span = last - min(row.started for row in on_cards)
-        worked = sum(row.timings.get("compute", row.seconds) for row in on_cards)
+        worked = sum(row.compute for row in on_cards)
         busy = min(1.0, worked / (cards * span)) if span > 0 else 1.0
     return Totals(latest - began, computed, cards, busy)
-
-
-def _rows(nodes: Iterable[NodeRecord]) -> Iterator[AttemptRow]:
-    for node in nodes:
-        yield from node.attempts

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -183,7 +183,7 @@ def _outcome(
             return Outcome(path.name, subject, None, "failed", *refused[path.name])
         return Outcome(path.name, subject, None, "running" if works else MISSING, "")
     if outcome.state == "running" and not works:
-        return Outcome(path.name, subject, outcome.run, "interrupted", outcome.error, outcome.hint)
+        return replace(outcome, state="interrupted")
     return outcome
 
 

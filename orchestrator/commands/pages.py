@@ -41,10 +41,9 @@ def write(run: RunDirectory) -> None:
         run.event("no report", error=run.manifest.no_report)
 
 
-def complete(run: RunDirectory) -> None:
-    """Write the page that had to wait for a measurement."""
-    if not run.manifest.no_report and not (run.path / RESULT / REPORT_HTML).is_file():
-        write(run)
+def is_missing(run: RunDirectory) -> bool:
+    """Whether a run has no page yet, and nothing is known that speaks against one."""
+    return not run.manifest.no_report and not (run.path / RESULT / REPORT_HTML).is_file()
 
 
 def all_measured(manifest: Manifest) -> bool:

@@ -7,8 +7,14 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from orchestrator.commands import export, pages
-from orchestrator.commands.closing import close_books, is_settled, let_go
+from orchestrator.commands import export
+from orchestrator.commands.closing import (
+    close_books,
+    close_early,
+    close_late,
+    is_settled,
+    open_books,
+)
 from orchestrator.commands.given import Given, read_given
 from orchestrator.commands.open_run import (
     cache_beside,
@@ -29,8 +35,8 @@ from orchestrator.pipeline.graph import Graph
 from orchestrator.planning.plan import PlanRow, predict
 from orchestrator.planning.request import Prepared
 from orchestrator.planning.shortages import require_card
-from orchestrator.record import belongings, keep
-from orchestrator.record.cache import CacheIndex, demote_stale
+from orchestrator.record import belongings
+from orchestrator.record.cache import CacheIndex
 from orchestrator.record.run_directory import MANIFEST, OUTPUTS, RunDirectory
 from orchestrator.running.jobs import Job
 from orchestrator.running.loop import Runner
@@ -62,7 +68,7 @@ def execute(
     jobs = [Job(name, run, graph, prepared.whole, forced) for name, run in runs]
     to_do = [job for job in jobs if not is_settled(job, cache, observer)]
     if not to_do:
-        _export(jobs)
+        _export(jobs, prepared)
         return jobs
     work = Workload(
         graph,
@@ -77,37 +83,25 @@ def execute(
         log_folder is None and prepared.settings.profile.runtime.previews,
         prepared.budget,
     )
-    for job in to_do:
-        keep.begin_anew(job.run)
-        demote_stale(job.whole, job.run)
-        manifest = job.run.manifest
-        manifest.state, manifest.no_report, manifest.no_export = "running", "", ""
-        # `resume` and `stage` may have been given a --set: the record is of what is computed now.
-        manifest.settings, manifest.sources = prepared.recorded, prepared.origins
-        with contextlib.suppress(OSError):  # a full disk is told by the first node that meets it
-            job.run.save()  # from now on result/ may change: nobody is to read "done" meanwhile
-        job.run.event("begin", profile=prepared.settings.name, seed=manifest.seed)
-    close = functools.partial(close_books, report=prepared.options.report, cache=cache)
+    report = prepared.options.report
+    begin = functools.partial(open_books, prepared=prepared, observer=observer)
+    close = functools.partial(close_books, report=report, cache=cache)
     try:
-        Runner(work, prepared.workspace, close).run()
+        Runner(work, prepared.workspace, close, begin).run()
     finally:
         for job in to_do:
             if not job.closed:
-                close(job)
-            elif job.unsaved:
-                with contextlib.suppress(OSError):
-                    job.run.save()
-            if prepared.options.report:
-                pages.complete(job.run)
-            let_go(job, cache)
-    _export(jobs)
+                close_early(job, report, cache)
+            close_late(job, report, cache)
+    _export(jobs, prepared)
     return jobs
 
 
-def _export(jobs: Iterable[Job]) -> None:
+def _export(jobs: Iterable[Job], prepared: Prepared) -> None:
     """Write what other formats were asked for; it is made of what lies in the results."""
-    for job in jobs:
-        export.complete(job.run)
+    for job in jobs if prepared.options.formats else ():
+        with job.run.at_hand():
+            export.complete(job.run)
 
 
 def _forced(prepared: Prepared) -> set[str]:

@@ -52,10 +52,42 @@ class RunDirectory:
     inside: the way to everything that is written or removed in it, past no link.
     """
 
+    _manifest: Manifest | None
+    _on_disk: bool
+
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path = path
         self.inside = Inside(path)
         self.manifest = manifest
+
+    @property
+    def manifest(self) -> Manifest:
+        """The record. Raises `RunRecordError` where it rests on the disk, and has gone from it."""
+        manifest = self._manifest
+        if manifest is None:
+            manifest = self._manifest = RunDirectory.open(self.path).manifest
+        return manifest
+
+    @manifest.setter
+    def manifest(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._on_disk = False
+
+    def rest(self) -> None:
+        """Let go of the record, tens of KB, if it was saved: it is read again when asked for. What
+        was changed in it since must have been saved too."""
+        if self._on_disk:
+            self._manifest = None
+
+    @contextlib.contextmanager
+    def at_hand(self) -> Iterator[Manifest]:
+        """The record; of a run that rests only for as long as this lasts. Raises as `manifest`."""
+        rests = self._manifest is None
+        try:
+            yield self.manifest
+        finally:
+            if rests:
+                self.rest()
 
     @classmethod
     def create(cls, path: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> RunDirectory:
@@ -100,7 +132,9 @@ class RunDirectory:
                 f"{file} was written by a newer version ({manifest.version})",
                 "upgrade, or run the picture anew",
             )
-        return cls(path, manifest)
+        run = cls(path, manifest)
+        run._on_disk = True
+        return run
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[RunDirectory]:
@@ -165,7 +199,9 @@ class RunDirectory:
     def save(self) -> None:
         """Write run.json. Raises OSError when the disk is full."""
         record = valid_text(self.manifest.model_dump(mode="json"))
+        self._on_disk = False
         self.inside.write(MANIFEST, json_bytes(record))
+        self._on_disk = True
 
     def event(self, kind: str, /, **fields: Any) -> None:
         """Append one line to events.jsonl; a full disk must not end the run here."""

@@ -97,6 +97,11 @@ def card(entry: Entry) -> GalleryCard:
     run = entry.run
     if run is None:
         return GalleryCard(entry.picture, entry.folder, "failed", "", "", "", entry.error, "", "")
+    with run.at_hand():
+        return _card_of(entry, run)
+
+
+def _card_of(entry: Entry, run: RunDirectory) -> GalleryCard:
     manifest = run.manifest
     there = {one.name for one in run.inside.entries(RESULT) if one.is_file}
     shown = next((name for name in _PAGES if name in there), "")

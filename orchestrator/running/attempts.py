@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator.pipeline.graph import Node
@@ -35,13 +36,15 @@ def storage_failure(error: OSError, folder: Path) -> StageFailure:
 
 
 class Attempts:
-    """Rows by session. A session's load and VRAM verdict belong to all jobs that it served.
+    """Rows by session on a card, whose VRAM verdict belongs to all jobs that it served.
 
-    cancelled: a job has failed for good, and with `fail_fast` that ends the others.
+    open_jobs  those that have begun and are not closed; whoever owns the list moves jobs
+    cancelled  a job has failed for good, and with `fail_fast` that ends the others
     """
 
-    def __init__(self, work: Workload) -> None:
+    def __init__(self, work: Workload, open_jobs: Sequence[Job]) -> None:
         self._work = work
+        self._open_jobs = open_jobs
         self._rows: dict[Session, list[tuple[Job, AttemptRow]]] = {}
         self.cancelled = False
 
@@ -62,7 +65,8 @@ class Attempts:
         )
         if session.card is None:
             row.vram = Release("no gpu used").as_row()
-        elif expected := session.node.predictions.get(session.rung):
+            return row
+        if expected := session.node.predictions.get(session.rung):
             row.predicted = expected.as_row()
         self._rows.setdefault(session, []).append((job, row))
         return row
@@ -80,7 +84,7 @@ class Attempts:
         """The process is gone: what was measured goes into all its rows."""
         for job, row in self._rows.pop(session, []):
             row.vram = release.as_row()
-            job.unsaved = job.unsaved or session.card is not None
+            job.unsaved = True
 
     def failed(self, session: Session, happening: JobFailed) -> None:
         """A job failed in a process, or the load did, for which several jobs may have waited."""
@@ -99,7 +103,7 @@ class Attempts:
         tried, and may find its result in the cache: it goes to the next rung where this one does
         not work here, or waits on, and no process is started for it ahead of time again."""
         node = session.node
-        for job in self._work.jobs:
+        for job in self._open_jobs:
             progress = job.nodes[node.name]
             if progress.rung != session.rung or progress.standing not in ("waiting", "ready"):
                 continue

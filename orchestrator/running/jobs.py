@@ -31,7 +31,7 @@ RECORDED: Final[Mapping[Standing, NodeState]] = {
 """What run.json says of it: after a crash, what was only made is computed again."""
 
 
-@dataclass
+@dataclass(slots=True)
 class NodeProgress:
     """One node of one job while the runner works. `Job.enter` alone changes `standing`.
 
@@ -55,6 +55,7 @@ class Job:
     force    nodes to compute even if an equal result exists
     closed   its books are closed: result written, manifest final
     unsaved  the manifest has news that is not on disk yet
+    at_rest  nothing more will come to its record, which is on the disk alone
     sheet    its preview, drawn in part while the last node computes
     """
 
@@ -67,15 +68,26 @@ class Job:
     error: str = ""
     closed: bool = False
     unsaved: bool = False
+    at_rest: bool = False
     started: float = field(default_factory=time.monotonic)
     sheet: PreviewSheet = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.sheet = PreviewSheet(self.run)
         self.nodes = {name: NodeProgress() for name in self.graph.nodes}
+
+    def begin(self) -> None:
+        """Its turn has come: its record has all nodes. Until then it may rest on the disk."""
         for name, node in self.graph.nodes.items():
             record = self.run.manifest.nodes.setdefault(name, NodeRecord())
             record.stage = node.config.stage
+
+    def lose(self, reason: str) -> None:
+        """Its record has gone before its turn came: there is nothing to enter this in."""
+        for progress in self.nodes.values():
+            progress.standing = "failed"
+        self.error = reason
+        self.closed = self.at_rest = True
 
     def enter(self, node: str, standing: Standing, reason: str | None = None) -> None:
         """Put a node where it stands now, here and in the manifest. reason: None keeps its own."""

@@ -57,6 +57,8 @@ class Runner:
     """Carry out `work`. Use once.
 
     workspace  where the processes live; None opens one, with warm starts
+    begin_job  called for each job whose turn has come, before anything else is done with it; it may
+               close the job at once
     close_job  called once for each job that is over, behind its last write to disk
     """
 
@@ -65,9 +67,11 @@ class Runner:
         work: Workload,
         workspace: Workspace | None = None,
         close_job: Callable[[Job], None] = lambda job: None,
+        begin_job: Callable[[Job], None] = Job.begin,
     ) -> None:
         self._work = work
         self._workspace = workspace
+        self._begin_job = begin_job
         self._close_job = close_job
         self._laid = spread(
             work.graph, work.runtime, len(work.jobs), len(work.cards), work.budget.host
@@ -79,14 +83,14 @@ class Runner:
         self._told_to_stop = False
         self._give_up_at = float("inf")
         self._durable = DurableWriter(self._signals.poke)
-        self._attempts = Attempts(work)
+        self._attempts = Attempts(work, self._open)
         self._outputs = Outputs(work, self._attempts, self._durable, close_job)
 
     def run(self) -> None:
         """Return when every job is over. Raises `InterruptedRunError` when told to stop."""
         self._admit()
         if self._work.over:
-            for job in self._work.jobs:  # everything was there already: no process needed
+            for job in self._open:  # everything was there already: no process needed
                 job.closed = True
                 self._close_job(job)
             return
@@ -193,9 +197,11 @@ class Runner:
             if most and sum(not job.over for job in self._open) >= most:
                 break
             job = self._later.popleft()
-            self._open.append(job)
-            self._advance([job])
+            self._begin_job(job)
             admitted = True
+            if not job.closed:
+                self._open.append(job)
+                self._advance([job])
         return admitted
 
     def _advance(self, jobs: Sequence[Job]) -> None:

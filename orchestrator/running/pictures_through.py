@@ -51,6 +51,8 @@ class PicturesThrough:
             return False
         self._over.add(job)
         self._fresh += job in self._computed
+        self._computed.discard(job)
+        del self._made[job]  # of a Counter: also where it has none
         return True
 
     def __str__(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,11 @@ class Workload:
         return all(job.over for job in self.jobs)
 
     def job(self, name: str) -> Job:
-        return next(job for job in self.jobs if job.name == name)
+        return self._by_name[name]
+
+    @functools.cached_property
+    def _by_name(self) -> dict[str, Job]:
+        return {job.name: job for job in self.jobs}
 
     def tell_warnings(self, job: Job, node: str) -> None:
         """Tell what a node's stage warned of, in this run or when its result was made."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,6 +20,22 @@ def write_atomic(path: Path, content: bytes | memoryview, durable: bool = True) 
 
 def write_json(path: Path, value: Any, durable: bool = True) -> None:
     write_atomic(path, json_bytes(value), durable)
+
+
+def write_long_json(
+    path: Path, head: Mapping[str, Any], last: str, entries: Iterable[tuple[str, Any]]
+) -> None:
+    """As `write_json` of `head` with one more key, `last`, whose value has these entries: they come
+    one by one, and together they may be more than should be in memory."""
+    with Inside(path.parent).replacing(path.name) as stream:
+        stream.write(json.dumps(head, indent=1).removesuffix("\n}").encode())
+        stream.write(f",\n {json.dumps(last)}: {{".encode())
+        between = "\n"
+        for name, value in entries:
+            lines = json.dumps({name: value}, indent=1).splitlines()[1:-1]
+            stream.write((between + "\n".join(f" {line}" for line in lines)).encode())
+            between = ",\n"
+        stream.write(b"\n }\n}\n")
 
 
 def json_bytes(value: Any) -> bytes:

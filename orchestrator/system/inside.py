@@ -136,7 +136,7 @@ class Inside:
 
     def write(self, file: str, content: bytes | memoryview, durable: bool = True) -> None:
         """Write a temporary file beside it, fsync that (if `durable`) and rename it to `file`."""
-        with self._replacing(file, durable) as stream:
+        with self.replacing(file, durable) as stream:
             stream.write(content)
 
     def copy(self, source: IO[bytes], file: str, durable: bool = False) -> None:
@@ -145,7 +145,7 @@ class Inside:
         `source` is at its beginning. Where the file system can, both share their blocks until one
         of them is written to (a reflink), which takes no space; never a hard link.
         """
-        with self._replacing(file, durable) as stream:
+        with self.replacing(file, durable) as stream:
             if not clone(source, stream):
                 shutil.copyfileobj(source, stream, 1 << 20)
 
@@ -172,7 +172,8 @@ class Inside:
                 sync(written.fileno())
 
     @contextlib.contextmanager
-    def _replacing(self, file: str, durable: bool) -> Iterator[BinaryIO]:
+    def replacing(self, file: str, durable: bool = True) -> Iterator[BinaryIO]:
+        """As `write`, of what is written into the stream meanwhile; nothing where that fails."""
         with (
             self._renaming(file, durable) as (place, temp),
             open(place.open(temp, NEW), "wb") as stream,

@@ -162,8 +162,10 @@ def by_stage(tmp_path: Path) -> dict[str, object]:
     return {"needs": [str(weights)]}
 
 
-def test_a_long_batch_goes_part_by_part(casting, tmp_path, monkeypatch):
-    """So that only some of its pictures take the space of a whole run at a time."""
+@pytest.mark.parametrize("keep", ["result", "all"])
+def test_a_long_batch_goes_part_by_part(keep, casting, tmp_path, monkeypatch):
+    """So that only some of its pictures take the space of a whole run at a time, or, where that is
+    kept, room in memory."""
     from orchestrator.cli.commands import cli
 
     most, whole = 0, batch.runs.execute
@@ -172,17 +174,19 @@ def test_a_long_batch_goes_part_by_part(casting, tmp_path, monkeypatch):
         nonlocal most
         jobs = whole(prepared, now, *rest, **more)
         most = max(most, len(now))
-        assert not list((tmp_path / "out").rglob("*.npy")), "this part has let go"
+        left = list((tmp_path / "out").rglob("*.npy"))
+        assert bool(left) == (keep == "all"), "this part has let go"
         return jobs
 
-    monkeypatch.setattr(batch, "AT_ONCE", 2)
+    monkeypatch.setattr(batch, {"result": "AT_ONCE", "all": "AT_ONCE_KEPT"}[keep], 2)
     monkeypatch.setattr(batch.runs, "execute", execute)
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     for number in range(5):
         (pictures / f"{number}.txt").write_text(f"{number} 2 3")
     request = ["batch", pictures, "--glob", "*.txt", "--config", casting(**by_stage(tmp_path))]
-    cli.main([*map(str, request), "--output", str(tmp_path / "out")], standalone_mode=False)
+    request += ["--keep", keep, "--output", tmp_path / "out"]
+    cli.main([*map(str, request)], standalone_mode=False)
     assert most == 2
     assert computed(tmp_path) == 5
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())

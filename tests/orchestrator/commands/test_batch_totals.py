@@ -5,20 +5,20 @@ from __future__ import annotations
 import pytest
 
 from devtools.fakes.parts import make_run
-from orchestrator.commands.batch_totals import Totals, totals_of
+from orchestrator.commands.batch_totals import Go, Totals, go_of, totals_of
 from orchestrator.record.manifest import AttemptRow, NodeRecord
-from orchestrator.record.run_directory import RunDirectory
 
 BEGAN = 1000.0
 
 
 @pytest.fixture
 def run(tmp_path):
-    """A run of a batch that began at `BEGAN`, with rows (card, started, seconds, computed)."""
+    """What the record of a run tells, of a batch that began at `BEGAN`, with rows (card, started,
+    seconds, computed)."""
 
     def make(
         name: str, ended: float, *rows: tuple[str, float, float, float], state: str = "done"
-    ) -> RunDirectory:
+    ) -> Go | None:
         made = make_run(tmp_path / name)
         made.manifest.state = state  # type: ignore[assignment]
         made.manifest.finished = BEGAN + ended
@@ -36,7 +36,7 @@ def run(tmp_path):
             for card, started, seconds, computed in rows
         ]
         made.manifest.nodes = {"node": NodeRecord(state="done", attempts=attempts)}
-        return made
+        return go_of(made.manifest)
 
     return make
 
@@ -68,6 +68,6 @@ def test_what_an_earlier_go_computed_does_not_count(run):
 
 def test_a_batch_that_did_nothing_says_nothing(run, tmp_path):
     assert str(totals_of([])) == ""
-    assert str(totals_of([make_run(tmp_path / "new")])) == ""
+    assert go_of(make_run(tmp_path / "new").manifest) is None
     failed = run("a", 3.0, ("", 1, 1, 1), state="failed")
     assert totals_of([failed]).computed == 0

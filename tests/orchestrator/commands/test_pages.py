@@ -10,7 +10,7 @@ import pytest
 from devtools.fakes.parts import finish_node, make_run, make_stage
 from devtools.page_runs import page_run
 from orchestrator.commands import pages
-from orchestrator.commands.closing import close_books
+from orchestrator.commands.closing import close_books, close_late
 from orchestrator.errors import OutputError, RunLockedError, RunRecordError
 from orchestrator.pipeline.graph import Graph
 from orchestrator.pipeline.layers import NodeConfig, Profile
@@ -66,7 +66,7 @@ def test_a_failure_costs_the_page_alone(fault, job, monkeypatch):
     assert job.run.manifest.no_report
     events = [json.loads(line) for line in (job.run.path / EVENTS).read_text().splitlines()]
     assert events[-1]["event"] == "no report"
-    pages.complete(job.run)
+    close_late(job, True, None)
     assert (job.run.path / EVENTS).read_text().count('"no report"') == 1, "tried once"
 
 
@@ -92,7 +92,7 @@ def test_a_page_waits_until_it_is_known_whether_memory_came_back(job):
     page = job.run.path / RESULT / "report.html"
     assert not page.exists()
     row.vram = {"verdict": "released", "peak": 5 << 30}
-    pages.complete(job.run)
+    close_late(job, True, None)
     assert b"5.00 GiB" in page.read_bytes()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from orchestrator.errors import OutputError, RunLockedError, RunRecordError
 from orchestrator.record.handover import accept_artifact
 from orchestrator.record.manifest import NodeRecord
 from orchestrator.record.run_directory import MANIFEST, RunDirectory
+from orchestrator.system.inside import Inside
 from orchestrator.system.locks import BATCH_FILE, LOCK
 from stages.contract import ArtifactSpec, codec
 from stages.process.protocol import Part
@@ -199,3 +201,51 @@ def test_events_that_cannot_be_written_end_nothing(run, monkeypatch):
     events.unlink()
     events.mkdir()
     run.event("end")
+
+
+def test_a_record_that_rests_is_read_again_when_it_is_asked_for(run):
+    before = run.manifest.model_dump()
+    first = run.manifest
+    run.rest()
+    assert run.manifest is not first
+    assert run.manifest.model_dump() == before
+    assert run.manifest is run.manifest, "once"
+
+
+def test_at_hand_a_record_that_rests_is_there_for_a_moment(run):
+    run.rest()
+    with run.at_hand() as manifest:
+        assert run.manifest is manifest
+        manifest.error = "told"
+        run.save()
+    assert run.manifest is not manifest
+    assert run.manifest.error == "told"
+    with run.at_hand() as manifest:
+        assert run.manifest is manifest
+    assert run.manifest is manifest, "it did not rest before"
+
+
+def test_a_record_that_the_disk_does_not_have_is_not_let_go_of(run, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run.manifest.error = "told"
+    with monkeypatch.context() as patch:
+        patch.setattr(Inside, "write", full)
+        with pytest.raises(OSError, match="No space"):
+            run.save()
+    run.rest()
+    assert run.manifest.error == "told"
+    run.manifest = run.manifest.model_copy(update={"error": "another"})
+    run.rest()
+    assert run.manifest.error == "another"
+    run.save()
+    run.rest()
+    assert run.manifest.error == "another"
+
+
+def test_a_record_that_has_gone_while_it_rested_is_told_in_words(run):
+    run.rest()
+    (run.path / MANIFEST).unlink()
+    with pytest.raises(RunRecordError, match="holds no run"):
+        _ = run.manifest

@@ -51,11 +51,13 @@ def bench(tmp_path, monkeypatch, request) -> Bench:
     nodes = {"begin": NodeConfig(stage="begin"), "end": NodeConfig(stage="end", attempts=ladder)}
     graph = Graph.from_profile(Profile(nodes=nodes))
     jobs = [Job(name, make_run(tmp_path / name), graph, graph) for name in ("ready", "waiting")]
+    for job in jobs:
+        job.begin()
     jobs[0].nodes["begin"].standing, jobs[0].nodes["end"].standing = "done", "ready"
     jobs[1].nodes["begin"].standing = "running"
     work = Workload(graph, jobs, Runtime(), [], GpuMonitor(), Silent(), None)
     session = make_session(graph.nodes["end"], tmp_path)
-    return Bench(work, Attempts(work), session)
+    return Bench(work, Attempts(work, jobs), session)
 
 
 def test_an_accident_costs_the_one_that_was_ready_a_try(bench):

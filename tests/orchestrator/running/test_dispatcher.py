@@ -123,6 +123,7 @@ def make_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
         names = [f"job{number}" for number in range(jobs)]
         made = [Job(name, make_run(tmp_path / name), graph, graph) for name in names]
         for job in made:
+            job.begin()
             job.enter("begin", "ready")
         events: list[RunEvent] = []
 
@@ -135,7 +136,9 @@ def make_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
         terms = Runtime(**runtime)
         work = Workload(graph, made, terms, leased, Monitor(), Watcher())
         laid = replace(laid, on_cards=max(1, cards))
-        dispatcher = Dispatcher(work, made, (), laid, Attempts(work), Drawing(), hub, tmp_path)
+        dispatcher = Dispatcher(
+            work, made, (), laid, Attempts(work, made), Drawing(), hub, tmp_path
+        )
         return Bench(work, dispatcher, hub, events)
 
     return make

@@ -71,6 +71,7 @@ def bench(tmp_path, monkeypatch) -> Bench:
         finish_node(run, node, {artifact: b"text"}, attempts=[row])
         run.manifest.nodes[node].state = "running"
     job = Job("job", run, graph, graph)
+    job.begin()
     for progress in job.nodes.values():
         progress.standing = "made"
     events: list[RunEvent] = []
@@ -89,7 +90,7 @@ def bench(tmp_path, monkeypatch) -> Bench:
         CacheIndex(tmp_path),
         fail_fast=True,
     )
-    attempts, disk = Attempts(work), Disk()
+    attempts, disk = Attempts(work, [job]), Disk()
     return Bench(work, job, attempts, disk, Outputs(work, attempts, disk, lambda job: None), events)
 
 

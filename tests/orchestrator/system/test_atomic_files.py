@@ -98,6 +98,28 @@ def test_an_interrupt_in_the_middle_leaves_the_old_content_and_no_rest(old, monk
     assert os.listdir(old.parent) == ["run.json"]
 
 
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_long_json_is_as_if_it_were_written_at_once(count, tmp_path):
+    head = {"good": 2, "jobs": [{"name": 'a "b"\n'}]}
+    entries = {f"run {n}": {"nodes": {"a": [n, None]}, "é\n": "}\n"} for n in range(count)}
+    atomic_files.write_long_json(tmp_path / "long", head, "runs", iter(entries.items()))
+    assert json.loads((tmp_path / "long").read_text()) == {**head, "runs": entries}
+    if entries:
+        atomic_files.write_json(tmp_path / "short", {**head, "runs": entries})
+        assert (tmp_path / "long").read_text() == (tmp_path / "short").read_text()
+
+
+def test_a_long_json_whose_entries_break_off_leaves_the_old_content(old):
+    def entries():
+        yield "first", 1
+        raise RuntimeError("the second cannot be read")
+
+    with pytest.raises(RuntimeError):
+        atomic_files.write_long_json(old, {"good": 1}, "runs", entries())
+    assert old.read_bytes() == b"old"
+    assert os.listdir(old.parent) == ["run.json"]
+
+
 def test_json_that_cannot_be_written_leaves_the_old_content(old):
     with pytest.raises(TypeError):
         atomic_files.write_json(old, {"a": object()})
