@@ -1,6 +1,7 @@
 """The memory and open files of a batch's parent while thousands of jobs go through it.
 
     python -m bench.robustness.batch_memory [--jobs 5000] [--every 500] [--keep mesh] [--no-report]
+        [--by-stage]
 
 Fake stages. A row whenever so many jobs more are through, and one for the most that it took in the
 end, when it writes summary.json and the gallery. KB a job is what has been added since the first
@@ -17,6 +18,7 @@ import time
 from pathlib import Path
 
 import psutil
+import yaml
 
 from bench.robustness.forked import Place, install_fakes
 from bench.robustness.soak_tries import GONE_SECONDS, HANG_SECONDS, prepare_worker
@@ -35,12 +37,22 @@ def through(text: Path, seen: int) -> int:
     return int(told[-1]) if told else seen
 
 
+def load_weights(root: Path) -> None:
+    """Have a stage of the profile load weights, so that its batches go by stage."""
+    config, weights = root / "c.yaml", root / "own.safetensors"
+    profile = yaml.safe_load(config.read_text())
+    weights.write_bytes(b"weights")
+    profile["nodes"]["trouble"]["params"] = {"needs": [str(weights)]}
+    config.write_text(yaml.safe_dump(profile))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--jobs", type=int, default=5000)
     parser.add_argument("--every", type=int, default=500)
     parser.add_argument("--keep", choices=("all", "result", "mesh"), default="mesh")
     parser.add_argument("--no-report", action="store_true", help="no pages")
+    parser.add_argument("--by-stage", action="store_true", help="as where models are loaded")
     asked = parser.parse_args()
     rows: list[tuple[str, int, int, float]] = []
     most = 0
@@ -50,6 +62,8 @@ def main() -> None:
         place = Place(Path(name) / "place")
         words = [word for word in furnish(place.root, asked.jobs) if word != "--no-report"]
         words[words.index("--keep") + 1] = asked.keep
+        if asked.by_stage:
+            load_weights(place.root)
         words += ["out", *(["--no-report"] if asked.no_report else [])]
         began, seen = time.monotonic(), 0
         running = place.start(*words)
