@@ -78,7 +78,7 @@ def main() -> None:
             most = max(most, memory)
             if seen >= asked.every * (len(rows) + 1):
                 rows.append((str(seen), memory, files, time.monotonic() - began))
-                print(*rows[-1], flush=True)
+                print(f"{seen} of {asked.jobs} through, {memory >> 20} MiB", flush=True)
         ended = running.wait(HANG_SECONDS)
         took = time.monotonic() - began
         good = ended.code == 0
