@@ -94,7 +94,7 @@ class Source:
         """Paint scenes, put renders and drawings on grounds, and spoil all a little."""
         count = len(scenes.mask)
         dice = Dice(count, self.generator)
-        look = shade(scenes, self.props.materials, self.generator)
+        look = shade(scenes, self.props.materials, self.props.photographs, self.generator)
         alpha, colors = soft_edges(scenes.mask, look.colors)
         behind = ground(scenes.place, count, self.size, self.props, self.generator)
         cast = scenes.shade[:, :1] * scenes.shade[:, 1:]

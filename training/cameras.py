@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,22 +18,35 @@ REACH = 2.4
 """Of an object from its origin, at most."""
 
 
-def cameras(dice: Dice) -> tuple[Tensor, Tensor, Tensor]:
-    """(N, 3, 3) axes, see `looking`; (N,) elevations and (N,) fields of view in radians.
+@dataclass(frozen=True)
+class Cameras:
+    """axes (N, 3, 3), see `looking`; rise (N,) elevations and fov (N,) fields of view in radians;
+    upright (N,) bool: the object's up lies above its middle in the picture."""
 
-    A third looks from the front, most of the others three-quarter, some from anywhere; one of
-    eight looks down, as people do at what lies on a table.
+    axes: Tensor
+    rise: Tensor
+    fov: Tensor
+    upright: Tensor
+
+
+def cameras(dice: Dice) -> Cameras:
+    """A third looks from the front, most of the others three-quarter, some from anywhere; one of
+    six looks down, as people do at what lies on a table. One of twelve is rolled, as swords and
+    shoes are often shown.
     """
     kind, side = dice.uniform(), torch.where(dice.chance(0.5), 1.0, -1.0)
     azimuth = torch.where(kind < 0.35, dice.normal() * 0.12, side * dice.uniform(0.3, 1.1))
     azimuth = torch.where(kind > 0.78, dice.uniform(-math.pi, math.pi), azimuth)
     low, high = math.radians(-5.0), math.radians(32.0)
     rise = torch.where(dice.chance(0.35), dice.normal() * 0.05 + 0.08, dice.uniform(low, high))
-    rise = torch.where(dice.chance(0.125), dice.uniform(high, math.radians(65.0)), rise)
+    rise = torch.where(dice.chance(0.17), dice.uniform(high, math.radians(65.0)), rise)
     fov = torch.where(
         dice.chance(0.3), math.radians(30.0), dice.uniform(math.radians(18.0), math.radians(50.0))
     )
-    return looking(azimuth, rise), rise, fov
+    upright = ~dice.chance(0.085)
+    roll = torch.where(dice.chance(0.5), 1.0, -1.0) * dice.uniform(0.35, 1.4)
+    axes = rolled(looking(azimuth, rise), torch.where(upright, 0.0, roll))
+    return Cameras(axes, rise, fov, upright)
 
 
 def looking(azimuth: Tensor, rise: Tensor) -> Tensor:
@@ -41,6 +55,13 @@ def looking(azimuth: Tensor, rise: Tensor) -> Tensor:
     right = torch.stack([azimuth.cos(), zero, -azimuth.sin()], 1)
     back = torch.stack([rise.cos() * azimuth.sin(), rise.sin(), rise.cos() * azimuth.cos()], 1)
     return torch.stack([right, torch.linalg.cross(back, right), back], 1)
+
+
+def rolled(axes: Tensor, roll: Tensor) -> Tensor:
+    """(N, 3, 3) cameras turned about their own optical axes by (N,) radians."""
+    right, above, back = axes.unbind(1)
+    cosine, sine = roll.cos()[:, None], roll.sin()[:, None]
+    return torch.stack([cosine * right + sine * above, cosine * above - sine * right, back], 1)
 
 
 def rays_through(axes: Tensor, window: Tensor, size: int) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from training.faces import face
 from training.faceted import faceted
 from training.household import furniture, vessel
 from training.living import creature, flyer, plant
@@ -95,9 +96,9 @@ def cutting(dice: Dice) -> Builder:
 
 Family = Callable[[Dice], Builder]
 FAMILIES: tuple[tuple[Family, float], ...] = (
-    (heap, 0.13), (furniture, 0.12), (vehicle, 0.08), (creature, 0.14), (flyer, 0.06),
-    (vessel, 0.10), (building, 0.08), (cutting, 0.06), (plant, 0.05), (simple, 0.10),
-    (faceted, 0.08),
+    (heap, 0.11), (furniture, 0.12), (vehicle, 0.08), (creature, 0.12), (flyer, 0.05),
+    (vessel, 0.10), (building, 0.08), (cutting, 0.05), (plant, 0.04), (simple, 0.12),
+    (faceted, 0.09), (face, 0.04),
 )  # fmt: skip
 """Each with its share of the objects."""
 

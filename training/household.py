@@ -138,7 +138,7 @@ def vessel(dice: Dice) -> Builder:
         level, radius = level + step * 1.3, width
     made.add(
         (0.0, -high - 0.02, 0.0),
-        (wide * dice.uniform(0.4, 1.3), 0.05, wide),
+        (wide * dice.uniform(0.4, 1.9), 0.05, wide),
         REVOLVED,
         soft=dice.edges(),
         smooth=0.01,

@@ -15,12 +15,14 @@ from training.scenes import Scenes
 
 WEIGHTS = {
     "alpha": 2.0, "front": 2.0, "edges": 4.0, "spread": 0.2, "normal": 1.5, "thickness": 0.6,
-    "paint": 1.5, "behind": 1.0, "behind_paint": 1.2, "elevation": 0.7, "mirror": 0.3,
-    "symmetric": 0.1,
+    "paint": 1.5, "behind": 1.0, "behind_paint": 1.2, "elevation": 0.7,
+    "elevation_spread": 0.1, "mirror": 0.3, "symmetric": 0.1,
 }  # fmt: skip
 """Of the terms in the sum."""
 NEAR = math.cos(math.radians(10.0))
 """Cosine to a mirror plane's normal from which an estimate of it counts as right."""
+ASTRAY = 0.7
+"""Radians: the error that an elevation counts as where the picture is not upright."""
 
 
 def losses(made: Estimates, batch: Batch) -> dict[str, Tensor]:
@@ -35,7 +37,8 @@ def losses(made: Estimates, batch: Batch) -> dict[str, Tensor]:
     paint      mean absolute error
     behind     1 - cosine of the last surface's normals
     behind_paint  mean absolute error of its paint
-    elevation  mean absolute error, radians
+    elevation  mean absolute error where the picture is upright, radians
+    elevation_spread  likewise to `spread`, and `ASTRAY` where it is not
     mirror     squared error of n n^T to the nearest of the object's mirror planes, if it has any
     symmetric  cross entropy to whether the object has such a plane and `mirror` is right
     """
@@ -83,7 +86,13 @@ def _behind(made: Estimates, batch: Batch, there: Tensor) -> dict[str, Tensor]:
 def _view(made: Estimates, weight: Tensor, scenes: Scenes) -> dict[str, Tensor]:
     """Terms of what is said of the whole picture."""
     count = len(weight)
-    rise = ((made.elevation[:count] - scenes.rise).abs() * weight).sum() / weight.sum().clamp(min=1)
+    whole = weight.sum().clamp(min=1.0)
+    error = (made.elevation[:count] - scenes.rise).abs()
+    upright = weight * scenes.upright.float()
+    rise = (error * upright).sum() / upright.sum().clamp(min=1.0)
+    doubt = made.elevation_spread[:count]
+    off = torch.where(scenes.upright, error.detach(), ASTRAY)
+    likelihood = off * torch.exp(-doubt) + doubt
     normals = scenes.mirrors
     there = normals.abs().sum(2) > 0.5
     truth = packed(normals[..., :, None] * normals[..., None, :])
@@ -98,8 +107,9 @@ def _view(made: Estimates, weight: Tensor, scenes: Scenes) -> dict[str, Tensor]:
     )
     return {
         "elevation": rise,
+        "elevation_spread": (likelihood * weight).sum() / whole,
         "mirror": error.sum() / usable.sum().clamp(min=1.0),
-        "symmetric": (sure * weight).sum() / weight.sum().clamp(min=1.0),
+        "symmetric": (sure * weight).sum() / whole,
     }
 
 

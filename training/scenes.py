@@ -37,6 +37,7 @@ class Scenes:
     dark     (N, K) parts of dark material
     good     (N,) bool: what is seen of the object is neither too small nor the whole picture
     rise     (N,) elevation of the camera, radians
+    upright  (N,) bool: the picture is; others show no ground
     mirrors  (N, 3, 3) unit normals of planes that mirror the object, camera axes; 0: none
     simple   (N,) bool: one plain solid
     """
@@ -53,6 +54,7 @@ class Scenes:
     dark: Tensor
     good: Tensor
     rise: Tensor
+    upright: Tensor
     mirrors: Tensor
     simple: Tensor
 
@@ -73,8 +75,9 @@ class Scenes:
 def look_at(parts: Tensor, size: int, outlines: Tensor, generator: torch.Generator) -> Scenes:
     """Objects (N, K, ROW) seen by random cameras, under random lights. outlines: see `trace`."""
     dice = Dice(len(parts), generator)
-    axes, rise, fov = cameras(dice)
-    distance = 1.7 / torch.sin(fov / 2.0)
+    seen_by = cameras(dice)
+    axes = seen_by.axes
+    distance = 1.7 / torch.sin(seen_by.fov / 2.0)
     eyes = axes[:, 2] * distance[:, None]
     spans = torch.stack([(distance - REACH).clamp(min=0.05), distance + REACH], 1)
     wide = torch.tan(torch.asin(1.7 / distance)) * 1.25
@@ -86,7 +89,12 @@ def look_at(parts: Tensor, size: int, outlines: Tensor, generator: torch.Generat
     hit = seen[:, 0] > 0.5
 
     to_ground = (ground - eyes[:, 1])[:, None] / rays[:, 1].clamp(max=-1e-4)
-    on_ground = ~hit & (rays[:, 1] < -0.02) & (to_ground < distance[:, None] + 12.0)
+    on_ground = (
+        ~hit
+        & seen_by.upright[:, None]
+        & (rays[:, 1] < -0.02)
+        & (to_ground < distance[:, None] + 12.0)
+    )
     way = torch.where(hit, seen[:, 1], to_ground)
     place = eyes[:, :, None] + rays * way[:, None]
     place = torch.where((hit | on_ground)[:, None], place, NOWHERE)
@@ -122,7 +130,8 @@ def look_at(parts: Tensor, size: int, outlines: Tensor, generator: torch.Generat
         light=(axes @ lights[:, :, None])[:, :, 0],
         dark=parts[:, :, Slot.TONE],
         good=good,
-        rise=rise,
+        rise=seen_by.rise,
+        upright=seen_by.upright,
         mirrors=mirrors(parts, outlines, axes),
         simple=parts[:, 0, Slot.SIMPLE] > 0.5,
     )

@@ -14,6 +14,8 @@ from training.scenes import Scenes
 
 DRAWN = 0.12
 """Share of the scenes that look like drawings."""
+SURROUNDED = 0.35
+"""Share of the scenes that a place lights from all sides and is mirrored in, as in photographs."""
 
 
 @dataclass
@@ -60,8 +62,8 @@ def _first_and_last(values: Tensor) -> tuple[Tensor, Tensor]:
     return values[:, :, :size], last.reshape(*last.shape[:2], size // 2, size // 2)
 
 
-def shade(scenes: Scenes, materials: Tensor, generator: torch.Generator) -> Look:
-    """materials (M, 3, T, T) in [0, 1]."""
+def shade(scenes: Scenes, materials: Tensor, places: Tensor, generator: torch.Generator) -> Look:
+    """materials (M, 3, T, T), photographs of places (P, 3, T, T), in [0, 1]."""
     dice = Dice(len(scenes.mask), generator)
 
     def number(low: float, high: float) -> Tensor:
@@ -108,8 +110,14 @@ def shade(scenes: Scenes, materials: Tensor, generator: torch.Generator) -> Look
         facing = (normal * middle).sum(1, keepdim=True).clamp(min=0.0)
         image = image + shiny * facing ** torch.exp(number(1.5, 5.0))
     rim = (1.0 - normal[:, 2:].clamp(0.0, 1.0)) ** 3 * number(0.0, 1.0) ** 3 * 0.6
+    image = image + rim
+    some = torch.nonzero(dice.chance(SURROUNDED))[:, 0]
+    lamp = diffuse[some] * warm[some] * number(0.0, 0.6)[some]
+    image[some] = _surrounded(
+        albedo[some], normal[some].float(), sky[some], lamp, places, Dice(len(some), generator)
+    )
     gamma = 1.0 / number(0.8, 1.6)
-    colors = (image + rim).clamp(0.0, 1.0) ** gamma
+    colors = image.clamp(0.0, 1.0) ** gamma
     paint, behind = albedo**gamma, behind**gamma
     order = torch.randperm(dice.count, generator=generator, device=dice.device)
     some = order[: round(dice.count * DRAWN)]
@@ -124,6 +132,48 @@ def shade(scenes: Scenes, materials: Tensor, generator: torch.Generator) -> Look
             Dice(len(some), generator),
         )
     return Look(colors, paint, behind, drawn)
+
+
+def _surrounded(
+    albedo: Tensor, normal: Tensor, sky: Tensor, lamp: Tensor, places: Tensor, dice: Dice
+) -> Tensor:
+    """(N, 3, S, S) with the light of a photograph that lies all round, as on a mirror ball, and
+    with its reflection. lamp (N, 3, S, S): besides, on the paint."""
+    seen = places[dice.whole(0, len(places) - 1)] ** dice.uniform(1.0, 2.2, 1, 1, 1)
+    turned = dice.chance(0.5)[:, None, None, None]
+    seen = torch.where(turned, seen.flip(3), seen)
+    soft = functional.interpolate(
+        functional.avg_pool2d(seen, seen.shape[-1] // 6), size=48, mode="bicubic"
+    ).clamp(min=0.0)
+    soft = soft / soft.mean((1, 2, 3), keepdim=True).clamp(min=0.02)
+    tint = dice.uniform(0.2, 1.0, 1, 1, 1)
+    soft = soft.mean(1, keepdim=True) * (1.0 - tint) + soft * tint
+    # A ball's mirror image of the direction d lies where its surface has the normal between d and
+    # the viewer's; of what a surface with normal n mirrors, where the ball has n itself.
+    half = torch.sqrt(2.0 * (1.0 + normal[:, 2:]).clamp(min=0.05))
+    around = functional.grid_sample(soft, _on_ball(normal / half), align_corners=False)
+    light = around * (1.0 - dice.uniform(0.2, 1.0, 1, 1, 1) * (1.0 - sky))
+    image = albedo * (light * dice.uniform(0.45, 0.95, 1, 1, 1) + lamp)
+    sharp = functional.grid_sample(seen, _on_ball(normal), align_corners=False)
+    dull = functional.interpolate(
+        functional.avg_pool2d(seen, 16), size=seen.shape[-1], mode="bilinear"
+    )
+    blunt = functional.grid_sample(dull, _on_ball(normal), align_corners=False)
+    mirrored = torch.where(dice.chance(0.4)[:, None, None, None], sharp, blunt)
+    straight = dice.uniform(0.0, 0.3, 1, 1, 1) ** 1.5
+    metal = dice.chance(0.12)[:, None, None, None]
+    straight = torch.where(metal, dice.uniform(0.4, 0.8, 1, 1, 1) * albedo, straight)
+    grazing = (1.0 - normal[:, 2:].clamp(0.0, 1.0)) ** 5 * (~dice.chance(0.3)).float()[
+        :, None, None, None
+    ]
+    share = straight + (1.0 - straight) * grazing * 0.6
+    return image * (1.0 - share) + mirrored * share * dice.uniform(0.8, 1.6, 1, 1, 1)
+
+
+def _on_ball(normal: Tensor) -> Tensor:
+    """(N, S, S, 2): where a picture of a ball shows these normals (N, 3, S, S), for
+    `grid_sample`."""
+    return torch.stack([normal[:, 0], -normal[:, 1]], 3).clamp(-0.98, 0.98)
 
 
 def part_colors(surfaces: Surfaces, dark: Tensor, dice: Dice) -> Tensor:

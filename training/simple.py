@@ -23,8 +23,8 @@ def simple(dice: Dice) -> Builder:
     ball, egg, cube, brick = (
         among(0.0, 0.26),
         among(0.26, 0.32),
-        among(0.32, 0.42),
-        among(0.42, 0.62),
+        among(0.32, 0.40),
+        among(0.40, 0.62),
     )
     can, cone, capsule, ring = (
         among(0.62, 0.77),

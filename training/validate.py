@@ -11,6 +11,9 @@ from stages.models.sketch_net.bins import thickness_bins
 from training.batches import Batch, Source
 from training.losses import NEAR, losses, mirror_cosine
 
+SURE = 5.0
+"""Degrees."""
+
 
 @dataclass
 class Held:
@@ -38,7 +41,10 @@ def validate(net: nn.Module, held: Held) -> dict[str, float]:
     paint_error              median absolute error of the albedo
     behind_angle             median angle between normals of the last surfaces, degrees
     behind_paint_error       median absolute error of their albedo
-    rise_error               median absolute error of the elevation, degrees
+    rise_error               median absolute error of the elevation of upright pictures, degrees
+    rise_sure, rise_sure_error  share of all pictures whose elevation is expected to be right within
+                             `SURE`, and the 90th percentile of the error among them (90 where the
+                             picture is not upright)
     mirror_right             share of the symmetric objects whose mirror plane is right
     """
     net.eval()
@@ -74,8 +80,12 @@ def validate(net: nn.Module, held: Held) -> dict[str, float]:
         )
         paint = (made.behind_albedo[:count] - batch.behind).abs().mean(1, keepdim=True)
         rows["behind_paint_error"] = float(paint[half].median())
-        rise = (made.elevation[:count] - batch.scenes.rise).abs()[usable]
-        rows["rise_error"] = float(torch.rad2deg(rise).median())
+        rise = torch.rad2deg((made.elevation[:count] - batch.scenes.rise).abs())
+        rise = torch.where(batch.scenes.upright, rise, 90.0)
+        rows["rise_error"] = float(rise[usable & batch.scenes.upright].median())
+        sure = usable & (torch.rad2deg(made.elevation_spread[:count].exp()) < SURE)
+        rows["rise_sure"] = float(sure.sum() / usable.sum().clamp(min=1))
+        rows["rise_sure_error"] = float(rise[sure].quantile(0.9)) if sure.any() else 90.0
         symmetric = usable & (batch.scenes.mirrors.abs().sum((1, 2)) > 0.5)
         found = mirror_cosine(made.mirror[:count], batch.scenes.mirrors) > NEAR
         rows["mirror_right"] = float(found[symmetric].float().mean())

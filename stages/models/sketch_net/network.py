@@ -42,6 +42,7 @@ class Estimates:
     albedo     (N, 3, S, S) sRGB of the object's paint, about [0, 1]: no shading, no highlights
     behind_normal, behind_albedo  (N, 3, S/2, S/2) the same of the last surface on each ray
     elevation  (N,) of the camera above the object's ground, radians
+    elevation_spread  (N,) logarithm of the error that `elevation` is expected to have, radians
     mirror     (N, 6) of the plane that mirrors the object: n n^T for its unit normal n in camera
                axes, as xx, yy, zz, xy, xz, yz; shrunk where the network doubts
     symmetric  (N,) logits that the object has such a plane and that `mirror` is it, within 10
@@ -57,6 +58,7 @@ class Estimates:
     behind_normal: Tensor
     behind_albedo: Tensor
     elevation: Tensor
+    elevation_spread: Tensor
     mirror: Tensor
     symmetric: Tensor
 
@@ -101,19 +103,21 @@ class Attention(nn.Module):
 
 
 class ViewHead(nn.Module):
-    """Tokens (N, T, TOKEN) -> (N, 8): elevation, mirror (6), symmetric; see `Estimates`."""
+    """Tokens (N, T, TOKEN) -> (N, 9): elevation, mirror (6), symmetric, elevation_spread; see
+    `Estimates`."""
 
     def __init__(self) -> None:
         super().__init__()
         self.glance = nn.Linear(TOKEN, GLANCES)
         self.first = nn.Linear(GLANCES * TOKEN, 128)
         self.second = nn.Linear(128, 8)
+        self.doubt = nn.Linear(128, 1)
 
     def forward(self, tokens: Tensor) -> Tensor:
         shares = torch.softmax(self.glance(tokens), dim=1)
         pooled = torch.einsum("ntg,ntc->ngc", shares, tokens).flatten(1)
-        made: Tensor = self.second(functional.gelu(self.first(pooled)))
-        return made
+        thought = functional.gelu(self.first(pooled))
+        return torch.cat([self.second(thought), self.doubt(thought)], 1)
 
 
 class SketchNet(nn.Module):
@@ -185,6 +189,7 @@ class SketchNet(nn.Module):
             behind_normal=functional.normalize(behind[:, :3] - towards, dim=1, eps=1e-6),
             behind_albedo=coarse + behind[:, 3:],
             elevation=view[:, 0],
+            elevation_spread=view[:, 8].clamp(-5.0, 1.0),
             mirror=view[:, 1:7],
             symmetric=view[:, 7],
         )

@@ -45,6 +45,8 @@ class Sketch:
     albedo      (256, 256, 3) sRGB in [0, 1]: the object's paint without shading and highlights
     behind_normal, behind_albedo  the same two of the last surface on each ray, smoother
     elevation   float, radians: the camera's above the object's ground, negative from below
+    elevation_error  float, radians: the error that it expects of `elevation`; large where the
+                object has no up, or the picture shows it tilted
     mirror      (3,) unit normal of the plane that mirrors the object; camera axes, x >= 0
     mirror_certainty  float in [0, 1]: how likely there is such a plane, and within 10 degrees
     """
@@ -59,6 +61,7 @@ class Sketch:
     behind_normal: np.ndarray
     behind_albedo: np.ndarray
     elevation: float
+    elevation_error: float
     mirror: np.ndarray
     mirror_certainty: float
 
@@ -159,6 +162,7 @@ def _decode(made: dict[str, np.ndarray]) -> Sketch:
         behind_normal=_unit(_big(made["behind_normal"])),
         behind_albedo=_colours(_big(made["behind_albedo"]).transpose(2, 0, 1)),
         elevation=float(made["elevation"]),
+        elevation_error=float(np.exp(made["elevation_spread"])),
         mirror=_normal(made["mirror"]),
         mirror_certainty=float(made["symmetric"]),
     )

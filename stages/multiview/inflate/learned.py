@@ -19,7 +19,7 @@ from stages.geometry.normal_integration import integrate_normals
 from stages.models.sketch_net import SIDE
 from stages.models.sketch_net.opening import See
 from stages.multiview.inflate.mirror import Front, Reflection, reflected
-from stages.multiview.inflate.standing import shows_ground
+from stages.multiview.inflate.standing import leaning, shows_ground
 
 ANCHOR = 0.1
 """Pull of the network's depth at an expected error of `USUAL_ERROR`, against its normals."""
@@ -60,7 +60,8 @@ class Sheets:
     thickness  > 0, from the front to the last surface on the same ray
     albedo     (256, 256, 3) float32 sRGB in [0, 1], the object's colours without light and shade
     behind     (256, 256, 3) the same of the last surface
-    elevation  of the camera above the object's ground, radians
+    leaning    degrees by which the object leans back, as it was seen from above; 0: it does not, or
+               nobody can tell
     detail     float32, share of what is small in `behind` that is likely there, 0 to 1
     """
 
@@ -68,7 +69,7 @@ class Sheets:
     thickness: np.ndarray
     albedo: np.ndarray
     behind: np.ndarray
-    elevation: float
+    leaning: float
     detail: np.ndarray
 
     def fitted(self, scale: float, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -131,7 +132,8 @@ def see_sheets(see: See, picture: np.ndarray, alpha: np.ndarray) -> Sheets:
         away = np.where(mirrored.known[..., None], mirrored.normal, away)
         pull = np.where(mirrored.known, ANCHOR, pull)
     back = integrate_normals(last, -away, known, focal, pull)
-    back = _above_ground(back, front, known, focal, told.elevation)
+    if shows_ground(told):
+        back = _above_ground(back, front, known, focal, told.elevation)
     gain = _gain(shown, told.albedo, inside)
     albedo = _spread(gain * told.albedo, known)
     behind = _spread(gain * _unlit(told.behind_albedo, shown, told.albedo), known)
@@ -144,7 +146,7 @@ def see_sheets(see: See, picture: np.ndarray, alpha: np.ndarray) -> Sheets:
         thickness=_spread(np.maximum(front - back, THINNEST), known),
         albedo=albedo,
         behind=behind,
-        elevation=told.elevation,
+        leaning=leaning(told),
         detail=detail,
     )
 
@@ -198,13 +200,10 @@ def _above_ground(
     back: np.ndarray, front: np.ndarray, known: np.ndarray, focal: float, elevation: float
 ) -> np.ndarray:
     """`back` cut off at the ground, which the lowest points that are seen stand on: a flat base.
-    As it is where the camera looks up at the object, or down at it as on a map.
 
     The ray of the picture's point (u, v) runs through (s u, s v, f (1 - s)) for growing s. For a
     camera that looks down by e, the height there is s (v cos e - f sin e) + f sin e.
     """
-    if not shows_ground(elevation):
-        return back
     elevation = max(elevation, 0.0)
     at = (np.arange(len(back)) + 0.5) * 2.0 / len(back) - 1.0
     fall = -at[:, None] * np.cos(elevation) - focal * np.sin(elevation)

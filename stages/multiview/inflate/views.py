@@ -18,7 +18,7 @@ from stages.multiview.inflate.learned import Sheets, see_sheets
 from stages.multiview.inflate.params import InflateParams
 from stages.multiview.inflate.relief import shading_relief
 from stages.multiview.inflate.sheets import Body, Depths, weld
-from stages.multiview.inflate.standing import leaning, stood_up
+from stages.multiview.inflate.standing import stood_up
 from stages.multiview.inflate.texture import Textures, make_known_textures, make_textures
 
 SAMPLES = 2
@@ -250,7 +250,7 @@ def make_views(
     clean_silhouette(cover, params.grid)  # an empty picture is refused before it is looked at
     seen = None if see is None else see_sheets(see, picture, cover)
     body, scale = inflate_body(picture, cover, params, seen), 1.0
-    if seen is not None and params.upright and (degrees := leaning(seen.elevation)):
+    if seen is not None and params.upright and (degrees := seen.leaning):
         textures = paint(picture, cover, params, seen)
         standing = stood_up(body, degrees)
         shrink = np.float32(fitting_scale(standing.vertices, 0))

@@ -73,6 +73,7 @@ def test_every_estimate_has_its_shape_and_range(told: Sketch) -> None:
     assert abs(np.linalg.norm(told.mirror) - 1.0) < 1e-4
     assert told.mirror[0] >= 0.0
     assert abs(told.elevation) < np.pi / 2.0
+    assert 0.0 < told.elevation_error < np.pi
     mirrored = np.array(told.mirror_certainty)
     for share in (told.alpha, told.certainty, told.albedo, told.behind_albedo, mirrored):
         assert share.min() >= 0.0

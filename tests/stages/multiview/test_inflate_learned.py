@@ -24,7 +24,7 @@ from stages.multiview.inflate import stage as stage_module
 from stages.multiview.inflate.learned import SIDE, Sheets, see_sheets
 from stages.multiview.inflate.params import InflateParams
 from stages.multiview.inflate.stage import Inflate
-from stages.multiview.inflate.standing import leaning, stood_up
+from stages.multiview.inflate.standing import leaning, shows_ground, stood_up
 from stages.multiview.inflate.views import inflate_body, make_views
 
 PARAMS = InflateParams(grid=192)
@@ -46,6 +46,7 @@ def told(front: np.ndarray, thickness: float, elevation: float = 0.0) -> See:
         behind_normal=-normal,
         behind_albedo=np.full((SIDE, SIDE, 3), 0.5, np.float32),
         elevation=elevation,
+        elevation_error=0.03,
         mirror=np.array([1.0, 0.0, 0.0], np.float32),
         mirror_certainty=0.0,
     )
@@ -147,22 +148,44 @@ def test_what_was_seen_from_above_stands(name: str) -> None:
     picture, alpha = inputs["image"] / np.float32(255.0), inputs["alpha"][..., 0] / np.float32(255)
     network = load_network()
     seen = see_sheets(lambda small: sketch(network, small), picture, alpha)
-    assert 15.0 < np.degrees(seen.elevation) < 45.0
+    assert 12.0 < seen.leaning < 40.0
     body = inflate_body(picture, alpha, PARAMS, seen)
     truth = normalized((SHAPES | FLAT)[name]())
     leans, stands = (
         compare_surfaces(
             normalized(Mesh(one.vertices, one.faces)), truth, outside_only=True, samples=4000
         ).f_score
-        for one in (body, stood_up(body, leaning(seen.elevation)))
+        for one in (body, stood_up(body, seen.leaning))
     )
     assert stands > leans + 0.15
 
 
+def seen_from(degrees: float, error: float, **told_of: Any) -> Sketch:
+    """What a network says that sees nothing but how high the camera stood."""
+    see = told(np.zeros((SIDE, SIDE)), 0.3, np.deg2rad(degrees))
+    return replace(see(gray(SIDE)), elevation_error=np.deg2rad(error), **told_of)
+
+
+def test_what_may_stand_on_nothing_has_no_ground() -> None:
+    assert shows_ground(seen_from(10.0, 5.0))
+    assert not shows_ground(seen_from(10.0, 30.0))
+    assert not shows_ground(seen_from(-20.0, 5.0))
+
+
+def test_a_body_leans_as_far_as_the_network_is_sure_of() -> None:
+    for level in (5.0, 15.0, -29.0, 75.0):
+        assert leaning(seen_from(level, 2.0)) == 0.0
+    assert leaning(seen_from(30.0, 2.0)) == pytest.approx(25.0)
+    assert leaning(seen_from(60.0, 16.0)) == pytest.approx(55.0)
+    assert leaning(seen_from(30.0, 16.0)) == leaning(seen_from(60.0, 30.0)) == 0.0
+    oblique = np.array([0.7, 0.0, 0.714], np.float32)
+    for normal, certainty, degrees in ((None, 0.9, 0.0), (None, 0.1, 25.0), (oblique, 0.9, 25.0)):
+        mirror = np.array([1.0, 0.0, 0.0], np.float32) if normal is None else normal
+        seen = seen_from(30.0, 13.0, mirror=mirror, mirror_certainty=certainty)
+        assert leaning(seen) == pytest.approx(degrees)
+
+
 def test_a_body_is_stood_up_by_what_it_leans() -> None:
-    assert leaning(np.deg2rad(5.0)) == leaning(np.deg2rad(15.0)) == leaning(-0.5) == 0.0
-    assert leaning(np.deg2rad(30.0)) == pytest.approx(25.0)
-    assert leaning(np.deg2rad(40.0)) == leaning(np.deg2rad(60.0)) == 0.0
     alpha = disc(TILE, 0.6).astype(np.float32)
     seen = see_sheets(told(np.zeros((SIDE, SIDE)), 0.3), gray(TILE), alpha)
     body = inflate_body(gray(TILE), alpha, PARAMS, seen)

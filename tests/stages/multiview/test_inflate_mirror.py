@@ -88,6 +88,7 @@ def box_seen(degrees: float, halves: bool = False) -> Seen:
         behind_normal=far["normal"],
         behind_albedo=0.5 * np.ones((SIDE, SIDE, 3), np.float32),
         elevation=float(np.radians(5.0)),
+        elevation_error=0.03,
         mirror=across @ bundle_cameras()[0].axes,
         mirror_certainty=0.9,
     )
