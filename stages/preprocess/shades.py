@@ -33,8 +33,8 @@ def shaded_in(lab: np.ndarray, backdrop: Backdrop, mask: np.ndarray) -> np.ndarr
 
 
 def is_worth_a_look(mask: np.ndarray, shaded: np.ndarray) -> bool:
-    """Whether what is shaded is more than `MIN_SHADE` of it and the object together, or colours tell
-    no object at all."""
+    """Whether what is shaded is more than `MIN_SHADE` of it and the object together, or colours
+    tell no object at all."""
     return not mask.any() or bool(shaded.sum() > MIN_SHADE * (shaded | mask).sum())
 
 
