@@ -1,8 +1,9 @@
 """The object in front of a background that is not plain: by the network, by GrabCut, by both.
 
-The network is believed where it is sure, and followed, with a warning, where it is fairly sure.
-Where it is not, GrabCut is run twice: from colours alone, and from what the network holds to be
-likely; the latter is taken where its outline runs along a clearly greater step in colour. Where the
+The network is believed where it is sure, and followed, with a warning, where it is fairly sure and
+GrabCut's outline does not run along a clearly greater step in colour. Where it is not, GrabCut is
+run twice: from colours alone, and from what the network holds to be likely; the latter is taken
+where its outline runs along the clearly greater step. Where the
 network sees next to nothing, or is missing, GrabCut stays by itself. docs/sketch-network.md has the
 measurements.
 """
@@ -34,8 +35,10 @@ LOST = 1.0
 """`Seen.open` from which it is no help to GrabCut either."""
 
 BETTER = 1.25
-"""How many times the step of GrabCut's own outline the other's has to be: on real photographs its
-own is mostly the better one. 1 and 1.3 measure alike on composites."""
+"""How many times as great a step has to be to be clearly greater. On real photographs GrabCut's own
+outline is mostly better than that from what the network holds to be likely; 1 and 1.3 measure alike
+on composites. Where the network is fairly sure, GrabCut's outlines that are worse have up to 1.18
+of its step, and of those that are better some have 1.4 and 1.5."""
 
 GREATEST_STEP = 40.0
 """Delta E above which a step in colour counts no more: black on white is no better an outline."""
@@ -80,9 +83,13 @@ def guess_by_network(rgb: np.ndarray, network: Network) -> Guess:
 def best_guess(rgb: np.ndarray, network: Network) -> Guess:
     """By the network where it is nearly sure, else by it and GrabCut, or by GrabCut alone."""
     seen = look(rgb, network)
-    if seen.open <= FOLLOWED:
-        return Guess(significant(seen.mask), "network", "" if seen.open <= SURE else "unsure")
+    followed = Guess(significant(seen.mask), "network", "" if seen.open <= SURE else "unsure")
+    if seen.open <= SURE:
+        return followed
     alone = guess_by_colours(rgb, "unsure")
+    if seen.open <= FOLLOWED:
+        told = outline_step(rgb, followed.mask)
+        return alone if outline_step(rgb, alone.mask) > BETTER * told else followed
     if seen.open > LOST:
         return alone
     both = significant(grabcut(rgb, seen.share))

@@ -267,15 +267,21 @@ class Told:
 
 
 def test_a_sure_network_is_followed_and_an_unsure_one_is_not() -> None:
-    rgb, _ = in_frame(300, 300, 220, 40, 40)
+    rgb, truth = in_frame(300, 300, 220, 40, 40)
     sure, unsure = Told(0.99, 0.01), Told(0.7, 0.4)
-    x, y = grid(SIDE)
+    inside = cv2.resize(truth.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     fairly = Told(0.99, 0.01)
-    fairly.share[np.abs(np.hypot(x, y) - 0.5) < 0.1] = 0.6
+    fairly.share = np.where(inside > 0.5, np.float32(0.99), np.float32(0.01))
+    x, y = grid(SIDE)
+    open_band = (inside > 0.5) & (np.abs(np.hypot(x, y) - 0.4) < 0.08)
+    fairly.share[open_band] = 0.6
     by_sure = best_guess(rgb, sure)
     assert (by_sure.way, by_sure.doubt) == ("network", "")
     by_fairly = best_guess(rgb, fairly)
     assert (by_fairly.way, by_fairly.doubt) == ("network", "unsure")
+    beside = Told(0.99, 0.01, radius=0.3)  # where nothing in the picture has an outline
+    beside.share[np.abs(np.hypot(x, y) - 0.3) < 0.06] = 0.6
+    assert best_guess(rgb, beside).way == "grabcut"
     by_unsure = best_guess(rgb, unsure)
     assert by_unsure.doubt == "unsure"
     assert by_unsure.way == "grabcut"
