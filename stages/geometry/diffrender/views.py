@@ -72,10 +72,17 @@ class Views:
     """Projection by K cameras, differentiable, and the hard rasteriser behind it."""
 
     def __init__(
-        self, cameras: Sequence[Camera], size: int, rasterizer: Rasterizer, device: str
+        self,
+        cameras: Sequence[Camera],
+        size: int,
+        rasterizer: Rasterizer,
+        device: str,
+        threads: int = 1,
     ) -> None:
+        """threads: of what is drawn on the CPU; no result depends on them."""
         self.cameras = tuple(cameras)
         self.size = size
+        self.threads = threads
         self._rasterizer = rasterizer
         self._device = device
         # The clip coordinates of the origin and the axes give the projection's matrix.
@@ -97,6 +104,15 @@ class Views:
     def to_clip(self, vertices: Tensor) -> Tensor:
         """(V, 3) points -> (K, V, 3) clip x, y and w; y points up, w is the depth."""
         return torch.matmul(vertices, self._linear) + self._offset
+
+    def arrays(self, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of a view on the CPU, float32: the camera's place (3,), and a matrix (3, 3) and an offset
+        (3,) that make clip x, y and w of points."""
+        return self.centers[k].numpy(), self._linear[k].numpy(), self._offset[k, 0].numpy()
+
+    def to_clip_of(self, view: Tensor, points: Tensor) -> Tensor:
+        """(N, 3) points, each as one view (N,) int64 sees it -> (N, 3) clip x, y and w."""
+        return torch.matmul(points[:, None], self._linear[view])[:, 0] + self._offset[view, 0]
 
     def look(self, vertices: Tensor, faces: Tensor) -> Visible:
         """Rasterise a mesh into all views. Raises StageError where the backend cannot run."""

@@ -5,12 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stages.geometry.jit import plain_array
 from stages.geometry.raster import kernels
 from stages.geometry.raster.interface import Fragments
-from stages.geometry.raster.triangles import set_up
+from stages.geometry.raster.triangles import check, laid_out, set_up
+from stages.geometry.threads import in_threads
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BANDS_PER_THREAD = 4
 """Objects sit in the middle rows: more bands than threads keep all of them busy."""
@@ -51,6 +57,32 @@ class CpuRasterizer:
 
         self._over_bands(band, height)
         return Fragments(pix_to_face, barycentrics, depth)
+
+    def draw(self, clip: Tensor, faces: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        """See `TensorRasterizer.draw`. Each view in a thread of its own, and without barycentrics:
+        of four views that takes half of the time of `rasterize`. Nothing is left to that."""
+        import torch
+
+        points = clip.cpu().numpy()
+        triangles = plain_array(faces.cpu().numpy(), np.int32)
+        check(points.shape[1], triangles, (size, size))
+        face = np.empty((len(points), size, size), np.int64)
+        depth = np.empty(face.shape, np.float32)
+
+        def view(k: int) -> None:
+            padded = np.zeros((points.shape[1], 4))
+            padded[:, [0, 1, 3]] = points[k]
+            mesh = laid_out(padded, triangles, (size, size))
+            pix_to_face = np.full((size, size), -1, np.int32)
+            inverse_depth = np.zeros((size, size), np.float64)
+            kernels.draw(
+                mesh.clip, mesh.faces, mesh.screen, mesh.corners, mesh.owners, mesh.rows,
+                0, size, inverse_depth, pix_to_face,
+            )  # fmt: skip
+            kernels.nearest(inverse_depth, pix_to_face, face[k], depth[k])
+
+        in_threads(view, range(len(points)), self.threads)
+        return torch.from_numpy(face), torch.from_numpy(depth)
 
     def _over_bands(self, band: Callable[[int, int], None], height: int) -> None:
         if self.threads == 1:

@@ -241,3 +241,14 @@ def resolve(
             barycentrics[row, column, 1] = l1
             barycentrics[row, column, 2] = l2
             depth[row, column] = l0 * iw + l1 * jw + l2 * kw
+
+
+@kernel
+def nearest(inverse_depth: Array, pix_to_face: Array, face: Array, depth: Array) -> None:
+    """face (H, W) int64 and depth (H, W) float32, +inf where there is none, of what `draw` left."""
+    height, width = pix_to_face.shape
+    for row in range(height):
+        for column in range(width):
+            face[row, column] = pix_to_face[row, column]
+            near = inverse_depth[row, column]
+            depth[row, column] = 1.0 / near if near > 0.0 else np.inf

@@ -52,31 +52,38 @@ def refine(
     vertices, faces = compact(mesh.vertices, mesh.faces)
     if not len(faces):
         raise BadInput("coarse_mesh: all its faces are degenerate")
-    trusts = params.objective == "improved"
-    views = targets.views(rasterizer, context.device)
-    if params.objective == "improved":
-        chosen = choose_start(
-            vertices,
-            faces,
-            params.start,
-            targets,
-            normal_tiles,
-            params.radius,
-            views,
-            context.threads,
-            params.max_vertices,
-        )
-        vertices, faces = chosen.vertices, chosen.faces
-        trusts = not chosen.fused
-        progress(0, chosen.note)
-    most = vertex_limit(params, len(vertices))
-    rescale = params.objective == "improved"
-    plans, limits = bound(vertices, faces, plans, most, targets.mask.size, rescale)
-    limits.require(context.device)
-    progress(0, str(limits))
     with repeatable(context.device), few_threads(context.threads):
+        trusts = params.objective == "improved"
+        views = targets.views(rasterizer, context.device, context.threads)
+        if params.objective == "improved":
+            chosen = choose_start(
+                vertices,
+                faces,
+                params.start,
+                targets,
+                normal_tiles,
+                params.radius,
+                views,
+                context.threads,
+                params.max_vertices,
+            )
+            vertices, faces = chosen.vertices, chosen.faces
+            trusts = not chosen.fused
+            progress(0, chosen.note)
+        most = vertex_limit(params, len(vertices))
+        rescale = params.objective == "improved"
+        plans, limits = bound(vertices, faces, plans, most, targets.mask.size, rescale)
+        limits.require(context.device)
+        progress(0, str(limits))
         refiner = Refiner(
-            targets, rasterizer, context.device, context.seed, params.objective, most, trusts
+            targets,
+            rasterizer,
+            context.device,
+            context.seed,
+            params.objective,
+            most,
+            trusts,
+            context.threads,
         )
         found = Mesh(*refiner.run(vertices, faces, plans, progress))
         if params.objective == "improved":

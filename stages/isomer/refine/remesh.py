@@ -7,6 +7,7 @@ columns are positions and whose other columns follow by interpolation, and faces
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -72,17 +73,22 @@ def mark_bad_faces(
     Folded: it looks away from its corners' normals. Tiny: its area is below half the squared
     minimal length. Of its sides, the shortest is taken in 80 % of cases, else one of the others.
     """
-    face_normal = face_normals(positions, faces)
-    folded = (face_normal * normals[faces].sum(dim=1)).sum(dim=1) < 0.0
-    tiny = face_normal.norm(dim=1) < min_length[faces].mean(dim=1) ** 2
     # The reference keeps a dummy face in front of the others; its draw is skipped here.
     draws = torch.randint(0, 10, (len(faces) + 1,), generator=generator)[1:]
     choice = draws.clamp(max=2).to(faces.device)
+    marked = torch.zeros(len(ends), dtype=torch.bool, device=faces.device)
+    if _loops(faces):
+        from stages.isomer.refine.remesh_kernels import mark
+
+        mark(*_arrays(positions, faces, ends, of_side, normals, min_length, choice, marked))
+        return marked
+    face_normal = face_normals(positions, faces)
+    folded = (face_normal * normals[faces].sum(dim=1)).sum(dim=1) < 0.0
+    tiny = face_normal.norm(dim=1) < min_length[faces].mean(dim=1) ** 2
     bad = folded | tiny
     sides = of_side[bad]
     longest_first = edge_lengths(positions, ends)[sides].argsort(dim=1, descending=True)
     chosen = sides.gather(1, longest_first.gather(1, choice[bad][:, None]))
-    marked = torch.zeros(len(ends), dtype=torch.bool, device=faces.device)
     marked[chosen[:, 0]] = True
     return marked
 
@@ -94,9 +100,7 @@ def collapse(state: Tensor, faces: Tensor, ends: Tensor, priority: Tensor) -> tu
     most two neighbours in common (the link condition). The merged vertex is the mean of both.
     Rows of `state` are kept; `pack` removes what is no longer used.
     """
-    chosen = ends[_local_winners(ends, priority, len(state))]
-    chosen = chosen[_common_neighbours(ends, chosen, len(state)) <= 2]
-    a, b = chosen.T
+    a, b = _chosen(ends, priority, len(state)).T
     merged = state.clone()
     merged[a] = (state[a] + state[b]) / 2.0
     target = torch.arange(len(state), device=faces.device)
@@ -104,6 +108,28 @@ def collapse(state: Tensor, faces: Tensor, ends: Tensor, priority: Tensor) -> tu
     faces = target[faces]
     following = faces.roll(-1, dims=1)
     return merged, faces[(faces != following).all(dim=1)]
+
+
+def _chosen(ends: Tensor, priority: Tensor, vertex_count: int) -> Tensor:
+    """(N, 2) the ends of the edges that `collapse` merges."""
+    if _loops(ends):
+        from stages.isomer.refine.remesh_kernels import choose
+
+        found = torch.empty(len(ends), dtype=torch.bool)
+        one, other = _arrays(ends, priority)
+        choose(one, other, vertex_count, found.numpy())
+        return ends[found]
+    chosen = ends[_local_winners(ends, priority, vertex_count)]
+    return chosen[_common_neighbours(ends, chosen, vertex_count) <= 2]
+
+
+def _loops(tensor: Tensor) -> bool:
+    """Whether compiled loops take the place of tensor operations, which on a CPU are slower."""
+    return tensor.device.type == "cpu"
+
+
+def _arrays(*tensors: Tensor) -> tuple[np.ndarray, ...]:
+    return tuple(tensor.contiguous().numpy() for tensor in tensors)
 
 
 def _local_winners(ends: Tensor, priority: Tensor, vertex_count: int) -> Tensor:
@@ -160,6 +186,12 @@ def split(
     midpoint[long] = len(state) + torch.arange(int(long.sum()), device=faces.device)
     state = torch.cat([state, state[ends[long]].mean(dim=1)])
     sides = midpoint[table.of_side]
+    if _loops(faces):
+        from stages.isomer.refine.remesh_kernels import split_faces
+
+        divided = faces.new_empty(len(faces) + int((sides >= 0).sum()), 3)
+        split_faces(*_arrays(faces, sides, divided))
+        return state, divided
     has = sides >= 0
     shrunk = torch.where(has, sides, faces)
     before = shrunk.roll(1, dims=1)
@@ -186,6 +218,13 @@ def flip(positions: Tensor, faces: Tensor, stable: bool = True) -> Tensor:
     unless `stable`, in the order that torch likes, as in the reference.
     """
     table = edge_table(faces, len(positions))
+    if stable and _loops(faces):
+        from stages.isomer.refine.remesh_kernels import flip_edges
+
+        flipped = faces.clone()
+        beside = table.ends, table.of_side, table.face_count
+        flip_edges(*_arrays(positions, faces, *beside, flipped))
+        return flipped
     sides = table.of_side.reshape(-1)
     forward = (faces < faces.roll(-1, dims=1)).reshape(-1)
     slot = torch.arange(len(sides), device=faces.device)

@@ -59,9 +59,9 @@ class Targets:
         cut = np.floor(np.clip(on_white, 0.0, 1.0) * 255.0) / 255.0
         return cls(tuple(cameras), cut, mask, coverage, tuple(weights))
 
-    def views(self, rasterizer: Rasterizer, device: str = "cpu") -> Views:
+    def views(self, rasterizer: Rasterizer, device: str = "cpu", threads: int = 1) -> Views:
         """What sees a mesh as the pictures' cameras do."""
-        return Views(self.cameras, self.mask.shape[1], rasterizer, device)
+        return Views(self.cameras, self.mask.shape[1], rasterizer, device, threads)
 
     def on_black(self) -> np.ndarray:
         """(K, S, S, 4) float32, for comparison with rendered pictures; see `init_target`."""
