@@ -244,11 +244,10 @@ def resolve(
 
 
 @kernel
-def nearest(inverse_depth: Array, pix_to_face: Array, face: Array, depth: Array) -> None:
-    """face (H, W) int64 and depth (H, W) float32, +inf where there is none, of what `draw` left."""
-    height, width = pix_to_face.shape
+def depth_of(inverse_depth: Array, depth: Array) -> None:
+    """depth (H, W) float32 of what `draw` left, +inf where there is no face."""
+    height, width = depth.shape
     for row in range(height):
         for column in range(width):
-            face[row, column] = pix_to_face[row, column]
             near = inverse_depth[row, column]
             depth[row, column] = 1.0 / near if near > 0.0 else np.inf

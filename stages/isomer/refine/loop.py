@@ -88,7 +88,7 @@ class Refiner:
         self._views = targets.views(rasterizer, device, threads)
         self._coverage = torch.from_numpy(targets.coverage.astype(np.float32)).to(device)
         self._outside = float((targets.coverage < OUTSIDE).sum())
-        distance = signed_distance(targets.coverage.astype(np.float32))
+        distance = signed_distance(targets.coverage.astype(np.float32), threads)
         self._distance = torch.from_numpy(distance).to(device)
         self._wanted = torch.empty(0)
         self._trusts = trusts

@@ -48,7 +48,7 @@ def refine(
     the first step (internal) or that may need more memory than there is (out_of_memory).
     """
     plans = stage_plans(params)
-    targets = make_targets(normal_tiles, params, mask)
+    targets = make_targets(normal_tiles, params, mask, context.threads)
     vertices, faces = compact(mesh.vertices, mesh.faces)
     if not len(faces):
         raise BadInput("coarse_mesh: all its faces are degenerate")
@@ -171,7 +171,10 @@ def stage_plans(params: IsomerParams) -> tuple[Plan, ...]:
 
 
 def make_targets(
-    normal_tiles: np.ndarray, params: IsomerParams, mask: np.ndarray | None = None
+    normal_tiles: np.ndarray,
+    params: IsomerParams,
+    mask: np.ndarray | None = None,
+    threads: int = 1,
 ) -> Targets:
     """Targets whose silhouettes are `mask`, or the pixels that the object covers by half or more.
 
@@ -183,5 +186,10 @@ def make_targets(
 
     cover = clean(coverage(normal_tiles)) if mask is None else mask.astype(np.float64)
     return Targets.from_tiles(
-        normal_tiles, cover > 0.5, cover, bundle_cameras(params.radius), params.geometry_weights
+        normal_tiles,
+        cover > 0.5,
+        cover,
+        bundle_cameras(params.radius),
+        params.geometry_weights,
+        threads,
     )

@@ -13,6 +13,7 @@ from torch.nn import functional
 from stages.geometry.cameras import Camera, decode_normals
 from stages.geometry.diffrender.views import Views
 from stages.geometry.raster import Rasterizer
+from stages.geometry.threads import in_threads
 from stages.geometry.torch_edges import face_normals, vertex_normals
 
 MIN_COSINE = 0.05
@@ -44,20 +45,21 @@ class Targets:
         coverage: np.ndarray,
         cameras: Sequence[Camera],
         weights: Sequence[float],
+        threads: int = 1,
     ) -> Targets:
         """From tiles (K, S, S, 3) in the bundle's encoding and where the object is in them.
 
-        Values are cut to 8 bits as the reference does on its way through a picture.
+        Values are cut to 8 bits as the reference does on its way through a picture. The same for
+        any number of threads.
         """
-        world = np.stack(
-            [
-                (decode_normals(tile.astype(np.float64), camera) + 1.0) / 2.0
-                for tile, camera in zip(normal_tiles, cameras, strict=True)
-            ]
-        )
-        on_white = np.where(mask[..., None], world, 1.0)
-        cut = np.floor(np.clip(on_white, 0.0, 1.0) * 255.0) / 255.0
-        return cls(tuple(cameras), cut, mask, coverage, tuple(weights))
+
+        def picture(k: int) -> np.ndarray:
+            world = (decode_normals(normal_tiles[k].astype(np.float64), cameras[k]) + 1.0) / 2.0
+            on_white = np.where(mask[k, ..., None], world, 1.0)
+            return np.asarray(np.floor(np.clip(on_white, 0.0, 1.0) * 255.0) / 255.0)
+
+        normals = np.stack(in_threads(picture, range(len(cameras)), threads))
+        return cls(tuple(cameras), normals, mask, coverage, tuple(weights))
 
     def views(self, rasterizer: Rasterizer, device: str = "cpu", threads: int = 1) -> Views:
         """What sees a mesh as the pictures' cameras do."""

@@ -307,7 +307,7 @@ def test_the_normals_asked_for_are_the_references_projection(case: Case) -> None
     seen = []
     for camera in targets.cameras:
         shot = case.rasterizer.rasterize(camera.to_clip(vertices), mesh.faces, (1024, 1024))
-        seen.append(by_faces(vertices, mesh.faces, camera, visible_faces(shot), 0.05))
+        seen.append(by_faces(vertices, mesh.faces, camera, visible_faces(shot.pix_to_face), 0.05))
     pictures = [
         View(camera, picture, mask.astype(np.float64), weight)
         for camera, picture, mask, weight in zip(
