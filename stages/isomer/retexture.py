@@ -55,7 +55,7 @@ class Retexture(Stage):
     artifact `mesh` the bundle's."""
 
     name: ClassVar[str] = "retexture"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     summary: ClassVar[str] = "the bundle's colours on a given mesh, whose shape stays as it is"
     inputs: ClassVar[tuple[ArtifactSpec, ...]] = (
         artifacts.BUNDLE,

@@ -28,7 +28,7 @@ class Isomer(Stage):
     """
 
     name: ClassVar[str] = "isomer"
-    version: ClassVar[int] = 10
+    version: ClassVar[int] = 11
     summary: ClassVar[str] = (
         "refines the mesh with the bundle, textures it and writes GLB, OBJ, PLY and previews"
     )
@@ -93,8 +93,9 @@ class Isomer(Stage):
         if mask is None:
             mask = outline(normal_tiles, params.background_tolerance)
         refining = params.stage1_steps + params.stage2_steps
-        if refining and params.refine_above and self._agrees(coarse, normal_tiles, mask):
-            refining = 0
+        if refining and params.refine_above:
+            agrees = self._agrees(coarse, normal_tiles, mask, context.threads)
+            refining = 0 if agrees else refining
         steps = refining + STEPS
         if refining:
             from stages.isomer.refine.refine import refine
@@ -158,14 +159,21 @@ class Isomer(Stage):
         context.progress(steps, steps)
         return {artifacts.MESH.name: mesh, **files, artifacts.RENDERS.name: renders}
 
-    def _agrees(self, mesh: Mesh, normal_tiles: np.ndarray, mask: np.ndarray) -> bool:
+    def _agrees(self, mesh: Mesh, normal_tiles: np.ndarray, mask: np.ndarray, threads: int) -> bool:
+        from stages.geometry.cameras import bundle_cameras, decode_normals
         from stages.isomer.check import disagreement
 
-        params = self._params
+        cameras = bundle_cameras(self._params.radius)
         angle = disagreement(
-            mesh.vertices, mesh.faces, normal_tiles, mask, params.radius, self._rasterizer
+            mesh.vertices,
+            mesh.faces,
+            lambda k, inside: decode_normals(normal_tiles[k][inside], cameras[k]),
+            mask,
+            cameras,
+            self._rasterizer,
+            threads,
         )
-        return angle <= params.refine_above
+        return angle <= self._params.refine_above
 
     @property
     def _params(self) -> IsomerParams:

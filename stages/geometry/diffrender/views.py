@@ -83,7 +83,7 @@ class Views:
         self.cameras = tuple(cameras)
         self.size = size
         self.threads = threads
-        self._rasterizer = rasterizer
+        self.rasterizer = rasterizer
         self._device = device
         # The clip coordinates of the origin and the axes give the projection's matrix.
         corners = np.concatenate([np.zeros((1, 3)), np.eye(3)])
@@ -117,9 +117,9 @@ class Views:
     def look(self, vertices: Tensor, faces: Tensor) -> Visible:
         """Rasterise a mesh into all views. Raises StageError where the backend cannot run."""
         drawn = None
-        if isinstance(self._rasterizer, TensorRasterizer):
+        if isinstance(self.rasterizer, TensorRasterizer):
             exact = torch.matmul(vertices.detach().to(torch.float64), self._linear64)
-            drawn = self._rasterizer.draw(exact + self._offset64, faces, self.size)
+            drawn = self.rasterizer.draw(exact + self._offset64, faces, self.size)
         face, depth = drawn or self._by_arrays(vertices, faces)
         return Visible(self.size, face.to(self._device, torch.int64), depth.to(self._device))
 
@@ -127,7 +127,7 @@ class Views:
         points = vertices.detach().cpu().numpy().astype(np.float64)
         triangles = faces.cpu().numpy().astype(np.int32)
         shots = [
-            self._rasterizer.rasterize(camera.to_clip(points), triangles, (self.size, self.size))
+            self.rasterizer.rasterize(camera.to_clip(points), triangles, (self.size, self.size))
             for camera in self.cameras
         ]
         face = torch.from_numpy(np.stack([shot.pix_to_face for shot in shots]))

@@ -236,7 +236,9 @@ def _compete(best: Tensor, pair: Tensor, setup: _Setup, size: tuple[int, int]) -
     x, y = (step * SUBPIXELS + SUBPIXELS // 2 for step in (column, row))
     edges = setup.edges[triangle]
     inside = (edges[..., 0] * x[:, None] + edges[..., 1] * y[:, None] + edges[..., 2] >= 0).all(1)
-    triangle, row, column = triangle[inside], row[inside], column[inside]
+    # Once: a mask that picks is looked through each time, and waited for.
+    kept = torch.nonzero(inside)[:, 0]
+    triangle, row, column = (each.index_select(0, kept) for each in (triangle, row, column))
     plane, nearest = setup.plane[triangle], setup.nearest[triangle]
     center_x, center_y = _centers(column, row, size)
     inverse = plane[:, 0] * center_x + plane[:, 1] * center_y + plane[:, 2]

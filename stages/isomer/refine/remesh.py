@@ -85,10 +85,10 @@ def mark_bad_faces(
     face_normal = face_normals(positions, faces)
     folded = (face_normal * normals[faces].sum(dim=1)).sum(dim=1) < 0.0
     tiny = face_normal.norm(dim=1) < min_length[faces].mean(dim=1) ** 2
-    bad = folded | tiny
-    sides = of_side[bad]
+    bad = torch.nonzero(folded | tiny)[:, 0]
+    sides = of_side.index_select(0, bad)
     longest_first = edge_lengths(positions, ends)[sides].argsort(dim=1, descending=True)
-    chosen = sides.gather(1, longest_first.gather(1, choice[bad][:, None]))
+    chosen = sides.gather(1, longest_first.gather(1, choice.index_select(0, bad)[:, None]))
     marked[chosen[:, 0]] = True
     return marked
 
@@ -159,11 +159,11 @@ def _common_neighbours(ends: Tensor, chosen: Tensor, vertex_count: int) -> Tenso
     by = torch.zeros(vertex_count, dtype=torch.int64, device=ends.device)
     for near, far in ((0, 1), (1, 0)):
         outer = (owner[ends[:, near]] >= 0) & (owner[ends[:, far]] < 0)
-        vertex = ends[outer, far]
+        inner, vertex = ends.index_select(0, torch.nonzero(outer)[:, 0])[:, [near, far]].T
         touched.index_add_(0, vertex, torch.ones_like(vertex))
-        by[vertex] = owner[ends[outer, near]]
-    common = by[touched >= 2]
-    return torch.bincount(common, minlength=len(chosen))
+        by[vertex] = owner[inner]
+    count = torch.zeros(len(chosen), dtype=torch.int64, device=ends.device)
+    return count.index_add_(0, by, (touched >= 2).to(torch.int64)) if len(chosen) else count
 
 
 def split(
@@ -177,14 +177,14 @@ def split(
     table = edge_table(faces, len(state))
     ends = table.ends
     length = edge_lengths(state[:, :3], ends)
-    long = length > max_length[ends].mean(dim=1)
+    long = torch.nonzero(length > max_length[ends].mean(dim=1))[:, 0]
     room = max(0, max_vertices - _used(faces, len(state)))
-    if int(long.sum()) > room:
-        shortest_first = torch.where(long, length, 0.0).argsort(stable=True)
-        long[shortest_first[: len(length) - room]] = False
+    if len(long) > room:
+        shortest_first = length.index_select(0, long).argsort(stable=True)
+        long = long.index_select(0, shortest_first[len(long) - room :]).sort()[0]
     midpoint = torch.full((len(ends),), -1, dtype=torch.int64, device=faces.device)
-    midpoint[long] = len(state) + torch.arange(int(long.sum()), device=faces.device)
-    state = torch.cat([state, state[ends[long]].mean(dim=1)])
+    midpoint[long] = len(state) + torch.arange(len(long), device=faces.device)
+    state = torch.cat([state, state[ends.index_select(0, long)].mean(dim=1)])
     sides = midpoint[table.of_side]
     if _loops(faces):
         from stages.isomer.refine.remesh_kernels import split_faces
@@ -195,11 +195,9 @@ def split(
     has = sides >= 0
     shrunk = torch.where(has, sides, faces)
     before = shrunk.roll(1, dims=1)
-    parts = [shrunk]
-    for k in range(3):
-        cut = has[:, k]
-        parts.append(torch.stack([faces[cut, k], sides[cut, k], before[cut, k]], dim=1))
-    return state, torch.cat(parts)
+    k, cut = torch.nonzero(has.T).T
+    parts = torch.stack([faces[cut, k], sides[cut, k], before[cut, k]], dim=1)
+    return state, torch.cat([shrunk, parts])
 
 
 def _used(faces: Tensor, vertex_count: int) -> int:
@@ -222,26 +220,24 @@ def flip(positions: Tensor, faces: Tensor, stable: bool = True) -> Tensor:
         from stages.isomer.refine.remesh_kernels import flip_edges
 
         flipped = faces.clone()
-        beside = table.ends, table.of_side, table.face_count
-        flip_edges(*_arrays(positions, faces, *beside, flipped))
+        shared = (table.ends, table.of_side, table.face_count)
+        flip_edges(*_arrays(positions, faces, *shared, flipped))
         return flipped
     sides = table.of_side.reshape(-1)
-    forward = (faces < faces.roll(-1, dims=1)).reshape(-1)
-    slot = torch.arange(len(sides), device=faces.device)
-    left = torch.full((len(table.ends),), -1, dtype=torch.int64, device=faces.device)
-    right = left.clone()
-    left[sides[forward]] = slot[forward]
-    right[sides[~forward]] = slot[~forward]
-    edges = ((left >= 0) & (right >= 0) & (table.face_count == 2)).nonzero()[:, 0]
+    backward = (faces > faces.roll(-1, dims=1)).reshape(-1)
+    beside = torch.full((2 * len(table.ends),), -1, dtype=torch.int64, device=faces.device)
+    beside[sides + backward * len(table.ends)] = torch.arange(len(sides), device=faces.device)
+    left, right = beside.view(2, -1)
+    inner = torch.nonzero((left >= 0) & (right >= 0) & (table.face_count == 2))[:, 0]
     opposite = faces.roll(-2, dims=1).reshape(-1)
-    left, right = left[edges], right[edges]
-    e0, e1 = table.ends[edges].T
+    left, right = left[inner], right[inner]
+    e0, e1 = table.ends[inner].T
     corner_l, corner_r = opposite[left], opposite[right]
     degree = vertex_degrees(table.ends, len(positions))
     delta = 2 + degree[corner_l] + degree[corner_r] - degree[e0] - degree[e1]
-    gain = delta < 0
-    roles = torch.stack([e0, e1, corner_l, corner_r], dim=1)[gain]
-    left, right, delta = left[gain], right[gain], delta[gain]
+    gain = torch.nonzero(delta < 0)[:, 0]
+    roles = torch.stack([e0, e1, corner_l, corner_r], dim=1).index_select(0, gain)
+    left, right, delta = (each.index_select(0, gain) for each in (left, right, delta))
     order = delta.argsort(descending=True, stable=stable)
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(order), device=order.device)
@@ -249,11 +245,12 @@ def flip(positions: Tensor, faces: Tensor, stable: bool = True) -> Tensor:
     for k in range(4):
         at_vertex.scatter_reduce_(0, roles[:, k], rank, "amax")
     wins = rank == at_vertex[roles].amax(dim=1)
-    wins &= _stays_unfolded(positions, roles)
-    e0, e1, corner_l, corner_r = roles[wins].T
+    winners = torch.nonzero(wins & _stays_unfolded(positions, roles))[:, 0]
+    roles, left, right = (each.index_select(0, winners) for each in (roles, left, right))
+    e0, e1, corner_l, corner_r = roles.T
     flipped = faces.clone()
-    flipped[left[wins] // 3] = torch.stack([e0, corner_r, corner_l], dim=1)
-    flipped[right[wins] // 3] = torch.stack([e1, corner_l, corner_r], dim=1)
+    flipped[left // 3] = torch.stack([e0, corner_r, corner_l], dim=1)
+    flipped[right // 3] = torch.stack([e1, corner_l, corner_r], dim=1)
     return flipped
 
 

@@ -25,7 +25,7 @@ from stages.isomer.refine.refine import (
     refine,
     stage_plans,
 )
-from stages.isomer.refine.start import disagreement
+from stages.isomer.refine.start import angle_to
 from stages.isomer.refine.targets import Evidence
 from stages.isomer.visibility import by_faces
 
@@ -138,10 +138,10 @@ def test_a_start_that_is_far_off_is_replaced_by_a_fused_one(case: Case) -> None:
     square = np.clip(box.vertices * 1.6, (-0.6, -0.8, -0.7), (0.6, 0.8, 0.7)).astype(np.float32)
     params = IsomerParams()
     targets = make_targets(case.tiles, params)
-    assert disagreement(square, box.faces, targets, targets.views(case.rasterizer)) > 13.0
+    assert angle_to(targets, square, box.faces, targets.views(case.rasterizer)) > 13.0
     found = case.refine(Mesh(square, box.faces), stage2_steps=1)
     assert case.notes[0] == (0, "from a mesh fused from the normal maps")
-    assert disagreement(found.vertices, found.faces, targets, targets.views(case.rasterizer)) < 8.0
+    assert angle_to(targets, found.vertices, found.faces, targets.views(case.rasterizer)) < 8.0
     case.refine(Mesh(square, box.faces), stage2_steps=1, start="mesh")
     assert case.notes[0] == (0, "from the coarse mesh")
 

@@ -13,7 +13,7 @@ import pytest
 from stages.contract import BadInput, Context, Mesh, StageError
 from stages.geometry.bundle import join, split
 from stages.geometry.camera_rig import RADIUS
-from stages.geometry.cameras import bundle_cameras
+from stages.geometry.cameras import bundle_cameras, decode_normals
 from stages.geometry.masks import foreground
 from stages.geometry.raster import interpolate, open_rasterizer
 from stages.geometry.render import look, normal_tile, resolve, vertex_normals
@@ -144,15 +144,19 @@ def test_what_agrees_with_its_views_is_not_refined(bundle: np.ndarray, egg: Mesh
 def test_the_angle_to_the_views_is_measured(bundle: np.ndarray, egg: Mesh) -> None:
     _, tiles = split(bundle)
     rasterizer, mask = open_rasterizer("cpu"), foreground(tiles, 0.1, 1)
+    cameras = bundle_cameras(RADIUS)
+
+    def wanted(k: int, inside: np.ndarray) -> np.ndarray:
+        return decode_normals(tiles[k][inside], cameras[k])
 
     def angle(stretch: float) -> float:
         vertices = egg.vertices * np.float32((stretch, 1.0, 1.0))
-        return disagreement(vertices, egg.faces, tiles, mask, RADIUS, rasterizer)
+        return disagreement(vertices, egg.faces, wanted, mask, cameras, rasterizer)
 
     assert angle(1.0) < 2.0
     assert angle(1.0) < angle(0.9) < angle(0.75)
     assert angle(0.75) > 5.0
-    assert disagreement(egg.vertices + 9, egg.faces, tiles, mask, RADIUS, rasterizer) == 180.0
+    assert disagreement(egg.vertices + 9, egg.faces, wanted, mask, cameras, rasterizer) == 180.0
 
 
 def test_torch_is_imported_beforehand_where_it_is_likely_to_be_needed() -> None:
