@@ -9,6 +9,7 @@ the same pixels. torch is imported with this module.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 import torch
@@ -42,6 +43,8 @@ class TorchRasterizer:
                 FALL_BACK,
             )
         self._device = torch.device(device)
+        # Threads take turns, or each would take its share of the device's memory.
+        self._turn = Lock()
 
     def rasterize(self, clip: np.ndarray, faces: np.ndarray, size: tuple[int, int]) -> Fragments:
         """See `Rasterizer.rasterize`. Takes up to 300 MB on the device beside the mesh.
@@ -51,7 +54,7 @@ class TorchRasterizer:
         """
         mesh = set_up(clip, faces, size)
         try:
-            with torch.no_grad():
+            with self._turn, torch.no_grad():
                 points = torch.from_numpy(mesh.clip[None][..., [0, 1, 3]]).to(self._device)
                 corners = torch.from_numpy(mesh.faces).to(self._device, torch.int64)
                 setup = self._of_host(mesh, points, corners, size)

@@ -74,3 +74,22 @@ def contour(vertices, faces, center, linear, offset, face, depth, reach, behind,
             found[count] = v
             count += 1
     return count
+
+
+@kernel
+def mark_seen(vertices, faces, pixels, back, least, seen):  # type: ignore[no-untyped-def]
+    """seen (V,) bool, False at first: corners of faces (F, 3) that own one of the pixels (P,), int64
+    and -1 where there is none, and whose normal and back (3,) have a cosine above `least`."""
+    known = np.zeros(len(faces), np.bool_)
+    for f in pixels:
+        if f < 0 or known[f]:
+            continue
+        known[f] = True
+        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+        x, y, z = np.float64(vertices[a, 0]), np.float64(vertices[a, 1]), np.float64(vertices[a, 2])
+        ux, uy, uz = vertices[b, 0] - x, vertices[b, 1] - y, vertices[b, 2] - z
+        vx, vy, vz = vertices[c, 0] - x, vertices[c, 1] - y, vertices[c, 2] - z
+        nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+        along = nx * back[0] + ny * back[1] + nz * back[2]
+        if along > least * np.sqrt(nx * nx + ny * ny + nz * nz):
+            seen[a] = seen[b] = seen[c] = True

@@ -145,7 +145,7 @@ class Refiner:
 
     @cached_property
     def _evidence(self) -> Evidence:
-        return Evidence(self._targets, self._rasterizer, self._device)
+        return Evidence(self._targets, self._rasterizer, self._device, self._views.threads)
 
     @cached_property
     def _tolerances(self) -> Tensor:

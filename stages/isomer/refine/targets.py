@@ -90,11 +90,13 @@ class Evidence:
     1024 x 1024, weights |cos| against the optical axis. All of it happens on `device`.
     """
 
-    def __init__(self, targets: Targets, rasterizer: Rasterizer, device: str) -> None:
+    def __init__(
+        self, targets: Targets, rasterizer: Rasterizer, device: str, threads: int = 1
+    ) -> None:
         def on_device(values: object) -> Tensor:
             return torch.as_tensor(np.asarray(values, np.float32), device=device)
 
-        self._fine = Views(targets.cameras, RASTER_SIZE, rasterizer, device)
+        self._fine = Views(targets.cameras, RASTER_SIZE, rasterizer, device, threads)
         self._back = on_device([camera.axes[:, 2] for camera in targets.cameras])
         self._weights = on_device(targets.weights)
         pictures = np.concatenate([targets.normals, targets.mask[..., None]], axis=-1)
@@ -123,6 +125,11 @@ class Evidence:
     def _seen(self, vertices: Tensor, faces: Tensor) -> Tensor:
         """(K, V) bool: corners of faces that own a pixel and face the view's camera."""
         shown = self._fine.look(vertices, faces).face
+        found = self._by_loops if shown.device.type == "cpu" else self._by_tensors
+        return found(vertices, faces, shown)
+
+    def _by_tensors(self, vertices: Tensor, faces: Tensor, shown: Tensor) -> Tensor:
+        """`_seen` where the pixels (K, S, S) show these faces."""
         owns = torch.zeros(len(shown), len(faces) + 1, dtype=torch.bool, device=shown.device)
         # The last column is for pixels without a face, whose number is -1.
         owns.scatter_(1, shown.flatten(1) % (len(faces) + 1), True)
@@ -132,3 +139,17 @@ class Evidence:
         for view, face in enumerate(owns):
             seen[view, faces[face].reshape(-1)] = True
         return seen
+
+    def _by_loops(self, vertices: Tensor, faces: Tensor, shown: Tensor) -> Tensor:
+        """The same by a compiled loop over the pixels, each view in a thread."""
+        from stages.isomer.refine.kernels import mark_seen
+
+        points, corners = vertices.contiguous().numpy(), faces.contiguous().numpy()
+        pixels, back = shown.flatten(1).numpy(), self._back.numpy()
+        seen = np.zeros((len(shown), len(vertices)), np.bool_)
+
+        def view(k: int) -> None:
+            mark_seen(points, corners, pixels[k], back[k], MIN_COSINE, seen[k])
+
+        in_threads(view, range(len(shown)), self._fine.threads)
+        return torch.from_numpy(seen)

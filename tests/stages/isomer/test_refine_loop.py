@@ -298,8 +298,12 @@ def test_torch_has_its_threads_back_afterwards(case: Case) -> None:
         torch.set_num_threads(before)
 
 
-def test_the_normals_asked_for_are_the_references_projection(case: Case) -> None:
+@pytest.mark.parametrize("way", ["_by_loops", "_by_tensors"])
+def test_the_normals_asked_for_are_the_references_projection(
+    case: Case, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As `projection.gather` and `visibility.by_faces` find them, view by view in float64."""
+    monkeypatch.setattr(Evidence, "_by_loops", getattr(Evidence, way))
     targets = make_targets(case.tiles, IsomerParams())
     mesh = case.truth
     vertices = mesh.vertices.astype(np.float64)
