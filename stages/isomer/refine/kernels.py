@@ -78,8 +78,8 @@ def contour(vertices, faces, center, linear, offset, face, depth, reach, behind,
 
 @kernel
 def mark_seen(vertices, faces, pixels, back, least, seen):  # type: ignore[no-untyped-def]
-    """seen (V,) bool, False at first: corners of faces (F, 3) that own one of the pixels (P,), int64
-    and -1 where there is none, and whose normal and back (3,) have a cosine above `least`."""
+    """seen (V,) bool, False at first: corners of faces that own one of the pixels (P,) int64
+    (-1: none), and whose normal and back (3,) have a cosine above `least`."""
     known = np.zeros(len(faces), np.bool_)
     for f in pixels:
         if f < 0 or known[f]:
