@@ -27,14 +27,23 @@ def mark(positions, faces, ends, of_side, normals, min_length, choice, marked): 
         along = x * (normals[a, 0] + normals[b, 0] + normals[c, 0])
         along += y * (normals[a, 1] + normals[b, 1] + normals[c, 1])
         along += z * (normals[a, 2] + normals[b, 2] + normals[c, 2])
-        least = (min_length[a] + min_length[b] + min_length[c]) / np.float32(3.0)
-        if along >= 0.0 and np.sqrt(x * x + y * y + z * z) >= least * least:
+        wanted = (min_length[a] + min_length[b] + min_length[c]) / np.float32(3.0)
+        if along >= 0.0 and np.sqrt(x * x + y * y + z * z) >= wanted * wanted:
             continue
-        lengths = np.empty(3, np.float32)
+        longest, shortest, most, least = 0, 0, np.float32(-1.0), np.float32(np.inf)
         for k in range(3):
             one = of_side[f, k]
-            lengths[k] = length(positions, ends[one, 0], ends[one, 1])
-        marked[of_side[f, np.argsort(-lengths)[choice[f]]]] = True
+            far = length(positions, ends[one, 0], ends[one, 1])
+            if far > most:
+                longest, most = k, far
+            if far <= least:
+                shortest, least = k, far
+        if choice[f] == 0:
+            marked[of_side[f, longest]] = True
+        elif choice[f] == 1:
+            marked[of_side[f, 3 - longest - shortest]] = True
+        else:
+            marked[of_side[f, shortest]] = True
 
 
 @kernel
