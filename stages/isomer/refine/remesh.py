@@ -159,7 +159,8 @@ def _common_neighbours(ends: Tensor, chosen: Tensor, vertex_count: int) -> Tenso
     by = torch.zeros(vertex_count, dtype=torch.int64, device=ends.device)
     for near, far in ((0, 1), (1, 0)):
         outer = (owner[ends[:, near]] >= 0) & (owner[ends[:, far]] < 0)
-        inner, vertex = ends.index_select(0, torch.nonzero(outer)[:, 0])[:, [near, far]].T
+        outer_ends = ends.index_select(0, torch.nonzero(outer)[:, 0])
+        inner, vertex = outer_ends[:, near], outer_ends[:, far]
         touched.index_add_(0, vertex, torch.ones_like(vertex))
         by[vertex] = owner[inner]
     count = torch.zeros(len(chosen), dtype=torch.int64, device=ends.device)
@@ -178,7 +179,10 @@ def split(
     ends = table.ends
     length = edge_lengths(state[:, :3], ends)
     long = torch.nonzero(length > max_length[ends].mean(dim=1))[:, 0]
-    room = max(0, max_vertices - _used(faces, len(state)))
+    room = max_vertices - len(state)
+    if len(long) > room:
+        # Rows that no face uses any more are no vertices.
+        room = max(0, max_vertices - _used(faces, len(state)))
     if len(long) > room:
         shortest_first = length.index_select(0, long).argsort(stable=True)
         long = long.index_select(0, shortest_first[len(long) - room :]).sort()[0]
