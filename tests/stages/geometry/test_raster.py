@@ -21,6 +21,7 @@ from stages.geometry.raster import (
     open_rasterizer,
     visible_faces,
 )
+from stages.geometry.raster.cpu import CpuRasterizer
 from stages.geometry.raster.faults import classify
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
@@ -47,6 +48,15 @@ def test_row_0_is_the_top_and_column_0_the_left() -> None:
     found = draw(flat([(-1, 1), (-1, 0), (0, 1)]), [[0, 1, 2]], (8, 8))
     assert found.pix_to_face[0, 0] == 0
     assert found.pix_to_face[7, 0] == found.pix_to_face[0, 7] == found.pix_to_face[7, 7] == -1
+
+
+def test_faces_and_depth_alone_are_those_of_the_whole_picture() -> None:
+    points, faces = random_mesh(300, 7)
+    clip = Camera(30.0, 5.0).to_clip(points)
+    expected = draw(clip, faces, (96, 96))
+    ids, depth = CpuRasterizer(2).nearest(clip, faces, 96)
+    np.testing.assert_array_equal(ids, expected.pix_to_face)
+    np.testing.assert_allclose(depth, expected.depth, rtol=1e-5)
 
 
 def test_a_pixel_is_covered_exactly_when_its_centre_is() -> None:
