@@ -49,7 +49,8 @@ def shade(clip, vectors, faces, face, pixels, size, image):  # type: ignore[no-u
     for row in range(len(pixels)):
         shown = face[pixels[row]]
         if shown < 0:
-            image[row, :] = 0.0
+            for channel in range(4):
+                image[row, channel] = 0.0
             continue
         x, y = center_of(pixels[row], size)
         a, b, c = faces[shown, 0], faces[shown, 1], faces[shown, 2]

@@ -24,7 +24,8 @@ def compare(image, pixels, wanted, alpha, half, outside, slope):  # type: ignore
         pixel = pixels[row]
         more = np.float64(image[row, 3]) - alpha[pixel]
         cover += more * more
-        slope[row, :3] = 0.0
+        for channel in range(3):
+            slope[row, channel] = 0.0
         slope[row, 3] = 2.0 * more / outside
         if image[row, 3] > half:
             for channel in range(channels):

@@ -73,12 +73,15 @@ def choose(ends, priority, vertices, chosen):  # type: ignore[no-untyped-def]
             for k in range(2):
                 best[ends[e, k]] = max(best[ends[e, k]], key)
     for _ in range(2):
-        before[:] = best
+        for vertex in range(vertices):
+            before[vertex] = best[vertex]
         for e in range(len(ends)):
             a, b = ends[e, 0], ends[e, 1]
             key = max(before[a], before[b])
             best[a], best[b] = max(best[a], key), max(best[b], key)
-    owner = np.full(vertices, -1, np.int64)
+    owner = np.empty(vertices, np.int64)
+    for vertex in range(vertices):
+        owner[vertex] = -1
     for e in range(len(ends)):
         a, b = ends[e, 0], ends[e, 1]
         chosen[e] = priority[e] > 0.0 and max(best[a], best[b]) == (np.int64(bits[e]) << 32) + e
@@ -120,7 +123,9 @@ def split_faces(faces, sides, divided):  # type: ignore[no-untyped-def]
 def flip_edges(positions, faces, ends, of_side, face_count, flipped):  # type: ignore[no-untyped-def]
     """flipped (F, 3) int64, a copy of the faces at first: see `remesh.flip`."""
     vertices, edges = len(positions), len(ends)
-    beside = np.full((edges, 2), -1, np.int64)
+    beside = np.empty((edges, 2), np.int64)
+    for e in range(edges):
+        beside[e, 0] = beside[e, 1] = -1
     for f in range(len(faces)):
         for k in range(3):
             backwards = faces[f, k] > faces[f, (k + 1) % 3]
@@ -130,7 +135,7 @@ def flip_edges(positions, faces, ends, of_side, face_count, flipped):  # type: i
         degree[ends[e, 0]] += 1
         degree[ends[e, 1]] += 1
     # Who gains most wins at a vertex, of equal ones the later edge.
-    best, key = np.full(vertices, -1, np.int64), np.full(edges, -1, np.int64)
+    best, key = np.zeros(vertices, np.int64), np.zeros(edges, np.int64)
     for e in range(edges):
         if face_count[e] != 2 or beside[e, 0] < 0 or beside[e, 1] < 0:
             continue
@@ -141,7 +146,7 @@ def flip_edges(positions, faces, ends, of_side, face_count, flipped):  # type: i
             for vertex in (a, b, left, right):
                 best[vertex] = max(best[vertex], key[e])
     for e in range(edges):
-        if key[e] < 0:
+        if key[e] == 0:
             continue
         a, b, left, right = around(faces, ends, beside, e)
         if max(best[a], best[b], best[left], best[right]) != key[e]:
