@@ -7,6 +7,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from stages.contract import BadInput
+from stages.geometry.threads import in_threads
 
 NEAREST_TO_WHITE = 0.366
 """Distance in RGB between white and the nearest colour that encodes a unit normal,
@@ -64,26 +65,28 @@ def clean(cover: np.ndarray) -> np.ndarray:
     return result
 
 
-def signed_distance(cover: np.ndarray) -> np.ndarray:
+def signed_distance(cover: np.ndarray, threads: int = 1) -> np.ndarray:
     """(4, S, S) float32: distance to the 0.5 contour in pixels, negative inside.
 
     Exact to a small part of a pixel next to the outline, where coverage tells on which side of a
-    pixel's centre it runs.
+    pixel's centre it runs. The same for any number of threads.
     """
-    result = np.empty(cover.shape, np.float32)
-    for k, view in enumerate(cover):
-        inside = view > 0.5
-        # A tile filled to its border has no outline there: the other views bound the object.
-        if inside.all():
-            result[k] = -float(view.shape[0])
-            continue
-        # Not OpenCV's: the last bits of that depend on how many threads it happens to use.
-        to_outside = distance_transform_edt(inside)
-        to_inside = distance_transform_edt(~inside)
-        whole = to_inside - to_outside + np.where(inside, 0.5, -0.5)
-        near = np.abs(whole) < 1.0
-        result[k] = np.where(near, 0.5 - cv2.GaussianBlur(view, (0, 0), 0.5), whole)
-    return result
+    return np.stack(in_threads(_distance, list(cover), threads))
+
+
+def _distance(view: np.ndarray) -> np.ndarray:
+    """(S, S) float32, of one view."""
+    inside = view > 0.5
+    # A tile filled to its border has no outline there: the other views bound the object.
+    if inside.all():
+        return np.full(view.shape, -float(view.shape[0]), np.float32)
+    # Not OpenCV's: the last bits of that depend on how many threads it happens to use.
+    to_outside = distance_transform_edt(inside)
+    to_inside = distance_transform_edt(~inside)
+    whole = to_inside - to_outside + np.where(inside, 0.5, -0.5)
+    near = np.abs(whole) < 1.0
+    mixed = np.where(near, 0.5 - cv2.GaussianBlur(view, (0, 0), 0.5), whole)
+    return np.asarray(mixed, np.float32)
 
 
 def thinnest_part(distance: np.ndarray) -> float:

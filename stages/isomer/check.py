@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 from scipy import ndimage
 
-from stages.geometry.cameras import bundle_cameras, decode_normals
+from stages.geometry.cameras import Camera, bundle_cameras
 from stages.geometry.raster import Rasterizer, interpolate
 from stages.geometry.render import look, vertex_normals
+from stages.geometry.threads import in_threads
+
+Wanted = Callable[[int, np.ndarray], np.ndarray]
 
 WHITE = 0.85
 """A pixel with a channel below it is no background, whatever JPEG or a VAE has done to white."""
@@ -47,28 +52,29 @@ def missing_share(
 def disagreement(
     vertices: np.ndarray,
     faces: np.ndarray,
-    normal_tiles: np.ndarray,
-    mask: np.ndarray,
-    radius: float,
+    wanted: Wanted,
+    shown: np.ndarray,
+    cameras: Sequence[Camera],
     rasterizer: Rasterizer,
+    threads: int = 1,
 ) -> float:
-    """Mean angle in degrees between a mesh's normals and those of the tiles, over all pixels that
-    both cover; 180 if there is none.
+    """Mean angle in degrees between a mesh's normals and those of pictures, over all pixels that
+    both cover; 180 if there is none. The same for any number of threads. Needs no torch.
 
     vertices (V, 3), faces (F, 3) in frame W
-    normal_tiles  (4, S, S, 3) in the bundle's encoding; mask (4, S, S) bool, their silhouettes
-    radius        distance of the bundle's cameras from the origin
-
-    refine/start.py measures the same where the mesh is refined, on its device; this needs no torch.
+    wanted   wanted(k, inside), the normals (P, 3) that picture k has at the pixels (S, S) bool, of
+             whatever length, frame W
+    shown    (K, S, S) bool, where the pictures show the object
     """
     own = vertex_normals(vertices, faces)
-    cosines = []
-    for camera, tile, inside in zip(bundle_cameras(radius), normal_tiles, mask, strict=True):
-        seen = look(vertices, faces, camera, len(tile), 1, rasterizer)
-        both = seen.covered & inside
-        drawn = interpolate(seen, faces, own)[both]
-        wanted = decode_normals(tile, camera)[both]
-        lengths = np.linalg.norm(drawn, axis=1) * np.linalg.norm(wanted, axis=1)
-        cosines.append(np.einsum("pc,pc->p", drawn, wanted) / np.maximum(lengths, 1e-9))
-    together = np.clip(np.concatenate(cosines), -1.0, 1.0)
+
+    def cosines(k: int) -> np.ndarray:
+        seen = look(vertices, faces, cameras[k], shown.shape[1], 1, rasterizer)
+        both = seen.covered & shown[k]
+        drawn, told = interpolate(seen, faces, own)[both], wanted(k, both)
+        lengths = np.linalg.norm(drawn, axis=1) * np.linalg.norm(told, axis=1)
+        return np.asarray(np.einsum("pc,pc->p", drawn, told) / np.maximum(lengths, 1e-9))
+
+    together = np.concatenate(in_threads(cosines, range(len(cameras)), threads))
+    together = np.clip(together, -1.0, 1.0)
     return float(np.degrees(np.arccos(together)).mean()) if len(together) else 180.0

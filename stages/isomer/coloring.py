@@ -10,7 +10,8 @@ from stages.contract import BadInput
 from stages.geometry.cameras import Camera, bundle_cameras
 from stages.geometry.masks import mask_fix, spread_colors
 from stages.geometry.numpy_edges import find_edges
-from stages.geometry.raster import Fragments, Rasterizer, visible_faces
+from stages.geometry.raster import Rasterizer, visible_faces
+from stages.geometry.raster.cpu import CpuRasterizer
 from stages.geometry.threads import in_threads
 from stages.isomer.color_params import ColorParams
 from stages.isomer.completion import complete, fill_islands
@@ -68,12 +69,12 @@ def color_vertices(
     Raises BadInput when no view sees any of it.
     """
     edges = find_edges(faces, len(vertices)).ends
-    size = (params.raster_size, params.raster_size)
-    shots = [rasterizer.rasterize(view.camera.to_clip(vertices), faces, size) for view in views]
+    clips = [view.camera.to_clip(vertices) for view in views]
+    shots = _drawn(clips, faces, params.raster_size, rasterizer, threads)
 
     def look(number: int) -> tuple[np.ndarray, np.ndarray | None]:
         camera = views[number].camera
-        seen, nearest = _seen(vertices, faces, normals, camera, shots[number], params)
+        seen, nearest = _seen(vertices, faces, normals, camera, *shots[number], params)
         return feather(seen, edges, params.feather), nearest
 
     found = in_threads(look, range(len(views)), threads)
@@ -98,20 +99,35 @@ def color_vertices(
     )
 
 
+def _drawn(
+    clips: list[np.ndarray],
+    faces: np.ndarray,
+    size: int,
+    rasterizer: Rasterizer,
+    threads: int,
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """`Fragments.pix_to_face` and `Fragments.depth` of each view, size x size."""
+    if isinstance(rasterizer, CpuRasterizer):
+        return in_threads(lambda clip: rasterizer.nearest(clip, faces, size), clips, threads)
+    shots = (rasterizer.rasterize(clip, faces, (size, size)) for clip in clips)
+    return [(shot.pix_to_face, shot.depth) for shot in shots]
+
+
 def _seen(
     vertices: np.ndarray,
     faces: np.ndarray,
     normals: np.ndarray,
     camera: Camera,
-    fragments: Fragments,
+    pix_to_face: np.ndarray,
+    depth: np.ndarray,
     params: ColorParams,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """(V,) bool: what a view sees, and the `Coloring.nearest` that says so."""
     if params.visibility == "faces":
-        ids = visible_faces(fragments)
+        ids = visible_faces(pix_to_face)
         return by_faces(vertices, faces, camera, ids, params.min_cosine), None
     margin = params.occlusion_margin
-    nearest = window_depth(fragments.depth, margin)
+    nearest = window_depth(depth, margin)
     seen = by_depth(
         vertices, normals, camera, nearest, params.min_cosine, margin, params.view_direction
     )

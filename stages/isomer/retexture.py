@@ -55,7 +55,7 @@ class Retexture(Stage):
     artifact `mesh` the bundle's."""
 
     name: ClassVar[str] = "retexture"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     summary: ClassVar[str] = "the bundle's colours on a given mesh, whose shape stays as it is"
     inputs: ClassVar[tuple[ArtifactSpec, ...]] = (
         artifacts.BUNDLE,
@@ -148,7 +148,9 @@ class Retexture(Stage):
             painted = replace(painted, vertices=moved_back(painted.vertices, place))
             files = textured_files(painted, put_back(mesh, place), fine.normals, params.axes)
         context.progress(4, STEPS, "render")
-        renders = render_views(mesh, params.render_size, params.radius, self._rasterizer)
+        renders = render_views(
+            mesh, params.render_size, params.radius, self._rasterizer, context.threads
+        )
         context.progress(STEPS, STEPS)
         return {artifacts.MESH.name: mesh, **files, artifacts.RENDERS.name: renders}
 

@@ -28,7 +28,7 @@ class Isomer(Stage):
     """
 
     name: ClassVar[str] = "isomer"
-    version: ClassVar[int] = 10
+    version: ClassVar[int] = 11
     summary: ClassVar[str] = (
         "refines the mesh with the bundle, textures it and writes GLB, OBJ, PLY and previews"
     )
@@ -93,8 +93,9 @@ class Isomer(Stage):
         if mask is None:
             mask = outline(normal_tiles, params.background_tolerance)
         refining = params.stage1_steps + params.stage2_steps
-        if refining and params.refine_above and self._agrees(coarse, normal_tiles, mask):
-            refining = 0
+        if refining and params.refine_above:
+            agrees = self._agrees(coarse, normal_tiles, mask, context.threads)
+            refining = 0 if agrees else refining
         steps = refining + STEPS
         if refining:
             from stages.isomer.refine.refine import refine
@@ -121,20 +122,28 @@ class Isomer(Stage):
         normals = vertex_normals(vertices, faces)
 
         context.progress(refining + 2, steps, "color")
-        with ThreadPoolExecutor(1, thread_name_prefix="isomer") as beside:
-            # Laid flat while colours are found, and drawn while the texture is painted.
+        with ThreadPoolExecutor(2, thread_name_prefix="isomer") as beside:
+            # Laid flat and compared while colours are found, drawn while the texture is painted.
             flat = None
             if params.texture == "baked":
                 flat = beside.submit(_flat, vertices, faces, normals, params, context.threads)
-            _compare(vertices, faces, rgb[0], mask[0], params, self._rasterizer, context)
+            missing = beside.submit(
+                _missing, vertices, faces, rgb[0], mask[0], params.radius, self._rasterizer
+            )
             views = color_views(rgb, mask, params, context.threads)
             coloring = color_vertices(
                 vertices, faces, normals, views, self._rasterizer, params, context.threads
             )
             mesh = Mesh(vertices, faces, coloring.colors)
             drawn = beside.submit(
-                render_views, mesh, params.render_size, params.radius, self._rasterizer
+                render_views,
+                mesh,
+                params.render_size,
+                params.radius,
+                self._rasterizer,
+                context.threads,
             )
+            _warn_of_missing(missing.result(), context)
             context.progress(refining + 3, steps, "texture")
             textured = None
             if flat is not None:
@@ -150,14 +159,21 @@ class Isomer(Stage):
         context.progress(steps, steps)
         return {artifacts.MESH.name: mesh, **files, artifacts.RENDERS.name: renders}
 
-    def _agrees(self, mesh: Mesh, normal_tiles: np.ndarray, mask: np.ndarray) -> bool:
+    def _agrees(self, mesh: Mesh, normal_tiles: np.ndarray, mask: np.ndarray, threads: int) -> bool:
+        from stages.geometry.cameras import bundle_cameras, decode_normals
         from stages.isomer.check import disagreement
 
-        params = self._params
+        cameras = bundle_cameras(self._params.radius)
         angle = disagreement(
-            mesh.vertices, mesh.faces, normal_tiles, mask, params.radius, self._rasterizer
+            mesh.vertices,
+            mesh.faces,
+            lambda k, inside: decode_normals(normal_tiles[k][inside], cameras[k]),
+            mask,
+            cameras,
+            self._rasterizer,
+            threads,
         )
-        return angle <= params.refine_above
+        return angle <= self._params.refine_above
 
     @property
     def _params(self) -> IsomerParams:
@@ -192,19 +208,16 @@ def _textured(
         return None
 
 
-def _compare(
-    vertices: np.ndarray,
-    faces: np.ndarray,
-    front: np.ndarray,
-    mask: np.ndarray,
-    params: IsomerParams,
-    rasterizer: Rasterizer,
-    context: Context,
-) -> None:
-    """Say so where much of the front view's silhouette is missing from the mesh."""
-    from stages.isomer.check import WORTH_A_WORD, missing_share
+def _missing(*arguments: Any) -> float:
+    from stages.isomer.check import missing_share
 
-    share = missing_share(vertices, faces, front, mask, params.radius, rasterizer)
+    return missing_share(*arguments)
+
+
+def _warn_of_missing(share: float, context: Context) -> None:
+    """Say so where much of the front view's silhouette is missing from the mesh."""
+    from stages.isomer.check import WORTH_A_WORD
+
     if share >= WORTH_A_WORD:
         context.warn(
             f"{share:.0%} of the front view's silhouette is missing from the mesh", degraded=True

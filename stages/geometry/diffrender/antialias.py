@@ -29,6 +29,7 @@ class Pairs:
     nearer_second  (M,) bool, the nearer face belongs to the second pixel
     face           (M,) the nearer face
     view           (M,) the image that the pair lies in
+    vertical       (M,) bool, the first pixel lies above the second
     """
 
     first: Tensor
@@ -36,6 +37,7 @@ class Pairs:
     nearer_second: Tensor
     face: Tensor
     view: Tensor
+    vertical: Tensor
 
 
 def antialias(
@@ -56,15 +58,11 @@ def antialias(
     screen = torch.stack([clip[..., 0], -clip[..., 1]], dim=-1) / clip[..., 2:] * half + half
     silhouette = silhouette_sides(screen.detach(), faces, across)
     of_face = silhouette.any(dim=2)
-    mixed = image
-    for vertical in (False, True):
-        pairs = _pairs(visible, of_face, vertical)
-        first, second, alpha = _coverage(pairs, visible.size, screen, faces, silhouette, vertical)
-        first, second = visible.region.rows[first], visible.region.rows[second]
-        change = alpha[:, None] * (image.index_select(0, second) - image.index_select(0, first))
-        target = torch.where(alpha > 0.0, first, second)
-        mixed = mixed.index_add(0, target, change)
-    return mixed
+    pairs = _pairs(visible, of_face)
+    first, second, alpha = _coverage(pairs, visible.size, screen, faces, silhouette)
+    first, second = visible.region.rows[first], visible.region.rows[second]
+    change = alpha[:, None] * (image.index_select(0, second) - image.index_select(0, first))
+    return image.index_add(0, torch.where(alpha > 0.0, first, second), change)
 
 
 def silhouette_sides(screen: Tensor, faces: Tensor, across: Tensor) -> Tensor:
@@ -88,28 +86,28 @@ def _cross(a: Tensor, b: Tensor) -> Tensor:
     return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
 
 
-def _pairs(visible: Visible, has_silhouette: Tensor, vertical: bool) -> Pairs:
+def _pairs(visible: Visible, has_silhouette: Tensor) -> Pairs:
+    """All that lie beside each other, then all that lie above each other."""
     size = visible.size
     ids, depth = visible.face.reshape(-1), visible.depth.reshape(-1)
-    differ = torch.zeros(visible.face.shape, dtype=torch.bool, device=ids.device)
-    if vertical:
-        step, inner = size, differ[:, :-1]
-        torch.ne(visible.face[:, :-1], visible.face[:, 1:], out=inner)
-    else:
-        step, inner = 1, differ[:, :, :-1]
-        torch.ne(visible.face[:, :, :-1], visible.face[:, :, 1:], out=inner)
+    differ = torch.zeros((2, *visible.face.shape), dtype=torch.bool, device=ids.device)
+    torch.ne(visible.face[:, :, :-1], visible.face[:, :, 1:], out=differ[0, :, :, :-1])
+    torch.ne(visible.face[:, :-1], visible.face[:, 1:], out=differ[1, :, :-1])
+    found = torch.nonzero(differ.reshape(-1))[:, 0]
+    vertical = found >= len(ids)
+    first = found - vertical * len(ids)
     # Of two different faces one is there, so both pixels lie in the region.
-    first = torch.nonzero(differ.reshape(-1))[:, 0]
-    second = first + step
+    second = first + torch.where(vertical, size, 1)
     nearer_second = depth.index_select(0, second) <= depth.index_select(0, first)
     face = ids.index_select(0, torch.where(nearer_second, second, first))
     view = first // (size * size)
-    kept = has_silhouette[view, face]
-    return Pairs(first[kept], second[kept], nearer_second[kept], face[kept], view[kept])
+    kept = torch.nonzero(has_silhouette[view, face])[:, 0]
+    every = (first, second, nearer_second, face, view, vertical)
+    return Pairs(*(each.index_select(0, kept) for each in every))
 
 
 def _coverage(
-    pairs: Pairs, size: int, screen: Tensor, faces: Tensor, silhouette: Tensor, vertical: bool
+    pairs: Pairs, size: int, screen: Tensor, faces: Tensor, silhouette: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(first, second, alpha) of the pairs that an edge cuts; alpha (N,) is differentiable.
 
@@ -117,9 +115,8 @@ def _coverage(
     """
     own = torch.where(pairs.nearer_second, pairs.second, pairs.first)
     center = torch.stack([own % size, (own // size) % size], dim=1) + 0.5
-    order = [1, 0] if vertical else [0, 1]
     points = screen.detach()[pairs.view[:, None], faces[pairs.face]] - center[:, None]
-    x, y = points[..., order[0]], points[..., order[1]]
+    x, y = _along(points, pairs.vertical[:, None])
     dx, dy = x.roll(-1, dims=1) - x, y.roll(-1, dims=1) - y
     crosses = (y < 0.0) != (y.roll(-1, dims=1) < 0.0)
     sign = torch.where(pairs.nearer_second, -1.0, 1.0)
@@ -131,11 +128,23 @@ def _coverage(
     cut &= dy[rows, side].abs() >= dx[rows, side].abs()
     cut &= (distance > -TOLERANCE) & (distance < 1.0 + TOLERANCE)
 
-    sign, side, face, view = sign[cut], side[cut], pairs.face[cut], pairs.view[cut]
-    alpha = sign * (0.5 - distance[cut].clamp(0.0, 1.0))
-    start = screen[view, faces[face, side]] - center[cut]
-    end = screen[view, faces[face, (side + 1) % 3]] - center[cut]
-    x, y = start[:, order[0]], start[:, order[1]]
-    dx, dy = end[:, order[0]] - x, end[:, order[1]] - y
+    cut = torch.nonzero(cut)[:, 0]
+    sign, side, face, view, center, vertical, first, second, distance = (
+        each.index_select(0, cut)
+        for each in (
+            sign, side, pairs.face, pairs.view, center, pairs.vertical, pairs.first, pairs.second,
+            distance,
+        )
+    )  # fmt: skip
+    alpha = sign * (0.5 - distance.clamp(0.0, 1.0))
+    x, y = _along(screen[view, faces[face, side]] - center, vertical)
+    end_x, end_y = _along(screen[view, faces[face, (side + 1) % 3]] - center, vertical)
+    dx, dy = end_x - x, end_y - y
     moving = -(x * dy - y * dx) / (dy + SOFTENED * dy.detach().sign())
-    return pairs.first[cut], pairs.second[cut], alpha + (moving - moving.detach())
+    return first, second, alpha + (moving - moving.detach())
+
+
+def _along(points: Tensor, vertical: Tensor) -> tuple[Tensor, Tensor]:
+    """Coordinates of points (..., 2) along their pair of pixels, and across it."""
+    x, y = points.unbind(dim=-1)
+    return torch.where(vertical, y, x), torch.where(vertical, x, y)

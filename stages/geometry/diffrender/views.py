@@ -72,11 +72,18 @@ class Views:
     """Projection by K cameras, differentiable, and the hard rasteriser behind it."""
 
     def __init__(
-        self, cameras: Sequence[Camera], size: int, rasterizer: Rasterizer, device: str
+        self,
+        cameras: Sequence[Camera],
+        size: int,
+        rasterizer: Rasterizer,
+        device: str,
+        threads: int = 1,
     ) -> None:
+        """threads: of what is drawn on the CPU; no result depends on them."""
         self.cameras = tuple(cameras)
         self.size = size
-        self._rasterizer = rasterizer
+        self.threads = threads
+        self.rasterizer = rasterizer
         self._device = device
         # The clip coordinates of the origin and the axes give the projection's matrix.
         corners = np.concatenate([np.zeros((1, 3)), np.eye(3)])
@@ -98,12 +105,21 @@ class Views:
         """(V, 3) points -> (K, V, 3) clip x, y and w; y points up, w is the depth."""
         return torch.matmul(vertices, self._linear) + self._offset
 
+    def arrays(self, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of a view on the CPU, float32: the camera's place (3,), and a matrix (3, 3) and an offset
+        (3,) that make clip x, y and w of points."""
+        return self.centers[k].numpy(), self._linear[k].numpy(), self._offset[k, 0].numpy()
+
+    def to_clip_of(self, view: Tensor, points: Tensor) -> Tensor:
+        """(N, 3) points, each as one view (N,) int64 sees it -> (N, 3) clip x, y and w."""
+        return torch.matmul(points[:, None], self._linear[view])[:, 0] + self._offset[view, 0]
+
     def look(self, vertices: Tensor, faces: Tensor) -> Visible:
         """Rasterise a mesh into all views. Raises StageError where the backend cannot run."""
         drawn = None
-        if isinstance(self._rasterizer, TensorRasterizer):
+        if isinstance(self.rasterizer, TensorRasterizer):
             exact = torch.matmul(vertices.detach().to(torch.float64), self._linear64)
-            drawn = self._rasterizer.draw(exact + self._offset64, faces, self.size)
+            drawn = self.rasterizer.draw(exact + self._offset64, faces, self.size)
         face, depth = drawn or self._by_arrays(vertices, faces)
         return Visible(self.size, face.to(self._device, torch.int64), depth.to(self._device))
 
@@ -111,7 +127,7 @@ class Views:
         points = vertices.detach().cpu().numpy().astype(np.float64)
         triangles = faces.cpu().numpy().astype(np.int32)
         shots = [
-            self._rasterizer.rasterize(camera.to_clip(points), triangles, (self.size, self.size))
+            self.rasterizer.rasterize(camera.to_clip(points), triangles, (self.size, self.size))
             for camera in self.cameras
         ]
         face = torch.from_numpy(np.stack([shot.pix_to_face for shot in shots]))

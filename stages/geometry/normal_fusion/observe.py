@@ -9,6 +9,7 @@ import numpy as np
 
 from stages.geometry.cameras import Camera, decode_normals
 from stages.geometry.jit import plain_array
+from stages.geometry.threads import in_threads
 
 INSET = 1.0
 """Pixels of a 512 tile next to the outline whose colour is part white."""
@@ -37,24 +38,32 @@ class Observations:
 
 
 def observe(
-    distance: np.ndarray, normal_tiles: np.ndarray, cameras: tuple[Camera, ...]
+    distance: np.ndarray,
+    normal_tiles: np.ndarray,
+    cameras: tuple[Camera, ...],
+    threads: int = 1,
 ) -> Observations:
     """Decode the normal maps; at the outline, where they are mixed with white, spread the inside.
 
     distance      (K, S, S) pixels, negative inside
     normal_tiles  (K, S, S, 3) in [0, 1], bundle encoding
+
+    The same for any number of threads.
     """
     normals = np.empty(normal_tiles.shape, np.float32)
     scale = distance.shape[1] / 512.0
-    for k, camera in enumerate(cameras):
+
+    def view(k: int) -> None:
         known = distance[k] < -INSET * scale
         if not known.any():
             known = distance[k] < 0.0
-        decoded = decode_normals(normal_tiles[k].astype(np.float64), camera).astype(np.float32)
+        decoded = decode_normals(normal_tiles[k].astype(np.float64), cameras[k]).astype(np.float32)
         filled = np.where(known[..., None], decoded, _spread(decoded, known, scale))
         mean = cv2.GaussianBlur(filled, (0, 0), WINDOW * scale)
         spread = 1.0 - np.linalg.norm(mean, axis=-1, keepdims=True)
         normals[k] = filled * np.clip(1.0 - spread / DISAGREE, LEAST_TRUST, 1.0)
+
+    in_threads(view, range(len(cameras)), threads)
     views = np.stack([np.concatenate([c.axes.ravel(), c.center, [c.focal]]) for c in cameras])
     return Observations(
         plain_array(distance, np.float32),

@@ -56,7 +56,8 @@ def mesh_from_normals(
     progress: Callable[[int, int], None],
 ) -> Mesh:
     """(4, S, S, 3) normal tiles and (4, S, S) coverage -> a closed mesh in frame W."""
-    seen = observe(signed_distance(cover), normals, bundle_cameras(params.radius))
+    distance = signed_distance(cover, threads)
+    seen = observe(distance, normals, bundle_cameras(params.radius), threads)
     fusion = Fusion(seen, threads)
     try:
         field, grid = fusion.run(_plan_levels(fusion, seen, params), progress)

@@ -84,10 +84,9 @@ def rehearse(rasterizer: Rasterizer) -> None:
     rasterizer.rasterize(clip, np.array([[0, 1, 2]], np.int32), (8, 8))
 
 
-def visible_faces(fragments: Fragments) -> np.ndarray:
-    """(n,) int32 sorted ids of the faces that own at least one pixel centre."""
-    ids = fragments.pix_to_face
-    return np.unique(ids[ids >= 0])
+def visible_faces(pix_to_face: np.ndarray) -> np.ndarray:
+    """(n,) int32 sorted ids of the faces that own at least one pixel centre; see `Fragments`."""
+    return np.unique(pix_to_face[pix_to_face >= 0])
 
 
 def interpolate(fragments: Fragments, faces: np.ndarray, attributes: np.ndarray) -> np.ndarray:

@@ -241,3 +241,13 @@ def resolve(
             barycentrics[row, column, 1] = l1
             barycentrics[row, column, 2] = l2
             depth[row, column] = l0 * iw + l1 * jw + l2 * kw
+
+
+@kernel
+def depth_of(inverse_depth: Array, depth: Array) -> None:
+    """depth (H, W) float32 of what `draw` left, +inf where there is no face."""
+    height, width = depth.shape
+    for row in range(height):
+        for column in range(width):
+            near = inverse_depth[row, column]
+            depth[row, column] = 1.0 / near if near > 0.0 else np.inf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,6 +49,8 @@ class Pytorch3dRasterizer:
                 FALL_BACK,
             )
         self._device = device
+        # Threads take turns, or each would take its share of the device's memory.
+        self._turn = Lock()
 
     def rasterize(self, clip: np.ndarray, faces: np.ndarray, size: tuple[int, int]) -> Fragments:
         """See `Rasterizer.rasterize`. Raises StageError: gpu_unavailable, gpu_fault,
@@ -70,17 +73,16 @@ class Pytorch3dRasterizer:
             if drawn is not None:
                 numbers = torch.as_tensor(drawn, device=self._device)
                 corners = corners[numbers]
-            mesh = Meshes(
-                [torch.as_tensor(ndc, dtype=torch.float32, device=self._device)], [corners]
-            )
-            ids, depth, weights, _ = rasterize_meshes(
-                mesh,
-                image_size=size,
-                **NEAREST,
-                # Clipping copies all faces: only where one may reach the near plane.
-                z_clip_value=NEAR_DEPTH if (w < NEAR_DEPTH).any() else None,
-            )
-            return _fragments(ids[0, ..., 0], weights[0, ..., 0, :], depth[0, ..., 0], numbers)
+            places = torch.as_tensor(ndc, dtype=torch.float32, device=self._device)
+            with self._turn:
+                ids, depth, weights, _ = rasterize_meshes(
+                    Meshes([places], [corners]),
+                    image_size=size,
+                    **NEAREST,
+                    # Clipping copies all faces: only where one may reach the near plane.
+                    z_clip_value=NEAR_DEPTH if (w < NEAR_DEPTH).any() else None,
+                )
+                return _fragments(ids[0, ..., 0], weights[0, ..., 0, :], depth[0, ..., 0], numbers)
         except RuntimeError as error:
             raise classify(error, "pytorch3d", FALL_BACK) from error
 

@@ -9,6 +9,7 @@ the same pixels. torch is imported with this module.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 import torch
@@ -42,6 +43,8 @@ class TorchRasterizer:
                 FALL_BACK,
             )
         self._device = torch.device(device)
+        # Threads take turns, or each would take its share of the device's memory.
+        self._turn = Lock()
 
     def rasterize(self, clip: np.ndarray, faces: np.ndarray, size: tuple[int, int]) -> Fragments:
         """See `Rasterizer.rasterize`. Takes up to 300 MB on the device beside the mesh.
@@ -51,14 +54,16 @@ class TorchRasterizer:
         """
         mesh = set_up(clip, faces, size)
         try:
-            with torch.no_grad():
+            with self._turn, torch.no_grad():
                 points = torch.from_numpy(mesh.clip[None][..., [0, 1, 3]]).to(self._device)
                 corners = torch.from_numpy(mesh.faces).to(self._device, torch.int64)
-                ids, weights, depth = _draw(self._of_host(mesh, points, corners, size), size)
+                setup = self._of_host(mesh, points, corners, size)
+                ids, _ = _shown(_draw(setup, size), setup)
+                weights, depth = _resolve(points, corners, ids, size)
                 return Fragments(
-                    ids[0].to(torch.int32).cpu().numpy(),
-                    weights[0].cpu().numpy(),
-                    depth[0].cpu().numpy(),
+                    ids.to(torch.int32).cpu().numpy().reshape(size),
+                    weights.cpu().numpy().reshape(*size, 3),
+                    depth.cpu().numpy().reshape(size),
                 )
         except RuntimeError as error:
             raise classify(error, "the torch rasteriser", FALL_BACK) from error
@@ -71,8 +76,9 @@ class TorchRasterizer:
                 setup = _of_device(points, corners, (size, size))
                 if setup is None:
                     return None
-                ids, _, depth = _draw(setup, (size, size))
-                return ids, depth
+                ids, depth = _shown(_draw(setup, (size, size)), setup)
+                shape = (len(points), size, size)
+                return ids.reshape(shape), depth.reshape(shape)
         except RuntimeError as error:
             raise classify(error, "the torch rasteriser", FALL_BACK) from error
 
@@ -201,18 +207,26 @@ def _planes(p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return plane, nearest, flat
 
 
-def _draw(setup: _Setup, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Faces (K, H, W) int64, -1 where there is none, their barycentrics (K, H, W, 3) float32 and
-    depth (K, H, W) float32."""
+def _draw(setup: _Setup, size: tuple[int, int]) -> Tensor:
+    """(K * H * W,) int64, the key that won each pixel, -1 where there is none."""
     device, count = setup.clip.device, len(setup.clip)
     best = torch.full((count * size[0] * size[1],), -1, dtype=torch.int64, device=device)
     total = int(setup.ends[-1]) if len(setup.ends) else 0
     for start in range(0, total, CHUNK):
         _compete(best, torch.arange(start, min(start + CHUNK, total), device=device), setup, size)
-    ids = torch.where(best >= 0, setup.low_bits - (best & setup.low_bits), -1)
-    weights, depth = _resolve(setup.clip, setup.faces, ids, size)
-    images = (count, *size)
-    return ids.reshape(images), weights.reshape(*images, 3), depth.reshape(images)
+    return best
+
+
+def _shown(best: Tensor, setup: _Setup) -> tuple[Tensor, Tensor]:
+    """Faces (K * H * W,) int64, -1 where there is none, and their depth (K * H * W,) float32, +inf
+    there, of the keys that won.
+
+    A key's upper bits are those of 1 / depth: of a mesh of 2**17 faces, 35 of the mantissa's 52.
+    """
+    drawn = best >= 0
+    ids = torch.where(drawn, setup.low_bits - (best & setup.low_bits), -1)
+    inverse = (best & ~setup.low_bits).view(torch.float64)
+    return ids, torch.where(drawn, 1.0 / inverse, torch.inf).to(torch.float32)
 
 
 def _compete(best: Tensor, pair: Tensor, setup: _Setup, size: tuple[int, int]) -> None:
@@ -225,7 +239,9 @@ def _compete(best: Tensor, pair: Tensor, setup: _Setup, size: tuple[int, int]) -
     x, y = (step * SUBPIXELS + SUBPIXELS // 2 for step in (column, row))
     edges = setup.edges[triangle]
     inside = (edges[..., 0] * x[:, None] + edges[..., 1] * y[:, None] + edges[..., 2] >= 0).all(1)
-    triangle, row, column = triangle[inside], row[inside], column[inside]
+    # Once: a mask that picks is looked through each time, and waited for.
+    kept = torch.nonzero(inside)[:, 0]
+    triangle, row, column = (each.index_select(0, kept) for each in (triangle, row, column))
     plane, nearest = setup.plane[triangle], setup.nearest[triangle]
     center_x, center_y = _centers(column, row, size)
     inverse = plane[:, 0] * center_x + plane[:, 1] * center_y + plane[:, 2]

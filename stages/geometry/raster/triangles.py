@@ -41,17 +41,25 @@ def set_up(clip: np.ndarray, faces: np.ndarray, size: tuple[int, int]) -> Triang
 
     Raises ValueError for shapes that cannot be drawn.
     """
-    height, width = size
-    if not (0 < height <= MAX_SIZE and 0 < width <= MAX_SIZE):
-        raise ValueError(f"image size {size}: expected 1 to {MAX_SIZE} pixels each way")
     if clip.ndim != 2 or clip.shape[1] != 4 or faces.ndim != 2 or faces.shape[1] != 3:
         got = f"{clip.shape}, {faces.shape}"
         raise ValueError(f"expected clip (V, 4) and faces (F, 3), got {got}")
-    if len(faces) and (int(faces.min()) < 0 or int(faces.max()) >= len(clip)):
-        raise ValueError(f"a face names a vertex outside 0..{len(clip) - 1}")
-    clip = plain_array(clip, np.float64)
-    faces = plain_array(faces, np.int32)
+    check(len(clip), faces, size)
+    return laid_out(plain_array(clip, np.float64), plain_array(faces, np.int32), size)
 
+
+def check(vertices: int, faces: np.ndarray, size: tuple[int, int]) -> None:
+    """Raise ValueError for faces (F, 3) that name none of the vertices, or for such a size."""
+    height, width = size
+    if not (0 < height <= MAX_SIZE and 0 < width <= MAX_SIZE):
+        raise ValueError(f"image size {size}: expected 1 to {MAX_SIZE} pixels each way")
+    if len(faces) and (int(faces.min()) < 0 or int(faces.max()) >= vertices):
+        raise ValueError(f"a face names a vertex outside 0..{vertices - 1}")
+
+
+def laid_out(clip: np.ndarray, faces: np.ndarray, size: tuple[int, int]) -> Triangles:
+    """`set_up` of arrays that were checked: clip (V, 4) float64, faces (F, 3) int32, plain."""
+    height, width = size
     screen = np.zeros((len(clip), 2), np.int64)
     inside = np.zeros(len(clip), np.uint8)
     kernels.snap_vertices(clip, height, width, NEAR_DEPTH, screen, inside)

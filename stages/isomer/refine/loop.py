@@ -19,10 +19,11 @@ from stages.geometry.silhouettes import signed_distance
 from stages.geometry.torch_edges import vertex_normals
 from stages.isomer.refine.asked import asked, tolerances
 from stages.isomer.refine.losses import (
+    OUTSIDE,
     background_loss,
-    coverage_loss,
     expansion_loss,
     picture_loss,
+    pictures_loss,
 )
 from stages.isomer.refine.normal_render import render_vectors
 from stages.isomer.refine.optimizer import POSITION, MeshOptimizer, StepRates
@@ -64,6 +65,7 @@ class Refiner:
     device  "cpu" or "cuda:N", of the tensors; the rasteriser has its own
     seed    of the lottery in remeshing
     trusts  whether what the pictures do not tell of, or do not ask to move, stays as in the start
+    threads  of what is drawn on the CPU; no result depends on them
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Refiner:
         objective: Objective,
         max_vertices: int,
         trusts: bool,
+        threads: int = 1,
     ) -> None:
         self._targets = targets
         self._rasterizer = rasterizer
@@ -82,9 +85,10 @@ class Refiner:
         self._objective = objective
         self._max_vertices = max_vertices
         self._generator = torch.Generator().manual_seed(seed)
-        self._views = targets.views(rasterizer, device)
+        self._views = targets.views(rasterizer, device, threads)
         self._coverage = torch.from_numpy(targets.coverage.astype(np.float32)).to(device)
-        distance = signed_distance(targets.coverage.astype(np.float32))
+        self._outside = float((targets.coverage < OUTSIDE).sum())
+        distance = signed_distance(targets.coverage.astype(np.float32), threads)
         self._distance = torch.from_numpy(distance).to(device)
         self._wanted = torch.empty(0)
         self._trusts = trusts
@@ -141,7 +145,7 @@ class Refiner:
 
     @cached_property
     def _evidence(self) -> Evidence:
-        return Evidence(self._targets, self._rasterizer, self._device)
+        return Evidence(self._targets, self._rasterizer, self._device, self._views.threads)
 
     @cached_property
     def _tolerances(self) -> Tensor:
@@ -162,20 +166,20 @@ class Refiner:
         normals = vertex_normals(vertices, faces)
         image = render_vectors(vertices, faces, across, normals, self._views, visible)
         if kind == "shape":
-            loss = picture_loss(image, visible.region, self._picture)
-            loss = loss + EXPANSION * expansion_loss(vertices, normals)
+            wanted, loss = self._picture, EXPANSION * expansion_loss(vertices, normals)
         else:
             if self._is_due(step):
                 self._refresh(vertices.detach(), faces, across, visible)
-            loss = picture_loss(image, visible.region, self._wanted)
+            wanted, loss = self._wanted, vertices.new_zeros(())
+        region = visible.region
         if self._objective == "reference":
-            loss = loss + background_loss(image, visible.region, self._picture[..., 3])
+            loss = loss + picture_loss(image, region, wanted)
+            loss = loss + background_loss(image, region, self._picture[..., 3])
         else:
-            loss = loss + coverage_loss(image, visible.region, self._coverage)
+            loss = loss + pictures_loss(image, region, wanted, self._coverage, self._outside)
             pull, off = outline_loss(vertices, faces, self._views, visible, self._distance)
             loss = loss + OUTLINE / self._coverage.numel() * pull
             if self._trusts:
-                wanted = self._picture if kind == "shape" else self._wanted
                 self._asked = asked(image, wanted, self._tolerances, visible, faces, off)
                 self._shown = evidence(vertices, normals, self._views, visible)
         return torch.autograd.grad(loss, vertices)[0]

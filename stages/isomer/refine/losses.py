@@ -6,6 +6,8 @@ vertex can change there is left out of the sums.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -41,12 +43,56 @@ def expansion_loss(vertices: Tensor, normals: Tensor) -> Tensor:
     return 0.5 * ((vertices + normals).detach() - vertices).square().mean()
 
 
-def coverage_loss(image: Tensor, region: Region, target_alpha: Tensor) -> Tensor:
+def coverage_loss(image: Tensor, region: Region, target_alpha: Tensor, outside: float) -> Tensor:
     """Mean squared coverage error, over all pixels but in units of `background_loss`.
 
-    target_alpha (K, S, S). Unlike there, an uncovered pixel of the silhouette counts as much as a
-    covered one outside of it, so the outline settles in the middle.
+    target_alpha (K, S, S), outside of whose silhouettes so many pixels lie. Unlike there, an
+    uncovered pixel of the silhouette counts as much as a covered one outside of it, so the outline
+    settles in the middle.
     """
     wanted = target_alpha.reshape(-1).index_select(0, region.pixels)
-    outside = (target_alpha < OUTSIDE).sum()
     return (image[:, 3] - wanted).square().sum() / outside
+
+
+def pictures_loss(
+    image: Tensor, region: Region, target: Tensor, target_alpha: Tensor, outside: float
+) -> Tensor:
+    """`picture_loss` and `coverage_loss` together: what objective improved asks of its pictures."""
+    if image.device.type == "cpu":
+        compared: Tensor = _Compared.apply(image, region, target, target_alpha, outside)
+        return compared
+    loss = picture_loss(image, region, target)
+    return loss + coverage_loss(image, region, target_alpha, outside)
+
+
+class _Compared(torch.autograd.Function):
+    """`pictures_loss` in one pass over the pixels, which finds the gradient as well."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        image: Tensor,
+        region: Region,
+        target: Tensor,
+        target_alpha: Tensor,
+        outside: float,
+    ) -> Tensor:
+        from stages.isomer.refine.kernels import compare
+
+        slope = torch.empty_like(image)
+        loss = compare(
+            image.detach().contiguous().numpy(),
+            region.pixels.numpy(),
+            target.reshape(-1, target.shape[-1]).contiguous().numpy(),
+            target_alpha.reshape(-1).numpy(),
+            OUTSIDE,
+            outside,
+            slope.numpy(),
+        )
+        ctx.save_for_backward(slope)
+        return image.new_tensor(loss)
+
+    @staticmethod
+    def backward(ctx: Any, given: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (slope,) = ctx.saved_tensors
+        return slope * given, None, None, None, None

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from stages.geometry.diffrender.antialias import antialias
 from stages.geometry.diffrender.samples import sample
+from stages.geometry.diffrender.vector_pictures import Scene, draw_vectors
 from stages.geometry.diffrender.views import Views, Visible
 
 
@@ -26,6 +27,8 @@ def render_vectors(
     visible must be of the same mesh. Background is 0. Interpolated vectors are not renormalised.
     """
     clip = views.to_clip(vertices)
+    if clip.device.type == "cpu":
+        return draw_vectors(clip, vectors, Scene(faces, across, visible, views.threads))
     samples = sample(clip, faces, visible)
     shaded = samples.interpolate((vectors + 1.0) / 2.0)
     image = samples.fill(torch.cat([shaded, torch.ones_like(shaded[:, :1])], dim=1), 0.0)

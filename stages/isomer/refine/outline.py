@@ -8,11 +8,13 @@ from both sides.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from stages.geometry.diffrender.views import Views, Visible
+from stages.geometry.threads import in_threads
 from stages.geometry.torch_edges import face_normals
 
 REACH = 3
@@ -35,21 +37,68 @@ def outline_loss(
 
     distance (K, S, S) float32, pixels to the silhouette, negative inside.
     """
-    clip = views.to_clip(vertices)
-    ndc = torch.stack([clip[..., 0], -clip[..., 1]], dim=-1) / clip[..., 2:]
-    grid = ndc[:, None]
-    felt = functional.grid_sample(
-        distance[:, None], grid, padding_mode="border", align_corners=False
-    )[:, 0, 0]
-    with torch.no_grad():
-        view, vertex = torch.nonzero(contour_vertices(vertices, faces, views), as_tuple=True)
-        kept = _at_background(view, ndc[view, vertex], clip[view, vertex, 2], visible)
-    felt = felt[view[kept], vertex[kept]]
+    view, vertex = at_outline(vertices.detach(), faces, views, visible)
+    felt = _look_up(distance, view, _projected(vertices, view, vertex, views)[0])
     most = torch.zeros_like(vertices[:, 0].detach())
-    most = most.scatter_reduce(0, vertex[kept], felt.detach().abs(), "amax")
+    most = most.scatter_reduce(0, vertex, felt.detach().abs(), "amax")
     off = felt - felt.detach().clamp(-SLACK, 0.0)
     loss = functional.huber_loss(off, torch.zeros_like(off), reduction="sum", delta=FAR)
     return loss, most
+
+
+def _projected(
+    vertices: Tensor, view: Tensor, vertex: Tensor, views: Views
+) -> tuple[Tensor, Tensor]:
+    """(N, 2) column and row from -1 to 1, and (N,) depth, of N vertices in a view each."""
+    clip = views.to_clip_of(view, vertices.index_select(0, vertex))
+    return torch.stack([clip[:, 0], -clip[:, 1]], dim=1) / clip[:, 2:], clip[:, 2]
+
+
+def _look_up(distance: Tensor, view: Tensor, ndc: Tensor) -> Tensor:
+    """(N,) the distances (K, S, S) at ndc (N, 2) of one view each, between pixels bilinear."""
+    # Views lie behind one another: a third coordinate in the middle of one takes nothing of others.
+    layer = (2.0 * view + 1.0) / len(distance) - 1.0
+    grid = torch.cat([ndc, layer[:, None]], dim=1)[None, None, None]
+    found = functional.grid_sample(
+        distance[None, None], grid, padding_mode="border", align_corners=False
+    )
+    return found[0, 0, 0, 0]
+
+
+def at_outline(
+    vertices: Tensor, faces: Tensor, views: Views, visible: Visible
+) -> tuple[Tensor, Tensor]:
+    """(N,) views and (N,) the contour's vertices in each that have background beside them and
+    nothing in front."""
+    found = _by_loops if vertices.device.type == "cpu" else _by_tensors
+    return found(vertices, faces, views, visible)
+
+
+def _by_tensors(
+    vertices: Tensor, faces: Tensor, views: Views, visible: Visible
+) -> tuple[Tensor, Tensor]:
+    view, vertex = torch.nonzero(contour_vertices(vertices, faces, views), as_tuple=True)
+    kept = _at_background(view, *_projected(vertices, view, vertex, views), visible)
+    return view[kept], vertex[kept]
+
+
+def _by_loops(
+    vertices: Tensor, faces: Tensor, views: Views, visible: Visible
+) -> tuple[Tensor, Tensor]:
+    """The same by compiled loops, each view in a thread: a fifth of the time on the CPU."""
+    from stages.isomer.refine.kernels import contour
+
+    mesh = vertices.contiguous().numpy(), faces.contiguous().numpy()
+    face, depth = visible.face.numpy(), visible.depth.numpy()
+
+    def look(k: int) -> Tensor:
+        found = np.empty(len(vertices), np.int64)
+        count = contour(*mesh, *views.arrays(k), face[k], depth[k], REACH // 2, BEHIND, found)
+        return torch.from_numpy(found[:count].copy())
+
+    found = in_threads(look, range(len(face)), views.threads)
+    counts = torch.tensor([len(each) for each in found])
+    return torch.arange(len(found)).repeat_interleave(counts), torch.cat(found)
 
 
 def contour_vertices(vertices: Tensor, faces: Tensor, views: Views) -> Tensor:

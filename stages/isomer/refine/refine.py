@@ -48,35 +48,42 @@ def refine(
     the first step (internal) or that may need more memory than there is (out_of_memory).
     """
     plans = stage_plans(params)
-    targets = make_targets(normal_tiles, params, mask)
+    targets = make_targets(normal_tiles, params, mask, context.threads)
     vertices, faces = compact(mesh.vertices, mesh.faces)
     if not len(faces):
         raise BadInput("coarse_mesh: all its faces are degenerate")
-    trusts = params.objective == "improved"
-    views = targets.views(rasterizer, context.device)
-    if params.objective == "improved":
-        chosen = choose_start(
-            vertices,
-            faces,
-            params.start,
-            targets,
-            normal_tiles,
-            params.radius,
-            views,
-            context.threads,
-            params.max_vertices,
-        )
-        vertices, faces = chosen.vertices, chosen.faces
-        trusts = not chosen.fused
-        progress(0, chosen.note)
-    most = vertex_limit(params, len(vertices))
-    rescale = params.objective == "improved"
-    plans, limits = bound(vertices, faces, plans, most, targets.mask.size, rescale)
-    limits.require(context.device)
-    progress(0, str(limits))
     with repeatable(context.device), few_threads(context.threads):
+        trusts = params.objective == "improved"
+        views = targets.views(rasterizer, context.device, context.threads)
+        if params.objective == "improved":
+            chosen = choose_start(
+                vertices,
+                faces,
+                params.start,
+                targets,
+                normal_tiles,
+                params.radius,
+                views,
+                context.threads,
+                params.max_vertices,
+            )
+            vertices, faces = chosen.vertices, chosen.faces
+            trusts = not chosen.fused
+            progress(0, chosen.note)
+        most = vertex_limit(params, len(vertices))
+        rescale = params.objective == "improved"
+        plans, limits = bound(vertices, faces, plans, most, targets.mask.size, rescale)
+        limits.require(context.device)
+        progress(0, str(limits))
         refiner = Refiner(
-            targets, rasterizer, context.device, context.seed, params.objective, most, trusts
+            targets,
+            rasterizer,
+            context.device,
+            context.seed,
+            params.objective,
+            most,
+            trusts,
+            context.threads,
         )
         found = Mesh(*refiner.run(vertices, faces, plans, progress))
         if params.objective == "improved":
@@ -164,7 +171,10 @@ def stage_plans(params: IsomerParams) -> tuple[Plan, ...]:
 
 
 def make_targets(
-    normal_tiles: np.ndarray, params: IsomerParams, mask: np.ndarray | None = None
+    normal_tiles: np.ndarray,
+    params: IsomerParams,
+    mask: np.ndarray | None = None,
+    threads: int = 1,
 ) -> Targets:
     """Targets whose silhouettes are `mask`, or the pixels that the object covers by half or more.
 
@@ -176,5 +186,10 @@ def make_targets(
 
     cover = clean(coverage(normal_tiles)) if mask is None else mask.astype(np.float64)
     return Targets.from_tiles(
-        normal_tiles, cover > 0.5, cover, bundle_cameras(params.radius), params.geometry_weights
+        normal_tiles,
+        cover > 0.5,
+        cover,
+        bundle_cameras(params.radius),
+        params.geometry_weights,
+        threads,
     )

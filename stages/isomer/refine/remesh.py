@@ -7,6 +7,7 @@ columns are positions and whose other columns follow by interpolation, and faces
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -72,17 +73,22 @@ def mark_bad_faces(
     Folded: it looks away from its corners' normals. Tiny: its area is below half the squared
     minimal length. Of its sides, the shortest is taken in 80 % of cases, else one of the others.
     """
-    face_normal = face_normals(positions, faces)
-    folded = (face_normal * normals[faces].sum(dim=1)).sum(dim=1) < 0.0
-    tiny = face_normal.norm(dim=1) < min_length[faces].mean(dim=1) ** 2
     # The reference keeps a dummy face in front of the others; its draw is skipped here.
     draws = torch.randint(0, 10, (len(faces) + 1,), generator=generator)[1:]
     choice = draws.clamp(max=2).to(faces.device)
-    bad = folded | tiny
-    sides = of_side[bad]
-    longest_first = edge_lengths(positions, ends)[sides].argsort(dim=1, descending=True)
-    chosen = sides.gather(1, longest_first.gather(1, choice[bad][:, None]))
     marked = torch.zeros(len(ends), dtype=torch.bool, device=faces.device)
+    if _loops(faces):
+        from stages.isomer.refine.remesh_kernels import mark
+
+        mark(*_arrays(positions, faces, ends, of_side, normals, min_length, choice, marked))
+        return marked
+    face_normal = face_normals(positions, faces)
+    folded = (face_normal * normals[faces].sum(dim=1)).sum(dim=1) < 0.0
+    tiny = face_normal.norm(dim=1) < min_length[faces].mean(dim=1) ** 2
+    bad = torch.nonzero(folded | tiny)[:, 0]
+    sides = of_side.index_select(0, bad)
+    longest_first = edge_lengths(positions, ends)[sides].argsort(dim=1, descending=True)
+    chosen = sides.gather(1, longest_first.gather(1, choice.index_select(0, bad)[:, None]))
     marked[chosen[:, 0]] = True
     return marked
 
@@ -94,9 +100,7 @@ def collapse(state: Tensor, faces: Tensor, ends: Tensor, priority: Tensor) -> tu
     most two neighbours in common (the link condition). The merged vertex is the mean of both.
     Rows of `state` are kept; `pack` removes what is no longer used.
     """
-    chosen = ends[_local_winners(ends, priority, len(state))]
-    chosen = chosen[_common_neighbours(ends, chosen, len(state)) <= 2]
-    a, b = chosen.T
+    a, b = _chosen(ends, priority, len(state)).T
     merged = state.clone()
     merged[a] = (state[a] + state[b]) / 2.0
     target = torch.arange(len(state), device=faces.device)
@@ -104,6 +108,28 @@ def collapse(state: Tensor, faces: Tensor, ends: Tensor, priority: Tensor) -> tu
     faces = target[faces]
     following = faces.roll(-1, dims=1)
     return merged, faces[(faces != following).all(dim=1)]
+
+
+def _chosen(ends: Tensor, priority: Tensor, vertex_count: int) -> Tensor:
+    """(N, 2) the ends of the edges that `collapse` merges."""
+    if _loops(ends):
+        from stages.isomer.refine.remesh_kernels import choose
+
+        found = torch.empty(len(ends), dtype=torch.bool)
+        one, other = _arrays(ends, priority)
+        choose(one, other, vertex_count, found.numpy())
+        return ends[found]
+    chosen = ends[_local_winners(ends, priority, vertex_count)]
+    return chosen[_common_neighbours(ends, chosen, vertex_count) <= 2]
+
+
+def _loops(tensor: Tensor) -> bool:
+    """Whether compiled loops take the place of tensor operations, which on a CPU are slower."""
+    return tensor.device.type == "cpu"
+
+
+def _arrays(*tensors: Tensor) -> tuple[np.ndarray, ...]:
+    return tuple(tensor.contiguous().numpy() for tensor in tensors)
 
 
 def _local_winners(ends: Tensor, priority: Tensor, vertex_count: int) -> Tensor:
@@ -133,11 +159,12 @@ def _common_neighbours(ends: Tensor, chosen: Tensor, vertex_count: int) -> Tenso
     by = torch.zeros(vertex_count, dtype=torch.int64, device=ends.device)
     for near, far in ((0, 1), (1, 0)):
         outer = (owner[ends[:, near]] >= 0) & (owner[ends[:, far]] < 0)
-        vertex = ends[outer, far]
+        outer_ends = ends.index_select(0, torch.nonzero(outer)[:, 0])
+        inner, vertex = outer_ends[:, near], outer_ends[:, far]
         touched.index_add_(0, vertex, torch.ones_like(vertex))
-        by[vertex] = owner[ends[outer, near]]
-    common = by[touched >= 2]
-    return torch.bincount(common, minlength=len(chosen))
+        by[vertex] = owner[inner]
+    count = torch.zeros(len(chosen), dtype=torch.int64, device=ends.device)
+    return count.index_add_(0, by, (touched >= 2).to(torch.int64)) if len(chosen) else count
 
 
 def split(
@@ -151,23 +178,30 @@ def split(
     table = edge_table(faces, len(state))
     ends = table.ends
     length = edge_lengths(state[:, :3], ends)
-    long = length > max_length[ends].mean(dim=1)
-    room = max(0, max_vertices - _used(faces, len(state)))
-    if int(long.sum()) > room:
-        shortest_first = torch.where(long, length, 0.0).argsort(stable=True)
-        long[shortest_first[: len(length) - room]] = False
+    long = torch.nonzero(length > max_length[ends].mean(dim=1))[:, 0]
+    room = max_vertices - len(state)
+    if len(long) > room:
+        # Rows that no face uses any more are no vertices.
+        room = max(0, max_vertices - _used(faces, len(state)))
+    if len(long) > room:
+        shortest_first = length.index_select(0, long).argsort(stable=True)
+        long = long.index_select(0, shortest_first[len(long) - room :]).sort()[0]
     midpoint = torch.full((len(ends),), -1, dtype=torch.int64, device=faces.device)
-    midpoint[long] = len(state) + torch.arange(int(long.sum()), device=faces.device)
-    state = torch.cat([state, state[ends[long]].mean(dim=1)])
+    midpoint[long] = len(state) + torch.arange(len(long), device=faces.device)
+    state = torch.cat([state, state[ends.index_select(0, long)].mean(dim=1)])
     sides = midpoint[table.of_side]
+    if _loops(faces):
+        from stages.isomer.refine.remesh_kernels import split_faces
+
+        divided = faces.new_empty(len(faces) + int((sides >= 0).sum()), 3)
+        split_faces(*_arrays(faces, sides, divided))
+        return state, divided
     has = sides >= 0
     shrunk = torch.where(has, sides, faces)
     before = shrunk.roll(1, dims=1)
-    parts = [shrunk]
-    for k in range(3):
-        cut = has[:, k]
-        parts.append(torch.stack([faces[cut, k], sides[cut, k], before[cut, k]], dim=1))
-    return state, torch.cat(parts)
+    k, cut = torch.nonzero(has.T).T
+    parts = torch.stack([faces[cut, k], sides[cut, k], before[cut, k]], dim=1)
+    return state, torch.cat([shrunk, parts])
 
 
 def _used(faces: Tensor, vertex_count: int) -> int:
@@ -186,23 +220,28 @@ def flip(positions: Tensor, faces: Tensor, stable: bool = True) -> Tensor:
     unless `stable`, in the order that torch likes, as in the reference.
     """
     table = edge_table(faces, len(positions))
+    if stable and _loops(faces):
+        from stages.isomer.refine.remesh_kernels import flip_edges
+
+        flipped = faces.clone()
+        shared = (table.ends, table.of_side, table.face_count)
+        flip_edges(*_arrays(positions, faces, *shared, flipped))
+        return flipped
     sides = table.of_side.reshape(-1)
-    forward = (faces < faces.roll(-1, dims=1)).reshape(-1)
-    slot = torch.arange(len(sides), device=faces.device)
-    left = torch.full((len(table.ends),), -1, dtype=torch.int64, device=faces.device)
-    right = left.clone()
-    left[sides[forward]] = slot[forward]
-    right[sides[~forward]] = slot[~forward]
-    edges = ((left >= 0) & (right >= 0) & (table.face_count == 2)).nonzero()[:, 0]
+    backward = (faces > faces.roll(-1, dims=1)).reshape(-1)
+    beside = torch.full((2 * len(table.ends),), -1, dtype=torch.int64, device=faces.device)
+    beside[sides + backward * len(table.ends)] = torch.arange(len(sides), device=faces.device)
+    left, right = beside.view(2, -1)
+    inner = torch.nonzero((left >= 0) & (right >= 0) & (table.face_count == 2))[:, 0]
     opposite = faces.roll(-2, dims=1).reshape(-1)
-    left, right = left[edges], right[edges]
-    e0, e1 = table.ends[edges].T
+    left, right = left[inner], right[inner]
+    e0, e1 = table.ends[inner].T
     corner_l, corner_r = opposite[left], opposite[right]
     degree = vertex_degrees(table.ends, len(positions))
     delta = 2 + degree[corner_l] + degree[corner_r] - degree[e0] - degree[e1]
-    gain = delta < 0
-    roles = torch.stack([e0, e1, corner_l, corner_r], dim=1)[gain]
-    left, right, delta = left[gain], right[gain], delta[gain]
+    gain = torch.nonzero(delta < 0)[:, 0]
+    roles = torch.stack([e0, e1, corner_l, corner_r], dim=1).index_select(0, gain)
+    left, right, delta = (each.index_select(0, gain) for each in (left, right, delta))
     order = delta.argsort(descending=True, stable=stable)
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(order), device=order.device)
@@ -210,11 +249,12 @@ def flip(positions: Tensor, faces: Tensor, stable: bool = True) -> Tensor:
     for k in range(4):
         at_vertex.scatter_reduce_(0, roles[:, k], rank, "amax")
     wins = rank == at_vertex[roles].amax(dim=1)
-    wins &= _stays_unfolded(positions, roles)
-    e0, e1, corner_l, corner_r = roles[wins].T
+    winners = torch.nonzero(wins & _stays_unfolded(positions, roles))[:, 0]
+    roles, left, right = (each.index_select(0, winners) for each in (roles, left, right))
+    e0, e1, corner_l, corner_r = roles.T
     flipped = faces.clone()
-    flipped[left[wins] // 3] = torch.stack([e0, corner_r, corner_l], dim=1)
-    flipped[right[wins] // 3] = torch.stack([e1, corner_l, corner_r], dim=1)
+    flipped[left // 3] = torch.stack([e0, corner_r, corner_l], dim=1)
+    flipped[right // 3] = torch.stack([e1, corner_l, corner_r], dim=1)
     return flipped
 
 

@@ -13,12 +13,12 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from stages.contract import BadInput
 from stages.geometry.diffrender.samples import sample
 from stages.geometry.diffrender.views import Views
 from stages.geometry.torch_edges import vertex_normals
+from stages.isomer.check import disagreement
 from stages.isomer.refine.targets import Targets
 from stages.isomer.refine.unseen import eaten, shown
 
@@ -69,7 +69,7 @@ def choose_start(
     given = Start(vertices, faces, "from the coarse mesh")
     if source == "mesh":
         return given
-    angle = disagreement(vertices, faces, targets, views)
+    angle = angle_to(targets, vertices, faces, views)
     if source == "auto" and angle < FAR:
         return given
     try:
@@ -80,7 +80,7 @@ def choose_start(
         fused = None
     if fused is None or (source == "auto" and len(fused.vertices) > largest):
         return Start(vertices, faces, "from the coarse mesh: the normal maps fit no solid")
-    fused_angle = disagreement(fused.vertices, fused.faces, targets, views)
+    fused_angle = angle_to(targets, fused.vertices, fused.faces, views)
     if source == "auto" and fused_angle >= angle:
         return given
     if source == "auto":
@@ -90,18 +90,17 @@ def choose_start(
     return fused
 
 
-def disagreement(vertices: np.ndarray, faces: np.ndarray, targets: Targets, views: Views) -> float:
-    """Mean angle in degrees between the normals of a mesh and those of the pictures.
-
-    Over all pixels that both cover; 180 if there is none. views: those of the targets.
-    """
-    ours, covered = _drawn(vertices, faces, views)
-    both = covered & (torch.from_numpy(targets.coverage).to(covered.device) > SOLID)
-    if not bool(both.any()):
-        return 180.0
-    wanted = _wanted(targets, covered.device)[both]
-    cosine = functional.cosine_similarity(ours[both], wanted, dim=1, eps=1e-9)
-    return float(torch.rad2deg(torch.arccos(cosine.double().clamp(-1.0, 1.0)).mean()))
+def angle_to(targets: Targets, vertices: np.ndarray, faces: np.ndarray, views: Views) -> float:
+    """`check.disagreement` of a mesh with the targets. views: theirs."""
+    return disagreement(
+        vertices,
+        faces,
+        lambda k, inside: 2.0 * targets.normals[k][inside] - 1.0,
+        targets.coverage > SOLID,
+        targets.cameras,
+        views.rasterizer,
+        views.threads,
+    )
 
 
 def misfit(vertices: np.ndarray, faces: np.ndarray, targets: Targets, views: Views) -> float:

@@ -13,6 +13,7 @@ from torch.nn import functional
 from stages.geometry.cameras import Camera, decode_normals
 from stages.geometry.diffrender.views import Views
 from stages.geometry.raster import Rasterizer
+from stages.geometry.threads import in_threads
 from stages.geometry.torch_edges import face_normals, vertex_normals
 
 MIN_COSINE = 0.05
@@ -44,24 +45,25 @@ class Targets:
         coverage: np.ndarray,
         cameras: Sequence[Camera],
         weights: Sequence[float],
+        threads: int = 1,
     ) -> Targets:
         """From tiles (K, S, S, 3) in the bundle's encoding and where the object is in them.
 
-        Values are cut to 8 bits as the reference does on its way through a picture.
+        Values are cut to 8 bits as the reference does on its way through a picture. The same for
+        any number of threads.
         """
-        world = np.stack(
-            [
-                (decode_normals(tile.astype(np.float64), camera) + 1.0) / 2.0
-                for tile, camera in zip(normal_tiles, cameras, strict=True)
-            ]
-        )
-        on_white = np.where(mask[..., None], world, 1.0)
-        cut = np.floor(np.clip(on_white, 0.0, 1.0) * 255.0) / 255.0
-        return cls(tuple(cameras), cut, mask, coverage, tuple(weights))
 
-    def views(self, rasterizer: Rasterizer, device: str = "cpu") -> Views:
+        def picture(k: int) -> np.ndarray:
+            world = (decode_normals(normal_tiles[k].astype(np.float64), cameras[k]) + 1.0) / 2.0
+            on_white = np.where(mask[k, ..., None], world, 1.0)
+            return np.asarray(np.floor(np.clip(on_white, 0.0, 1.0) * 255.0) / 255.0)
+
+        normals = np.stack(in_threads(picture, range(len(cameras)), threads))
+        return cls(tuple(cameras), normals, mask, coverage, tuple(weights))
+
+    def views(self, rasterizer: Rasterizer, device: str = "cpu", threads: int = 1) -> Views:
         """What sees a mesh as the pictures' cameras do."""
-        return Views(self.cameras, self.mask.shape[1], rasterizer, device)
+        return Views(self.cameras, self.mask.shape[1], rasterizer, device, threads)
 
     def on_black(self) -> np.ndarray:
         """(K, S, S, 4) float32, for comparison with rendered pictures; see `init_target`."""
@@ -88,11 +90,13 @@ class Evidence:
     1024 x 1024, weights |cos| against the optical axis. All of it happens on `device`.
     """
 
-    def __init__(self, targets: Targets, rasterizer: Rasterizer, device: str) -> None:
+    def __init__(
+        self, targets: Targets, rasterizer: Rasterizer, device: str, threads: int = 1
+    ) -> None:
         def on_device(values: object) -> Tensor:
             return torch.as_tensor(np.asarray(values, np.float32), device=device)
 
-        self._fine = Views(targets.cameras, RASTER_SIZE, rasterizer, device)
+        self._fine = Views(targets.cameras, RASTER_SIZE, rasterizer, device, threads)
         self._back = on_device([camera.axes[:, 2] for camera in targets.cameras])
         self._weights = on_device(targets.weights)
         pictures = np.concatenate([targets.normals, targets.mask[..., None]], axis=-1)
@@ -121,6 +125,11 @@ class Evidence:
     def _seen(self, vertices: Tensor, faces: Tensor) -> Tensor:
         """(K, V) bool: corners of faces that own a pixel and face the view's camera."""
         shown = self._fine.look(vertices, faces).face
+        found = self._by_loops if shown.device.type == "cpu" else self._by_tensors
+        return found(vertices, faces, shown)
+
+    def _by_tensors(self, vertices: Tensor, faces: Tensor, shown: Tensor) -> Tensor:
+        """`_seen` where the pixels (K, S, S) show these faces."""
         owns = torch.zeros(len(shown), len(faces) + 1, dtype=torch.bool, device=shown.device)
         # The last column is for pixels without a face, whose number is -1.
         owns.scatter_(1, shown.flatten(1) % (len(faces) + 1), True)
@@ -130,3 +139,17 @@ class Evidence:
         for view, face in enumerate(owns):
             seen[view, faces[face].reshape(-1)] = True
         return seen
+
+    def _by_loops(self, vertices: Tensor, faces: Tensor, shown: Tensor) -> Tensor:
+        """The same by a compiled loop over the pixels, each view in a thread."""
+        from stages.isomer.refine.kernels import mark_seen
+
+        points, corners = vertices.contiguous().numpy(), faces.contiguous().numpy()
+        pixels, back = shown.flatten(1).numpy(), self._back.numpy()
+        seen = np.zeros((len(shown), len(vertices)), np.bool_)
+
+        def view(k: int) -> None:
+            mark_seen(points, corners, pixels[k], back[k], MIN_COSINE, seen[k])
+
+        in_threads(view, range(len(shown)), self._fine.threads)
+        return torch.from_numpy(seen)

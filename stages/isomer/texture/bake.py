@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 
 from stages.contract import Mesh
 from stages.geometry.jit import plain_array
 from stages.geometry.raster import Fragments
+from stages.geometry.threads import in_threads
 from stages.isomer.color_params import ColorParams
 from stages.isomer.coloring import Coloring
 from stages.isomer.projection import View
@@ -87,13 +88,11 @@ def bake_colors(
             texture,
         )
 
-    edges = np.linspace(0, len(texture), threads * BANDS_PER_THREAD + 1).astype(int).tolist()
-    with ThreadPoolExecutor(threads, thread_name_prefix="bake") as pool:
-        list(pool.map(band, edges[:-1], edges[1:]))
-    return spread(texture, shown.covered)
+    in_threads(lambda ends: band(*ends), _bands(len(texture), threads), threads)
+    return spread(texture, shown.covered, threads)
 
 
-def spread(texture: np.ndarray, covered: np.ndarray) -> np.ndarray:
+def spread(texture: np.ndarray, covered: np.ndarray, threads: int = 1) -> np.ndarray:
     """The texture (S, S, C) with every texel that is not `covered` (S, S) bool coloured like the
     nearest one that is: look-ups at a seam, and the means of mip-maps, see no other colour."""
     import cv2
@@ -108,4 +107,17 @@ def spread(texture: np.ndarray, covered: np.ndarray) -> np.ndarray:
     source = np.zeros(int(label.max()) + 1, np.int64)
     at = np.flatnonzero(covered)
     source[label.reshape(-1)[at]] = at
-    return np.asarray(flat[source[label]])
+    result = np.empty_like(texture)
+
+    def band(ends: tuple[int, int]) -> None:
+        rows = slice(*ends)
+        result[rows] = flat[source[label[rows]]]
+
+    in_threads(band, _bands(len(texture), threads), threads)
+    return result
+
+
+def _bands(rows: int, threads: int) -> list[tuple[int, int]]:
+    """Where each of several bands of a picture's rows begins and ends."""
+    edges = np.linspace(0, rows, threads * BANDS_PER_THREAD + 1).astype(int).tolist()
+    return list(pairwise(edges))

@@ -140,7 +140,7 @@ def _seen(mesh: Faces, around: Frames, center: np.ndarray, threads: int) -> np.n
 
     def column(camera: Camera) -> np.ndarray:
         clip = camera.to_clip(vertices)
-        depth = rasterizer.rasterize(clip, mesh.corners, (RASTER, RASTER)).depth
+        depth = rasterizer.nearest(clip, mesh.corners, RASTER)[1]
         nearest = window_depth(depth, MARGIN)
         return by_depth(middles, mesh.normals, camera, nearest, BARELY, MARGIN, "axis")
 

@@ -21,6 +21,7 @@ from stages.geometry.raster import (
     open_rasterizer,
     visible_faces,
 )
+from stages.geometry.raster.cpu import CpuRasterizer
 from stages.geometry.raster.faults import classify
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
@@ -47,6 +48,15 @@ def test_row_0_is_the_top_and_column_0_the_left() -> None:
     found = draw(flat([(-1, 1), (-1, 0), (0, 1)]), [[0, 1, 2]], (8, 8))
     assert found.pix_to_face[0, 0] == 0
     assert found.pix_to_face[7, 0] == found.pix_to_face[0, 7] == found.pix_to_face[7, 7] == -1
+
+
+def test_faces_and_depth_alone_are_those_of_the_whole_picture() -> None:
+    points, faces = random_mesh(300, 7)
+    clip = Camera(30.0, 5.0).to_clip(points)
+    expected = draw(clip, faces, (96, 96))
+    ids, depth = CpuRasterizer(2).nearest(clip, faces, 96)
+    np.testing.assert_array_equal(ids, expected.pix_to_face)
+    np.testing.assert_allclose(depth, expected.depth, rtol=1e-5)
 
 
 def test_a_pixel_is_covered_exactly_when_its_centre_is() -> None:
@@ -109,7 +119,7 @@ def test_nothing_is_minus_one_infinitely_far_with_zero_weights() -> None:
     assert (found.pix_to_face == -1).all()
     assert np.isposinf(found.depth).all()
     assert (found.barycentrics == 0).all()
-    assert visible_faces(found).size == 0
+    assert visible_faces(found.pix_to_face).size == 0
 
 
 def test_a_face_that_reaches_behind_the_camera_is_cut_at_the_near_plane() -> None:
@@ -212,7 +222,8 @@ def test_it_sees_the_faces_that_the_reference_sees() -> None:
     for k, camera in enumerate(bundle_cameras(4.15)):
         expected = golden["visible_faces_padded"][k]
         expected = expected[expected >= 0]
-        found = visible_faces(draw(camera.to_clip(golden["verts"]), golden["faces"], (128, 128)))
+        shot = draw(camera.to_clip(golden["verts"]), golden["faces"], (128, 128))
+        found = visible_faces(shot.pix_to_face)
         # Two near ties of 1500 faces fall the other way in the reference's float32.
         assert len(np.setxor1d(found, expected)) <= 8
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from stages.contract import StageError
 from stages.geometry.cameras import Camera, bundle_cameras
 from stages.geometry.raster import Fragments, open_rasterizer, torch_raster
 from stages.geometry.raster.torch_raster import TorchRasterizer
+from stages.geometry.threads import in_threads
 
 Scene = tuple[np.ndarray, np.ndarray]
 
@@ -110,6 +112,27 @@ def test_pairs_are_looked_at_in_chunks_of_bounded_size(monkeypatch: pytest.Monke
     assert_alike(TorchRasterizer("cpu").rasterize(clip, faces, (64, 64)), expected)
     assert len(sizes) > 10
     assert max(sizes) == 997
+
+
+def test_pictures_that_threads_ask_for_are_drawn_one_after_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clip, faces = soup()
+    backend, drawing, most = TorchRasterizer("cpu"), [0], [0]
+    draw = torch_raster._draw
+
+    def counted(*arguments: Any) -> torch.Tensor:
+        drawing[0] += 1
+        most[0] = max(most[0], drawing[0])
+        time.sleep(0.02)
+        drawing[0] -= 1
+        return draw(*arguments)
+
+    monkeypatch.setattr(torch_raster, "_draw", counted)
+    expected = open_rasterizer("cpu").rasterize(clip, faces, (64, 64))
+    for found in in_threads(lambda _: backend.rasterize(clip, faces, (64, 64)), range(4), 4):
+        assert_alike(found, expected)
+    assert most == [1]
 
 
 def test_at_equal_depth_the_lower_face_wins_whatever_the_order() -> None:

@@ -10,6 +10,7 @@ from stages.contract import StageError
 from stages.geometry.cameras import bundle_cameras
 from stages.geometry.diffrender.views import Views
 from stages.geometry.raster import Fragments, TensorRasterizer, open_rasterizer
+from stages.geometry.raster.cpu import CpuRasterizer
 from stages.geometry.raster.torch_raster import TorchRasterizer
 from stages.geometry.threads import in_threads
 
@@ -28,17 +29,28 @@ def views(rasterizer: object) -> Views:
     return Views(bundle_cameras(), SIZE, rasterizer, "cpu")  # type: ignore[arg-type]
 
 
-class NeverByArrays(TorchRasterizer):
-    def rasterize(self, clip: np.ndarray, faces: np.ndarray, size: tuple[int, int]) -> Fragments:
-        raise AssertionError("a mesh of tensors was drawn from arrays")
+class OneByOne:
+    """The CPU backend as one that draws from arrays alone."""
+
+    name = "cpu"
+
+    def __init__(self) -> None:
+        self.rasterize = CpuRasterizer().rasterize
 
 
-def test_all_views_drawn_at_once_show_what_the_cpu_backend_draws_one_by_one() -> None:
+def refuse(clip: np.ndarray, faces: np.ndarray, size: tuple[int, int]) -> Fragments:
+    raise AssertionError("a mesh of tensors was drawn from arrays")
+
+
+@pytest.mark.parametrize("backend", [TorchRasterizer("cpu"), CpuRasterizer(1), CpuRasterizer(3)])
+def test_all_views_drawn_at_once_show_what_is_drawn_one_by_one(
+    backend: TensorRasterizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     points, faces = soup()
-    expected = views(open_rasterizer("cpu")).look(points, faces)
-    found = views(NeverByArrays("cpu")).look(points, faces)
-    assert isinstance(NeverByArrays("cpu"), TensorRasterizer)
-    assert not isinstance(open_rasterizer("cpu"), TensorRasterizer)
+    assert not isinstance(OneByOne(), TensorRasterizer)
+    expected = views(OneByOne()).look(points, faces)
+    monkeypatch.setattr(backend, "rasterize", refuse)
+    found = views(backend).look(points, faces)
     assert torch.equal(found.face >= 0, expected.face >= 0)
     same = found.face == expected.face
     assert same.float().mean() > 0.999
@@ -56,11 +68,12 @@ def test_a_mesh_that_reaches_behind_a_camera_is_cut_as_ever() -> None:
     assert torch.equal(found.face >= 0, expected.face >= 0)
 
 
-def test_vertices_that_are_no_numbers_are_not_drawn() -> None:
+@pytest.mark.parametrize("backend", [TorchRasterizer("cpu"), CpuRasterizer()])
+def test_vertices_that_are_no_numbers_are_not_drawn(backend: TensorRasterizer) -> None:
     points, faces = soup()
     expected = views(open_rasterizer("cpu")).look(points, faces[1:])
     points[0] = torch.nan
-    found = views(TorchRasterizer("cpu")).look(points, faces)
+    found = views(backend).look(points, faces)
     assert torch.equal(found.face >= 0, expected.face >= 0)
 
 

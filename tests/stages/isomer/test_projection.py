@@ -76,7 +76,9 @@ def test_completed_colours_equal_the_references(golden: Golden) -> None:
 def test_explicit_normal_targets_equal_the_references(golden: Golden) -> None:
     rasterizer = open_rasterizer("cpu")
     ids = [
-        visible_faces(rasterizer.rasterize(c.to_clip(golden.vertices), golden.faces, (256, 256)))
+        visible_faces(
+            rasterizer.rasterize(c.to_clip(golden.vertices), golden.faces, (256, 256)).pix_to_face
+        )
         for c in golden.cameras
     ]
     evidence = golden.project(ids, (1.0, 0.9, 1.0, 0.9), 1.0)
@@ -135,7 +137,7 @@ def test_the_depth_test_keeps_an_occluders_colour_off_what_it_hides(margin: int)
     nearest = window_depth(fragments.depth, margin)
     tested = by_depth(vertices, normals, camera, nearest, 0.05, margin, "ray")
     assert redness(tested).max() == 0.0
-    untested = by_faces(vertices, faces, camera, visible_faces(fragments), 0.05)
+    untested = by_faces(vertices, faces, camera, visible_faces(fragments.pix_to_face), 0.05)
     assert redness(untested).max() > 0.5  # what the rule without a depth test lets through
     # And the test does not throw away the wall that is in plain view.
     pixels, _ = camera.project(vertices[wall], 128)
@@ -160,7 +162,9 @@ def test_the_depth_test_sees_steep_surfaces_and_faces_smaller_than_a_pixel(golde
     seen = by_depth(golden.vertices, golden.normals, camera, nearest, 0.05, 1, "ray")
     assert seen[facing].all()  # nothing occludes a convex shape
     assert not seen[~facing & (golden.normals @ camera.axes[:, 2] < 0)].any()
-    owned = by_faces(golden.vertices, golden.faces, camera, visible_faces(fragments), 0.05)
+    owned = by_faces(
+        golden.vertices, golden.faces, camera, visible_faces(fragments.pix_to_face), 0.05
+    )
     assert owned[facing].mean() < 0.9  # faces without a pixel centre are lost to that rule
 
 

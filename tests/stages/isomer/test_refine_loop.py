@@ -25,7 +25,7 @@ from stages.isomer.refine.refine import (
     refine,
     stage_plans,
 )
-from stages.isomer.refine.start import disagreement
+from stages.isomer.refine.start import angle_to
 from stages.isomer.refine.targets import Evidence
 from stages.isomer.visibility import by_faces
 
@@ -138,10 +138,10 @@ def test_a_start_that_is_far_off_is_replaced_by_a_fused_one(case: Case) -> None:
     square = np.clip(box.vertices * 1.6, (-0.6, -0.8, -0.7), (0.6, 0.8, 0.7)).astype(np.float32)
     params = IsomerParams()
     targets = make_targets(case.tiles, params)
-    assert disagreement(square, box.faces, targets, targets.views(case.rasterizer)) > 13.0
+    assert angle_to(targets, square, box.faces, targets.views(case.rasterizer)) > 13.0
     found = case.refine(Mesh(square, box.faces), stage2_steps=1)
     assert case.notes[0] == (0, "from a mesh fused from the normal maps")
-    assert disagreement(found.vertices, found.faces, targets, targets.views(case.rasterizer)) < 8.0
+    assert angle_to(targets, found.vertices, found.faces, targets.views(case.rasterizer)) < 8.0
     case.refine(Mesh(square, box.faces), stage2_steps=1, start="mesh")
     assert case.notes[0] == (0, "from the coarse mesh")
 
@@ -298,8 +298,12 @@ def test_torch_has_its_threads_back_afterwards(case: Case) -> None:
         torch.set_num_threads(before)
 
 
-def test_the_normals_asked_for_are_the_references_projection(case: Case) -> None:
+@pytest.mark.parametrize("way", ["_by_loops", "_by_tensors"])
+def test_the_normals_asked_for_are_the_references_projection(
+    case: Case, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As `projection.gather` and `visibility.by_faces` find them, view by view in float64."""
+    monkeypatch.setattr(Evidence, "_by_loops", getattr(Evidence, way))
     targets = make_targets(case.tiles, IsomerParams())
     mesh = case.truth
     vertices = mesh.vertices.astype(np.float64)
@@ -307,7 +311,7 @@ def test_the_normals_asked_for_are_the_references_projection(case: Case) -> None
     seen = []
     for camera in targets.cameras:
         shot = case.rasterizer.rasterize(camera.to_clip(vertices), mesh.faces, (1024, 1024))
-        seen.append(by_faces(vertices, mesh.faces, camera, visible_faces(shot), 0.05))
+        seen.append(by_faces(vertices, mesh.faces, camera, visible_faces(shot.pix_to_face), 0.05))
     pictures = [
         View(camera, picture, mask.astype(np.float64), weight)
         for camera, picture, mask, weight in zip(

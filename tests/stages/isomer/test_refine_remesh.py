@@ -148,6 +148,25 @@ def test_rounds_bring_edges_to_the_wanted_length_and_keep_the_surface_closed(
     assert float(lengths.quantile(0.01)) > 0.03
 
 
+@pytest.mark.parametrize("largest", [1_000_000, 2000], ids=["free", "full"])
+def test_loops_remesh_as_tensor_operations_do(
+    golden: Golden, monkeypatch: pytest.MonkeyPatch, largest: int
+) -> None:
+    state, faces = golden["state9"], golden["faces"]
+    noise = torch.randn(len(state), 3, generator=torch.Generator().manual_seed(2))
+    state[:, :3] += 0.01 * noise
+    count = len(state)
+    limits = torch.full((count,), 0.05), torch.full((count,), 0.12)
+    found = []
+    for loops in (True, False):
+        monkeypatch.setattr(remeshing, "_loops", lambda tensor, loops=loops: loops)
+        generator = torch.Generator().manual_seed(5)
+        found.append(remeshing.remesh(state, faces, *limits, generator, largest))
+    assert len(found[0][0]) != count
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
+
+
 def test_remeshing_depends_on_its_generator_alone(golden: Golden) -> None:
     state, faces = golden["state9"], golden["faces"]
     limits = torch.full((len(state),), 0.05), torch.full((len(state),), 0.15)

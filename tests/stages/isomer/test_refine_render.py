@@ -7,18 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import trimesh
 from scipy import ndimage
 from skimage.measure import marching_cubes
 
 from stages.geometry.cameras import bundle_cameras
 from stages.geometry.diffrender.antialias import antialias, silhouette_sides
-from stages.geometry.diffrender.samples import barycentrics
+from stages.geometry.diffrender.samples import barycentrics, sample
+from stages.geometry.diffrender.vector_pictures import Scene, draw_vectors
 from stages.geometry.diffrender.views import Region, Views, Visible
 from stages.geometry.raster import Rasterizer, interpolate, open_rasterizer
 from stages.geometry.silhouettes import signed_distance
-from stages.geometry.torch_edges import edge_table, vertex_normals
+from stages.geometry.torch_edges import edge_table, face_normals, vertex_normals
+from stages.isomer.refine import outline
+from stages.isomer.refine.losses import coverage_loss, picture_loss, pictures_loss
 from stages.isomer.refine.normal_render import render_vectors
-from stages.isomer.refine.outline import outline_loss
+from stages.isomer.refine.outline import at_outline, outline_loss
 from stages.isomer.refine.targets import init_target
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
@@ -169,6 +173,93 @@ def test_pictures_show_interpolated_normals_and_coverage(
         inner = picture[..., 3] == 1.0
         assert inner.sum() > 900
         np.testing.assert_allclose(picture[inner, :3], plain[inner], atol=1e-4)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_loops_draw_what_tensor_operations_draw_and_have_their_gradients(
+    rasterizer: Rasterizer, threads: int
+) -> None:
+    # Faces large enough to own pixels at the outline, and open, so that borders are silhouettes.
+    ball = trimesh.creation.icosphere(1, radius=0.7)
+    points = torch.tensor(ball.vertices, dtype=torch.float32)
+    faces = torch.tensor(ball.faces[:-10], dtype=torch.int64)
+    views = Views(bundle_cameras(4.5), SIZE, rasterizer, "cpu", threads)
+    visible = views.look(points, faces)
+    across = edge_table(faces, len(points)).across(faces)
+    generator = torch.Generator().manual_seed(2)
+    vectors = 2.0 * torch.rand(len(points), 3, generator=generator) - 1.0
+    weights = torch.randn(len(visible.region.pixels), 4, generator=generator)
+
+    def by_operations(clip: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        samples = sample(clip, faces, visible)
+        shaded = samples.interpolate((values + 1.0) / 2.0)
+        image = samples.fill(torch.cat([shaded, torch.ones_like(shaded[:, :1])], dim=1), 0.0)
+        return antialias(image, visible, clip, faces, across)
+
+    def by_loops(clip: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        return draw_vectors(clip, values, Scene(faces, across, visible, threads))
+
+    found = []
+    for draw in (by_operations, by_loops):
+        inputs = views.to_clip(points).requires_grad_(), vectors.clone().requires_grad_()
+        image = draw(*inputs)
+        found.append((image.detach(), *torch.autograd.grad((image * weights).sum(), inputs)))
+    mixed = (found[0][0][:, 3] > 0.0) & (found[0][0][:, 3] < 1.0)
+    assert int(mixed.sum()) > 100
+    for expected, looped in zip(*found, strict=True):
+        scale = float(expected.abs().max())
+        np.testing.assert_allclose(looped, expected, atol=2e-4 * scale)
+
+
+def test_sums_of_normals_have_the_gradient_of_what_they_add_up(
+    mesh: tuple[torch.Tensor, torch.Tensor],
+) -> None:
+    points, faces = mesh
+    weights = torch.randn(len(points), 3, generator=torch.Generator().manual_seed(4))
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        free = points.to(dtype).clone().requires_grad_()
+        if dtype == torch.float32:
+            normals = vertex_normals(free, faces)
+        else:
+            total = torch.zeros_like(free)
+            for k in range(3):
+                total = total.index_add(0, faces[:, k], face_normals(free, faces))
+            normals = torch.nn.functional.normalize(total, eps=1e-6, dim=1)
+        found.append((normals, *torch.autograd.grad((normals * weights).sum(), free)))
+    for looped, expected in zip(*found, strict=True):
+        np.testing.assert_allclose(looped.detach(), expected.detach(), rtol=1e-3, atol=1e-3)
+
+
+def test_what_pictures_lose_is_the_same_in_one_pass(
+    rasterizer: Rasterizer, mesh: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    visible = Views(bundle_cameras(4.5), SIZE, rasterizer, "cpu").look(*mesh)
+    generator = torch.Generator().manual_seed(6)
+    image = torch.rand(len(visible.region.pixels), 4, generator=generator).requires_grad_()
+    wanted = torch.rand(4, SIZE, SIZE, 3, generator=generator)
+    alpha = torch.rand(4, SIZE, SIZE, generator=generator)
+    apart = picture_loss(image, visible.region, wanted)
+    apart = apart + coverage_loss(image, visible.region, alpha, 700.0)
+    together = pictures_loss(image, visible.region, wanted, alpha, 700.0)
+    assert float(together.detach()) == pytest.approx(float(apart.detach()), rel=1e-5)
+    one, two = (torch.autograd.grad(loss, image)[0] for loss in (apart, together))
+    np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-9)
+
+
+def test_the_outline_found_by_loops_is_that_of_tensor_operations(
+    rasterizer: Rasterizer, mesh: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    points, faces = mesh
+    views = Views(bundle_cameras(4.5), 256, rasterizer, "cpu", 2)
+    visible = views.look(points, faces)
+    found = []
+    for look in (at_outline, outline._by_tensors):
+        view, vertex = look(points, faces, views, visible)
+        found.append(set((view * len(points) + vertex).tolist()))
+    assert len(found[0]) > 100
+    # Pixels that a vertex lies just between may be taken either way.
+    assert len(found[0] ^ found[1]) <= 2
 
 
 def test_the_gradient_of_the_covered_area_is_that_of_a_growing_shape(
