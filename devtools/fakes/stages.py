@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -156,7 +157,8 @@ class Cast(Stage):
     outputs = (GLB,)
 
     def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
-        return {"glb": b"glTF" + inputs["troubled"].tobytes()}
+        body = inputs["troubled"].tobytes()
+        return {"glb": struct.pack("<4sII", b"glTF", 2, 12 + len(body)) + body}
 
 
 class SlowSink(Sink):

@@ -71,7 +71,7 @@ def run(output: Path | None, no_warm: bool, as_json: bool, verbose: bool, **requ
             from orchestrator.cli.live_view import open_view
             from orchestrator.commands import run as runs
 
-            if not as_json and (changed := runs.replaced(prepared, output)):
+            if not as_json and (changed := runs.replaced(prepared, subject, output)):
                 say(
                     f"note: {output} holds a finished run with another {', '.join(changed)}: "
                     "its result will be replaced; another --output keeps both",

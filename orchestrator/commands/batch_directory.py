@@ -19,14 +19,23 @@ from orchestrator.errors import OutputError, RunRecordError
 from orchestrator.planning.options import Options
 from orchestrator.record.manifest import FileName as JobName
 from orchestrator.record.result_folder import INDEX_HTML
-from orchestrator.record.run_directory import BATCH_LOGS, OUTPUTS
+from orchestrator.record.run_directory import BATCH_LOGS, EVENTS, OUTPUTS
 from orchestrator.system.atomic_files import write_json
 from orchestrator.system.folders import NewFolder
-from orchestrator.system.locks import BATCH_FILE, LOCK_FILES, SHARDS_FILE, as_output_error
+from orchestrator.system.locks import (
+    BATCH_FILE,
+    CANDIDATES_FILE,
+    LOCK_FILES,
+    SHARDS_FILE,
+    as_output_error,
+)
 from orchestrator.system.places import is_temporary
 from orchestrator.system.reading import JSON_BYTES, json_data, read_limited
 
 LOGS = BATCH_LOGS
+OWN = ("summary.json", "summary.csv", EVENTS, CANDIDATES_FILE, BATCH_FILE, SHARDS_FILE)
+"""Files of a batch in its directory, besides its page. Those that make it a batch come last, so
+that a half-removed one can be removed again."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,7 @@ class Batch:
 
 def job_names(found: Iterable[Listed], taken: Iterable[str] = ()) -> dict[str, Subject]:
     """A unique, path-safe name for each subject: the first of its own that is free, or numbered."""
-    used = {LOGS, INDEX_HTML, *(name.lower() for name in taken)}
+    used = {LOGS, INDEX_HTML, *OWN, *LOCK_FILES, *(name.lower() for name in taken)}
     named: dict[str, Subject] = {}
     for listed in found:
         numbered = (f"{listed.names[-1]}-{number}" for number in itertools.count(2))

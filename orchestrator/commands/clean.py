@@ -13,16 +13,16 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.commands.batch_directory import LOGS
+from orchestrator.commands.batch_directory import LOGS, OWN
 from orchestrator.errors import KissError, RunLockedError
 from orchestrator.record import belongings
 from orchestrator.record.cache import FOLDER
 from orchestrator.record.find import Unreadable, find_runs
 from orchestrator.record.result_folder import INDEX_HTML, RESULT_NAMES
-from orchestrator.record.run_directory import EVENTS, MANIFEST, RESULT, RunDirectory
+from orchestrator.record.run_directory import MANIFEST, RESULT, RunDirectory
 from orchestrator.report.gallery import may_write
 from orchestrator.system.inside import Entry, Inside
-from orchestrator.system.locks import BATCH_FILE, CANDIDATES_FILE, SHARDS_FILE, directory_lock
+from orchestrator.system.locks import BATCH_FILE, SHARDS_FILE, directory_lock
 from orchestrator.system.places import LinkError, is_temporary
 from orchestrator.system.reading import JSON_BYTES, json_data, limited
 
@@ -31,8 +31,6 @@ _LOG = re.compile(r"[A-Za-z][A-Za-z0-9_-]*-\d+\.log")
 _EXPORT = re.compile(r"mesh\.[a-z0-9]+")
 _SHOWN = 5
 """Names of foreign files in one line; all of them are in the JSON document."""
-_BATCH_FILES = ("summary.json", "summary.csv", EVENTS, CANDIDATES_FILE, BATCH_FILE, SHARDS_FILE)
-"""Those that make it a batch come last, so that a half-removed one can be cleaned again."""
 
 
 @dataclass(frozen=True)
@@ -235,7 +233,7 @@ def _remove_batch(folder: Path, left: list[Left]) -> int:
         index = [e for e in inside.entries(FOLDER) if e.is_file and _ENTRY.fullmatch(e.name)]
         files += [(f"{FOLDER}/{entry.name}", entry.size) for entry in index]
         pages = [INDEX_HTML] if may_write(inside) else []
-        names = (*parts, *pages, *_BATCH_FILES)
+        names = (*parts, *pages, *OWN)
         files += [(name, own[name].size) for name in names if name in own]
         for file, size in files:
             inside.remove(file)

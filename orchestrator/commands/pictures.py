@@ -28,7 +28,7 @@ SUFFIXES = frozenset(
     f".{name}"
     for name in (
         *("png", "apng", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "gif", "tif", "tiff"),
-        *("avif", "heic", "heif", "jp2", "j2k", "tga"),
+        *("avif", "heic", "heif", "jp2", "j2k"),
     )
 )
 

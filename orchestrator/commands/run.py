@@ -42,6 +42,7 @@ from orchestrator.running.jobs import Job
 from orchestrator.running.loop import Runner
 from orchestrator.running.run_events import Observer
 from orchestrator.running.workload import Workload
+from orchestrator.system.atomic_files import digest_file
 from orchestrator.system.folders import NewFolder
 from orchestrator.system.locks import as_output_error, run_lock
 from orchestrator.system.stop_signals import STOP
@@ -215,13 +216,17 @@ def plan(prepared: Prepared, subject: Subject, output: Path | None) -> list[Plan
     return predict_one(prepared, subject, output, cache_beside(output or Path(OUTPUTS) / "new"))
 
 
-def replaced(prepared: Prepared, output: Path | None) -> list[str]:
-    """Settings by which a finished run in this directory differs from the one that is asked for,
-    as its result will be replaced: "seed", "isomer.stage2_steps"; of another profile just that."""
+def replaced(prepared: Prepared, subject: Subject, output: Path | None) -> list[str]:
+    """Settings by which a finished run of a subject in this directory differs from the one that is
+    asked for, as its result will be replaced: "seed", "isomer.stage2_steps"; of another profile
+    just that. None of another subject's, which will be refused."""
     if output is None or not (output / MANIFEST).is_file():
         return []
     known = RunDirectory.open(output).manifest
     if known.state != "done" or known.until:
+        return []
+    source = subject.source
+    if source is not None and source.is_file() and digest_file(source) != known.input.digest:
         return []
     if known.profile != prepared.settings.name:
         return ["profile"]

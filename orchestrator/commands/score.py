@@ -16,6 +16,11 @@ USUAL = ("--tau", "0.05", "--samples", "30000", "--seed", "0", "--normalize")
 def score(mesh: Path, truth: Path, options: Sequence[str] = USUAL) -> dict[str, Any]:
     """What `stages.evaluation` answers. Raises InputFileError, RunFailedError."""
     for path in (mesh, truth):
+        if path.is_dir():
+            raise InputFileError(
+                f"{path} is a folder",
+                f"give a mesh file; a run's is {path / 'result' / 'mesh.glb'}",
+            )
         if not path.is_file():
             raise InputFileError(f"{path} does not exist or is no file")
     try:

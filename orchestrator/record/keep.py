@@ -6,13 +6,19 @@ is done, and what with, but nothing can be computed from it: `--set` and `--from
 
 from __future__ import annotations
 
+import os
+import struct
 from collections.abc import Collection
+from pathlib import Path
 
 from orchestrator.pipeline.graph import Graph
 from orchestrator.record import belongings
 from orchestrator.record.cache import CacheIndex, keys_of, node_key
 from orchestrator.record.result_folder import RESULT_FILES, mesh_files
 from orchestrator.record.run_directory import RESULT, RunDirectory
+
+GLB_HEAD = struct.Struct("<4sII")
+"""Magic, version, and the bytes of the whole file."""
 
 
 def let_go(run: RunDirectory, cache: CacheIndex | None) -> None:
@@ -63,6 +69,21 @@ def begin_anew(run: RunDirectory) -> None:
 
 
 def _meshes(run: RunDirectory) -> set[str]:
-    """The mesh files in its result."""
-    there = {entry.name for entry in run.inside.entries(RESULT) if entry.is_file}
-    return there & set(RESULT_FILES.values())
+    """The mesh files in its result, without those that end in the middle. They may be others than
+    were made: they are the user's to edit."""
+    entries = [entry for entry in run.inside.entries(RESULT) if entry.is_file and entry.size]
+    whole = {entry.name for entry in entries if not _is_cut(run.path / RESULT / entry.name)}
+    return whole & set(RESULT_FILES.values())
+
+
+def _is_cut(path: Path) -> bool:
+    """Whether a .glb file is shorter than it says itself, or cannot be read."""
+    if path.suffix != ".glb":
+        return False
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(GLB_HEAD.size)
+            length = stream.seek(0, os.SEEK_END)
+    except OSError:
+        return True
+    return len(head) == GLB_HEAD.size and GLB_HEAD.unpack(head)[2] > length

@@ -35,7 +35,10 @@ def read_any(spec: ArtifactSpec, path: Path) -> Any:
         except (ImportError, MemoryError, BadInput):
             raise
         except Exception as error:  # each library has its own exceptions for a broken file
-            raise BadInput(f"{path} is no usable {spec.kind}: {error}") from error
+            raise BadInput(
+                f"{path} is no usable {spec.kind}: {error}",
+                "it may be damaged or cut off: copy it again, or save it anew where it was made",
+            ) from error
     wanted = {
         "mesh": _MESHES, "image": (".npy", *_PICTURES), "array": (".npy",)
     }[spec.kind]  # fmt: skip

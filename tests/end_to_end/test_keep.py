@@ -99,6 +99,10 @@ def test_another_setting_or_a_lost_mesh_begins_anew(kept, kiss3d, tmp_path):
     assert kiss3d("resume", kept).returncode == 0
     assert computed(tmp_path) == 3
     assert (kept / "result" / "mesh.glb").is_file()
+    (kept / "result" / "mesh.glb").write_bytes(b"")
+    assert kiss3d("resume", kept).returncode == 0
+    assert computed(tmp_path) == 4
+    assert (kept / "result" / "mesh.glb").stat().st_size
 
 
 def test_a_run_that_takes_everything_from_another_has_its_own_result(

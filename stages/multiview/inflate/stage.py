@@ -84,6 +84,11 @@ class Inflate(Stage):
         else:
             tools = Tools(self.params, self._rasterizer, context.threads, context.warn, self._see)
             made = make_several(image, alpha, given, tools)
-        context.progress(1, 1)
+        note = ""
+        if made.stood:
+            note = (
+                f"seen from above, stood up by {made.stood:.0f} degrees (upright: false leaves it)"
+            )
+        context.progress(1, 1, note)
         outputs = {VIEWS.name: made.views, VIEW_NORMALS.name: made.normals}
         return outputs if made.body is None else {**outputs, BODY.name: made.body}

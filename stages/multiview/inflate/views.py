@@ -48,11 +48,13 @@ class FourViews:
     views    (4, 512, 512, 3) uint8 sRGB on white
     normals  the same shape, uint8 in the bundle's encoding
     body     what is seen, closed, in frame W; None where the views are not all pictures of one body
+    stood    degrees by which the body was turned to stand; with any, view 0 is not the picture
     """
 
     views: np.ndarray
     normals: np.ndarray
     body: Mesh | None
+    stood: float = 0.0
 
 
 def clean_silhouette(alpha: np.ndarray, size: int) -> np.ndarray:
@@ -258,7 +260,7 @@ def make_views(
         views, normals = render_views(
             standing, texture_position(body, textures), textures, rasterizer
         )
-        return _four(views, normals, standing)
+        return replace(_four(views, normals, standing), stood=degrees)
     if (fitting := fitting_scale(body.vertices)) < 1.0:
         side = 2 * int(TILE * fitting / 2.0)  # even, so that the middle stays where it is
         scale = side / TILE

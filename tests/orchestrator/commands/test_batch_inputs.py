@@ -19,6 +19,13 @@ def listed(inputs: BatchInputs) -> dict[str, tuple[str, int | None]]:
     return {n: (s.text, s.seed) for n, s in job_names(inputs.listed).items()}
 
 
+def test_no_job_takes_a_name_of_the_batchs_own_files(tmp_path):
+    taken = ("batch.json", "summary.json", "Summary.csv", "events.jsonl", "index.html", "logs")
+    for name in taken:
+        (tmp_path / f"{name}.png").write_bytes(b"")
+    assert set(job_names(found(tmp_path).listed)) == {f"{name}-2" for name in taken}
+
+
 def test_each_line_of_a_text_file_is_a_job(tmp_path):
     file = tmp_path / "prompts.txt"
     file.write_text("a red vase\n\n# not this\n  a blue   cup \na red vase\n", encoding="utf-8")

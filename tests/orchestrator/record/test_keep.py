@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
 from devtools.fakes.parts import finish_node, make_run, make_stage
@@ -103,3 +105,14 @@ def test_no_entry_of_the_index_promises_what_goes(run, tmp_path):
     assert index.find(record.key) is None
     assert index.find("blake2b:other") is not None
     assert len(list((tmp_path / ".cache").iterdir())) == 1
+
+
+def test_a_mesh_that_ends_in_the_middle_is_no_result(run, graph) -> None:
+    run.manifest.keep = "result"
+    write_result(run, PreviewSheet(run))
+    let_go(run, None)
+    mesh = run.path / RESULT / "mesh.glb"
+    mesh.write_bytes(struct.pack("<4sII", b"glTF", 2, 40) + bytes(28))
+    assert is_settled(run, graph), "edited by its owner, and whole"
+    mesh.write_bytes(mesh.read_bytes()[:-1])
+    assert not is_settled(run, graph)

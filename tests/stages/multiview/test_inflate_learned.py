@@ -176,8 +176,9 @@ def test_a_body_leans_as_far_as_the_network_is_sure_of() -> None:
     for level in (5.0, 15.0, -29.0, 75.0):
         assert leaning(seen_from(level, 2.0)) == 0.0
     assert leaning(seen_from(30.0, 2.0)) == pytest.approx(25.0)
-    assert leaning(seen_from(60.0, 16.0)) == pytest.approx(55.0)
-    assert leaning(seen_from(30.0, 16.0)) == leaning(seen_from(60.0, 30.0)) == 0.0
+    assert leaning(seen_from(43.0, 17.0)) == pytest.approx(38.0)
+    assert leaning(seen_from(60.0, 2.0)) == 0.0, "shows too little of its sides"
+    assert leaning(seen_from(30.0, 17.0)) == leaning(seen_from(43.0, 22.0)) == 0.0
     oblique = np.array([0.7, 0.0, 0.714], np.float32)
     for normal, certainty, degrees in ((None, 0.9, 0.0), (None, 0.1, 25.0), (oblique, 0.9, 25.0)):
         mirror = np.array([1.0, 0.0, 0.0], np.float32) if normal is None else normal
