@@ -28,8 +28,8 @@ SURE = 0.2
 0.87."""
 
 FOLLOWED = 0.6
-"""`Seen.open` up to which it is followed nevertheless. Photographs of a person at work (0.36) and
-of an astronaut (0.40) come out nearly whole, where GrabCut tears them."""
+"""`Seen.open` up to which it is followed nevertheless. Photographs of a person at work and of an
+astronaut (0.3) come out nearly whole, where GrabCut tears them."""
 
 LOST = 1.0
 """`Seen.open` from which it is no help to GrabCut either."""
@@ -39,6 +39,10 @@ BETTER = 1.25
 outline is mostly better than that from what the network holds to be likely; 1 and 1.3 measure alike
 on composites. Where the network is fairly sure, GrabCut's outlines that are worse have up to 1.18
 of its step, and of those that are better some have 1.4 and 1.5."""
+
+VISIBLE = 5.0
+"""Delta E by which a step has to be greater at least: of white on white both are 3 or 4, and which
+is the greater says nothing."""
 
 GREATEST_STEP = 40.0
 """Delta E above which a step in colour counts no more: black on white is no better an outline."""
@@ -89,7 +93,8 @@ def best_guess(rgb: np.ndarray, network: Network) -> Guess:
     alone = guess_by_colours(rgb, "unsure")
     if seen.open <= FOLLOWED:
         told = outline_step(rgb, followed.mask)
-        return alone if outline_step(rgb, alone.mask) > BETTER * told else followed
+        least = max(BETTER * told, told + VISIBLE)
+        return alone if outline_step(rgb, alone.mask) > least else followed
     if seen.open > LOST:
         return alone
     both = significant(grabcut(rgb, seen.share))
