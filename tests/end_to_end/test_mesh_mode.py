@@ -167,7 +167,7 @@ def test_retexture_keeps_the_shape_and_its_coordinates(
     mesh: Any = trimesh.load(run.path / "result" / "mesh.glb", force="mesh", process=False)
     assert len(mesh.faces) == 12
     vertices = np.unique(np.abs(mesh.vertices).round(5), axis=0)
-    np.testing.assert_allclose(vertices, [[0.9, 0.9, 0.9]], atol=1e-5)
+    np.testing.assert_allclose(vertices, [[0.5, 0.5, 0.5]], atol=1e-5)  # the file's own
     uv = np.unique(np.asarray(mesh.visual.uv).round(4), axis=0)
     thirds, halves = (np.unique(uv[:, axis]) for axis in (0, 1))
     np.testing.assert_allclose(thirds, [0, 1 / 3, 2 / 3, 1], atol=1e-3)
