@@ -14,7 +14,7 @@ from typing import Any
 
 from orchestrator.commands import open_run, pages
 from orchestrator.commands import run as runs
-from orchestrator.commands.batch_directory import LOGS, Batch
+from orchestrator.commands.batch_directory import LOGS, SUMMARY, SUMMARY_TABLE, Batch
 from orchestrator.commands.batch_totals import Go, Totals, go_of, totals_of
 from orchestrator.commands.subject import Subject
 from orchestrator.errors import InterruptedRunError, KissError, command
@@ -33,7 +33,6 @@ from orchestrator.system.locks import as_output_error, directory_lock
 from orchestrator.system.text import printable
 from orchestrator.weights import needs
 
-SUMMARY = "summary.json"
 AT_ONCE = 64
 """Pictures that are worked on together, stage by stage, where only results are kept. One takes 70
 MB until it is done, so that these need 4.5 GB; each model is loaded once for all of them."""
@@ -305,4 +304,4 @@ def write_summary(
     facts = ((one.name, _facts(one.run)) for one in outcomes if one.run)
     write_long_json(batch.path / SUMMARY, head, "runs", facts)
     # A name that is no UTF-8 (b"caf\xe9.png") is shown as summary.json shows it.
-    write_atomic(batch.path / "summary.csv", text.getvalue().encode(errors="backslashreplace"))
+    write_atomic(batch.path / SUMMARY_TABLE, text.getvalue().encode(errors="backslashreplace"))

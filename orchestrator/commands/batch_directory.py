@@ -33,7 +33,8 @@ from orchestrator.system.places import is_temporary
 from orchestrator.system.reading import JSON_BYTES, json_data, read_limited
 
 LOGS = BATCH_LOGS
-OWN = ("summary.json", "summary.csv", EVENTS, CANDIDATES_FILE, BATCH_FILE, SHARDS_FILE)
+SUMMARY, SUMMARY_TABLE = "summary.json", "summary.csv"
+OWN = (SUMMARY, SUMMARY_TABLE, EVENTS, CANDIDATES_FILE, BATCH_FILE, SHARDS_FILE)
 """Files of a batch in its directory, besides its page. Those that make it a batch come last, so
 that a half-removed one can be removed again."""
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.commands import batch_directory, batch_inputs, pages, shards
-from orchestrator.commands.batch import SUMMARY, Outcome, outcome_of, write_summary
-from orchestrator.commands.batch_directory import Batch
+from orchestrator.commands.batch import Outcome, outcome_of, write_summary
+from orchestrator.commands.batch_directory import SUMMARY, Batch
 from orchestrator.commands.pictures import shortlist
 from orchestrator.commands.subject import Subject
 from orchestrator.errors import KissError, RunRecordError

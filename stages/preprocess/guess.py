@@ -3,9 +3,8 @@
 The network is believed where it is sure, and followed, with a warning, where it is fairly sure and
 GrabCut's outline does not run along a clearly greater step in colour. Where it is not, GrabCut is
 run twice: from colours alone, and from what the network holds to be likely; the latter is taken
-where its outline runs along the clearly greater step. Where the
-network sees next to nothing, or is missing, GrabCut stays by itself. docs/sketch-network.md has the
-measurements.
+where its outline runs along the clearly greater step. Where the network sees next to nothing, or is
+missing, GrabCut stays by itself. docs/sketch-network.md has the measurements.
 """
 
 from __future__ import annotations

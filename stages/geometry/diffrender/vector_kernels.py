@@ -44,6 +44,19 @@ def center_of(pixel, size):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def weights_at(clip, a, b, c, x, y):  # type: ignore[no-untyped-def]
+    """Perspective-correct weights (3) of a face's corners at the pixel centre (x, y) in NDC; the
+    corners as seen from there, x and y of each (6); what the weights were divided by."""
+    ax, ay = seen_from(clip, a, x, y)
+    bx, by = seen_from(clip, b, x, y)
+    cx, cy = seen_from(clip, c, x, y)
+    u, v, w = bx * cy - cx * by, cx * ay - ax * cy, ax * by - bx * ay
+    total = u + v + w
+    total += -SLIVER if total < 0.0 else SLIVER
+    return (u / total, v / total, w / total), (ax, ay, bx, by, cx, cy), total
+
+
+@kernel
 def shade(clip, vectors, faces, face, pixels, size, image):  # type: ignore[no-untyped-def]
     """image (B, 4) float32: (q + 1) / 2 of the vectors q, and 1; 0 where there is no face."""
     for row in range(len(pixels)):
@@ -54,13 +67,7 @@ def shade(clip, vectors, faces, face, pixels, size, image):  # type: ignore[no-u
             continue
         x, y = center_of(pixels[row], size)
         a, b, c = faces[shown, 0], faces[shown, 1], faces[shown, 2]
-        ax, ay = seen_from(clip, a, x, y)
-        bx, by = seen_from(clip, b, x, y)
-        cx, cy = seen_from(clip, c, x, y)
-        u, v, w = bx * cy - cx * by, cx * ay - ax * cy, ax * by - bx * ay
-        total = u + v + w
-        total += -SLIVER if total < 0.0 else SLIVER
-        u, v, w = u / total, v / total, w / total
+        (u, v, w), _, _ = weights_at(clip, a, b, c, x, y)
         for channel in range(3):
             mean = u * vectors[a, channel] + v * vectors[b, channel] + w * vectors[c, channel]
             image[row, channel] = (mean + u + v + w) / 2.0
@@ -77,13 +84,7 @@ def shade_back(clip, vectors, faces, face, pixels, size, given, to_clip, to_vect
             continue
         x, y = center_of(pixels[row], size)
         a, b, c = faces[shown, 0], faces[shown, 1], faces[shown, 2]
-        ax, ay = seen_from(clip, a, x, y)
-        bx, by = seen_from(clip, b, x, y)
-        cx, cy = seen_from(clip, c, x, y)
-        u, v, w = bx * cy - cx * by, cx * ay - ax * cy, ax * by - bx * ay
-        total = u + v + w
-        total += -SLIVER if total < 0.0 else SLIVER
-        u, v, w = u / total, v / total, w / total
+        (u, v, w), (ax, ay, bx, by, cx, cy), total = weights_at(clip, a, b, c, x, y)
         gu = gv = gw = 0.0
         for channel in range(3):
             half = given[row, channel] / 2.0

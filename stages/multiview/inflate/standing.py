@@ -35,7 +35,8 @@ GROUNDED = 12.0
 
 
 def leaning(told: Sketch) -> float:
-    """Degrees by which a body leans back that the network saw so; 0 where it is left as it is."""
+    """Degrees by which a body leans back of which the network told this; 0 where it is left as it
+    is."""
     degrees, error = np.degrees([told.elevation, told.elevation_error]).tolist()
     degrees -= BUNDLE_ELEVATION
     in_front = told.mirror_certainty >= LIKELY and abs(told.mirror[0]) >= IN_FRONT
