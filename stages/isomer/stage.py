@@ -67,6 +67,11 @@ class Isomer(Stage):
         unlikely = {"torch"} if params.refine_above else set()
         return tuple(name for name in cls.preload if name not in unlikely)
 
+    @classmethod
+    def uses_seed(cls, params: IsomerParams) -> bool:
+        """The lottery among edges in remeshing is the same in every run."""
+        return False
+
     def load(self, context: Context) -> None:
         """Open the rasteriser. Raises StageError if the chosen one cannot run here."""
         from stages.geometry.raster import open_rasterizer, rehearse
