@@ -98,6 +98,7 @@ def test_a_picture_becomes_a_closed_coloured_mesh_that_faces_forward(kiss3d, sma
             assert picture.width >= 1024
     for name, image in (("preprocess", "image"), ("multiview", "views"), ("isomer", "renders")):
         assert (out / name / f"{image}.png").is_file()
+    assert "cut out (alpha)" in (out / "preprocess" / "attempt-1.log").read_text()
     assert leftovers(out) == []
 
 
