@@ -50,8 +50,8 @@ def keep_bytecode(environment: MutableMapping[str, str]) -> None:
     """Where no bytecode is wanted beside sources, as containers often have it, and libraries came
     without any, keep it in the virtual environment, as `bin/` does.
 
-    Else each template and stage process compiles all that it imports: numba and scipy take 1.9 s in
-    place of 0.7, and a sketch 1.36 of its time (two cores, 2026-11-30).
+    Else each template and stage process compiles all that it imports: numba and scipy take 1.9 s of
+    CPU in place of 0.7, and a whole sketch 1.2 times as much (two cores, 2026-11-30).
     """
     unwanted = environment.get("PYTHONDONTWRITEBYTECODE")
     if not unwanted or environment.get("PYTHONPYCACHEPREFIX"):
