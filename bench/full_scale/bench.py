@@ -19,6 +19,7 @@ import yaml
 from bench.full_scale.watch import Watch
 from orchestrator.pipeline import layers
 from orchestrator.record.manifest import Manifest
+from orchestrator.record.run_directory import MANIFEST
 
 ROOT = Path(__file__).resolve().parents[2]
 ROBOT = ROOT / "examples" / "robot.png"
@@ -163,7 +164,7 @@ def command_line(bench: Bench, *arguments: object, first_on_path: Sequence[Path]
 
 
 def manifest(run: Path) -> Manifest:
-    return Manifest.model_validate_json((run / "run.json").read_text())
+    return Manifest.model_validate_json((run / MANIFEST).read_text())
 
 
 def fresh(path: Path) -> Path:

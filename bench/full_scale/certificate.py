@@ -13,6 +13,7 @@ from typing import Any
 
 from bench.full_scale.bench import Bench, Finished, command_line, fresh, gib, manifest
 from orchestrator.record.manifest import AttemptRow, NodeRecord
+from orchestrator.record.run_directory import MANIFEST
 from orchestrator.system.text import format_table
 
 HEADER = (
@@ -73,7 +74,7 @@ def certify(bench: Bench, request: Request, part: str = "certificate") -> bool:
     """Run, record a row a node and one for the whole, print the table. Whether all succeeded."""
     label = f"{request.profile}-{request.target:g}"
     output, done = run(bench, f"{part}-{label}", request)
-    rows = [] if not (output / "run.json").is_file() else node_rows(output, done, request.target)
+    rows = [] if not (output / MANIFEST).is_file() else node_rows(output, done, request.target)
     for row in rows:
         bench.record(part, label=label, run=str(output), **row)
     total = _total(output, done, request, rows)

@@ -29,6 +29,7 @@ from bench.full_scale.graphs import (
     sketch_isomer,
     write,
 )
+from orchestrator.record.run_directory import EVENTS
 from orchestrator.system.text import format_table
 from stages.evaluation.views import psnr
 
@@ -189,7 +190,7 @@ def _gaps(output: Path) -> dict[str, float]:
     from orchestrator.pipeline.profile import Profile
 
     graph = Graph.from_profile(Profile.model_validate(profile))
-    for line in (output / "events.jsonl").read_text().splitlines():
+    for line in (output / EVENTS).read_text().splitlines():
         event = json.loads(line)
         node = event.get("node", "")
         if event["event"] == "done":

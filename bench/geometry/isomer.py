@@ -85,7 +85,7 @@ PHASES: dict[str, tuple[tuple[Any, str], ...]] = {
     "bake": ((make, "bake_colors"),),
     "png": ((make, "png"),),
     "waiting": ((whole, "_textured"),),
-    "(pictures)": ((pictures, "render_views"),),
+    "(pictures)": ((pictures, "look_around"), (pictures, "draw_textured")),
     "files": ((export, "textured_glb"), (export, "textured_obj"), (export, "ply")),
 }  # fmt: skip
 IMPORTS = """

@@ -24,6 +24,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.processes.environment import keep_bytecode
 from orchestrator.system.text import format_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,8 +71,12 @@ class Sample:
 
 
 def environment() -> dict[str, str]:
+    """With bytecode, as `bin/` and installed commands have it."""
     path = os.environ.get("PYTHONPATH", "")
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *([path] if path else [])])}
+    paths = os.pathsep.join([str(ROOT), *([path] if path else [])])
+    found = {**os.environ, "PYTHONPATH": paths}
+    keep_bytecode(found)
+    return found
 
 
 def isolated(image: Path, output: Path, *options: str) -> Sample:

@@ -67,7 +67,7 @@ class Hostile(Stage):
 
 
 def say(host: HostProcess, message: protocol.Message) -> None:
-    host._wire.send(pack(protocol.encode(message)))
+    host.wire.send(pack(protocol.encode(message)))
 
 
 def wait_for_the_end() -> None:
@@ -79,26 +79,26 @@ def flood(host: HostProcess, data: bytes, seconds: float = SECONDS) -> None:
     until = time.monotonic() + seconds
     with contextlib.suppress(OSError):
         while time.monotonic() < until:
-            host._wire.socket.sendall(data)
+            host.wire.socket.sendall(data)
 
 
 def announce(host: HostProcess, message: int, files: int) -> None:
-    host._wire.socket.sendall(HEADER.pack(message, files))
+    host.wire.socket.sendall(HEADER.pack(message, files))
     flood(host, bytes(1 << 20))
     wait_for_the_end()
 
 
 def half_a_message(host: HostProcess) -> None:
     """Byte by byte, and never whole; the heart cannot get a word in."""
-    with host._wire._sending:
-        host._wire.socket.sendall(HEADER.pack(MESSAGE_BYTES, 0))
+    with host.wire.sending:
+        host.wire.socket.sendall(HEADER.pack(MESSAGE_BYTES, 0))
         while True:
-            host._wire.socket.sendall(b"?")
+            host.wire.socket.sendall(b"?")
             time.sleep(0.01)
 
 
 def hang_up(host: HostProcess) -> None:
-    host._wire.socket.shutdown(socket.SHUT_RDWR)
+    host.wire.socket.shutdown(socket.SHUT_RDWR)
     wait_for_the_end()
 
 
@@ -108,7 +108,7 @@ def many_connections(host: HostProcess) -> None:
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
-    path = host._connection.endpoint.removeprefix("unix:")
+    path = host.connection.endpoint.removeprefix("unix:")
     open_ones = []
     for number in range(5000):
         caller = socket.socket(socket.AF_UNIX)
@@ -130,12 +130,10 @@ def many_connections(host: HostProcess) -> None:
 def many_messages(host: HostProcess) -> None:
     """All of them in order, so that only their number is wrong."""
     beat = pack(protocol.encode(protocol.Heartbeat(rss=1, vram=-1))) * 1000
-    step = pack(
-        protocol.encode(
-            protocol.Progress(job=host._job, step=1, total=2, note="?" * (MESSAGE_BYTES >> 1))
-        )
-    )
-    with host._wire._sending:
+    note = "?" * (MESSAGE_BYTES >> 1)
+    job = host.reports.job
+    step = pack(protocol.encode(protocol.Progress(job=job, step=1, total=2, note=note)))
+    with host.wire.sending:
         flood(host, beat)
         flood(host, step)
 
@@ -163,13 +161,14 @@ def then_wait(*messages: Callable[[HostProcess], protocol.Message]) -> Callable[
     return attack
 
 
-def failed(host: HostProcess) -> protocol.Message:
-    return protocol.Failed(job=host._job, kind="internal", message="once", hint="", traceback="")
+def failed(host: HostProcess, kind: str = "internal") -> protocol.Message:
+    job = host.reports.job
+    return protocol.Failed(job=job, kind=kind, message="once", hint="", traceback="")
 
 
 def raw(data: bytes) -> Callable[[HostProcess], None]:
     def attack(host: HostProcess) -> None:
-        host._wire.send(data)
+        host.wire.send(data)
         wait_for_the_end()
 
     return attack
@@ -183,9 +182,7 @@ ATTACKS: dict[str, Callable[[HostProcess], None]] = {
     "another job": then_wait(
         lambda _: protocol.Done(job="another", outputs={}, timings={}, peaks={})
     ),
-    "an unknown kind": then_wait(
-        lambda host: protocol.Failed(job=host._job, kind="odd", message="", hint="", traceback="")
-    ),
+    "an unknown kind": then_wait(lambda host: failed(host, "odd")),
     "not a message": raw(pack(b"\xc1 garbage")),
     "an empty message": raw(pack(b"")),
     "a bomb": raw(pack(b"\xdd" + (MESSAGE_BYTES - 5).to_bytes(4) + b"\x80" * (MESSAGE_BYTES - 5))),

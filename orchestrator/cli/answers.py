@@ -55,6 +55,8 @@ def print_run(run: RunDirectory, as_json: bool) -> None:
     """The end of a run: the table on stderr, the result's path on stdout (or JSON)."""
     from orchestrator.cli import run_table
     from orchestrator.record import summary
+    from orchestrator.record.result_folder import PREVIEW_PNG, REPORT_HTML, RESULT_FILES
+    from orchestrator.record.run_directory import RESULT
 
     if as_json:
         with nobody_need_read(f"{run.path}"):
@@ -66,20 +68,21 @@ def print_run(run: RunDirectory, as_json: bool) -> None:
     for node, texts in run.manifest.warnings.items():
         for text in texts:
             say(f"warning: {node}: {visible(text, one_line=True)}", err=True)
-    result = run.path / "result"
+    result = run.path / RESULT
     for name in run.manifest.exports:
         say(f"export: {result / name}", err=True)
     if gone := run.manifest.former_exports:
         again = command("export", run.path)
         say(f"gone, as they were of an earlier mesh: {', '.join(gone)}; anew: {again}", err=True)
     if run.manifest.no_report:
-        say(f"warning: no report.html: {run.manifest.no_report}", err=True)
-    for name, label in (("preview.png", "preview"), ("mesh.obj", "obj"), ("report.html", "report")):
+        say(f"warning: no {REPORT_HTML}: {run.manifest.no_report}", err=True)
+    shown = {"preview": PREVIEW_PNG, "obj": RESULT_FILES["obj"], "report": REPORT_HTML}
+    for label, name in shown.items():
         if (result / name).is_file():
             say(f"{label}: {result / name}", err=True)
-    mesh = result / "mesh.glb"
+    mesh = result / RESULT_FILES["glb"]
     if run.manifest.kept != "all":
-        told = "the result" if run.manifest.kept == "result" else "of the meshes mesh.glb alone"
+        told = "the result" if run.manifest.kept == "result" else f"of the meshes {mesh.name} alone"
         say(f"kept: {told}, not what it was made of (--keep all keeps that too)", err=True)
     if run.manifest.state == "done":
         say(f"done in {run.manifest.wall_seconds:.2f} s", err=True)

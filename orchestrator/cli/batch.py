@@ -233,6 +233,8 @@ def print_table(made: Batch, outcomes: Sequence[Outcome], more: Iterable[str] = 
     """For people: every picture, what became of them, and where the summary is."""
     from orchestrator.commands import batch as batch_run
     from orchestrator.commands import batch_report
+    from orchestrator.commands.batch_directory import SUMMARY
+    from orchestrator.record.result_folder import INDEX_HTML
 
     header, rows = batch_report.HEADER, list(batch_report.table_rows(outcomes))
     names = (header.index("input"), header.index("mesh"))
@@ -242,6 +244,6 @@ def print_table(made: Batch, outcomes: Sequence[Outcome], more: Iterable[str] = 
     if page := batch_run.index_of(made):
         say(f"report: {page}", err=True)
     elif made.options.report:
-        say(f"warning: no index.html: `kiss3d-orchestrate open {made.path}` says why", err=True)
+        say(f"warning: no {INDEX_HTML}: `kiss3d-orchestrate open {made.path}` says why", err=True)
     with nobody_need_read(f"{made.path}"):
-        say(made.path / "summary.json")
+        say(made.path / SUMMARY)

@@ -53,10 +53,11 @@ def shell_of(
 def _print(made: Batch, found: Sequence[Candidate], as_json: bool) -> None:
     from orchestrator.commands import batch as batch_run
     from orchestrator.commands import candidates
+    from orchestrator.record.result_folder import RESULT_FILES
     from orchestrator.record.run_directory import RESULT
 
     best = candidates.best_of(found)
-    mesh = made.path / RESULT / "mesh.glb"
+    mesh = made.path / RESULT / RESULT_FILES["glb"]
     if as_json:
         document = candidates.document(found)
         runs = {one.outcome.name: one.outcome.row() for one in found}

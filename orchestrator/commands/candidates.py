@@ -69,10 +69,9 @@ def require_choice(prepared: Prepared) -> None:
     mesh = source_of(graph, MESH)
     if mesh is None:
         raise ConfigError(f"--candidates: profile {name} makes no mesh", "leave it out")
-    # What the mesh's own stage draws is the order in which it mends edges.
-    if not any(graph.nodes[one].uses_seed for one in graph.ancestors(mesh.node)):
+    if not any(graph.nodes[one].uses_seed for one in graph.ancestors(mesh.node) | {mesh.node}):
         raise ConfigError(
-            f"--candidates: nothing that shows depends on the seed in profile {name}: all would "
+            f"--candidates: the mesh does not depend on the seed in profile {name}: all would "
             "be alike",
             "leave it out, or take a profile with models",
         )

@@ -19,7 +19,7 @@ from orchestrator.record import belongings
 from orchestrator.record.cache import FOLDER
 from orchestrator.record.find import Unreadable, find_runs
 from orchestrator.record.result_folder import INDEX_HTML, RESULT_NAMES
-from orchestrator.record.run_directory import MANIFEST, RESULT, RunDirectory
+from orchestrator.record.run_directory import MANIFEST, PROCESS_LOGS, RESULT, RunDirectory
 from orchestrator.report.gallery import may_write
 from orchestrator.system.inside import Entry, Inside
 from orchestrator.system.locks import BATCH_FILE, SHARDS_FILE, directory_lock
@@ -27,7 +27,6 @@ from orchestrator.system.places import LinkError, is_temporary
 from orchestrator.system.reading import JSON_BYTES, json_data, limited
 
 _ENTRY = re.compile(r"blake2b-[0-9a-f]+\.json")
-_LOG = re.compile(r"[A-Za-z][A-Za-z0-9_-]*-\d+\.log")
 _EXPORT = re.compile(r"mesh\.[a-z0-9]+")
 _SHOWN = 5
 """Names of foreign files in one line; all of them are in the JSON document."""
@@ -224,7 +223,7 @@ def _remove_batch(folder: Path, left: list[Left]) -> int:
     """The batch's own files, and the folder if nothing of anyone else's lies in it."""
     inside, freed = Inside(folder), 0
     with directory_lock(folder):
-        logs = [e for e in inside.entries(LOGS) if _LOG.fullmatch(e.name) and e.is_file]
+        logs = [e for e in inside.entries(LOGS) if PROCESS_LOGS.fullmatch(e.name) and e.is_file]
         own = {entry.name: entry for entry in inside.entries() if entry.is_file}
         results = [e for e in inside.entries(RESULT) if e.is_file and _is_result(e.name)]
         parts = [name for name in own if is_temporary(name)]

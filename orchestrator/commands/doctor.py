@@ -88,7 +88,7 @@ def checks(outputs: Path, profile: str = "auto", wait: bool = False) -> Iterator
         yield _warm_start()
         yield _ram(needs_card)
         yield _disk(outputs)
-        yield from _weights(has_gpu, name)
+        yield from weight_checks(has_gpu, name)
         yield _torch(torch.result(), has_gpu)
         yield _pytorch3d(pytorch3d.result(), has_gpu)
 
@@ -221,7 +221,7 @@ def _disk(outputs: Path) -> Check:
     return Check("disk", "ok", text)
 
 
-def _weights(gpu: bool, asked: str | None = None) -> Iterator[Check]:
+def weight_checks(gpu: bool, asked: str | None = None) -> Iterator[Check]:
     """asked: the profile whose weights are needed; None: those of all."""
     for name in layers.profile_names():
         try:

@@ -219,7 +219,8 @@ def plan(prepared: Prepared, subject: Subject, output: Path | None) -> list[Plan
 def replaced(prepared: Prepared, subject: Subject, output: Path | None) -> list[str]:
     """Settings by which a finished run of a subject in this directory differs from the one that is
     asked for, as its result will be replaced: "seed", "isomer.stage2_steps"; of another profile
-    just that. None of another subject's, which will be refused."""
+    just that. No seed where nothing depends on it, and none of another subject's run, which will
+    be refused."""
     if output is None or not (output / MANIFEST).is_file():
         return []
     known = RunDirectory.open(output).manifest
@@ -230,7 +231,8 @@ def replaced(prepared: Prepared, subject: Subject, output: Path | None) -> list[
         return []
     if known.profile != prepared.settings.name:
         return ["profile"]
-    return sorted(_differing(known.settings, prepared.recorded))
+    changed = set(_differing(known.settings, prepared.recorded))
+    return sorted(changed if prepared.graph.uses_seed else changed - {"seed"})
 
 
 def _differing(old: object, new: object, path: tuple[str, ...] = ()) -> Iterator[str]:

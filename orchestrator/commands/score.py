@@ -8,6 +8,8 @@ from typing import Any
 
 from orchestrator.errors import InputFileError, RunFailedError
 from orchestrator.processes.json_child import NoAnswerError, ask
+from orchestrator.record.result_folder import RESULT_FILES
+from orchestrator.record.run_directory import RESULT
 
 USUAL = ("--tau", "0.05", "--samples", "30000", "--seed", "0", "--normalize")
 """What `evaluate` takes where nothing else is asked for."""
@@ -19,7 +21,7 @@ def score(mesh: Path, truth: Path, options: Sequence[str] = USUAL) -> dict[str, 
         if path.is_dir():
             raise InputFileError(
                 f"{path} is a folder",
-                f"give a mesh file; a run's is {path / 'result' / 'mesh.glb'}",
+                f"give a mesh file; a run's is {path / RESULT / RESULT_FILES['glb']}",
             )
         if not path.is_file():
             raise InputFileError(f"{path} does not exist or is no file")

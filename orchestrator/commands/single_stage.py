@@ -31,7 +31,7 @@ from orchestrator.planning.options import Options
 from orchestrator.planning.request import prepared_for, recorded_settings
 from orchestrator.processes.environment import child_environment
 from orchestrator.record.handover import accept_outputs
-from orchestrator.record.run_directory import RunDirectory
+from orchestrator.record.run_directory import ATTEMPT_LOG, RunDirectory
 from orchestrator.running.session_events import StageFailure
 from orchestrator.running.stage_client import (
     JobFailedError,
@@ -196,7 +196,7 @@ def run_job(job: StageJob, inline: bool, quiet: bool) -> list[str]:
             with contextlib.redirect_stdout(sys.stderr if quiet else sys.stdout):
                 done, contents = compute_here(job, _say_progress)
         else:
-            log = next_log(job.output, "attempt-")
+            log = next_log(job.output, ATTEMPT_LOG)
             done, contents = compute_isolated(job, log, _say_progress, _show)
         written = _put_in_place(job, done, contents)
     except JobFailedError as error:

@@ -123,6 +123,11 @@ class Graph:
                     found[source.artifact] = needed
         return found
 
+    @property
+    def uses_seed(self) -> bool:
+        """Whether any node's output depends on the seed."""
+        return any(node.uses_seed for node in self.nodes.values())
+
     def upstream(self, name: str) -> set[str]:
         """Nodes of this graph that `name` reads from directly.
 

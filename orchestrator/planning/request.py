@@ -74,12 +74,19 @@ class Prepared:
         """What was asked for and has no effect, for people."""
         name = self.settings.name
         rungs = (rung for node in self.graph.nodes.values() for rung in node.config.attempts)
-        if not self.options.target_vram or any(rung.device == "cuda" for rung in rungs):
-            return ()
-        others = " or ".join(f"--profile {other}" for other in CANDIDATES)
-        return (
-            f"--target-vram has no effect: no stage of profile {name} uses a card; {others} does",
-        )
+        notes = []
+        if self.options.target_vram and not any(rung.device == "cuda" for rung in rungs):
+            others = " or ".join(f"--profile {other}" for other in CANDIDATES)
+            notes.append(
+                f"--target-vram has no effect: no stage of profile {name} uses a card; {others} "
+                "does"
+            )
+        if self.options.seed is not None and not self.graph.uses_seed:
+            notes.append(
+                f"--seed has no effect: no stage of profile {name} draws random numbers, so every "
+                "seed gives the same"
+            )
+        return tuple(notes)
 
 
 def prepare(options: Options, workspace: Workspace | None = None) -> Prepared:

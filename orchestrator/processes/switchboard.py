@@ -44,7 +44,7 @@ class Switchboard:
     """
 
     def __init__(self, folder: Path, selector: selectors.BaseSelector, contents_max: int) -> None:
-        self._selector = selector
+        self.selector = selector
         self._contents_max = contents_max
         self._tokens: dict[str, tuple[bytes, bytes]] = {}
         self._callers: list[socket.socket] = []
@@ -105,7 +105,7 @@ class Switchboard:
             self._close(connection)
 
     def _close(self, connection: socket.socket) -> None:
-        self._selector.unregister(connection)
+        self.selector.unregister(connection)
         connection.close()
 
     def _accept(self) -> None:
@@ -118,7 +118,7 @@ class Switchboard:
                 self._close(self._callers.pop(0))
             caller.setblocking(False)
             self._callers.append(caller)
-            self._selector.register(caller, selectors.EVENT_READ)
+            self.selector.register(caller, selectors.EVENT_READ)
             self._identify(caller)
 
     def _identify(self, caller: socket.socket) -> None:
@@ -166,7 +166,7 @@ class Switchboard:
         if unsent:
             self._unsent[name] = unsent
             events |= selectors.EVENT_WRITE
-        self._selector.modify(connection, events)
+        self.selector.modify(connection, events)
 
 
 def _listen(folder: Path) -> tuple[socket.socket, str]:

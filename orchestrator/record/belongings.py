@@ -13,21 +13,25 @@ by somebody else, and is left alone: files of other names, links, folders.
 from __future__ import annotations
 
 import contextlib
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from orchestrator.record.manifest import NodeRecord
 from orchestrator.record.result_folder import RESULT_NAMES
-from orchestrator.record.run_directory import EVENTS, INLINE, MANIFEST, RESULT, RunDirectory
+from orchestrator.record.run_directory import (
+    ATTEMPT_LOGS,
+    EVENTS,
+    INLINE,
+    MANIFEST,
+    RESULT,
+    RunDirectory,
+)
 from orchestrator.record.stage_pictures import PICTURE
 from orchestrator.system.inside import Entry
 from orchestrator.system.locks import LOCK_FILES
 from orchestrator.system.places import LinkError, is_temporary
 from stages.contract import codec
 from stages.contract.registry import BrokenStageError, UnknownStageError, stage_class
-
-_LOG = re.compile(r"attempt-\d+\.log")
 
 
 def node_files(run: RunDirectory) -> dict[str, Entry]:
@@ -122,7 +126,7 @@ def _listed(run: RunDirectory, folder: str, names: set[str]) -> dict[str, Entry]
         and (
             entry.name in names
             or is_temporary(entry.name)
-            or (folder and (_LOG.fullmatch(entry.name) or PICTURE.fullmatch(entry.name)))
+            or (folder and (ATTEMPT_LOGS.fullmatch(entry.name) or PICTURE.fullmatch(entry.name)))
         )
     }
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -42,8 +43,13 @@ EVENTS = "events.jsonl"
 RESULT = "result"
 INLINE = "inline"
 """In a node's folder: what `stage --inline` wrote."""
+ATTEMPT_LOG = "attempt-"
+"""What the name of an attempt's log begins with; a number and .log follow."""
+ATTEMPT_LOGS = re.compile(rf"{ATTEMPT_LOG}\d+\.log")
 BATCH_LOGS = "logs"
 """In a batch directory: the logs of its processes, which serve many runs."""
+PROCESS_LOGS = re.compile(r"[A-Za-z][A-Za-z0-9_-]*-\d+\.log")
+"""Their names: the node's, and a number."""
 
 
 class RunDirectory:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.system.reading import json_data
+from stages.contract.glb import glb_parts
 
 _JSON, _BINARY = b"JSON", b"BIN\0"
 _FIELD_OF_VIEW = math.radians(30.0)
@@ -130,21 +131,11 @@ class Glb:
 
 def read_glb(content: bytes) -> Glb:
     """The parts of a .glb file. Raises ValueError where it is none."""
-    if len(content) < 20 or content[:4] != b"glTF":
-        raise ValueError("not a .glb file")
-    parts: dict[bytes, bytes] = {}
-    at = 12
-    while at + 8 <= len(content):
-        length, kind = struct.unpack_from("<I4s", content, at)
-        at += 8
-        if at + length > len(content):
-            raise ValueError("a .glb file that is cut off")
-        parts.setdefault(kind, content[at : at + length])
-        at += length
-    document = json_data(parts.get(_JSON, b""))
+    text, binary = glb_parts(content)
+    document = json_data(text)
     if not isinstance(document, dict) or not document.get("meshes"):
         raise ValueError("a .glb file without a mesh")
-    return Glb(document, parts.get(_BINARY, b""))
+    return Glb(document, binary or b"")
 
 
 def _packed(text: bytes, binary: bytes) -> bytes:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from pathlib import PurePath
 from typing import BinaryIO
 
 from orchestrator.record.manifest import AttemptRow
-from orchestrator.record.run_directory import BATCH_LOGS, RunDirectory
+from orchestrator.record.run_directory import ATTEMPT_LOGS, BATCH_LOGS, PROCESS_LOGS, RunDirectory
 from orchestrator.system.inside import Inside
 from orchestrator.system.locks import BATCH_FILE
 
-_OWN = re.compile(r"attempt-\d+\.log")
-_SHARED = re.compile(r"[A-Za-z][A-Za-z0-9_-]*-\d+\.log")
 _BYTES = 4096
 
 
@@ -25,11 +22,11 @@ def log_tail(run: RunDirectory, node: str, row: AttemptRow) -> str:
     """
     name = PurePath(row.log.replace("\\", "/")).name
     with contextlib.suppress(OSError, ValueError):
-        if _OWN.fullmatch(name):
+        if ATTEMPT_LOGS.fullmatch(name):
             with run.inside.read(f"{node}/{name}") as stream:
                 return _tail(stream)
         shared = row.outcome != "done" and (run.path.parent / BATCH_FILE).is_file()
-        if shared and _SHARED.fullmatch(name):
+        if shared and PROCESS_LOGS.fullmatch(name):
             with Inside(run.path.parent).read(f"{BATCH_LOGS}/{name}") as stream:
                 return _tail(stream)
     return ""

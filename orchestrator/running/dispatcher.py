@@ -23,6 +23,7 @@ from orchestrator.pipeline.graph import Node
 from orchestrator.processes.handle import StageProcess
 from orchestrator.processes.hub import NO_CARD, ProcessHub
 from orchestrator.record import stage_pictures
+from orchestrator.record.run_directory import ATTEMPT_LOG
 from orchestrator.running.attempts import Attempts, storage_failure
 from orchestrator.running.durable_writer import DurableWriter
 from orchestrator.running.jobs import Job
@@ -167,7 +168,7 @@ class Dispatcher:
     def _log_place(self, node: Node) -> tuple[Path, str]:
         if self._work.log_folder is not None:
             return self._work.log_folder, f"{node.name}-"
-        return self._work.jobs[0].run.node_folder(node.name), "attempt-"
+        return self._work.jobs[0].run.node_folder(node.name), ATTEMPT_LOG
 
     def _lease_and_load(self, session: Session) -> None:
         if session.state != "imported":

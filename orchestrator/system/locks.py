@@ -111,7 +111,7 @@ def _lease(stack: contextlib.ExitStack, file: Path, seconds: float, patient: boo
                 _disown_empty(owner_file(file))
             lease.acquire(timeout=seconds)
         except Timeout:
-            if not patient or _owner_is_here(file):
+            if not patient or owner_is_here(file):
                 raise
             _disown_empty(owner_file(file))
             # Whether a process of another host lives only shows in a while.
@@ -143,7 +143,7 @@ def _is_empty(now: os.stat_result, first: os.stat_result) -> bool:
     return os.path.samestat(now, first) and now.st_size == 0
 
 
-def _owner_is_here(file: Path) -> bool:
+def owner_is_here(file: Path) -> bool:
     """Whether the owner is a process of this host, of which the library knows that it lives."""
     try:
         lines = owner_file(file).read_text(errors="replace").splitlines()
@@ -155,7 +155,7 @@ def _owner_is_here(file: Path) -> bool:
 def _is_silent(file: Path) -> bool:
     """Whether an owner on another host has given no sign of life for so long that its process must
     be dead. Both times are those of the file's own server, which hosts need not agree with."""
-    if _owner_is_here(file):
+    if owner_is_here(file):
         return False
     try:
         last = owner_file(file).stat().st_mtime

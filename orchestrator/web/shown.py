@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.commands.plans import Plan
 from orchestrator.errors import KissError
+from orchestrator.record.result_folder import PREVIEW_PNG, REPORT_HTML, RESULT_FILES
 from orchestrator.report.page import templates_of
 from orchestrator.system.text import format_size
 from orchestrator.web.files import compare_url, run_url
@@ -20,15 +21,18 @@ if TYPE_CHECKING:
     import jinja2
 
 TEMPLATES = Path(__file__).parent / "templates"
-MAIN_FILES = ("mesh.glb", "mesh.obj", "mesh.mtl", "mesh_color.png", "preview.png", "report.html")
+_GLB, _OBJ, _MATERIAL, _TEXTURE = (
+    RESULT_FILES[artifact] for artifact in ("glb", "obj", "obj_material", "texture")
+)
+MAIN_FILES = (_GLB, _OBJ, _MATERIAL, _TEXTURE, PREVIEW_PNG, REPORT_HTML)
 """Offered first, in this order."""
 FILES = {
-    "mesh.glb": "The mesh with its colours in one file: for viewers, Blender, games",
-    "mesh.obj": "The mesh as OBJ; mesh.mtl and mesh_color.png belong beside it",
-    "mesh.mtl": "The material of mesh.obj: keep it beside that",
-    "mesh_color.png": "The texture of mesh.obj: keep it beside that",
-    "preview.png": "What each stage has made, in one picture",
-    "report.html": "A page about the run: its mesh, pictures, times and settings",
+    _GLB: "The mesh with its colours in one file: for viewers, Blender, games",
+    _OBJ: f"The mesh as OBJ; {_MATERIAL} and {_TEXTURE} belong beside it",
+    _MATERIAL: f"The material of {_OBJ}: keep it beside that",
+    _TEXTURE: f"The texture of {_OBJ}: keep it beside that",
+    PREVIEW_PNG: "What each stage has made, in one picture",
+    REPORT_HTML: "A page about the run: its mesh, pictures, times and settings",
     ".ply": "The mesh with colours at its vertices",
     ".stl": "The shape alone, for 3D printing",
     ".3mf": "The shape for 3D printing, with its size",

@@ -132,7 +132,7 @@ def gltf_document(content: bytes) -> dict[str, Any]:
     """The JSON of a .gltf file. Raises ValueError."""
     try:
         document = json.loads(content)
-    except (RecursionError, UnicodeDecodeError) as error:
+    except (RecursionError, ValueError) as error:
         raise ValueError(f"its JSON cannot be read: {error}") from error
     if not isinstance(document, dict):
         raise ValueError("its JSON is no object")

@@ -6,10 +6,12 @@ the files of `stages.contract.codec`.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stages.contract.glb import own_bytes, require_fitting
 from stages.contract.npy import npy_layout
 from stages.contract.stage import ArtifactSpec, BadInput, Mesh
 
@@ -70,13 +72,14 @@ def _read_npy(_: ArtifactSpec, path: Path) -> np.ndarray:
 
 def _read_mesh(_: ArtifactSpec, path: Path) -> Mesh:
     import numpy as np
-    import trimesh
 
     from stages.contract.srgb import linear_to_srgb
 
-    loaded: Any = trimesh.load(path, force="mesh", process=False)
+    loaded = _loaded(path)
     vertices = np.asarray(loaded.vertices, dtype=np.float32)
     faces = np.asarray(loaded.faces, dtype=np.int32)
+    if faces.size and not 0 <= faces.min() <= faces.max() < len(vertices):
+        raise ValueError("a face names a vertex that is not there")
     colors = None
     if loaded.visual.kind == "vertex":
         colors = np.asarray(loaded.visual.vertex_colors)[:, :3].astype(np.uint8)
@@ -91,6 +94,25 @@ def _read_mesh(_: ArtifactSpec, path: Path) -> Mesh:
         faces = inverse.reshape(-1)[faces].astype(np.int32)
         colors = None if colors is None else colors[first]
     return Mesh(vertices, faces, colors)
+
+
+def _loaded(path: Path) -> Any:
+    """The mesh as trimesh has it. Raises ValueError in words for people: trimesh speaks of the
+    arrays that it stumbles over."""
+    import trimesh
+
+    source: Any = path
+    if path.suffix.lower() == ".glb":
+        content = own_bytes(path.read_bytes())
+        require_fitting(content)
+        source = io.BytesIO(content)
+    beside: Any = trimesh.resolvers.FilePathResolver(str(path))
+    try:
+        return trimesh.load(source, path.suffix[1:].lower(), beside, "mesh", process=False)
+    except (ImportError, MemoryError, OSError):
+        raise
+    except Exception as error:
+        raise ValueError("what it says of itself does not fit what it holds") from error
 
 
 def _texture_colors(visual: Any, count: int) -> np.ndarray | None:

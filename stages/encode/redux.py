@@ -48,27 +48,30 @@ class ReduxEmbedder(nn.Module):
 
 
 class ReduxImage:
-    """folder: of the Redux repository (image_encoder/, image_embedder/, feature_extractor/)."""
+    """folder: of the Redux repository (image_encoder/, image_embedder/, feature_extractor/).
+
+    encoder, embedder  SigLIP, and what makes T5's kind of tokens of what it sees
+    """
 
     def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
         extractor = folder / "feature_extractor"
         with readable(extractor / "preprocessor_config.json"):
             self._extractor = PixelExtractor.load(extractor)
-        self._encoder = from_folder(SiglipVisionModel, folder / "image_encoder")
-        self._embedder = ReduxEmbedder.from_folder(folder / "image_embedder")
+        self.encoder = from_folder(SiglipVisionModel, folder / "image_encoder")
+        self.embedder = ReduxEmbedder.from_folder(folder / "image_embedder")
         self._device, self._dtype = device, dtype
 
     def keep_on_device(self) -> None:
-        place(self._encoder, self._device, self._dtype)
-        place(self._embedder, self._device, self._dtype)
+        place(self.encoder, self._device, self._dtype)
+        place(self.embedder, self._device, self._dtype)
 
     def tokens(self, image: np.ndarray) -> torch.Tensor:
         """Tokens (N, D) of a picture (S, S, 3) uint8 sRGB; SigLIP so400m at 384: N = 729."""
         pixels = self._pixels(image).to(self._device, self._dtype)
-        with visiting(self._encoder, self._device, self._dtype):
-            seen = self._encoder(pixels).last_hidden_state[0]
-        with visiting(self._embedder, self._device, self._dtype):
-            embedded: torch.Tensor = self._embedder(seen)
+        with visiting(self.encoder, self._device, self._dtype):
+            seen = self.encoder(pixels).last_hidden_state[0]
+        with visiting(self.embedder, self._device, self._dtype):
+            embedded: torch.Tensor = self.embedder(seen)
         return embedded
 
     def _pixels(self, image: np.ndarray) -> torch.Tensor:

@@ -51,7 +51,8 @@ class EncodeParams(BackendParams, LoraParams):
 
 
 class Encode(contract.Stage):
-    """CLIP-L, T5-XXL and Redux, so that the denoiser never shares a card with them.
+    """CLIP-L, T5-XXL and Redux, so that the denoiser never shares a card with them: `clip`, `t5`
+    and `redux` once it is loaded.
 
     Raises `StageError`: missing_weights; bad_input for dtype float16, in which T5-XXL overflows;
     internal when the embeddings are not finite; out_of_memory if a budget is too small to stream.
@@ -70,9 +71,9 @@ class Encode(contract.Stage):
 
     def __init__(self, params: EncodeParams) -> None:
         super().__init__(params)
-        self._clip: ClipText | None = None
-        self._t5: T5Text | None = None
-        self._redux: ReduxImage | None = None
+        self.clip: ClipText | None = None
+        self.t5: T5Text | None = None
+        self.redux: ReduxImage | None = None
 
     @classmethod
     def weights(cls, params: EncodeParams) -> tuple[str, ...]:
@@ -102,19 +103,19 @@ class Encode(contract.Stage):
         params = self.params
         device, dtype = torch.device(context.device), compute_dtype(context)
         text = find(params.text_weights)
-        self._clip = ClipText(text, device, dtype, params.used_loras)
-        self._t5 = T5Text(text, device, dtype)
-        self._redux = None
+        self.clip = ClipText(text, device, dtype, params.used_loras)
+        self.t5 = T5Text(text, device, dtype)
+        self.redux = None
         if params.redux:
-            self._redux = ReduxImage(find(params.redux_weights), device, dtype)
+            self.redux = ReduxImage(find(params.redux_weights), device, dtype)
         if params.placement == "resident":
-            for encoder in (self._clip, self._t5, self._redux):
+            for encoder in (self.clip, self.t5, self.redux):
                 if encoder is not None:
                     encoder.keep_on_device()
         elif device.type == "cuda":
-            self._t5.stream(*streaming_budget(context, dtype))
+            self.t5.stream(*streaming_budget(context, dtype))
         else:
-            self._t5.visit_by_block()
+            self.t5.visit_by_block()
 
     def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
         """Inputs `prompt` and, for Redux, `image` (S, S, 3) uint8; outputs `prompt_embeds` (T, D)
@@ -123,7 +124,7 @@ class Encode(contract.Stage):
 
         from stages.encode.redux import join
 
-        if self._clip is None or self._t5 is None:
+        if self.clip is None or self.t5 is None:
             raise StageError("internal", "run before load")
         params = self.params
         if params.redux and IMAGE.name not in inputs:
@@ -133,14 +134,14 @@ class Encode(contract.Stage):
             )
         with torch.inference_mode(), backends(params):
             context.progress(0, 3, "CLIP")
-            pooled = self._clip.pooled(params.clip_prompt)
+            pooled = self.clip.pooled(params.clip_prompt)
             context.progress(1, 3, "T5")
             prompt = f"{params.clip_prompt} {inputs[PROMPT.name]}"
-            tokens = self._t5.tokens(prompt, params.max_sequence_length)
+            tokens = self.t5.tokens(prompt, params.max_sequence_length)
             picture = None
-            if self._redux is not None:
+            if self.redux is not None:
                 context.progress(2, 3, "Redux")
-                picture = self._redux.tokens(inputs[IMAGE.name])
+                picture = self.redux.tokens(inputs[IMAGE.name])
             joined = join(tokens, picture, params.redux_strength)
             outputs = {
                 PROMPT_EMBEDS.name: _as_array(joined * params.prompt_embeds_scale),
@@ -150,8 +151,8 @@ class Encode(contract.Stage):
         return outputs
 
     def close(self) -> None:
-        if self._t5 is not None:
-            self._t5.close()
+        if self.t5 is not None:
+            self.t5.close()
 
 
 def _as_array(embeds: torch.Tensor) -> np.ndarray:

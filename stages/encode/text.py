@@ -37,12 +37,12 @@ class ClipText:
         loras: Sequence[LoraChoice] = (),
     ) -> None:
         self._tokenizer = tokenizer_from_folder(CLIPTokenizer, folder / "tokenizer")
-        self._model = from_folder(CLIPTextModel, folder / "text_encoder")
+        self.model = from_folder(CLIPTextModel, folder / "text_encoder")
         self._device, self._dtype = device, dtype
-        merge_loras(self._model, loras, dtype)
+        merge_loras(self.model, loras, dtype)
 
     def keep_on_device(self) -> None:
-        place(self._model, self._device, self._dtype)
+        place(self.model, self._device, self._dtype)
 
     def pooled(self, text: str) -> torch.Tensor:
         """Pooled embedding (P,) of `text`, cut at 77 tokens."""
@@ -53,13 +53,15 @@ class ClipText:
             truncation=True,
             return_tensors="pt",
         )
-        with visiting(self._model, self._device, self._dtype):
-            pooled: torch.Tensor = self._model(tokens.input_ids.to(self._device)).pooler_output[0]
+        with visiting(self.model, self._device, self._dtype):
+            pooled: torch.Tensor = self.model(tokens.input_ids.to(self._device)).pooler_output[0]
         return pooled
 
 
 class T5Text:
     """folder: of FLUX.1's repository, with text_encoder_2/ and tokenizer_2/.
+
+    model  its weights stay mapped from the files, but for what is computed with
 
     Call one of `keep_on_device`, `visit_by_block` and `stream`, then `tokens` as often as wanted.
     """
@@ -68,18 +70,18 @@ class T5Text:
         # The generic class takes tokenizer.json as it is; T5's own class builds it anew.
         self._tokenizer = tokenizer_from_folder(PreTrainedTokenizerFast, folder / "tokenizer_2")
         self._folder = folder / "text_encoder_2"
-        self._model = from_folder(T5EncoderModel, self._folder)
+        self.model = from_folder(T5EncoderModel, self._folder)
         self._device, self._dtype = device, dtype
         self._streamed: StreamedModels | None = None
 
     def keep_on_device(self) -> None:
-        encoder = self._model.encoder
+        encoder = self.model.encoder
         place(encoder.block, self._device, self._dtype)
         place(encoder.final_layer_norm, self._device, self._dtype)
 
     def visit_by_block(self) -> None:
         """Weights stay mapped; each block gets its copies, where it needs any, for its turn."""
-        encoder = self._model.encoder
+        encoder = self.model.encoder
         visit_in_turn([*encoder.block, encoder.final_layer_norm], self._device, self._dtype)
 
     def stream(self, weights_bytes: int, host_bytes: int) -> None:
@@ -88,7 +90,7 @@ class T5Text:
         weights_bytes: on the device; host_bytes: of registered memory. Raises StageError
         (out_of_memory) where they are too small; call `close` in the end.
         """
-        encoder = self._model.encoder
+        encoder = self.model.encoder
         # Without the vocabulary's table, which stays mapped.
         module = nn.ModuleDict({"block": encoder.block, "norm": encoder.final_layer_norm})
         module.to_empty(device="meta")
@@ -124,10 +126,10 @@ class T5Text:
         if needed > length:
             log.warning("the prompt has %d T5 tokens and is cut at %d", needed, length)
         # The vocabulary's table is the largest single weight and is only looked up: it stays.
-        embedded = self._model.get_input_embeddings()(tokens.input_ids)
+        embedded = self.model.get_input_embeddings()(tokens.input_ids)
         embedded = embedded.to(self._device, self._dtype)
         with self._on_device():
-            hidden: torch.Tensor = self._model(inputs_embeds=embedded).last_hidden_state[0]
+            hidden: torch.Tensor = self.model(inputs_embeds=embedded).last_hidden_state[0]
         return hidden
 
     @contextlib.contextmanager

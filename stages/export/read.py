@@ -7,14 +7,14 @@ from its own folder alone.
 from __future__ import annotations
 
 import io
-import json
-import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from stages.contract import BadInput
+from stages.contract.glb import glb_parts, own_bytes
+from stages.contract.mesh_files import gltf_document
 from stages.contract.mesh_formats import MOST_FACES, READABLE
 from stages.contract.srgb import linear_to_srgb
 from stages.export.model import Model
@@ -41,6 +41,7 @@ def read_model(path: Path) -> Model:
             raise BadInput(f"{path} is larger than {MOST_BYTES >> 30} GiB", "give a smaller mesh")
         content = path.read_bytes()
         if suffix == ".glb":
+            content = own_bytes(content)
             _check_glb(content)
         return _model(_loaded(path, content, suffix), suffix, _has_normals(content, suffix))
     except (ImportError, MemoryError, BadInput):
@@ -96,12 +97,7 @@ def _check_glb(content: bytes) -> None:
 
     An accessor without bytes of its own stands for zeros, as many as it says.
     """
-    if content[:4] != b"glTF" or len(content) < 20:
-        raise ValueError("it is no .glb file")
-    whole, length = struct.unpack_from("<II", content, 8)
-    if whole > len(content):
-        raise ValueError("it ends in the middle: it was not copied or downloaded to its end")
-    document = json.loads(content[20 : 20 + length])
+    document = gltf_document(glb_parts(content)[0])
     accessors = document.get("accessors", [])
     total = 0
     for accessor in accessors:
@@ -156,8 +152,7 @@ def _has_normals(content: bytes, suffix: str) -> bool:
         return b"\nvn " in content
     if suffix != ".glb":
         return False
-    (length,) = struct.unpack_from("<I", content, 12)
-    document = json.loads(content[20 : 20 + length])
+    document = gltf_document(glb_parts(content)[0])
     parts = [part for mesh in document.get("meshes", []) for part in mesh["primitives"]]
     return all("NORMAL" in part["attributes"] for part in parts)
 

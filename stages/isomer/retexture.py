@@ -55,7 +55,7 @@ class Retexture(Stage):
     artifact `mesh` the bundle's."""
 
     name: ClassVar[str] = "retexture"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     summary: ClassVar[str] = "the bundle's colours on a given mesh, whose shape stays as it is"
     inputs: ClassVar[tuple[ArtifactSpec, ...]] = (
         artifacts.BUNDLE,
@@ -104,7 +104,7 @@ class Retexture(Stage):
         mesh."""
         from stages.isomer.coloring import color_vertices, color_views
         from stages.isomer.files import colored_files, moved_back, put_back, textured_files
-        from stages.isomer.pictures import render_views
+        from stages.isomer.pictures import draw_textured, look_around, render_views
         from stages.isomer.texture.given import refined, repaint, split_at
         from stages.isomer.tiles import outline, tiles_of
 
@@ -132,10 +132,10 @@ class Retexture(Stage):
             context.threads,
         )
         mesh = Mesh(fine.joined.vertices, fine.joined.faces, coloring.colors)
+        seeing = (params.render_size, params.radius, self._rasterizer, context.threads)
         context.progress(2, STEPS, "texture")
-        if uv is None:
-            files = colored_files(put_back(mesh, place), fine.normals, params.axes)
-        else:
+        painted = None
+        if uv is not None:
             painted = repaint(
                 split,
                 fine,
@@ -145,12 +145,15 @@ class Retexture(Stage):
                 context.threads,
                 lambda: context.progress(3, STEPS, "bake"),
             )
+        context.progress(4, STEPS, "render")
+        if painted is None:
+            renders = render_views(mesh, *seeing)
+            files = colored_files(put_back(mesh, place), fine.normals, params.axes)
+        else:
+            looks = look_around(painted.vertices, painted.faces, painted.uv, *seeing)
+            renders = draw_textured(looks, painted.colors, context.threads)
             painted = replace(painted, vertices=moved_back(painted.vertices, place))
             files = textured_files(painted, put_back(mesh, place), fine.normals, params.axes)
-        context.progress(4, STEPS, "render")
-        renders = render_views(
-            mesh, params.render_size, params.radius, self._rasterizer, context.threads
-        )
         context.progress(STEPS, STEPS)
         return {artifacts.MESH.name: mesh, **files, artifacts.RENDERS.name: renders}
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from stages.geometry.raster import Rasterizer
     from stages.isomer.coloring import Coloring
+    from stages.isomer.pictures import Seen
     from stages.isomer.projection import View
     from stages.isomer.texture.make import Flat, Textured
 
@@ -28,7 +29,7 @@ class Isomer(Stage):
     """
 
     name: ClassVar[str] = "isomer"
-    version: ClassVar[int] = 11
+    version: ClassVar[int] = 12
     summary: ClassVar[str] = (
         "refines the mesh with the bundle, textures it and writes GLB, OBJ, PLY and previews"
     )
@@ -67,6 +68,11 @@ class Isomer(Stage):
         unlikely = {"torch"} if params.refine_above else set()
         return tuple(name for name in cls.preload if name not in unlikely)
 
+    @classmethod
+    def uses_seed(cls, params: IsomerParams) -> bool:
+        """The lottery among edges in remeshing is the same in every run."""
+        return False
+
     def load(self, context: Context) -> None:
         """Open the rasteriser. Raises StageError if the chosen one cannot run here."""
         from stages.geometry.raster import open_rasterizer, rehearse
@@ -82,7 +88,7 @@ class Isomer(Stage):
         from stages.isomer.cleaning import clean
         from stages.isomer.coloring import color_vertices, color_views
         from stages.isomer.files import colored_files, textured_files
-        from stages.isomer.pictures import render_views
+        from stages.isomer.pictures import draw_textured, render_views
         from stages.isomer.tiles import outline, tiles_of
 
         params = self._params
@@ -123,7 +129,7 @@ class Isomer(Stage):
 
         context.progress(refining + 2, steps, "color")
         with ThreadPoolExecutor(2, thread_name_prefix="isomer") as beside:
-            # Laid flat and compared while colours are found, drawn while the texture is painted.
+            # Laid flat and compared while colours are found, seen while the texture is painted.
             flat = None
             if params.texture == "baked":
                 flat = beside.submit(_flat, vertices, faces, normals, params, context.threads)
@@ -135,14 +141,8 @@ class Isomer(Stage):
                 vertices, faces, normals, views, self._rasterizer, params, context.threads
             )
             mesh = Mesh(vertices, faces, coloring.colors)
-            drawn = beside.submit(
-                render_views,
-                mesh,
-                params.render_size,
-                params.radius,
-                self._rasterizer,
-                context.threads,
-            )
+            seeing = (params.render_size, params.radius, self._rasterizer, context.threads)
+            looks = beside.submit(_look_around, flat, *seeing) if flat is not None else None
             _warn_of_missing(missing.result(), context)
             context.progress(refining + 3, steps, "texture")
             textured = None
@@ -150,9 +150,13 @@ class Isomer(Stage):
                 textured = _textured(mesh, normals, flat, coloring, views, params, context)
 
             context.progress(refining + 4, steps, "export")
-            if textured is None:
+            if textured is None or looks is None:
+                drawn = beside.submit(render_views, mesh, *seeing)
                 files = colored_files(mesh, normals, params.axes)
             else:
+                drawn = beside.submit(
+                    draw_textured, looks.result(), textured.colors, context.threads
+                )
                 files = textured_files(textured, mesh, normals, params.axes)
             context.progress(refining + 5, steps, "render")
             renders = drawn.result()
@@ -185,6 +189,15 @@ def _flat(*arguments: Any) -> Flat:
     from stages.isomer.texture.make import lay_flat
 
     return lay_flat(*arguments)
+
+
+def _look_around(flat: Future[Flat], *seeing: Any) -> list[Seen]:
+    """Raises CannotUnwrapError, as laying flat did."""
+    from stages.isomer.pictures import look_around
+
+    laid = flat.result()
+    vertices = laid.mesh.vertices[laid.cut.origin]
+    return look_around(vertices, laid.cut.faces, laid.cut.uv, *seeing)
 
 
 def _textured(

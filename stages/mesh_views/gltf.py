@@ -16,6 +16,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from stages.contract import BadInput
+from stages.contract.glb import glb_parts
 from stages.contract.mesh_files import (
     gltf_document,
     is_data,
@@ -57,16 +58,8 @@ def _glb(content: bytes) -> tuple[dict[str, Any], bytes | None]:
     magic, version, _ = struct.unpack_from("<4sII", content)
     if magic != b"glTF" or version != 2:
         raise BadInput(f"the GLB file is of version {version}; only version 2 is read", _SAVE)
-    at = 12
-    chunks: dict[bytes, bytes] = {}
-    while at + 8 <= len(content):
-        length, kind = struct.unpack_from("<I4s", content, at)
-        data = content[at + 8 : at + 8 + length]
-        if len(data) < length:
-            raise ValueError("it ends in the middle: it was not copied or downloaded to its end")
-        chunks.setdefault(kind, data)
-        at += 8 + length
-    return gltf_document(chunks[b"JSON"]), chunks.get(b"BIN\0")
+    text, binary = glb_parts(content)
+    return gltf_document(text), binary
 
 
 def _check_version(document: Mapping[str, Any]) -> None:

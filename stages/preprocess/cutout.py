@@ -217,7 +217,7 @@ class Cutout:
         plain = self.method != "network"
         found = segment(rgb, self.holes, self.colour, self.guess, plain, self.eye)
         if self.tells_later:
-            self.tell(found.way)
+            self.tell(f"{found.way}, unsure" if found.doubt == "unsure" else found.way)
         if found.object_box is None:
             raise _nothing_left()
         if self.colour is not None and found.mask.mean() > 0.995:

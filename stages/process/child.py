@@ -33,7 +33,7 @@ from stages.process import protocol
 from stages.process.connection import Connection
 from stages.process.page_cache import CacheWarmer, weight_files
 from stages.process.parent_watch import EXIT_ORPHANED, die_with_parent
-from stages.process.preview import shrunk
+from stages.process.reports import Reports
 from stages.process.single_job import run_job_file
 from stages.process.stage_runner import StageRunner
 from stages.process.threads import keep_to
@@ -110,22 +110,23 @@ class Heart(threading.Thread):
 
 
 class HostProcess:
-    """The stage core behind the parent's messages; `serve` returns when told to exit."""
+    """The stage core behind the parent's messages; `serve` returns when told to exit.
+
+    connection, wire  how and over what the parent is spoken to
+    reports           what it hears of the job that is computed
+    """
 
     def __init__(self, connection: Connection, warm: bool) -> None:
-        self._connection = connection
+        self.connection = connection
         self._warm = warm
-        self._wire = connect(connection.endpoint, connection.token)
-        self._heart = Heart(connection, self._wire)
-        self._reporting = threading.Lock()  # held while `_job` is looked at and spoken of
-        self._job = ""
-        self._last_progress = 0.0
-        self._previews = 0  # that are still wanted of this job
+        self.wire = connect(connection.endpoint, connection.token)
+        self._heart = Heart(connection, self.wire)
+        self.reports = Reports(self._send)
 
     def serve(self) -> None:
         self._send(
             protocol.Hello(
-                stage=self._connection.stage,
+                stage=self.connection.stage,
                 pid=os.getpid(),
                 protocol=protocol.VERSION,
                 warm=self._warm,
@@ -133,7 +134,7 @@ class HostProcess:
         )
         self._heart.start()
         core: StageRunner | None = None
-        hello = time.monotonic() - self._connection.started
+        hello = time.monotonic() - self.connection.started
         while True:
             message = self._receive()
             if isinstance(message, protocol.Prepare):
@@ -150,14 +151,14 @@ class HostProcess:
 
     def _receive(self) -> protocol.Message:
         try:
-            received = self._wire.receive()
+            received = self.wire.receive()
         except (EOFError, OSError):
             self._await_end()
         return protocol.decode(received[0] if received else b"")
 
     def _send(self, message: protocol.Message, contents: Sequence[bytes] = ()) -> None:
         try:
-            self._wire.send(pack(protocol.encode(message), contents))
+            self.wire.send(pack(protocol.encode(message), contents))
         except OSError:
             self._await_end()
 
@@ -166,42 +167,9 @@ class HostProcess:
         self._heart.join()
         os._exit(EXIT_ORPHANED)
 
-    def _end_job(self, message: protocol.Message, contents: Sequence[bytes] = ()) -> None:
-        """The last word on a job: a thread of the stage that outlives it reports no more."""
-        with self._reporting:
-            self._job = ""
-            self._send(message, contents)
-
-    def _progress(self, job: str, step: int, total: int, note: str) -> None:
-        with self._reporting:
-            now = time.monotonic()
-            # 20 a second are enough for any screen; the last step always goes out.
-            if job == self._job and (step >= total or now - self._last_progress >= 0.05):
-                self._last_progress = now
-                self._send(protocol.Progress(job=job, step=step, total=total, note=note))
-
-    def _preview(self, job: str, name: str, pixels: Any) -> None:
-        """Send a picture on, if more are wanted; one that is none must not cost the job."""
-        if self._previews < 1:
-            return
-        try:
-            small = shrunk(pixels)
-        except Exception:
-            log.exception("no preview")
-            return
-        height, width = small.shape[:2]
-        with self._reporting:
-            if job == self._job and self._previews > 0:
-                self._previews -= 1
-                self._send(
-                    protocol.Preview(
-                        job=job, name=name, height=height, width=width, pixels=small.tobytes()
-                    )
-                )
-
     def _prepare(self, message: protocol.Prepare) -> None:
         try:
-            files = weight_files(self._connection.stage, message.params)
+            files = weight_files(self.connection.stage, message.params)
         except Exception:  # whatever it is, load() meets it again, where it can be told
             log.exception("no reading ahead")
             return
@@ -214,7 +182,7 @@ class HostProcess:
         if message.device == "cpu":  # on a card they fill it with weights, and want the cores
             keep_to(message.threads)
         try:
-            core = StageRunner(self._connection.stage, self._connection.inline_max_bytes)
+            core = StageRunner(self.connection.stage, self.connection.inline_max_bytes)
             imported = time.perf_counter()
             context = Context(
                 message.device,
@@ -239,12 +207,12 @@ class HostProcess:
 
     def _run(self, core: StageRunner, message: protocol.Run) -> None:
         def progress(step: int, total: int, note: str = "") -> None:
-            self._progress(message.job, int(step), int(total), str(note)[:200])
+            self.reports.progress(message.job, int(step), int(total), str(note)[:200])
 
         def preview(name: str, pixels: Any) -> None:
-            self._preview(message.job, str(name), pixels)
+            self.reports.preview(message.job, str(name), pixels)
 
-        self._job, self._previews = message.job, message.previews
+        self.reports.begin(message.job, message.previews)
         inputs = {name: [Path(path) for path in paths] for name, paths in message.inputs.items()}
         scratch = Path(message.scratch)
         try:
@@ -264,13 +232,13 @@ class HostProcess:
             shutil.rmtree(scratch, ignore_errors=True)
         self._heart.beat()
         done, contents = result.message(message.job, self._heart.peaks)
-        self._end_job(done, [contents])
+        self.reports.end(done, [contents])
 
     def _fail(self, job: str, error: BaseException) -> None:
         failure: Failure = classify(error)
         text = "".join(traceback.format_exception(error))
         self._heart.beat()
-        self._end_job(
+        self.reports.end(
             protocol.Failed(
                 job=job,
                 kind=failure.kind,

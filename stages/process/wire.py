@@ -62,6 +62,8 @@ class Wire:
 
     No more is asked of the kernel than the message at hand takes, and memory is taken for what has
     arrived, not for what was announced: a peer fills the room of one message at most.
+
+    sending: held while a message is on its way; who holds it has the socket alone
     """
 
     def __init__(self, connection: socket.socket, message_max: int, contents_max: int) -> None:
@@ -70,11 +72,11 @@ class Wire:
         self._contents_max = contents_max
         self._held = bytearray()
         self._lengths: tuple[int, int] | None = None
-        self._sending = threading.Lock()
+        self.sending = threading.Lock()
 
     def send(self, data: bytes) -> None:
         """Send what `pack` made, and return when the kernel has all of it (blocking sockets)."""
-        with self._sending:
+        with self.sending:
             self.socket.sendall(data)
 
     def receive(self) -> tuple[bytes, bytes] | None:

@@ -113,7 +113,7 @@ def test_a_profile_that_draws_nothing_from_the_seed_is_refused(kiss3d, egg, tmp_
     out = tmp_path / "out"
     done = kiss3d("run", egg, "--profile", "sketch", "--candidates", 2, "--output", out)
     assert done.returncode == 2
-    assert "nothing that shows depends on the seed in profile sketch" in done.stderr
+    assert "the mesh does not depend on the seed in profile sketch" in done.stderr
     assert not out.exists()
 
 

@@ -98,6 +98,7 @@ def test_a_picture_becomes_a_closed_coloured_mesh_that_faces_forward(kiss3d, sma
             assert picture.width >= 1024
     for name, image in (("preprocess", "image"), ("multiview", "views"), ("isomer", "renders")):
         assert (out / name / f"{image}.png").is_file()
+    assert "cut out (alpha)" in (out / "preprocess" / "attempt-1.log").read_text()
     assert leftovers(out) == []
 
 
@@ -143,11 +144,15 @@ def test_a_process_that_computes_all_nodes_inline_gives_the_same_bytes(small_run
             assert path.read_bytes() == (small_run / node / path.name).read_bytes(), path
 
 
-def test_another_seed_reuses_the_nodes_that_do_without_one(run_sketch, small_robot, small_run):
-    run = run_sketch("run", small_robot, "--profile", "sketch", "--seed", 2, *SMALL)
+def test_another_seed_is_the_same_sketch(kiss3d, run_sketch, small_robot, small_run):
+    words = ("run", small_robot, "--profile", "sketch", *SMALL)
+    run = run_sketch(*words, "--seed", 2)
     nodes = json.loads((run / "run.json").read_text())["nodes"]
-    computed = {name for name, node in nodes.items() if not node["cached_from"]}
-    assert computed == {"isomer"}, "which has a lottery in its remeshing"
+    assert all(nodes[name]["cached_from"] for name in NODES), "taken over, not computed again"
+    again = kiss3d(*words, "--seed", 3, "--output", run)
+    assert again.returncode == 0, again.stderr
+    assert "--seed has no effect" in again.stderr
+    assert "replaced" not in again.stderr
 
 
 def test_what_is_computed_beside_another_is_what_it_is_alone_and_a_bad_one_fails_alone(

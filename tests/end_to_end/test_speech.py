@@ -247,6 +247,13 @@ def test_a_budget_that_has_no_effect_is_told(kiss3d, picture):
     assert "no effect" not in kiss3d(*ask, "--profile", "full_12gb").stderr
 
 
+def test_a_seed_that_has_no_effect_is_told(kiss3d, picture):
+    ask = ("plan", picture, "--profile")
+    assert "--seed has no effect" in kiss3d(*ask, "sketch", "--seed", "7").stderr
+    assert "no effect" not in kiss3d(*ask, "sketch").stderr
+    assert "no effect" not in kiss3d(*ask, "full_12gb", "--seed", "7").stderr
+
+
 def test_a_plan_of_sketch_has_seconds_and_host_memory(kiss3d, picture):
     done = kiss3d("plan", picture, "--profile", "sketch", "--json")
     for node in json.loads(done.stdout)["nodes"]:

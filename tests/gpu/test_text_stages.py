@@ -58,8 +58,8 @@ def test_streamed_weights_leave_the_card_again() -> None:
     held = torch.cuda.memory_allocated()
     outputs(stage, inputs, CARD, "bfloat16")
     assert torch.cuda.memory_allocated() <= held
-    assert stage._t5 is not None
-    assert "cuda" not in {p.device.type for p in stage._t5._model.parameters()}
+    assert stage.t5 is not None
+    assert "cuda" not in {p.device.type for p in stage.t5.model.parameters()}
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

@@ -100,7 +100,7 @@ def outputs(stage: Stage, values: Mapping[str, Any], seed: int, scratch: Path) -
 def test_the_stages_that_draw_random_numbers_are_these() -> None:
     classes = {name: stage_class(name) for name in BUILT_IN}
     seeded = {name for name, cls in classes.items() if cls.uses_seed(cls.Params())}
-    assert seeded == {"zero123plus", "flux", "isomer"}
+    assert seeded == {"zero123plus", "flux"}
     assert Prompt.uses_seed(PromptParams(enabled=True))
     assert not Prompt.uses_seed(PromptParams(enabled=False)), "the caption is passed on"
 

@@ -79,7 +79,6 @@ def refine(
             targets,
             rasterizer,
             context.device,
-            context.seed,
             params.objective,
             most,
             trusts,

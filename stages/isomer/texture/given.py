@@ -68,12 +68,16 @@ class Fine:
 
 @dataclass(frozen=True)
 class Repainted:
-    """The given mesh with its new texture, as `stages.isomer.export.Textured`."""
+    """The given mesh with its new texture, as `stages.isomer.export.Textured`.
+
+    colors  (size, size, 3) uint8 sRGB, which `color_png` is the file of
+    """
 
     vertices: np.ndarray
     faces: np.ndarray
     normals: np.ndarray
     uv: np.ndarray
+    colors: np.ndarray
     color_png: bytes
     tangents: np.ndarray | None = None
     normal_png: bytes = b""
@@ -192,6 +196,7 @@ def repaint(
         split.faces,
         split.normals.astype(np.float32),
         split.uv.astype(np.float32),
+        texture,
         png(texture, threads),
     )
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import time
 
 import click
 import pytest
 from rich.console import Console
 
-from orchestrator.cli import commands
+from orchestrator.cli import commands, live_view
 from orchestrator.cli.live_view import Lines, Live
 from orchestrator.errors import InterruptedRunError
 from orchestrator.running.pictures_through import PicturesThrough
@@ -63,11 +64,14 @@ def test_in_a_batch_the_table_tells_one_pictures_step_from_what_is_left_of_all()
     assert lines[-1].strip() == "0 of 2 pictures, 2 min left"
 
 
-def test_in_a_batch_a_line_says_how_far_it_is_whenever_a_picture_is_over():
+def test_in_a_batch_a_line_says_how_far_it_is_whenever_a_picture_is_over(monkeypatch):
     stream = io.StringIO()
     left, pictures = of_two_pictures()
     view = Lines(stream, 2, left=left, pictures=pictures)
-    view._last["robot", "multiview"] = 0.0
+    start = {"warm": True, "device": "cpu", "attempt": 1, "rung": 0}
+    view.notify(RunEvent("started", "robot", "multiview", start))
+    seconds = time.monotonic()
+    monkeypatch.setattr(live_view.time, "monotonic", lambda: seconds + 6.0)
     view.notify(RunEvent("progress", "robot", "multiview", {**STEP, "rss": 1}))
     told = stream.getvalue()
     assert "robot: multiview: step 12/25 refine" in told

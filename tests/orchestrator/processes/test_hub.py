@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import itertools
 import json
 import os
@@ -12,6 +13,7 @@ import stat
 import subprocess
 import sys
 import time
+import types
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -98,6 +100,36 @@ def test_a_child_has_no_token_of_the_hub(kept, monkeypatch, tmp_path):
 def test_a_child_keeps_what_else_is_set(name, monkeypatch):
     monkeypatch.setenv(name, "kept")
     assert warm.child_environment()[name] == "kept"
+
+
+@pytest.mark.parametrize(
+    ("beside", "place", "kept"),
+    [(False, None, True), (True, None, False), (False, "mine", False)],
+    ids=["nothing is compiled", "libraries are compiled", "it has a place of its own"],
+)
+def test_children_have_bytecode_where_none_may_lie_beside_sources(
+    beside, place, kept, monkeypatch, tmp_path
+):
+    bytecode = tmp_path / "numpy.pyc"
+    if beside:
+        bytecode.touch()
+    library = types.SimpleNamespace(cached=str(bytecode))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: library)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.delenv("PYTHONPYCACHEPREFIX", raising=False)
+    if place:
+        monkeypatch.setenv("PYTHONPYCACHEPREFIX", place)
+    found = warm.child_environment()
+    assert ("PYTHONDONTWRITEBYTECODE" in found) is not kept
+    assert found.get("PYTHONPYCACHEPREFIX") == (str(tmp_path / "bytecode") if kept else place)
+
+
+def test_a_system_without_virtual_environment_is_not_written_to(monkeypatch):
+    monkeypatch.setattr(sys, "prefix", sys.base_prefix)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.delenv("PYTHONPYCACHEPREFIX", raising=False)
+    assert "PYTHONPYCACHEPREFIX" not in warm.child_environment()
 
 
 @dataclass

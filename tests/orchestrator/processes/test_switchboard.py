@@ -53,7 +53,7 @@ def switchboard(request) -> Iterator[Switchboard]:
 
 
 def turn(switchboard: Switchboard) -> list[Heard]:
-    ready = {key.fd for key, _ in switchboard._selector.select(0.01)}
+    ready = {key.fd for key, _ in switchboard.selector.select(0.01)}
     return switchboard.receive(ready)
 
 

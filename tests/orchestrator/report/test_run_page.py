@@ -210,7 +210,7 @@ def test_a_mesh_that_is_none_or_too_large_costs_the_view_alone(tmp_path, monkeyp
     run = page_run(tmp_path / "run")
     (run.path / RESULT / "mesh.glb").write_bytes(b"no mesh")
     page = page_of(run)
-    assert "mesh.glb cannot be shown: not a .glb file" in page.text
+    assert "mesh.glb cannot be shown: it is no GLB file" in page.text
     assert "Views" in page.text
     monkeypatch.setattr(run_page, "MOST_BYTES", 1000)
     (run.path / RESULT / "mesh.glb").write_bytes(bytes(2000))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 
 import pytest
 
@@ -21,15 +22,24 @@ def test_what_is_done_later_waits_for_the_pictures_before_it():
 
 def test_what_is_over_is_forgotten():
     """A batch of thousands would keep all of it, and look through all for each picture."""
-    drawn = []
+
+    class Picture:
+        pass
+
+    kept: weakref.WeakSet[Picture] = weakref.WeakSet()
+
+    def draw() -> Picture:
+        picture = Picture()
+        kept.add(picture)
+        return picture
+
     with DurableWriter(lambda: None) as writer:
-        for number in range(100):
-            writer.draw(lambda number=number: drawn.append(number))
-            eventually(lambda number=number: len(drawn) == number + 1)
-        eventually(lambda: all(one.done() for one in writer._extra))
+        for _ in range(100):
+            writer.draw(draw)
+            eventually(lambda: writer.behind == 0)
+        assert len(kept) == 1, "what has been drawn last"
         writer.later(lambda: None)
-        assert len(writer._extra) == 1
-    assert drawn == list(range(100))
+        eventually(lambda: not kept)
 
 
 def test_a_fault_is_raised_at_the_end_however_much_came_behind_it():

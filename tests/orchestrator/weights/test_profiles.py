@@ -117,14 +117,14 @@ def test_list_adds_up_what_a_profile_needs():
 
 
 def test_the_doctor_has_a_row_for_each_profile(tmp_path):
-    rows = {check.name: check for check in doctor._weights(gpu=True)}
+    rows = {check.name: check for check in doctor.weight_checks(gpu=True)}
     assert (rows["weights: bare"].verdict, rows["weights: bare"].found) == ("ok", "needs none")
     tiny = rows["weights: tiny"]
     assert tiny.verdict == "warn"
     assert tiny.found == "2 of 2 missing (8.1 of 8.1 GB): prm, flexgen"
     assert tiny.remedy == "kiss3d-orchestrate models pull --profile tiny"
     put(tmp_path, "flux1-dev-gguf-q4", "flux1-dev-Q4_K_S.gguf")
-    tiny = {check.name: check for check in doctor._weights(gpu=False)}["weights: tiny"]
+    tiny = {check.name: check for check in doctor.weight_checks(gpu=False)}["weights: tiny"]
     assert (tiny.verdict, tiny.found) == ("ok", "all 1 here, 6.8 GB")
 
 
@@ -134,7 +134,7 @@ def test_a_broken_catalogue_is_an_error_with_its_place(tmp_path, monkeypatch):
     monkeypatch.setattr(catalogue, "catalogue_file", lambda: file)
     with pytest.raises(ConfigError, match=r"prm\.licence: Field required"):
         needs.catalogue()
-    rows = {check.name: check.verdict for check in doctor._weights(gpu=True)}
+    rows = {check.name: check.verdict for check in doctor.weight_checks(gpu=True)}
     assert rows["weights: tiny"] == "fail"
 
 

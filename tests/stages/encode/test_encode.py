@@ -237,7 +237,7 @@ def test_one_block_at_a_time_is_converted() -> None:
     """float32 on disk, bfloat16 wanted: every block but the computing one stays as it is."""
     text = T5Text(find("flux1-dev-text"), CPU, torch.bfloat16)
     text.visit_by_block()
-    blocks = list(text._model.encoder.block)
+    blocks = list(text.model.encoder.block)
     converted: list[list[int]] = []
 
     def look(*_: Any) -> None:
@@ -260,7 +260,7 @@ def test_a_t5_that_streams_as_to_a_card_gives_the_same_bits(budgets: tuple[int, 
     with torch.inference_mode():
         for prompt in ("a vase", "a lamp", "a vase"):
             assert torch.equal(streamed.tokens(prompt, 16), resident.tokens(prompt, 16))
-            assert all(p.is_meta for p in streamed._model.encoder.block.parameters())
+            assert all(p.is_meta for p in streamed.model.encoder.block.parameters())
     streamed.close()
 
 
@@ -277,15 +277,15 @@ def test_streaming_keeps_to_three_gigabytes_and_to_smaller_budgets() -> None:
 def test_weights_stay_mapped_from_their_files() -> None:
     stage = loaded(dtype="bfloat16")
     run(stage)
-    assert stage._t5 is not None
-    assert stage._redux is not None
+    assert stage.t5 is not None
+    assert stage.redux is not None
     maps = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
     files = [
         (*(int(edge, 16) for edge in fields[0].split("-")), fields[5])
         for fields in maps
         if len(fields) > 5 and fields[5].endswith(".safetensors")
     ]
-    for module in (stage._t5._model.encoder.block, stage._redux._encoder, stage._redux._embedder):
+    for module in (stage.t5.model.encoder.block, stage.redux.encoder, stage.redux.embedder):
         for parameter in module.parameters():
             address = parameter.data_ptr()
             assert any(low <= address < high for low, high, _ in files)

@@ -128,6 +128,14 @@ def test_a_small_object_in_a_large_picture_is_looked_at_closely() -> None:
     assert told.region.width < 700
 
 
+def test_a_run_says_that_what_told_the_object_is_not_sure() -> None:
+    """The toy shines faintly through the ground."""
+    rgb, _ = in_frame(300, 300, 220, 40, 40)
+    faint = (0.2 * rgb + 0.8 * texture(300, 300)).astype(np.uint8)
+    notes = run(file_of(Image.fromarray(faint)), background="network")[3]
+    assert "cut out (network, unsure)" in notes
+
+
 def test_a_run_says_what_told_the_object_and_is_the_same_every_time() -> None:
     rgb, _ = in_frame(300, 300, 220, 40, 40)
     data = file_of(Image.fromarray(rgb))
