@@ -85,28 +85,28 @@ class Engine:
         vae = build(AutoencoderKL, open_folder(params.vae, "vae"), plain)
         self._vae = place(vae, params.placement, self._device)
         self._autoencoder = Autoencoder(vae, self._device, params.vae_tiling)
-        self._nets: Nets
+        self.nets: Nets
         if params.placement == "streamed":
-            self._nets = StreamedNets(params, context, self._dtype, lora, choice.kind)
+            self.nets = StreamedNets(params, context, self._dtype, lora, choice.kind)
         else:
-            self._nets = WholeNets(params, self._device, self._dtype, lora, choice.kind)
+            self.nets = WholeNets(params, self._device, self._dtype, lora, choice.kind)
         self._compiling = self._open_compiling(params.compile)
         left_out = lora.t5_layers if lora is not None else 0
         self._note = f", {left_out} T5 layers of the LoRA left out" if left_out else ""
-        self._note += "".join(f", {note}" for note in (self._nets.note, choice.note) if note)
+        self._note += "".join(f", {note}" for note in (self.nets.note, choice.note) if note)
 
     def _open_compiling(self, mode: Compile) -> Compiling | None:
-        nets = [net for net in (self._nets.transformer, self._nets.controlnet) if net is not None]
+        nets = [net for net in (self.nets.transformer, self.nets.controlnet) if net is not None]
         if mode == "off" or (self._device.type == "cpu" and mode == "auto"):
             return None
-        blocks = CompiledBlocks([] if self._nets.hooked else nets, FLUX_BLOCKS)
-        blocks.why_not = self._nets.hooked
+        blocks = CompiledBlocks([] if self.nets.hooked else nets, FLUX_BLOCKS)
+        blocks.why_not = self.nets.hooked
         file = file_name("compiling", self._device, self._dtype, self._kind or "")
         return Compiling(mode, blocks, cache_folder(), file)
 
     def close(self) -> None:
         """Give back what the nets hold."""
-        self._nets.close()
+        self.nets.close()
 
     def run(self, job: Denoising, note: str, context: Context) -> np.ndarray:
         """The bundle, (H, W, 3) float32 in [0, 1]. Raises StageError: bad_input, internal.
@@ -130,7 +130,7 @@ class Engine:
         with self._vae.on_device():
             controls = self._controls(job, noise)
             start = self._start(job, schedule, noise, shape)
-        errors, evaluations = self._nets.errors, itertools.count()
+        errors, evaluations = self.nets.errors, itertools.count()
         compiling = self._compiling
         errors.forget("activations")
 
@@ -138,17 +138,17 @@ class Engine:
             errors.watching = self._kind is not None and next(evaluations) == 0
             if compiling is not None:
                 compiling.before_evaluation()
-            self._nets.expect(controls, level, cached is not None)
+            self.nets.expect(controls, level, cached is not None)
 
         def skipped() -> None:
             if compiling is not None:
                 compiling.skipped()
-            self._nets.skipped()
+            self.nets.skipped()
 
         cached = self._cached(controls, schedule, skipped)
         denoiser = Denoiser(
-            self._nets.transformer,
-            self._nets.controlnet,
+            self.nets.transformer,
+            self.nets.controlnet,
             text,
             controls,
             image_ids(*shape[2:], self._device),
@@ -167,9 +167,7 @@ class Engine:
                 context.preview(f"step-{step:03}", picture(guess))
 
         with ExitStack() as stack:
-            stack.enter_context(
-                self._nets.on_device(lambda net: denoiser.embeddings(net, schedule))
-            )
+            stack.enter_context(self.nets.on_device(lambda net: denoiser.embeddings(net, schedule)))
             if compiling is not None:
                 stack.enter_context(compiling.job(schedule.evaluations))
             tokens = denoiser.run(pack(start), schedule, on_step)
@@ -198,7 +196,7 @@ class Engine:
             for number in range(total)
         ]
         cache = FirstBlockCache(self._params.cache, acting, schedule.reuse)
-        nets = CachedNets(self._nets.transformer, self._nets.controlnet, cache, skipped)
+        nets = CachedNets(self.nets.transformer, self.nets.controlnet, cache, skipped)
         nets.check()
         return nets
 
@@ -210,14 +208,14 @@ class Engine:
                 f"(cache {self._params.cache:g})"
             )
         if self._kind is not None:
-            errors = self._nets.errors
+            errors = self.nets.errors
             yield (
                 f"multiplied in eight bits ({self._kind}): weights off by "
                 f"{errors.share('weights'):.1%}, activations by {errors.share('activations'):.1%}"
             )
 
     def _text(self, job: Denoising) -> Text:
-        config = self._nets.transformer.config
+        config = self.nets.transformer.config
         for name, found, wanted in (
             ("prompt_embeds", job.prompt_embeds.shape[1], config.joint_attention_dim),
             ("pooled_embeds", job.pooled_embeds.shape[0], config.pooled_projection_dim),

@@ -61,7 +61,7 @@ class Flux(Stage):
         "peft",
     )
     params: FluxParams
-    _engine: Engine | None = None
+    engine: Engine | None = None
 
     @classmethod
     def weights(cls, params: FluxParams) -> tuple[str, ...]:
@@ -85,14 +85,14 @@ class Flux(Stage):
     def load(self, context: Context) -> None:
         from stages.flux.engine import Engine
 
-        self._engine = Engine(self.params, context)
+        self.engine = Engine(self.params, context)
 
     def run(self, inputs: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
         """Inputs and output as in stages/contract/artifacts.py; `bundle` has the params' size."""
         from stages.flux.controls import resize_bundle
         from stages.flux.engine import Denoising
 
-        if self._engine is None:
+        if self.engine is None:
             raise StageError("internal", "run before load")
         params = self.params
         reference, note = inputs.get(REFERENCE_BUNDLE.name), "encode"
@@ -109,12 +109,12 @@ class Flux(Stage):
             context.seed,
         )
         with backends(params):
-            return {BUNDLE.name: self._engine.run(job, note, context)}
+            return {BUNDLE.name: self.engine.run(job, note, context)}
 
     def close(self) -> None:
-        if self._engine is not None:
-            self._engine.close()
-            self._engine = None
+        if self.engine is not None:
+            self.engine.close()
+            self.engine = None
 
     def _control_image(
         self, control: ControlParams, reference: np.ndarray | None, inputs: Mapping[str, Any]

@@ -72,7 +72,7 @@ class StreamedNets:
         )
         self._device = torch.device(context.device)
         limits = budget.plan_budget(context, self._activations(params, dtype, kind))
-        self._streamed = stream(
+        self.streamed = stream(
             nets,
             vram_bytes=limits.weights,
             host_bytes=limits.host,
@@ -83,16 +83,16 @@ class StreamedNets:
             enter_card=False,
             embeddings=params.steps,
         )
-        self.note, self.errors = self._streamed.note, self._streamed.errors
+        self.note, self.errors = self.streamed.note, self.streamed.errors
         decode = fast_decode_bytes(params.height, params.width, dtype)
-        self._stays = self._streamed.plan.card_bytes + decode <= limits.device
+        self._stays = self.streamed.plan.card_bytes + decode <= limits.device
         self._expected: tuple[int, bool] | None = None
 
     @contextmanager
     def on_device(self, embeddings: Embeddings) -> Iterator[None]:
         """Afterwards the device is the autoencoder's, unless it has room for all."""
         try:
-            self._streamed.enter_card(lambda name: embeddings(getattr(self, name)))
+            self.streamed.enter_card(lambda name: embeddings(getattr(self, name)))
             self._expected = None
             yield
         except BaseException:
@@ -102,7 +102,7 @@ class StreamedNets:
             self._leave()
 
     def expect(self, controls: int, level: int, first_apart: bool = False) -> None:
-        self._streamed.choose(level)
+        self.streamed.choose(level)
         if (controls, first_apart) != self._expected:
             self._expected = controls, first_apart
             self._expect()
@@ -114,26 +114,26 @@ class StreamedNets:
         assert self._expected is not None
         controls, first_apart = self._expected
         if not first_apart:
-            self._streamed.expect(*["controlnet"] * controls, "transformer")
+            self.streamed.expect(*["controlnet"] * controls, "transformer")
             return
         parts: list[tuple[str, Iterable[int]]] = [("transformer", [0])]
         rest: list[tuple[str, Iterable[int]]] = [
-            ("transformer", range(1, self._streamed.blocks("transformer")))
+            ("transformer", range(1, self.streamed.blocks("transformer")))
         ]
         if controls:
             # Its blocks, then the projections to its outputs: the first of both.
-            of_control = range(self._streamed.blocks("controlnet"))
+            of_control = range(self.streamed.blocks("controlnet"))
             first = [0, len(of_control) // 2]
             others = [number for number in of_control if number not in first]
             parts = [*[("controlnet", first)] * controls, *parts]
             rest = [*[("controlnet", others)] * controls, *rest]
-        self._streamed.expect_blocks(*parts, *rest)
+        self.streamed.expect_blocks(*parts, *rest)
 
     def close(self) -> None:
-        self._streamed.close()
+        self.streamed.close()
 
     def _leave(self) -> None:
-        self._streamed.leave_card()
+        self.streamed.leave_card()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 

@@ -26,6 +26,7 @@ from stages.streaming.lanes import open_lanes
 from stages.streaming.layout import BlockLayout
 from stages.streaming.net import Net, Surroundings, tensor_plans
 from stages.streaming.once import OnceLayers
+from stages.streaming.pinned import HostBuffer
 from stages.streaming.reader import FileReader
 from stages.streaming.streamer import BlockStreamer, StreamStats
 from stages.streaming.tiers import BudgetError, TierPlan, plan_tiers
@@ -74,6 +75,11 @@ class StreamedModels:
     @property
     def stats(self) -> StreamStats:
         return self._streamer.stats
+
+    @property
+    def host(self) -> HostBuffer:
+        """The pinned memory of the host tier; empty before it is filled, and once closed."""
+        return self._streamer.host
 
     @property
     def note(self) -> str:

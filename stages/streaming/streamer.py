@@ -22,6 +22,7 @@ from stages.streaming.blocks import StreamedBlock, parameters_of, places_of
 from stages.streaming.filling import Filler
 from stages.streaming.lanes import Lanes, Mark
 from stages.streaming.order import ExecutionOrder
+from stages.streaming.pinned import HostBuffer
 from stages.streaming.readahead import ReadAhead
 from stages.streaming.reader import FileReader
 from stages.streaming.store import BlockStore
@@ -103,6 +104,11 @@ class BlockStreamer:
     def note(self) -> str:
         """What is slower than it could be, "" if nothing."""
         return self._store.host.note
+
+    @property
+    def host(self) -> HostBuffer:
+        """The pinned memory of the host tier."""
+        return self._store.host
 
     @property
     def stats(self) -> StreamStats:

@@ -58,8 +58,8 @@ def test_embeddings_of_another_model_are_bad_input(
 def test_nan_ends_the_run_at_the_step_that_gave_it(inputs: dict[str, np.ndarray]) -> None:
     stage = Flux(FluxParams(**SMALL))
     stage.load(context())
-    assert stage._engine is not None
-    stage._engine._nets.transformer.proj_out.bias.data = torch.full((16,), torch.nan)
+    assert stage.engine is not None
+    stage.engine.nets.transformer.proj_out.bias.data = torch.full((16,), torch.nan)
     with pytest.raises(StageError, match="step 1 of 3") as caught:
         stage.run(inputs, context())
     assert (caught.value.kind, "bfloat16" in caught.value.hint) == ("internal", True)

@@ -241,8 +241,8 @@ def test_what_is_skipped_is_not_streamed(
         stage = Flux(params)
         stage.load(context())
         bundles.append(stage.run(inputs, context())["bundle"])
-        assert stage._engine is not None
-        stats = stage._engine._nets._streamed.stats  # type: ignore[attr-defined]
+        assert stage.engine is not None
+        stats = stage.engine.nets.streamed.stats  # type: ignore[attr-defined]
         assert stats.surprises == 0
         moved.append(stats.link_bytes)
         stage.close()

@@ -140,10 +140,10 @@ def test_the_controlnet_is_evaluated_only_while_it_acts(
 ) -> None:
     stage = Flux(FluxParams(**SMALL, sampler=sampler))
     stage.load(context())
-    assert stage._engine is not None
+    assert stage.engine is not None
     calls: list[str] = []
     for name in ("controlnet", "transformer"):
-        net = getattr(stage._engine._nets, name)
+        net = getattr(stage.engine.nets, name)
         net.register_forward_hook(lambda *_, name=name: calls.append(name))
     stage.run(inputs, context())
     assert calls == ["controlnet", "transformer"] * with_it + ["transformer"] * without

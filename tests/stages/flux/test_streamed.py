@@ -74,8 +74,8 @@ def allow(monkeypatch: pytest.MonkeyPatch, weights: int, host: int, device: int 
 def open_stage(within: Context | None = None, **params: Any) -> tuple[Flux, StreamedNets]:
     stage = Flux(FluxParams(**{**SMALL, "placement": "streamed", **params}))
     stage.load(within or context())
-    assert stage._engine is not None
-    nets = stage._engine._nets
+    assert stage.engine is not None
+    nets = stage.engine.nets
     assert isinstance(nets, StreamedNets)
     return stage, nets
 
@@ -93,7 +93,7 @@ def test_the_bundle_is_the_residents_to_the_bit_in_every_job(
     weights, host, tiers = budgets
     allow(monkeypatch, weights, host)
     stage, nets = open_stage(lora_scale=0.0)
-    assert set(nets._streamed.plan.tiers) == tiers
+    assert set(nets.streamed.plan.tiers) == tiers
     for _ in range(2):
         np.testing.assert_array_equal(stage.run(inputs, context())["bundle"], wanted)
     stage.close()
@@ -155,7 +155,7 @@ def test_one_evaluation_a_step_is_the_residents_to_the_bit(
     allow(monkeypatch, 1_760_000, 700_000)
     stage, nets = open_stage(lora_scale=0.0, sampler="heun_pec")
     np.testing.assert_array_equal(stage.run(inputs, context())["bundle"], wanted)
-    assert nets._streamed.stats.surprises == 0
+    assert nets.streamed.stats.surprises == 0
     stage.close()
 
 
@@ -196,7 +196,7 @@ def test_on_a_cpu_all_that_is_filled_with_weights_is_within_host_bytes(
 ) -> None:
     limit = 3_500_000
     stage, nets = open_stage(context(host_bytes=limit), lora_scale=0.0)
-    plan = nets._streamed.plan
+    plan = nets.streamed.plan
     assert "file" in plan.tiers
     assert plan.card_bytes + plan.host_bytes <= limit
     np.testing.assert_array_equal(
@@ -284,7 +284,7 @@ def test_the_streamer_is_told_when_the_controlnet_pauses(
     allow(monkeypatch, 1_760_000, 10**9)
     stage, nets = open_stage(lora_scale=0.0)
     stage.run(inputs, context())
-    assert nets._streamed.stats.surprises == 0
+    assert nets.streamed.stats.surprises == 0
     stage.close()
 
 
@@ -295,7 +295,7 @@ def test_close_gives_everything_back_and_ends_the_stage(
     stage, nets = open_stage(lora_scale=0.0)
     stage.run(inputs, context())
     stage.close()
-    assert nets._streamed._streamer._store.host.bytes.numel() == 0
+    assert nets.streamed.host.bytes.numel() == 0
     with pytest.raises(StageError, match="before load"):
         stage.run(inputs, context())
     stage.close()

@@ -274,7 +274,7 @@ def test_files_of_another_model_are_refused_before_anything_is_loaded(tiny: Tiny
 def test_nothing_keeps_the_host_memory_alive_after_close(tiny: TinyFlux) -> None:
     nets = tiny.nets()
     streamed = open_streamed(nets)
-    pages = weakref.ref(streamed._streamer._store.host.view().obj)
+    pages = weakref.ref(streamed.host.view().obj)
     run(nets)
     streamed.close()
     gc.collect()
