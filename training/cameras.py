@@ -30,13 +30,14 @@ class Cameras:
 
 
 def cameras(dice: Dice) -> Cameras:
-    """A third looks from the front, most of the others three-quarter, some from anywhere; one of
-    six looks down, as people do at what lies on a table. One of twelve is rolled, as swords and
-    shoes are often shown.
+    """A third looks from the front, most of the others three-quarter, one of ten from a side, as
+    animals and cars are drawn, some from anywhere; one of six looks down, as people do at what lies
+    on a table. One of twelve is rolled, as swords and shoes are often shown.
     """
     kind, side = dice.uniform(), torch.where(dice.chance(0.5), 1.0, -1.0)
     azimuth = torch.where(kind < 0.35, dice.normal() * 0.12, side * dice.uniform(0.3, 1.1))
-    azimuth = torch.where(kind > 0.78, dice.uniform(-math.pi, math.pi), azimuth)
+    azimuth = torch.where(kind > 0.72, side * math.pi / 2.0 + dice.normal() * 0.12, azimuth)
+    azimuth = torch.where(kind > 0.82, dice.uniform(-math.pi, math.pi), azimuth)
     low, high = math.radians(-5.0), math.radians(32.0)
     rise = torch.where(dice.chance(0.35), dice.normal() * 0.05 + 0.08, dice.uniform(low, high))
     rise = torch.where(dice.chance(0.17), dice.uniform(high, math.radians(65.0)), rise)

@@ -17,6 +17,7 @@ from training.living import creature, flyer, plant
 from training.parts import BOX, ELLIPSOID, OUTLINE, REVOLVED, Builder, Dice
 from training.simple import simple
 from training.street import building, vehicle
+from training.tools import blade, glasses, handled, pistol
 
 
 def heap(dice: Dice) -> Builder:
@@ -96,9 +97,10 @@ def cutting(dice: Dice) -> Builder:
 
 Family = Callable[[Dice], Builder]
 FAMILIES: tuple[tuple[Family, float], ...] = (
-    (heap, 0.11), (furniture, 0.12), (vehicle, 0.08), (creature, 0.12), (flyer, 0.05),
-    (vessel, 0.10), (building, 0.08), (cutting, 0.05), (plant, 0.04), (simple, 0.12),
-    (faceted, 0.09), (face, 0.04),
+    (heap, 0.08), (furniture, 0.12), (vehicle, 0.08), (creature, 0.12), (flyer, 0.05),
+    (vessel, 0.09), (building, 0.07), (cutting, 0.04), (plant, 0.04), (simple, 0.12),
+    (faceted, 0.09), (face, 0.04), (blade, 0.015), (pistol, 0.015), (glasses, 0.015),
+    (handled, 0.015),
 )  # fmt: skip
 """Each with its share of the objects."""
 
