@@ -18,8 +18,9 @@ from stages.geometry.cameras import bundle_cameras
 from stages.geometry.normal_integration import integrate_normals
 from stages.models.sketch_net import SIDE
 from stages.models.sketch_net.opening import See
+from stages.multiview.inflate.ground import Standing, above_ground
 from stages.multiview.inflate.mirror import Front, Reflection, reflected
-from stages.multiview.inflate.standing import leaning, shows_ground
+from stages.multiview.inflate.standing import ground_under, leaning
 
 ANCHOR = 0.1
 """Pull of the network's depth at an expected error of `USUAL_ERROR`, against its normals."""
@@ -40,13 +41,6 @@ GAINS = (0.4, 1.0)
 """Least and most by which the told paint is made as bright as the picture."""
 HIGHLIGHT = 0.15
 """Brightness above the paint's that is a highlight for sure."""
-LOWEST = 0.5
-"""Percentile of the heights that are seen: a few pixels may be wrong."""
-CONTACT = 0.04
-"""Half widths above the lowest point within which an object is seen to stand."""
-BREADTHS, BELOW = (0.5, 0.75), (0.08, 0.01)
-"""Share of the object's breadth on which it stands, and the half widths that it may reach below
-what is seen: what stands on little is round below."""
 THINNEST = 0.02
 """Half widths."""
 
@@ -60,8 +54,8 @@ class Sheets:
     thickness  > 0, from the front to the last surface on the same ray
     albedo     (256, 256, 3) float32 sRGB in [0, 1], the object's colours without light and shade
     behind     (256, 256, 3) the same of the last surface
-    leaning    degrees by which the object leans back, as it was seen from above; 0: it does not, or
-               nobody can tell
+    leaning    degrees by which the object leans back, as it was seen from above, negative: forward;
+               0: it does not, or nobody can tell
     detail     float32, share of what is small in `behind` that is likely there, 0 to 1
     """
 
@@ -132,8 +126,9 @@ def see_sheets(see: See, picture: np.ndarray, alpha: np.ndarray) -> Sheets:
         away = np.where(mirrored.known[..., None], mirrored.normal, away)
         pull = np.where(mirrored.known, ANCHOR, pull)
     back = integrate_normals(last, -away, known, focal, pull)
-    if shows_ground(told):
-        back = _above_ground(back, front, known, focal, told.elevation)
+    if (ground := ground_under(told)) is not None:
+        stands = Standing(front, told.normal, known, focal, float(np.deg2rad(ground.below)))
+        back = above_ground(back, stands, ground.level)
     gain = _gain(shown, told.albedo, inside)
     albedo = _spread(gain * told.albedo, known)
     behind = _spread(gain * _unlit(told.behind_albedo, shown, told.albedo), known)
@@ -194,33 +189,6 @@ def _unlit(behind: np.ndarray, picture: np.ndarray, albedo: np.ndarray) -> np.nd
     darker than the picture, they are no brighter than the paint."""
     lit = np.clip((picture - albedo).mean(axis=2, keepdims=True) / HIGHLIGHT, 0.0, 1.0)
     return np.asarray(behind + lit * np.minimum(albedo - behind, 0.0), np.float32)
-
-
-def _above_ground(
-    back: np.ndarray, front: np.ndarray, known: np.ndarray, focal: float, elevation: float
-) -> np.ndarray:
-    """`back` cut off at the ground, which the lowest points that are seen stand on: a flat base.
-
-    The ray of the picture's point (u, v) runs through (s u, s v, f (1 - s)) for growing s. For a
-    camera that looks down by e, the height there is s (v cos e - f sin e) + f sin e.
-    """
-    elevation = max(elevation, 0.0)
-    at = (np.arange(len(back)) + 0.5) * 2.0 / len(back) - 1.0
-    fall = -at[:, None] * np.cos(elevation) - focal * np.sin(elevation)
-    eye = focal * np.sin(elevation)
-    heights = (1.0 - front / focal) * fall + eye
-    lowest = np.percentile(heights[known], LOWEST)
-    standing = known & (heights < lowest + CONTACT)
-    breadth = _columns(standing) / _columns(known)
-    ground = lowest - np.interp(breadth, BREADTHS, BELOW)
-    deepest = np.where(fall < 0.0, (ground - eye) / np.minimum(fall, -1e-6), np.inf)
-    return np.asarray(np.maximum(back, focal * (1.0 - deepest)))
-
-
-def _columns(mask: np.ndarray) -> int:
-    """Breadth of a mask that is not empty, pixels."""
-    columns = np.flatnonzero(mask.any(axis=0))
-    return int(columns[-1] - columns[0]) + 1
 
 
 def _anchor(error: np.ndarray) -> np.ndarray:

@@ -22,8 +22,8 @@ class InflateParams(Params):
     )
     upright: bool = Field(
         True,
-        description="stand up what the network says was seen from above, so that it does not lean "
-        "back; the front view is then one of the body, not the picture itself",
+        description="stand up what the network says was seen from above or from its own height, so "
+        "that it does not lean; the front view is then one of the body, not the picture itself",
     )
     grid: int = Field(
         320,

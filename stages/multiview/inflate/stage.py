@@ -23,14 +23,14 @@ class Inflate(Stage):
     sides face; without it silhouettes are blown up. The body goes along, but of given sides.
 
     The front view is the picture, resampled, and smaller where the body would not fit into the
-    other views; what was seen from above is stood up, and its front view is one of the body. Sides
-    and back are plausible, not known, unless they are given: then they have the colours of their
-    pictures, and the body has all outlines. Raises StageError (bad_input) if a picture shows no
-    object, or no body has the outlines.
+    other views; what leans is stood up, and its front view is one of the body. Sides and back are
+    plausible, not known, unless they are given: then they have the colours of their pictures, and
+    the body has all outlines. Raises StageError (bad_input) if a picture shows no object, or no
+    body has the outlines.
     """
 
     name = "inflate"
-    version = 8
+    version = 9
     summary = "four views of a body that a small network or the silhouette tells: no GPU, seconds"
     inputs = (IMAGE, ALPHA, GIVEN_VIEWS)
     outputs = (VIEWS, replace(VIEW_NORMALS, optional=False), BODY)
@@ -86,8 +86,10 @@ class Inflate(Stage):
             made = make_several(image, alpha, given, tools)
         note = ""
         if made.stood:
+            seen = "above" if made.stood > 0.0 else "its own height"
             note = (
-                f"seen from above, stood up by {made.stood:.0f} degrees (upright: false leaves it)"
+                f"seen from {seen}, stood up by {abs(made.stood):.0f} degrees"
+                " (upright: false leaves it)"
             )
         context.progress(1, 1, note)
         outputs = {VIEWS.name: made.views, VIEW_NORMALS.name: made.normals}

@@ -1,4 +1,5 @@
-"""What was seen from above leans back in the bundle's frame, whose front camera is 5 degrees high.
+"""What was seen from above leans back in the bundle's frame, whose front camera is 5 degrees high,
+and what was seen from its own height leans forward.
 
 The network tells how high the camera stood. Turned about its side axis by the difference, a chair
 stands on its legs again, and all four views show it from where the bundle's cameras are.
@@ -6,7 +7,7 @@ stands on its legs again, and all four views show it from where the bundle's cam
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,9 +15,8 @@ from stages.geometry.camera_rig import BUNDLE_ELEVATION
 from stages.models.sketch_net.predict import Sketch
 from stages.multiview.inflate.sheets import Body
 
-LEAST = 12.0
-"""Degrees of leaning from which a body is stood up: less is hardly seen, and as the front view is
-then no longer the picture itself, it would cost more than it gives."""
+LEAST = 3.0
+"""Degrees of leaning from which a body is stood up: less is not seen."""
 MOST = 40.0
 """Degrees of leaning from which it is left as it is: seen from further above it shows too little of
 its sides. Boxes that lean by 35 degrees stand well; of cups and drums by 55 only shreds do."""
@@ -29,25 +29,48 @@ IN_FRONT, LIKELY = np.cos(np.deg2rad(10.0)), 0.4
 """Cosine between the mirror plane's normal and the picture's horizontal, and certainty of that
 plane, from which on an object is seen straight from its front."""
 UPWARDS = -6.0
-"""Degrees of elevation from which on a camera may be level: lower ones look up at the object."""
+"""Degrees of elevation from which to 0 a camera is level: lower ones look up at the object. Above 0
+it may stand as high as the bundle's: a table that is seen from 5 degrees is told to be from 0.4."""
+SURE = 2.5
+"""Degrees of expected error up to which the ground has the told slant, as the front's depths have.
+Else the base is level in the bundle's frame, that of a body that is left as it is too."""
 GROUNDED = 12.0
 """Degrees of expected error up to which the elevation tells where the ground is."""
 
 
+@dataclass(frozen=True)
+class Ground:
+    """How an object's ground lies.
+
+    below  degrees by which the camera looks down on it
+    level  whether it is level in the bundle's frame once the object stands as it will
+    """
+
+    below: float
+    level: bool
+
+
 def leaning(told: Sketch) -> float:
-    """Degrees by which a body leans back of which the network told this; 0 where it is left as it
-    is."""
+    """Degrees by which a body leans back of which the network told this, negative: forward; 0 where
+    it is left as it is."""
     degrees, error = np.degrees([told.elevation, told.elevation_error]).tolist()
-    degrees -= BUNDLE_ELEVATION
+    level = UPWARDS <= degrees <= 0.0
+    degrees = -BUNDLE_ELEVATION if level else degrees - BUNDLE_ELEVATION
     in_front = told.mirror_certainty >= LIKELY and abs(told.mirror[0]) >= IN_FRONT
-    sure = error <= min((DOUBT_IN_FRONT if in_front else DOUBT) * degrees, MOST_DOUBT)
-    return degrees if LEAST <= degrees <= MOST and sure else 0.0
+    doubt = DOUBT_IN_FRONT if in_front and not level else DOUBT
+    sure = error <= min(doubt * abs(degrees), MOST_DOUBT)
+    return degrees if sure and (level or LEAST <= degrees <= MOST) else 0.0
 
 
-def shows_ground(told: Sketch) -> bool:
-    """Whether what the network saw tells where the ground is."""
+def ground_under(told: Sketch) -> Ground | None:
+    """The ground that the object stands on, before it is stood up; None where what the network saw
+    does not tell where it is."""
     degrees, error = np.degrees([told.elevation, told.elevation_error]).tolist()
-    return UPWARDS <= degrees <= MOST + BUNDLE_ELEVATION and error <= GROUNDED
+    if not UPWARDS <= degrees <= MOST + BUNDLE_ELEVATION or error > GROUNDED:
+        return None
+    level = BUNDLE_ELEVATION + leaning(told)
+    below = max(degrees, 0.0) if error <= SURE else level
+    return Ground(below, abs(below - level) < LEAST)
 
 
 def stood_up(body: Body, degrees: float) -> Body:

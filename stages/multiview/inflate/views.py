@@ -48,7 +48,7 @@ class FourViews:
     views    (4, 512, 512, 3) uint8 sRGB on white
     normals  the same shape, uint8 in the bundle's encoding
     body     what is seen, closed, in frame W; None where the views are not all pictures of one body
-    stood    degrees by which the body was turned to stand; with any, view 0 is not the picture
+    stood    degrees by which the body was turned back to stand; with any, view 0 is not the picture
     """
 
     views: np.ndarray
@@ -245,8 +245,8 @@ def make_views(
     """Of (S, S, 3) and (S, S, 1) uint8.
 
     View 0 is the picture itself, shrunk about its middle where the body would not fit into the
-    other views; of what was seen from above it is a view of the body that has been stood up. `see`
-    asks the network for the body's shape. Raises BadInput if alpha is empty.
+    other views; of what leaned it is a view of the body that has been stood up. `see` asks the
+    network for the body's shape. Raises BadInput if alpha is empty.
     """
     picture, cover = to_tile(image, TILE), to_tile(alpha, TILE)
     clean_silhouette(cover, params.grid)  # an empty picture is refused before it is looked at

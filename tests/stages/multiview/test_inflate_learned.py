@@ -24,7 +24,7 @@ from stages.multiview.inflate import stage as stage_module
 from stages.multiview.inflate.learned import SIDE, Sheets, see_sheets
 from stages.multiview.inflate.params import InflateParams
 from stages.multiview.inflate.stage import Inflate
-from stages.multiview.inflate.standing import leaning, shows_ground, stood_up
+from stages.multiview.inflate.standing import ground_under, leaning, stood_up
 from stages.multiview.inflate.views import inflate_body, make_views
 
 PARAMS = InflateParams(grid=192)
@@ -167,14 +167,33 @@ def seen_from(degrees: float, error: float, **told_of: Any) -> Sketch:
 
 
 def test_what_may_stand_on_nothing_has_no_ground() -> None:
-    assert shows_ground(seen_from(10.0, 5.0))
-    assert not shows_ground(seen_from(10.0, 30.0))
-    assert not shows_ground(seen_from(-20.0, 5.0))
+    assert ground_under(seen_from(10.0, 30.0)) is None
+    assert ground_under(seen_from(-20.0, 5.0)) is None
+
+
+def test_a_base_is_level_where_the_body_ends_up() -> None:
+    """Unless what is left as it is surely leans."""
+    for degrees, error, height in (
+        (1.0, 1.0, 1.0),
+        (1.0, 4.0, 5.0),
+        (10.0, 2.0, 10.0),
+        (10.0, 5.0, 5.0),
+        (6.5, 1.0, 6.5),
+        (6.5, 5.0, 5.0),
+        (-4.0, 2.0, 0.0),
+    ):
+        ground = ground_under(seen_from(degrees, error))
+        assert ground is not None
+        assert ground.below == pytest.approx(height)
+        assert ground.level == (height != 1.0)
 
 
 def test_a_body_leans_as_far_as_the_network_is_sure_of() -> None:
-    for level in (5.0, 15.0, -29.0, 75.0):
-        assert leaning(seen_from(level, 2.0)) == 0.0
+    for level in (1.0, 7.0, -29.0, 75.0):
+        assert leaning(seen_from(level, 1.0)) == 0.0
+    assert leaning(seen_from(11.0, 2.0)) == pytest.approx(6.0)
+    assert leaning(seen_from(-4.0, 2.0)) == pytest.approx(-5.0), "from its own height, not below"
+    assert leaning(seen_from(-1.0, 4.0)) == leaning(seen_from(11.0, 5.0)) == 0.0
     assert leaning(seen_from(30.0, 2.0)) == pytest.approx(25.0)
     assert leaning(seen_from(43.0, 17.0)) == pytest.approx(38.0)
     assert leaning(seen_from(60.0, 2.0)) == 0.0, "shows too little of its sides"
@@ -269,19 +288,6 @@ def test_a_back_that_spikes_over_a_few_pixels_is_smooth() -> None:
     thickness[SIDE // 2 - 12 : SIDE // 2 + 12, 100:140] = 1.5
     deep = see_sheets(lambda picture: replace(even, thickness=thickness), gray(TILE), alpha)
     assert deep.thickness[SIDE // 2, 120] > 1.2
-
-
-@pytest.mark.parametrize(("elevation", "flat"), [(10.0, True), (-20.0, False)])
-def test_nothing_reaches_below_the_ground(elevation: float, flat: bool) -> None:
-    """A slab seen from ten degrees above: its back goes on below its front's lower edge."""
-    alpha = np.zeros((TILE, TILE), np.float32)
-    alpha[120:400, 100:410] = 1.0
-    see = told(np.full((SIDE, SIDE), 0.3), 1.0, np.deg2rad(elevation))
-    seen = see_sheets(see, gray(TILE), alpha)
-    rows = slice(SIDE // 4, SIDE * 3 // 4)
-    assert np.allclose(seen.thickness[rows, SIDE // 2][:40], 1.0, atol=0.05)
-    lowest = seen.thickness[198, SIDE // 2]
-    assert (lowest < 0.3) if flat else (lowest > 0.95)
 
 
 def test_the_back_has_the_small_parts_of_what_is_seen_from_its_side_alone() -> None:
