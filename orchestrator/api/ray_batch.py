@@ -106,8 +106,8 @@ def batch(
         )
         there = replace(request, source=request.source.resolve(), output=layout.path.resolve())
         every = Request("batch", alike, folder=there, warm=warm)
-        nodes = nodes_of(ray, slots[0])
-        require_fit(ray, nodes, every, prepared, None if stage_in else layout.path.resolve())
+        shared = None if stage_in else layout.path.resolve()
+        nodes = require_fit(ray, nodes_of(ray, slots[0]), every, prepared, shared)
         parts = merge.parts_of(layout)
         todo = [part for part in parts if part.state not in _THROUGH]
         good = [one.name for part in parts for one in part.outcomes if one.good]

@@ -176,12 +176,13 @@ def require_fit(
     request: Request,
     prepared: Prepared,
     folder: Path | None,
-) -> None:
+) -> list[ClusterNode]:
     """Have each node tell its version, and the settings and weights that it would work with; and
     read a token in the folder that all share, and write one.
 
     prepared: the request as this machine understands it. folder: None where nothing is shared.
-    Raises `UsageError` that names the node.
+    Returns those that are still there: Ray lists a node for some seconds after it has left. Raises
+    `UsageError` that names the node, or that says that none is there.
     """
     look = ray.remote(num_cpus=0, max_calls=1, max_retries=1)(ray_task.look)
     word = secrets.token_hex(8)
@@ -198,17 +199,27 @@ def require_fit(
             )
             for node, answer in zip(nodes, answers, strict=True)
         ]
-        looks = []
+        looks: list[tuple[ClusterNode, dict[str, Any]]] = []
         for node, ref, answer in zip(nodes, asked, answers, strict=True):
-            looks.append(_answer_of(ray, ref, node.name))
+            told = _answer_of(ray, ref, node.name)
+            if told is None:
+                continue
+            looks.append((node, told))
             if folder is not None and not _holds(folder / answer, word):
                 raise UsageError(
                     f"node {node.name} has another {folder} than {socket.gethostname()}",
                     _SAME_PLACE,
                 )
-        for node, found in zip(nodes, looks, strict=True):
+        if not looks:
+            raise UsageError(
+                "no node of the cluster that could work is there any more",
+                "`ray status` shows the cluster",
+            )
+        first, known = looks[0]
+        for node, found in looks:
             _require_settings(prepared, node.name, found)
-            _require_weights(nodes[0].name, looks[0]["weights"], node.name, found["weights"])
+            _require_weights(first.name, known["weights"], node.name, found["weights"])
+        return [node for node, _ in looks]
     finally:
         if folder is not None:
             for name in (token, *answers):
@@ -223,8 +234,10 @@ def _holds(file: Path, word: str) -> bool:
         return False
 
 
-def _answer_of(ray: Any, ref: Any, name: str) -> dict[str, Any]:
-    """What a node told of itself. Raises `UsageError` where it has another version, or cannot."""
+def _answer_of(ray: Any, ref: Any, name: str) -> dict[str, Any] | None:
+    """What a node told of itself; None: it has left the cluster. Raises `UsageError` where it has
+    another version, or cannot."""
+    gone = (ray.exceptions.TaskUnschedulableError, ray.exceptions.NodeDiedError)
     try:
         found: dict[str, Any] = ray.get(ref, timeout=_ANSWER_SECONDS)
     except ray.exceptions.GetTimeoutError as error:
@@ -232,6 +245,8 @@ def _answer_of(ray: Any, ref: Any, name: str) -> dict[str, Any]:
             f"node {name} does not answer within {_ANSWER_SECONDS:g} s",
             "`ray status` shows the cluster",
         ) from error
+    except gone:
+        return None
     except ray.exceptions.RayError as error:
         cause = getattr(error, "cause", None)
         if isinstance(cause, OSError):

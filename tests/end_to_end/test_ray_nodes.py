@@ -93,3 +93,34 @@ def test_a_node_that_does_not_fit_is_named(what, told, cluster, tmp_path, monkey
     assert told in raised.value.message
     assert "node" in raised.value.message
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_node_that_has_left_is_left_out(cluster, tmp_path, monkeypatch):
+    """Ray lists it for some seconds more, and refuses it work."""
+    from orchestrator.api import ray_cluster, ray_task
+
+    prepared = prepare(Options(profile="sketch"))
+    answer = {
+        "version": __version__,
+        "error": None,
+        "profile": "sketch",
+        "settings": ray_task.settings_digest(prepared),
+        "weights": WEIGHTS,
+    }
+
+    def look(line, folder, token, name, config=None):
+        from pathlib import Path
+
+        (Path(folder) / name).write_text((Path(folder) / token).read_text())
+        return answer
+
+    monkeypatch.setattr(ray_cluster.ray_task, "look", look)
+    request = Request("batch", Options(profile="sketch"))
+    gone = ray_cluster.ClusterNode("a" * 56, "gone (192.0.2.9)")
+    with ray_cluster.connected(cluster.address) as ray:
+        there = ray_cluster.nodes_of(ray, ray_cluster.Slots(2, 0, 2))
+        found = ray_cluster.require_fit(ray, [gone, *there], request, prepared, tmp_path)
+        assert found == there
+        with pytest.raises(UsageError, match="no node of the cluster"):
+            ray_cluster.require_fit(ray, [gone], request, prepared, tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -20,6 +20,7 @@ from stages.models.sketch_net import SIDE
 from stages.models.sketch_net.opening import See
 from stages.multiview.inflate.ground import Standing, above_ground
 from stages.multiview.inflate.mirror import Front, Reflection, reflected
+from stages.multiview.inflate.slender import bounded
 from stages.multiview.inflate.standing import ground_under, leaning
 
 ANCHOR = 0.1
@@ -129,6 +130,7 @@ def see_sheets(see: See, picture: np.ndarray, alpha: np.ndarray) -> Sheets:
     if (ground := ground_under(told)) is not None:
         stands = Standing(front, told.normal, known, focal, float(np.deg2rad(ground.below)))
         back = above_ground(back, stands, ground.level)
+    front, back = bounded(front, back, known, np.deg2rad(abs(leaning(told))))
     gain = _gain(shown, told.albedo, inside)
     albedo = _spread(gain * told.albedo, known)
     behind = _spread(gain * _unlit(told.behind_albedo, shown, told.albedo), known)
