@@ -2,9 +2,12 @@
 # A batch as a Slurm array: one shard a task, each on a card of its own. docs/cluster.md explains it.
 #
 #   export PICTURES=/shared/pictures OUTPUT=/shared/outputs/many SHARDS=8
+#   export KISS3D=/shared/kiss3d-orchestrate/bin/kiss3d-orchestrate
 #   job=$(sbatch --parsable --array=0-7 examples/cluster/slurm-array.sh)
-#   sbatch --dependency=afterany:$job --wrap "kiss3d-orchestrate batch merge $OUTPUT"
+#   sbatch --dependency=afterany:$job --wrap "$KISS3D batch merge $OUTPUT"
 #
+# KISS3D is the program as all nodes find it: a clone's launcher, or kiss3d-orchestrate if that is on
+# their PATH. Where the cluster asks for them, add --partition=NAME and --account=NAME to both.
 # --array counts from 0 to SHARDS - 1. Tasks that failed or were cut off are asked for again with the
 # same SHARDS, as in `sbatch --array=3,5 ...`: they go on where they were.
 #

@@ -94,3 +94,41 @@ def test_the_job_has_as_many_pods_as_its_shards():
     values = {one["name"]: one["value"] for one in container("kubernetes-job.yaml")["env"]}
     assert job["spec"]["completionMode"] == "Indexed"
     assert str(job["spec"]["completions"]) == values["SHARDS"]
+
+
+def test_what_the_jobs_mount_is_claimed_and_filled():
+    made = list(yaml.safe_load_all((EXAMPLES / "kubernetes-volumes.yaml").read_text()))
+    claims = {one["metadata"]["name"] for one in made if one["kind"] == "PersistentVolumeClaim"}
+    (filling,) = (one for one in made if one["kind"] == "Job")
+    jobs = [
+        filling,
+        *(
+            yaml.safe_load((EXAMPLES / file).read_text())
+            for file in ("kubernetes-job.yaml", "kubernetes-merge.yaml")
+        ),
+    ]
+    mounted = {
+        volume["persistentVolumeClaim"]["claimName"]
+        for job in jobs
+        for volume in job["spec"]["template"]["spec"]["volumes"]
+    }
+    assert mounted == claims
+    pods = [job["spec"]["template"]["spec"] for job in jobs]
+    assert {one["image"] for pod in pods for one in pod["containers"]} == {"kiss3d"}
+
+
+def test_the_merge_behind_a_slurm_array_takes_the_same_program():
+    """The two commands at the top of the script, as they are typed."""
+    page = (ROOT / "docs" / "cluster.md").read_text()
+    script = (EXAMPLES / "slurm-array.sh").read_text()
+    merge = 'sbatch --dependency=afterany:$job --wrap "$KISS3D batch merge $OUTPUT"'
+    assert f"    {merge}\n" in page
+    assert f"#   {merge}\n" in script
+
+
+def test_a_clone_is_named_by_a_variable(environment, tmp_path):
+    launcher = tmp_path / "clone"
+    (tmp_path / "bin" / "kiss3d-orchestrate").rename(launcher)
+    assert slurm(environment, 0).returncode == 127
+    done = slurm({**environment, "KISS3D": str(launcher)}, 0)
+    assert done.returncode == 0, done.stderr
