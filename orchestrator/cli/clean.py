@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 @click.option(
     "--intermediate",
     is_flag=True,
-    help="Keep result/ and run.json, remove the nodes' artifacts: `resume` computes them again.",
+    help="Keep result/ and run.json, remove the nodes' artifacts: `resume` computes them again. "
+    "Runs of --keep result or mesh have none, and are left alone.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.cli import answers
-from orchestrator.system.terminal import say, say_json
+from orchestrator.system.terminal import as_typed, say, say_json
 
 if TYPE_CHECKING:
     from orchestrator.commands.doctor import Check
@@ -63,7 +63,7 @@ def _show(check: Check) -> None:
         else:
             lines.append(" " * beside + text)
     if check.remedy:
-        first, *others = _wrapped(check.remedy, _WIDTH - _MARKS - 3)
+        first, *others = _wrapped(as_typed(check.remedy), _WIDTH - _MARKS - 3)
         lines += _indented([f"-> {first}", *_indented(others, 3)], _MARKS)
     mark = f"{check.verdict:<{_MARKS}}"
     say("\n".join(lines), mark=mark, colour=_COLOURS[check.verdict])

@@ -22,8 +22,9 @@ def runs() -> None:
 def list_runs(root: Path, as_json: bool) -> None:
     """All runs below ROOT (default: outputs), oldest first.
 
-    "stages s" is what a run's stages took, loading included, failed attempts too, from its first
-    start to its last resume. Runs that cannot be read come last, marked damaged.
+    "stages s" is what a run's stages took, failed attempts too, from its first start to its last
+    resume; without loading, which a batch does once for many. Runs that cannot be read come last,
+    marked damaged.
     """
     from orchestrator.errors import RunRecordError
     from orchestrator.record import summary

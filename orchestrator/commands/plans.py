@@ -25,7 +25,7 @@ def plan_cells(row: PlanRow) -> tuple[str, ...]:
     return (
         row.node,
         row.ladder[0],
-        "cached" if row.cached else "run",
+        "cached" if row.cached else "off" if row.off else "run",
         format_size(expected.vram) if expected else "-",
         "-" if row.device == "cpu" else "0.0 GiB" if row.margin == 0 else format_size(row.margin),
         format_size(expected.host) if expected else "-",
@@ -64,7 +64,7 @@ class Plan:
     @property
     def seconds(self) -> float | None:
         """About how long it takes, by the measurements; None where one is missing."""
-        running = [row for row in self.rows if not row.cached]
+        running = [row for row in self.rows if not row.cached and not row.off]
         if not all(row.expected for row in running):
             return None
         return sum(row.expected.seconds for row in running if row.expected)

@@ -24,6 +24,7 @@ class PlanRow:
     skipped      upper rungs that do not fit into the budget, and why
     expected     what the first rung left is expected to take; None: never measured
     margin       bytes of the VRAM budget that it leaves, -1 without a budget or an expectation
+    off          its param `enabled` is false: it passes on what it reads, and costs nothing
     """
 
     node: str
@@ -36,6 +37,7 @@ class PlanRow:
     skipped: tuple[str, ...] = ()
     expected: Prediction | None = None
     margin: int = -1
+    off: bool = False
 
 
 def predict(
@@ -79,6 +81,7 @@ def plan_row(node: Node, cached: bool, reason: str, budget: Budget) -> PlanRow:
         skipped=node.skipped,
         expected=expected,
         margin=margin,
+        off=getattr(params_of(node.name, node.config, attempts[0]), "enabled", True) is False,
     )
 
 

@@ -19,6 +19,7 @@ from orchestrator.pipeline.value_text import value_text
 from orchestrator.record.manifest import AttemptRow, Manifest, NodeRecord
 from orchestrator.record.run_directory import RunDirectory
 from orchestrator.report.logs import log_tail
+from orchestrator.system.terminal import as_typed
 from orchestrator.system.text import format_size
 from stages.weights.catalogue import CatalogueError, catalogue
 
@@ -225,7 +226,7 @@ _UNNAMED = ("input_image", "input_mesh")
 
 
 def again(manifest: Manifest) -> str:
-    """The command line that makes the run again.
+    """The command line that makes the run again, as it is typed on this machine.
 
     A user's own settings file is named as the record names it: without its folder.
     """
@@ -256,7 +257,7 @@ def again(manifest: Manifest) -> str:
         words += ["--target-vram", f"{manifest.target_vram:g}"]
     if manifest.host_ram:
         words += ["--host-ram", f"{manifest.host_ram:g}"]
-    return command(*words)
+    return as_typed(command(*words))
 
 
 def when(seconds: float) -> str:

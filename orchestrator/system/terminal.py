@@ -51,7 +51,7 @@ def visible(text: str, one_line: bool = False) -> str:
 
 
 def as_typed(text: str) -> str:
-    """Commands of this program in a message as they can be typed here: a clone's launcher tells how
+    """Commands of this program in a text as they can be typed here: a clone's launcher tells how
     it was started, since its folder is not on the PATH as a rule."""
     called = os.environ.get("KISS3D_CALLED_AS")
     return _COMMAND.sub(lambda _: called, text) if called else text

@@ -12,6 +12,7 @@ from orchestrator.commands.plans import Plan
 from orchestrator.errors import KissError
 from orchestrator.record.result_folder import PREVIEW_PNG, REPORT_HTML, RESULT_FILES
 from orchestrator.report.page import templates_of
+from orchestrator.system.terminal import as_typed
 from orchestrator.system.text import format_size
 from orchestrator.web.files import compare_url, run_url
 from orchestrator.web.gallery import Card
@@ -79,7 +80,8 @@ def hinted(hint: str) -> str:
 
 def _advice(part: str) -> str:
     if "kiss3d-orchestrate" in part:
-        return "" if re.search(r"kiss3d-orchestrate (resume|run|batch)\b", part) else part
+        found = re.search(r"kiss3d-orchestrate (resume|run|batch)\b", part)
+        return "" if found else as_typed(part)
     if "--device" in part:  # the page has no choice of it
         return ""
     told = _in_words(part)
@@ -88,7 +90,7 @@ def _advice(part: str) -> str:
 
 def _in_words(text: str) -> str:
     if "kiss3d-orchestrate" in text:
-        return text
+        return as_typed(text)
     for pattern, words in _WORDS:
         text = pattern.sub(words, text)
     return text
@@ -189,6 +191,7 @@ def _environment() -> jinja2.Environment:
     environment = templates_of(TEMPLATES)
     environment.globals |= {"run_url": run_url, "compare_url": compare_url}
     environment.filters["size"] = format_size
+    environment.filters["as_typed"] = as_typed
     environment.filters["seconds"] = _rounded
     environment.filters["filesize"] = _file_size
     environment.filters["plainly"] = plainly

@@ -9,9 +9,11 @@ import sys
 import pytest
 
 from devtools.fakes.parts import make_run
+from orchestrator.commands.plans import plan_cells
+from orchestrator.pipeline.budget import NO_LIMIT
 from orchestrator.pipeline.graph import Graph
 from orchestrator.pipeline.profile import NodeConfig, Profile, Runtime
-from orchestrator.planning.plan import predict
+from orchestrator.planning.plan import plan_row, predict
 from orchestrator.record.cache import CacheIndex
 from orchestrator.record.run_directory import RunDirectory
 from orchestrator.running.jobs import Job
@@ -19,6 +21,7 @@ from orchestrator.running.loop import Runner
 from orchestrator.running.run_events import RunEvent
 from orchestrator.running.workload import Workload
 from orchestrator.system.gpu import GpuMonitor
+from orchestrator.weights import needs
 
 NODES = ("source", "trouble", "sink")
 
@@ -109,6 +112,12 @@ def test_a_degraded_result_of_a_lower_rung_stays_in_its_run(bench, tmp_path):
     bench.agree(first, graph, True, True, True)
     second = make_run(tmp_path / "second")
     assert bench.plan(second, graph) == {"source": True, "trouble": False, "sink": False}
+
+
+def test_a_node_that_is_switched_off_is_told_as_off():
+    graph = needs.profile_graph("full_12gb")
+    rows = [plan_row(node, False, "", NO_LIMIT) for node in graph.nodes.values()]
+    assert {row.node: plan_cells(row)[2] for row in rows if row.off} == {"prompt": "off"}
 
 
 def test_a_plan_writes_nothing_and_says_why(bench, tmp_path):

@@ -272,6 +272,12 @@ def test_the_command_makes_the_run_again(sources, words, tmp_path):
     assert words in facts.again(run.manifest)
 
 
+def test_from_a_clone_the_command_is_its_launcher(tmp_path, monkeypatch):
+    monkeypatch.setenv("KISS3D_CALLED_AS", "bin/kiss3d-orchestrate")
+    run = page_run(tmp_path / "run", source="p.png", profile="sketch")
+    assert facts.again(run.manifest).startswith("bin/kiss3d-orchestrate run p.png")
+
+
 def test_what_the_command_line_said_of_the_machine_is_in_the_command(tmp_path):
     given = InputRecord(source="m.png", file="mask.png", size=1, digest="")
     run = page_run(tmp_path / "run", until="isomer", device="cuda:1", target_vram=8.0)
