@@ -120,7 +120,8 @@ def batch(
     """Turn every picture in DIR, or every line of LIST, into a mesh.
 
     Pictures and meshes are told by their content. LIST is a text file with one description a line,
-    or a CSV file with the columns text, name and seed (the last two may be left out). Each model is
+    or one path of a picture or mesh a line, seen from the list's folder; or a CSV file with the
+    columns text (either of these), name and seed (the last two may be left out). Each model is
     loaded once for all of them. Ends with a table, what was skipped, failed or degraded, and
     BATCH_DIR/summary.json and summary.csv.
     Exit code 0: all good, 1: some failed, 2: nothing to do.
