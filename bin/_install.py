@@ -14,7 +14,7 @@ from typing import Mapping, Sequence
 
 from _launch import command, environment
 from _lock import say
-from _venv import ROOT, SetupError, Venv
+from _venv import DISK_GB, ROOT, SetupError, Venv
 
 ADVICE = """\
 {what}: failed; the reason is above, and the next start begins anew.
@@ -44,12 +44,20 @@ def install(venv: Venv, lock: int) -> None:
         succeeds(pip_command(venv, uv_lock), lock)
         uv = find_uv(venv)
     say(f"installing {packages}")
+    if not venv.base:
+        say(f"{size_of_run()}; it takes minutes, this one time")
     if not uv or not succeeds(uv_command(uv, venv), lock):
         say("uv could not, so pip does, which takes longer")
         if not succeeds(pip_command(venv, venv.lock_file), lock):
             raise SetupError(ADVICE.format(what=f"installing {packages}"))
     if not venv.base:
         compile_once(venv, lock)
+
+
+def size_of_run() -> str:
+    """How much run's packages are: measured on Linux, elsewhere the space that is asked for."""
+    asked = f"up to {DISK_GB.get(sys.platform, max(DISK_GB.values()))} GB on disk"
+    return {"linux": "about 3 GB to download, 6 GB on disk"}.get(sys.platform, asked)
 
 
 def make(venv: Venv, lock: int) -> None:

@@ -40,6 +40,7 @@ def test_the_first_start_installs_with_uv_and_later_starts_install_nothing(
     first = checkout.run()
     assert first.returncode == 7, first.stderr
     assert "first start: setting up" in first.stderr
+    assert "on disk; it takes minutes, this one time" in first.stderr
     assert "uv could not" not in first.stderr
     assert "ready after" in first.stderr
     subprocess.run([checkout.venv().python, "-c", "import toy"], check=True)
