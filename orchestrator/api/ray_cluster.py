@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -32,7 +33,10 @@ _SAME_PLACE = "--output has to be in a folder that all nodes share, at the same 
 
 @contextlib.contextmanager
 def connected(address: str) -> Iterator[Any]:
-    """Ray, connected to a cluster. Raises `UsageError`."""
+    """Ray, connected to a cluster. Raises `UsageError`.
+
+    What a cluster of this machine's own ("local") writes to Ray's temporary folder goes with it.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent unasked
     if "ray" not in sys.modules:
         _require_listener(address)
@@ -50,7 +54,7 @@ def connected(address: str) -> Iterator[Any]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     more = {"include_dashboard": False} if address == "local" else {}
     try:
-        ray.init(address, log_to_driver=False, logging_level="ERROR", **more)
+        begun = ray.init(address, log_to_driver=False, logging_level="ERROR", **more)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         told = str(error).strip().partition("\n")[0]
         raise UsageError(
@@ -64,6 +68,18 @@ def connected(address: str) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+        if address == "local":
+            _remove_session(Path(begun.address_info["session_dir"]))
+
+
+def _remove_session(folder: Path) -> None:
+    """Remove logs and sockets of a cluster that has ended, and Ray's link to the latest one where
+    that led to them."""
+    shutil.rmtree(folder, ignore_errors=True)
+    latest = folder.parent / "session_latest"
+    with contextlib.suppress(OSError):
+        if latest.is_symlink() and not latest.exists():
+            latest.unlink()
 
 
 def _take_token(address: str) -> None:
