@@ -64,6 +64,11 @@ def given_subject(
             'back=, left= and right= say it, views="auto" finds it out; for pictures of several '
             "objects there is `kiss3d.batch`",
         )
+    if views == "auto" and len(files) == 1 and not is_mesh(files[0]):
+        raise UsageError(
+            'views="auto" finds out what several pictures show: this is one',
+            "give all pictures, the front first; or leave it out",
+        )
     if views == "auto" and any(map(is_mesh, files)):
         raise UsageError('views="auto" is for pictures, not for meshes', "leave it out")
     given = [absolute(side, name) for side, name in zip(sides, SIDE_NAMES, strict=True)]

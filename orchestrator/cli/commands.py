@@ -53,13 +53,22 @@ class _LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
+    def _meant(self, name: str) -> list[str]:
+        """The commands of commands that are called so, else the command whose name is nearest."""
+        found = ["batch merge"] if name == "merge" else []
+        for group in _COMMANDS:
+            command = self.get_command(click.Context(self), group)
+            if isinstance(command, click.Group) and name in command.commands:
+                found.append(f"{group} {name}")
+        return found or list(filter(None, [nearest(name, _COMMANDS)]))
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if name not in _COMMANDS and not name.startswith("-"):
-            near = nearest(name, _COMMANDS)
-            ctx.fail(f'no such command "{name}"' + (f'; did you mean "{near}"?' if near else ""))
+            near = " or ".join(f'"{one}"' for one in self._meant(name))
+            ctx.fail(f'no such command "{name}"' + (f"; did you mean {near}?" if near else ""))
         return super().resolve_command(ctx, args)
 
 
@@ -118,7 +127,7 @@ def _carry_out(arguments: list[str]) -> int:
         error.show()
         return error.exit_code
     except click.ClickException as error:
-        wrong = _as_ours(error)
+        wrong = _as_ours(error, arguments)
         if "--json" in arguments:
             from orchestrator.cli.answers import print_failure
 
@@ -127,13 +136,20 @@ def _carry_out(arguments: list[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _as_ours(error: click.ClickException) -> UsageError:
+def _as_ours(error: click.ClickException, arguments: list[str]) -> UsageError:
     """What click found wrong with the command line, with what to do."""
     context = getattr(error, "ctx", None)
-    hint = f"{context.command_path if context else PROGRAM} --help"
+    # Of an option without its value click does not say of which command it is.
+    asked = [PROGRAM, *(word for word in arguments[:1] if word in _COMMANDS)]
+    hint = f"{context.command_path if context else ' '.join(asked)} --help"
     if isinstance(error, click.NoSuchOption) and error.possibilities:
         hint = f"did you mean {' or '.join(sorted(error.possibilities))}? or see {hint}"
         return UsageError(f"No such option: {error.option_name}", hint)
+    if isinstance(error, click.MissingParameter) and isinstance(error.param, click.Option):
+        return UsageError(
+            error.format_message().rstrip("."),
+            f"add {error.param.opts[0]} {error.param.metavar or 'VALUE'}; or see {hint}",
+        )
     if isinstance(error, click.MissingParameter) and context is not None:
         hint = " ".join(context.get_usage().split()).removeprefix("Usage: ")
     return UsageError(error.format_message().rstrip("."), hint)

@@ -41,6 +41,8 @@ class Seed(click.IntRange):
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter:
+            if str(value).strip().isdecimal():
+                self.fail(f"{value} is too large for a seed: at most {MOST_SEED}.", param, ctx)
             self.fail(
                 f"{value} is no seed: that is a whole number from 0 on, such as 42. The same seed "
                 "gives the same result again, another one a variant.",
@@ -122,8 +124,9 @@ def settings_options(function: _F) -> _F:
         ),
         click.option(
             "--background",
-            metavar="keep|white|black|#rrggbb",
-            help="The picture's background, where it was cut out before: its colour; keep: none.",
+            metavar="HOW|COLOUR",
+            help="How the object is cut out: auto, alpha, rembg, network, grabcut; keep: not at "
+            "all. Or the colour of the background that is to go: white, black, '#rrggbb'.",
         ),
         click.option(
             "--seed",

@@ -93,7 +93,7 @@ def create(batch: Batch, fresh: bool = False) -> None:
             if (path / SHARDS_FILE).exists():
                 way_on = "it is shared by shards: add --shard I/N, or choose another --output"
             raise OutputError(f"{path} is not empty", way_on)
-    with as_output_error(path), NewFolder(path, fresh) as made:
+    with as_output_error(path), NewFolder(path, [path] if fresh else ()) as made:
         save(batch)
         made.keep()
 

@@ -31,7 +31,6 @@ _LIST_BYTES = 64 << 20
 _MATERIAL_BYTES = 1 << 20
 _COLUMNS = ("name", "text", "seed")
 _PLURAL = {"picture": "pictures", "text": "descriptions", "mesh": "meshes"}
-_PLURAL = {"picture": "pictures", "text": "descriptions", "mesh": "meshes"}
 _MAX_SEED = (1 << 63) - 1
 
 
@@ -163,8 +162,10 @@ def _listed(source: Path, name: str, text: str, seed: str) -> Listed:
     """One row of a list. Raises `UsageError` or ValueError."""
     number = None
     if seed.strip():
-        if not seed.strip().isdecimal() or int(seed) > _MAX_SEED:
-            told = seed.strip()[:40]
+        told = seed.strip()[:40]
+        if seed.strip().isdecimal() and int(seed) > _MAX_SEED:
+            raise ValueError(f"{told} is too large for a seed: at most {_MAX_SEED}")
+        if not seed.strip().isdecimal():
             raise ValueError(f'"{told}" is no seed: that is a whole number from 0 on, such as 42')
         number = int(seed)
     if Path(text.strip()).suffix.lower() in pictures.SUFFIXES | MESH_SUFFIXES:

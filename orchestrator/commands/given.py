@@ -60,10 +60,9 @@ def read_given(
             content = _read_file(prepared, path)
             require_picture(path, content)
             if _is_text(content) and "preprocess" in stages:
-                raise InputFileError(
-                    f"{path} is not a picture: it is a text file",
-                    "--text takes words, `batch` a list",
-                )
+                first = "--text takes words, `batch` a list"
+                hint = f"--{name} takes a picture" if records else first
+                raise InputFileError(f"{path} is not a picture: it is a text file", hint)
             suffix = _picture_suffix(path, content)
         contents[artifact] = content
         records[artifact] = InputRecord(

@@ -171,22 +171,24 @@ def run_one(
     imagined = _imagined_run(prepared, subject, given, output)
     require_upstream(prepared, imagined, cache)
     require_resources(prepared, imagined, cache)
+    above = [] if root.exists() else [root]
     path = output or new_run_path(root, subject.name)
+    fresh = [path, *above] if output is None else []
     with resumable(path), contextlib.ExitStack() as stack:
         with as_output_error(path):
-            folder = stack.enter_context(NewFolder(path, fresh=output is None))
+            folder = stack.enter_context(NewFolder(path, fresh))
         stack.enter_context(run_lock(path))
         run = open_or_create(prepared, subject, path, given)
         folder.keep()
         source = subject.source
         own = source is not None and source.resolve() == run.input_path.resolve()
-        fresh = not run.manifest.nodes and not own
+        unused = not run.manifest.nodes and not own
         run.discard_partial()
         on_open(run)
         try:
             finish_one(prepared, run, observer, cache)
         except RunFailedError as error:
-            if error.exit_code == UsageError.exit_code and fresh and not _computed(run):
+            if error.exit_code == UsageError.exit_code and unused and not _computed(run):
                 belongings.remove(run)  # no picture: nothing to go on with
                 folder.take_back()
             raise
@@ -200,7 +202,7 @@ def begin(prepared: Prepared, subject: Subject, root: Path) -> RunDirectory:
     given = read_given(prepared, subject)
     require_resources(prepared, _imagined_run(prepared, subject, given, None), cache)
     path = new_run_path(root, subject.name)
-    with as_output_error(path), NewFolder(path, fresh=True) as folder:
+    with as_output_error(path), NewFolder(path, [path]) as folder:
         with run_lock(path):
             run = open_or_create(prepared, subject, path, given)
         folder.keep()

@@ -24,7 +24,7 @@ def score(mesh: Path, truth: Path, options: Sequence[str] = USUAL) -> dict[str, 
                 f"give a mesh file; a run's is {path / RESULT / RESULT_FILES['glb']}",
             )
         if not path.is_file():
-            raise InputFileError(f"{path} does not exist or is no file")
+            raise InputFileError(f"{path} does not exist or is no file", "check the path")
     try:
         answer = ask(["-m", "stages.evaluation", *options, "--", str(mesh), str(truth)])
     except NoAnswerError as error:

@@ -126,6 +126,11 @@ def require_sides_said(
             "--back FILE, --left FILE and --right FILE say it, --views auto finds it out; for "
             "pictures of several objects there is `kiss3d-orchestrate batch`",
         )
+    if views == "auto" and len(files) == 1 and not is_mesh(files[0]):
+        raise UsageError(
+            "--views auto finds out what several pictures show: this is one",
+            "give all pictures as FILEs, the front first; or leave --views auto out",
+        )
     if views == "auto" and any(is_mesh(path) for path in files):
         raise UsageError("--views auto is for pictures, not for meshes", "leave it out")
 

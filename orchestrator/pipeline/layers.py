@@ -6,6 +6,7 @@ error that names the nearest valid key. `Settings` remembers for every value whe
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from orchestrator.errors import ConfigError, UnknownNameError, brief
+from orchestrator.errors import ConfigError, UnknownNameError, UsageError, brief
 from orchestrator.pipeline.names import NODE_NAME
 from orchestrator.pipeline.profile import Attempt, NodeConfig, Profile, Runtime
 from orchestrator.system.reading import YAML_BYTES, read_limited, yaml_data
@@ -59,6 +60,12 @@ class Settings:
         return DEFAULT
 
 
+_HOW_TO_MEND = (
+    "a file of settings has lines such as nodes: {isomer: {params: {radius: 4.2}}}; "
+    "`kiss3d-orchestrate config show` lists every key"
+)
+
+
 def config_folder() -> Path:
     """Where the profiles lie: beside the package in a checkout, inside it when installed."""
     checkout = _HERE.parent / "configs"
@@ -99,8 +106,21 @@ def load(
         layer = _read_yaml(user_file)
         layer.pop("profile", None)
         _merge(merged, layer, f"file {user_file.name}", sources)
+        with _told_of(user_file):
+            _check_layout(merged)
     _apply_sets(merged, sets, sources, profile)
     return Settings(_validate(merged), profile, sources)
+
+
+@contextlib.contextmanager
+def _told_of(user_file: Path) -> Iterator[None]:
+    """Name the file in what is wrong with its layout."""
+    try:
+        yield
+    except UsageError as error:
+        error.message = f"{user_file}: {error.message}"
+        error.hint = error.hint or _HOW_TO_MEND
+        raise
 
 
 def _fast_layer(profile: str, merged: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -164,13 +184,17 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             f"cannot read {path}: {error.strerror or error}", "check the path"
         ) from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is no text file: {error}") from error
+        raise ConfigError(f"{path} is no text file: {error}", _HOW_TO_MEND) from error
     except ValueError as error:
-        raise ConfigError(f"{path} is not valid YAML, or no profile: {error}") from error
+        raise ConfigError(
+            f"{path} is not valid YAML, or no profile: {error}", _HOW_TO_MEND
+        ) from error
     if data is None:
         return {}
     if not isinstance(data, dict):
-        raise ConfigError(f"{path}: expected a mapping at the top, got {type(data).__name__}")
+        raise ConfigError(
+            f"{path}: expected a mapping at the top, got {type(data).__name__}", _HOW_TO_MEND
+        )
     return data
 
 

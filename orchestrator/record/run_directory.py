@@ -305,7 +305,8 @@ def _way_to_begin(path: Path) -> str:
     pictures = sorted(path.glob("input.*"))
     if pictures:
         return f"`{command('run', pictures[0], '--output', path)}` makes one of the picture in it"
-    return "`kiss3d-orchestrate runs list` shows all; `run IMG --output DIR` makes one there"
+    listing = "`kiss3d-orchestrate runs list FOLDER` shows those below a folder, or below outputs"
+    return f"{listing}; `run IMG --output DIR` makes one there"
 
 
 def _way_on(path: Path) -> str:

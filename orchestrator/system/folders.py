@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -68,12 +69,12 @@ class NewFolder:
     Unless `keep` was called, this program's files that came to be in it are removed at the end,
     and so are the folders that were made for it. What was there before stays.
 
-    fresh: the folder was made for this a moment ago.
+    fresh: folders that were made for this a moment ago, the innermost first.
     """
 
-    def __init__(self, path: Path, fresh: bool = False) -> None:
+    def __init__(self, path: Path, fresh: Sequence[Path] = ()) -> None:
         self._path = path
-        self._made = [path] if fresh else []
+        self._made = list(fresh)
         self._before: set[str] = set()
         self._kept = False
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 from stages.contract import BadInput
 from stages.mesh_views.given import Given
 from stages.mesh_views.gltf import read_gltf
@@ -20,13 +22,20 @@ def read_surface(given: Given, max_faces: int, told: Told) -> Surface:
     except (BadInput, ImportError, MemoryError):
         raise
     except Exception as error:  # a damaged file makes each reader stumble in its own way
-        title = _TITLES[given.kind]
-        said = str(error) if isinstance(error, ValueError) else type(error).__name__
         raise BadInput(
-            f"the {title} file is damaged or incomplete: {said}",
+            f"the {_TITLES[given.kind]} file is damaged or incomplete: {_said(error)}",
             "Open it in a 3D program, and save it again as .glb.",
         ) from error
     return join(parts)
+
+
+def _said(error: Exception) -> str:
+    """What a reader stumbled over, in words."""
+    if isinstance(error, ValueError):
+        return str(error)
+    if isinstance(error, (struct.error, EOFError)):
+        return "it ends before all is there that it announces"
+    return f"its parts do not fit together ({type(error).__name__}: {error})"
 
 
 def _parts(given: Given, max_faces: int, told: Told) -> list[Part]:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from stages.preprocess.params import COLOURS, METHODS
+
 
 def assert_refused(done, *words: str) -> None:
     assert done.returncode == 2, done.stderr
@@ -25,6 +27,12 @@ def test_a_missing_file(kiss3d, tmp_path):
 
 def test_a_directory_instead_of_a_picture(kiss3d, tmp_path):
     assert_refused(kiss3d("run", tmp_path), "is a directory", "batch")
+
+
+def test_a_mesh_that_is_none_leaves_no_folder_behind(kiss3d, tmp_path):
+    (tmp_path / "bad.glb").write_bytes(b"glTFrubbish")
+    assert_refused(kiss3d("run", "bad.glb", "--profile", "sketch"), "damaged or incomplete")
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_an_empty_file(kiss3d, tmp_path):
@@ -62,21 +70,45 @@ def test_a_file_over_the_limit(kiss3d, tmp_path):
         (["--config", "missing.yaml"], ["cannot read missing.yaml", "check the path"]),
         (["--seed", "-1"], ["--seed", "-1 is no seed: that is a whole number from 0 on"]),
         (["--seed", "abc"], ["--seed", "abc is no seed", "gives the same result again"]),
+        (["--seed", "9" * 20], ["too large for a seed: at most 9223372036854775807"]),
+        (["--views", "auto"], ["several pictures show: this is one", "leave --views auto out"]),
+        (["--mask", "words.png"], ["words.png is not a picture", "-> --mask takes a picture"]),
+        (["--output"], ["requires an argument", "-> kiss3d-orchestrate run --help"]),
         (["--no-such-option"], ["no-such-option"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_names_and_values_that_do_not_exist(options, words, kiss3d, picture):
+def test_names_and_values_that_do_not_exist(options, words, kiss3d, picture, tmp_path):
+    (tmp_path / "words.png").write_text("a red vase")
     assert_refused(kiss3d("run", picture, *options), *words)
 
 
-def test_an_unknown_command_names_the_nearest(kiss3d):
-    assert_refused(kiss3d("bacth"), 'did you mean "batch"')
+@pytest.mark.parametrize(
+    ("name", "meant"), [("bacth", "batch"), ("merge", "batch merge"), ("pull", "models pull")]
+)
+def test_an_unknown_command_names_the_nearest(name, meant, kiss3d):
+    assert_refused(kiss3d(name), f'did you mean "{meant}"')
+
+
+def test_an_option_that_is_missing_is_named_as_it_is_given(kiss3d):
+    assert_refused(kiss3d("evaluate", "a.glb"), "-> add --truth MESH")
+
+
+def test_help_names_every_background_that_an_error_would(kiss3d):
+    told = kiss3d("run", "--help").stdout
+    for value in (*METHODS, *COLOURS):
+        assert value in told
+
+
+def test_a_layout_that_is_none_names_the_file_and_the_way_on(kiss3d, picture, tmp_path):
+    (tmp_path / "mine.yaml").write_text("nodes: {foo: 1}")
+    done = kiss3d("run", picture, "--config", "mine.yaml")
+    assert_refused(done, "mine.yaml: nodes.foo: expected a mapping", "config show")
 
 
 def test_broken_yaml_is_not_a_traceback(kiss3d, picture, tmp_path):
     (tmp_path / "broken.yaml").write_text("nodes: [")
-    assert_refused(kiss3d("run", picture, "--config", "broken.yaml"), "is not valid YAML")
+    assert_refused(kiss3d("run", picture, "--config", "broken.yaml"), "is not valid YAML", "-> ")
 
 
 @pytest.fixture

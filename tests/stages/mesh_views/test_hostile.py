@@ -102,6 +102,7 @@ BAD = {
     "stl, cut off": (box_stl()[:-7], "no mesh that can be read"),
     "stl of text without faces": (b"solid x\nfacet normal 0 0 0\nendsolid x\n", "has no faces"),
     "obj without faces": (b"v 0 0 0\nv 1 0 0\nv 0 1 0\n", "has no faces"),
+    "glb: cut in its header": (b"glTFrubbish", "it ends before all is there"),
     "obj: no such vertex": (b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 9\n", "not there"),
     "obj: before the first": (b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf -4 1 2\n", "not there"),
     "obj: number 0": (b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 0 1 2\n", "number 0"),
