@@ -29,6 +29,12 @@ def test_every_row_that_is_not_ok_says_what_to_do(kiss3d):
         assert row["verdict"] == "ok" or row["remedy"]
 
 
+def test_from_a_clone_its_commands_are_those_of_the_launcher(kiss3d, monkeypatch):
+    monkeypatch.setenv("KISS3D_CALLED_AS", "bin/kiss3d-orchestrate")
+    told = kiss3d("doctor", "--profile", "full_12gb").stdout
+    assert "-> bin/kiss3d-orchestrate models pull --profile full_12gb" in told
+
+
 @pytest.mark.parametrize("case", STUBS)
 def test_a_pytorch3d_that_breaks_is_a_row_not_a_crash(case, kiss3d, tmp_path, monkeypatch):
     code, says = STUBS[case]
