@@ -60,7 +60,7 @@ def test_no_kill_or_fault_leaves_a_wrong_result_or_a_process(bench):
 
 
 def test_workers_that_are_killed_lose_nothing_and_do_nothing_twice():
-    table = _soak_of_workers("--jobs", 16, "--workers", 2, "--shards", 4, "--drivers", 1)
+    table = _soak_of_workers("--jobs", 32, "--workers", 2, "--shards", 4, "--drivers", 1)
     for row in ("lost", "corrupt", "finished nodes redone", "processes left"):
         assert re.search(rf"^{row} +0$", table, re.MULTILINE), table
     # Which of them depends on how fast the machine is; without a kill this would show nothing.
@@ -78,7 +78,7 @@ def test_tasks_of_ray_that_are_killed_lose_nothing_and_do_nothing_twice():
 
 
 def _soak_of_workers(*words: object) -> str:
-    quick = ("--every", 0.7, "--first", 0.7)
+    quick = ("--every", 0.5, "--first", 0.4)
     done = subprocess.run(
         [*map(str, (sys.executable, "-P", "-m", "bench.robustness.soak_workers", *quick, *words))],
         cwd=ROOT,

@@ -84,7 +84,7 @@ def test_the_stages_whose_models_run_on_a_card_have_the_params() -> None:
 
 MODELS: dict[str, Any] = {
     "zero123plus": ("_model", "views", {"image": None}),
-    "flux": ("_engine", "run", {"prompt_embeds": None, "pooled_embeds": None}),
+    "flux": ("engine", "run", {"prompt_embeds": None, "pooled_embeds": None}),
 }
 
 
