@@ -78,8 +78,16 @@ def spread_colors(rgb: np.ndarray, mask: np.ndarray, margin: int) -> np.ndarray:
         # A thin part would vanish under a fixed margin: it keeps the pixels of its middle line.
         ridge = depth >= ndimage.maximum_filter(depth, 2 * margin + 1)
         core = inside & ((depth > margin) | ridge)
-        rows, columns = ndimage.distance_transform_edt(
-            ~core, return_distances=False, return_indices=True
-        )
-        tile[...] = tile[rows, columns]
+        tile[...] = nearest_known(tile, core)
     return spread
+
+
+def nearest_known(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """`values` (S, S, ...), outside of `known` (S, S) bool, not empty, those of the nearest pixel
+    within it."""
+    from scipy import ndimage
+
+    rows, columns = ndimage.distance_transform_edt(
+        ~known, return_distances=False, return_indices=True
+    )
+    return np.ascontiguousarray(values[rows, columns])

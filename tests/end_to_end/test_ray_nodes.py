@@ -34,6 +34,19 @@ def nothing_left(cluster):
 WEIGHTS = {"net": "1"}
 
 
+def fitting(prepared):
+    """What a node answers that would do the same work."""
+    from orchestrator.api import ray_task
+
+    return {
+        "version": __version__,
+        "error": None,
+        "profile": "sketch",
+        "settings": ray_task.settings_digest(prepared),
+        "weights": WEIGHTS,
+    }
+
+
 @pytest.mark.parametrize(
     ("what", "told"),
     [
@@ -50,17 +63,11 @@ WEIGHTS = {"net": "1"}
 )
 def test_a_node_that_does_not_fit_is_named(what, told, cluster, tmp_path, monkeypatch):
     """What such a node would answer: all nodes are this machine here."""
-    from orchestrator.api import ray_cluster, ray_task
+    from orchestrator.api import ray_cluster
     from orchestrator.api.messages import error_fields
 
     prepared = prepare(Options(profile="sketch"))
-    good = {
-        "version": __version__,
-        "error": None,
-        "profile": "sketch",
-        "settings": ray_task.settings_digest(prepared),
-        "weights": WEIGHTS,
-    }
+    good = fitting(prepared)
     bad = {
         "another version": {"version": "9.9"},
         "another profile": {"profile": "full_12gb"},
@@ -97,16 +104,10 @@ def test_a_node_that_does_not_fit_is_named(what, told, cluster, tmp_path, monkey
 
 def test_a_node_that_has_left_is_left_out(cluster, tmp_path, monkeypatch):
     """Ray lists it for some seconds more, and refuses it work."""
-    from orchestrator.api import ray_cluster, ray_task
+    from orchestrator.api import ray_cluster
 
     prepared = prepare(Options(profile="sketch"))
-    answer = {
-        "version": __version__,
-        "error": None,
-        "profile": "sketch",
-        "settings": ray_task.settings_digest(prepared),
-        "weights": WEIGHTS,
-    }
+    answer = fitting(prepared)
 
     def look(line, folder, token, name, config=None):
         from pathlib import Path

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from scipy.ndimage import distance_transform_edt, median_filter
+from scipy.ndimage import median_filter
+
+from stages.geometry.masks import nearest_known
 
 LOWEST = 0.5
 """Percentile of the heights that are seen: a few pixels may be wrong."""
@@ -91,9 +93,9 @@ def _undersides(
     """
     edge, above = _runs(known, round(ROUNDED * len(known) / 2.0))
     turned = cv2.GaussianBlur(downwards, (0, 0), SMOOTH)
-    turned = _spread(np.take_along_axis(turned, above, axis=0), known)
+    turned = nearest_known(np.take_along_axis(turned, above, axis=0), known)
     turned = cv2.GaussianBlur(turned, (0, 0), 2.0 * SMOOTH, sigmaY=0.5)
-    under = _spread(np.take_along_axis(heights, edge, axis=0), known)
+    under = nearest_known(np.take_along_axis(heights, edge, axis=0), known)
     under = cv2.GaussianBlur(median_filter(under, (1, JAGS)), (0, 0), SMOOTH, sigmaY=0.5)
     under = under - 2.0 * hidden - np.interp(turned, DOWNWARDS, (0.0, 1.0))
     return np.where(turned < DOWNWARDS[1], under, -np.inf)
@@ -114,9 +116,3 @@ def _runs(known: np.ndarray, height: int) -> tuple[np.ndarray, np.ndarray]:
     before = np.maximum.accumulate(np.where(known, -1, rows), axis=0)
     lowest = np.clip(after - 1, 0, size - 1)
     return lowest, np.clip(lowest - height, np.minimum(before + 1, lowest), lowest)
-
-
-def _spread(values: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Outside of `known` the nearest value within."""
-    at = distance_transform_edt(~known, return_distances=False, return_indices=True)
-    return np.ascontiguousarray(values[tuple(at)])

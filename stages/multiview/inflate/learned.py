@@ -9,12 +9,12 @@ import numpy as np
 from scipy.ndimage import (
     binary_dilation,
     binary_erosion,
-    distance_transform_edt,
     maximum_filter,
     minimum_filter,
 )
 
 from stages.geometry.cameras import bundle_cameras
+from stages.geometry.masks import nearest_known
 from stages.geometry.normal_integration import integrate_normals
 from stages.models.sketch_net import SIDE
 from stages.models.sketch_net.opening import See
@@ -120,7 +120,9 @@ def see_sheets(see: See, picture: np.ndarray, alpha: np.ndarray) -> Sheets:
     pull = _anchor(np.maximum(doubt, USUAL_ERROR))
     last, away = _without_spikes(told.front - told.thickness, known), told.behind_normal
     shown = shown / np.float32(255.0)
-    seen = Front(known, _spread(front, known), _spread(last, known), told.normal, shown, focal)
+    seen = Front(
+        known, nearest_known(front, known), nearest_known(last, known), told.normal, shown, focal
+    )
     mirrored = reflected(seen, told)
     if mirrored is not None:
         last = _joined(last, mirrored)
@@ -132,15 +134,15 @@ def see_sheets(see: See, picture: np.ndarray, alpha: np.ndarray) -> Sheets:
         back = above_ground(back, stands, ground.level)
     front, back = bounded(front, back, known, np.deg2rad(abs(leaning(told))))
     gain = _gain(shown, told.albedo, inside)
-    albedo = _spread(gain * told.albedo, known)
-    behind = _spread(gain * _unlit(told.behind_albedo, shown, told.albedo), known)
+    albedo = nearest_known(gain * told.albedo, known)
+    behind = nearest_known(gain * _unlit(told.behind_albedo, shown, told.albedo), known)
     share = float(np.interp(abs(told.mirror[2]), FROM_THE_SIDE, (0.0, 1.0)))
     detail = np.full(known.shape, share, np.float32)
     if mirrored is not None:
         behind, detail = _painted(mirrored, albedo, behind, detail)
     return Sheets(
-        front=_spread(front, known),
-        thickness=_spread(np.maximum(front - back, THINNEST), known),
+        front=nearest_known(front, known),
+        thickness=nearest_known(np.maximum(front - back, THINNEST), known),
         albedo=albedo,
         behind=behind,
         leaning=leaning(told),
@@ -201,9 +203,3 @@ def _trusted(inside: np.ndarray) -> np.ndarray:
     """Pixels whose values are the object's own: not those at the outline, but all of thin parts."""
     inner = binary_erosion(inside)
     return np.asarray(inner | (inside & ~binary_dilation(inner, iterations=2)))
-
-
-def _spread(values: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Elsewhere the value of the nearest known pixel."""
-    rows, columns = distance_transform_edt(~known, return_distances=False, return_indices=True)
-    return np.ascontiguousarray(values[rows, columns])
