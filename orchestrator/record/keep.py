@@ -7,7 +7,6 @@ is done, and what with, but nothing can be computed from it: `--set` and `--from
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Collection
 from pathlib import Path
 
@@ -16,9 +15,7 @@ from orchestrator.record import belongings
 from orchestrator.record.cache import CacheIndex, keys_of, node_key
 from orchestrator.record.result_folder import RESULT_FILES, mesh_files
 from orchestrator.record.run_directory import RESULT, RunDirectory
-
-GLB_HEAD = struct.Struct("<4sII")
-"""Magic, version, and the bytes of the whole file."""
+from stages.contract.glb import HEADER
 
 
 def let_go(run: RunDirectory, cache: CacheIndex | None) -> None:
@@ -82,8 +79,8 @@ def _is_cut(path: Path) -> bool:
         return False
     try:
         with path.open("rb") as stream:
-            head = stream.read(GLB_HEAD.size)
+            head = stream.read(HEADER.size)
             length = stream.seek(0, os.SEEK_END)
     except OSError:
         return True
-    return len(head) == GLB_HEAD.size and GLB_HEAD.unpack(head)[2] > length
+    return len(head) == HEADER.size and HEADER.unpack(head)[2] > length

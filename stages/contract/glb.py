@@ -13,7 +13,8 @@ from typing import Any
 from stages.contract.mesh_files import gltf_document
 
 MAGIC = b"glTF"
-_HEADER = struct.Struct("<4sII")
+HEADER = struct.Struct("<4sII")
+"""Magic, version, and the bytes of the whole file."""
 _CHUNK = struct.Struct("<I4s")
 _SIZES = {5120: 1, 5121: 1, 5122: 2, 5123: 2, 5125: 4, 5126: 4}
 """Bytes of each component type."""
@@ -25,7 +26,7 @@ def own_bytes(content: bytes) -> bytes:
     padding for a chunk call it too short. Raises ValueError."""
     if content[:4] != MAGIC:
         raise ValueError("it is no GLB file" if content else "it is empty")
-    length = _HEADER.unpack_from(content)[2] if len(content) >= _HEADER.size else _HEADER.size
+    length = HEADER.unpack_from(content)[2] if len(content) >= HEADER.size else HEADER.size
     if length > len(content):
         raise ValueError("it ends in the middle: it was not copied or downloaded to its end")
     return content[:length]
@@ -35,7 +36,7 @@ def glb_parts(content: bytes) -> tuple[bytes, bytes | None]:
     """The text of its document, and its binary chunk, None without. Raises ValueError."""
     content = own_bytes(content)
     chunks: dict[bytes, bytes] = {}
-    at = _HEADER.size
+    at = HEADER.size
     while at + _CHUNK.size <= len(content):
         length, kind = _CHUNK.unpack_from(content, at)
         at += _CHUNK.size
