@@ -86,15 +86,29 @@ def main() -> None:
     STOP.take_over()
     teller = Teller(_own_stdout())
     line = sys.stdin.buffer.readline()
-    STOP.interrupt()
-    threading.Thread(target=_listen, daemon=True).start()
-    code = 0
+    code = 1
     try:
-        code = _carry_out(line, teller)
+        code = _interruptible(line, teller)
     finally:
         STOP.let_go()
         sys.stdout.flush()
         os._exit(code)  # the thread that listens would be waited for, inside of its read
+
+
+def _interruptible(line: bytes, teller: Teller) -> int:
+    """The request with somebody who listens. Told to stop before or behind the work itself, be it
+    while a thread starts or a module is imported, it ends as one that was stopped."""
+    try:
+        STOP.interrupt()
+        threading.Thread(target=_listen, daemon=True).start()
+        return _carry_out(line, teller)
+    except BaseException:  # torn in the middle of its import, a library may raise its own
+        if not STOP.count:
+            raise
+        from orchestrator.errors import InterruptedRunError
+
+        teller.failed(InterruptedRunError("stopped before anything was begun"))
+        return STOP.exit_code
 
 
 def _own_stdout() -> IO[bytes]:
@@ -114,17 +128,16 @@ def _listen() -> None:
 
 
 def _carry_out(line: bytes, teller: Teller) -> int:
-    from orchestrator.errors import InterruptedRunError, KissError
+    from orchestrator.errors import KissError
 
     try:
         _do(line, teller)
     except KissError as error:
         teller.failed(error)
         return error.exit_code
-    except KeyboardInterrupt:
-        teller.failed(InterruptedRunError("stopped before anything was begun"))
-        return STOP.exit_code
-    except Exception as error:  # noqa: BLE001 (the last place that can say it)
+    except BaseException as error:
+        if STOP.count:
+            raise
         from orchestrator.system.faults import as_told
 
         fault = as_told(error)

@@ -110,8 +110,10 @@ def run_command(arguments: list[str] | None) -> NoReturn:
     except ReaderGoneError:
         drop_stdout()
         sys.exit(STOP.exit_code if STOP.count else 1)
-    except Exception as error:  # noqa: BLE001 (the last place that can say it)
-        if STOP.count:  # the terminal was closed: SIGHUP came, and nothing can be written
+    except SystemExit:
+        raise
+    except BaseException as error:  # noqa: BLE001 (the last place; Rust's panics are no Exception)
+        if STOP.count:  # the terminal was closed, or a library's import was torn by the signal
             drop_stdout()
             sys.exit(STOP.exit_code)
         told = as_told(error)

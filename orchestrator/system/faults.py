@@ -21,7 +21,7 @@ _HINTS = {
 }
 
 
-def as_told(error: Exception) -> KissError:
+def as_told(error: BaseException) -> KissError:
     """What happened, and what to do: the machine is short of something, or this program is wrong"""
     if os.environ.get(DEBUG):
         say("".join(traceback.format_exception(error)), err=True)

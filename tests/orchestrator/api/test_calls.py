@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -15,6 +16,10 @@ import kiss3d
 from devtools.fakes.running import seen, wait_for
 from devtools.fakes.tools import ROOT, cli_environment, leftovers
 from devtools.import_cost import GEOMETRY, MODELS
+from devtools.patience import PATIENCE
+from orchestrator.api.request import Request
+from orchestrator.commands.subject import subject_of
+from orchestrator.planning.options import Options
 from orchestrator.record.run_directory import RunDirectory
 
 ROBOT = ROOT / "examples" / "robot.png"
@@ -118,6 +123,28 @@ def test_a_cancelled_run_kills_its_stage_and_can_be_resumed(stuck, tmp_path):
     again = kiss3d.resume(stuck.path)
     assert again.state == "done"
     assert len(again.manifest.nodes["source"].attempts) == 1, "what was finished is kept"
+
+
+def test_a_worker_that_is_stopped_while_it_begins_ends_as_stopped(picture, config_file, tmp_path):
+    """The request and the word to stop lie in its pipe before it looks: it may be starting a
+    thread or importing something when it is interrupted."""
+    told = Request(
+        "run",
+        Options(config_file=config_file()),
+        subject=subject_of([picture]),
+        output=tmp_path / "out",
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "orchestrator.api.worker"],
+        input=told.line() + b"stop\n",
+        capture_output=True,
+        env=cli_environment(),
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 130, done.stderr
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert (last["say"], last["type"]) == ("failed", "InterruptedRunError")
+    assert done.stderr == b""
 
 
 def test_two_runs_at_once_in_one_process(picture, config_file, tmp_path):
