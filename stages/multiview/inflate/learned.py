@@ -18,9 +18,12 @@ from stages.geometry.masks import nearest_known
 from stages.geometry.normal_integration import integrate_normals
 from stages.models.sketch_net import SIDE
 from stages.models.sketch_net.opening import See
+from stages.models.sketch_net.predict import Sketch
+from stages.multiview.inflate.around import look_around
 from stages.multiview.inflate.ground import Standing, above_ground
 from stages.multiview.inflate.mirror import Front, Reflection, reflected
 from stages.multiview.inflate.slender import bounded
+from stages.multiview.inflate.spread import spread
 from stages.multiview.inflate.standing import ground_under, leaning
 
 ANCHOR = 0.1
@@ -34,6 +37,9 @@ FROM_THE_SIDE = (0.6, 0.9)
 """Cosine between the mirror plane's normal and the line of sight: from the first to the second,
 more and more of the picture's small parts are taken to be on the back too, as a car's wheels are.
 Below, an object is seen from its front, and eyes, doors and lettering do not go to the back."""
+FREE, AROUND = 0.02, 2.0
+"""Behind what ends on the front: the part that is left of the depths' pull against the normals, and
+the blur, in pixels, of what lies round about."""
 FADE, JOIN = 2.0, 10.0
 """Pixels over which reflected colours begin, and reflected depths end."""
 SPIKE = 5
@@ -115,28 +121,24 @@ def see_sheets(see: See, picture: np.ndarray, alpha: np.ndarray) -> Sheets:
     known = _trusted(inside)
     focal = bundle_cameras()[0].focal
     front = integrate_normals(told.front, told.normal, known, focal, _anchor(error))
-    # The last surface as a height field towards the camera has the opposite normals.
-    doubt = DOUBT * told.thickness * (1.0 - told.certainty)
-    pull = _anchor(np.maximum(doubt, USUAL_ERROR))
-    last, away = _without_spikes(told.front - told.thickness, known), told.behind_normal
     shown = shown / np.float32(255.0)
+    gain = _gain(shown, told.albedo, inside)
+    albedo = nearest_known(gain * told.albedo, known)
+    behind = nearest_known(gain * _unlit(told.behind_albedo, shown, told.albedo), known)
+    last = _without_spikes(told.front - told.thickness, known)
     seen = Front(
         known, nearest_known(front, known), nearest_known(last, known), told.normal, shown, focal
     )
     mirrored = reflected(seen, told)
-    if mirrored is not None:
-        last = _joined(last, mirrored)
-        away = np.where(mirrored.known[..., None], mirrored.normal, away)
-        pull = np.where(mirrored.known, ANCHOR, pull)
-    back = integrate_normals(last, -away, known, focal, pull)
+    share = float(np.interp(abs(told.mirror[2]), FROM_THE_SIDE, (0.0, 1.0)))
+    ending = np.zeros_like(known)
+    if share < 0.5:  # else wheels and windows are on the far side as well
+        ending = look_around(albedo, shown, known).ends()
+    back = _back(told, last, known, mirrored, ending)
     if (ground := ground_under(told)) is not None:
         stands = Standing(front, told.normal, known, focal, float(np.deg2rad(ground.below)))
         back = above_ground(back, stands, ground.level)
     front, back = bounded(front, back, known, np.deg2rad(abs(leaning(told))))
-    gain = _gain(shown, told.albedo, inside)
-    albedo = nearest_known(gain * told.albedo, known)
-    behind = nearest_known(gain * _unlit(told.behind_albedo, shown, told.albedo), known)
-    share = float(np.interp(abs(told.mirror[2]), FROM_THE_SIDE, (0.0, 1.0)))
     detail = np.full(known.shape, share, np.float32)
     if mirrored is not None:
         behind, detail = _painted(mirrored, albedo, behind, detail)
@@ -147,6 +149,48 @@ def see_sheets(see: See, picture: np.ndarray, alpha: np.ndarray) -> Sheets:
         behind=behind,
         leaning=leaning(told),
         detail=detail,
+    )
+
+
+def _back(
+    told: Sketch,
+    last: np.ndarray,
+    known: np.ndarray,
+    mirrored: Reflection | None,
+    ending: np.ndarray,
+) -> np.ndarray:
+    """(256, 256) depths of the last surface.
+
+    last    (256, 256) as the network tells them
+    known   (256, 256) bool, where the object is
+    ending  (256, 256) bool: what is on the front alone, of which the back has no copy
+    """
+    away = told.behind_normal
+    doubt = DOUBT * told.thickness * (1.0 - told.certainty)
+    pull = _anchor(np.maximum(doubt, USUAL_ERROR))
+    if (ending & known).any() and (known & ~ending).any():
+        last, away = _carried_on(last, away, known, ending)
+        pull = np.where(ending, FREE * pull, pull)
+    if mirrored is not None:
+        last = _joined(last, mirrored)
+        away = np.where(mirrored.known[..., None], mirrored.normal, away)
+        pull = np.where(mirrored.known, ANCHOR, pull)
+    # The last surface as a height field towards the camera has the opposite normals.
+    return integrate_normals(last, -away, known, bundle_cameras()[0].focal, pull)
+
+
+def _carried_on(
+    last: np.ndarray, away: np.ndarray, known: np.ndarray, ending: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Depths and normals of a back, where `ending` as those round about go on."""
+    around = (known & ~ending).astype(np.float32)
+    both = np.concatenate([last[..., None], away], axis=2).astype(np.float32)
+    filled = spread(both, around, AROUND)
+    normal = filled[..., 1:]
+    normal = normal / np.maximum(np.linalg.norm(normal, axis=2, keepdims=True), 1e-6)
+    return (
+        np.where(ending, filled[..., 0], last),
+        np.where(ending[..., None], normal, away),
     )
 
 

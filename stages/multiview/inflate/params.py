@@ -52,12 +52,6 @@ class InflateParams(Params):
         le=0.2,
         description="amplitude of the front's relief that is read off the shading, 0 for none",
     )
-    back_detail: float = Field(
-        0.25,
-        ge=0.0,
-        le=1.0,
-        description="share of the front's large regions in the colours of the back's middle",
-    )
     voxels: int = Field(
         88,
         ge=32,

@@ -3,8 +3,8 @@
 The front sheet takes the picture, more and more blurred where the surface turns away from the
 camera: a few pixels at the rim stretch over a wide band of a side view, and would streak. It goes
 over into the object's own colours there, if they are known apart from its lights. The back has the
-colours that the network tells, or else those of a membrane spanned over the outline's, so faces
-and lettering do not appear on it; both sheets agree where they meet.
+colours of those regions of the front that go on behind the outline, so faces and lettering do not
+appear on it, or those that the network tells; both sheets agree where they meet.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ import cv2
 import numpy as np
 
 from stages.geometry.silhouette_membrane import Membrane
+from stages.multiview.inflate.around import look_around
+from stages.multiview.inflate.spread import spread
 
 BLURS = (0.0, 1.5, 3.0, 6.0)
 """Standard deviations of the picture's blurred versions, in pixels of a 512 tile."""
+SHARP = 1.0
+"""Standard deviation likewise, where regions' borders are looked for."""
 RIM_INSET = 2
 """Outermost pixels that are not trusted: there the object is mixed with its old background."""
 DARK = 0.35
 """Mean of the channels of a dark line round a drawing, at most."""
 WIDEST_LINE = 16
 """Pixels of a 512 tile: what is dark further in is dark itself."""
-TENTH, QUARTER = 0.1, 0.25
-"""Of the picture's side: regions of the front that may be the back's, and of what is told of the
-back itself, which is seen from its front, where eyes and lenses are larger than a tenth."""
 TILE = 512
 
 
@@ -76,7 +77,7 @@ def blurred_versions(picture: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray
     the whole square: one (S, S, 3) float32 for each of `BLURS`."""
     trusted = _trusted(picture, alpha)
     scale = len(picture) / TILE
-    return tuple(_fill(picture, trusted, sigma * scale) for sigma in BLURS)
+    return tuple(spread(picture, trusted, sigma * scale) for sigma in BLURS)
 
 
 def make_known_textures(
@@ -86,7 +87,6 @@ def make_known_textures(
     alpha: np.ndarray,
     sheet: Membrane,
     detail: np.ndarray,
-    regions: float,
 ) -> Textures:
     """Build the colours of an object whose back's are known, more or less.
 
@@ -95,52 +95,44 @@ def make_known_textures(
     behind   the back's
     alpha    (S, S) float32 in [0, 1]
     sheet    the silhouette's membrane (its grid may be coarser than S)
-    detail   (S, S) share of `behind` as it is in the back's colours, 0 to 1; the rest is spanned
-             over the outline's colours
-    regions  share of the large regions of `behind` in that
+    detail   (S, S) share of `behind` in the back's colours, 0 to 1; the rest is the front, without
+             what ends there
     """
     # Where the front turns away it becomes the sides, and has to go over into the back.
     trusted, scale = _trusted(picture, alpha), len(picture) / TILE
     shares = np.linspace(0.0, 1.0, len(BLURS), dtype=np.float32)
     front = tuple(
-        _fill((1.0 - share) * picture + share * own, trusted, sigma * scale)
+        spread((1.0 - share) * picture + share * own, trusted, sigma * scale)
         for share, sigma in zip(shares, BLURS, strict=True)
     )
-    last = _fill(behind, trusted, 0.0)
-    guess = _spanned(_small(front[-1], sheet), _small(last, sheet), sheet, regions, QUARTER)
-    guess = _large(guess, picture)
-    last = guess + detail[..., None] * (last - guess)
-    missing = _small(front[-1] - last, sheet)
-    missing = sheet.solve(np.zeros_like(missing), missing)
-    correction = _fill(missing.astype(np.float32), sheet.inside.astype(np.float32), 1.0)
-    return Textures(front, np.clip(last + _large(correction, picture), 0.0, 1.0))
+    last = _behind(picture, spread(own, trusted, SHARP * scale), sheet)
+    last = last + detail[..., None] * (spread(behind, trusted) - last)
+    return Textures(front, _meeting(front[-1], last, sheet))
 
 
-def make_textures(
-    picture: np.ndarray, alpha: np.ndarray, sheet: Membrane, detail: float
-) -> Textures:
+def make_textures(picture: np.ndarray, alpha: np.ndarray, sheet: Membrane) -> Textures:
     """Build the colours of an object of which nothing but the picture is known.
 
     picture, alpha, sheet  see `make_known_textures`
-    detail                 share of the front's large regions in the back's colours, 0 to 1
     """
     front = blurred_versions(picture, alpha)
-    rim = _small(front[-1], sheet)
-    return Textures(front, _large(_spanned(rim, rim, sheet, detail, TENTH), picture))
+    return Textures(front, _meeting(front[-1], _behind(picture, front[1], sheet), sheet))
 
 
-def _spanned(
-    rim: np.ndarray, image: np.ndarray, sheet: Membrane, share: float, large: float
-) -> np.ndarray:
-    """(N, N, 3) float32: the outline's colours in `rim` spanned over the inside, with a share of
-    those regions of `image` that are larger than `large`, a share of the picture's side."""
-    plain = _without_detail(image, large)
-    span = sheet.solve(sheet.screen * plain, rim)
-    # The large regions fade in with the distance from the rim, where both sheets must agree.
-    inside = sheet.inside.astype(np.float32)
-    away = cv2.GaussianBlur(inside, (0, 0), len(inside) / 40.0)
-    part = share * np.clip(2.0 * away - 1.0, 0.0, 1.0)[..., None]
-    return _fill((span * (1.0 - part) + plain * part).astype(np.float32), inside, 1.0)
+def _behind(picture: np.ndarray, colours: np.ndarray, sheet: Membrane) -> np.ndarray:
+    """(S, S, 3) float32: `colours` (S, S, 3) of a front, defined everywhere, without what ends
+    there."""
+    around = look_around(_small(colours, sheet), _small(picture, sheet), sheet.inside)
+    return _large(around.behind(), picture)
+
+
+def _meeting(front: np.ndarray, back: np.ndarray, sheet: Membrane) -> np.ndarray:
+    """(S, S, 3) float32 in [0, 1]: `back` with the colours of `front` at the outline; what it lacks
+    of them there is spanned over the inside."""
+    missing = _small(front - back, sheet)
+    missing = sheet.solve(np.zeros_like(missing), missing)
+    correction = spread(missing.astype(np.float32), sheet.inside.astype(np.float32), 1.0)
+    return np.clip(back + _large(correction, back), 0.0, 1.0)
 
 
 def _small(image: np.ndarray, sheet: Membrane) -> np.ndarray:
@@ -150,16 +142,6 @@ def _small(image: np.ndarray, sheet: Membrane) -> np.ndarray:
 
 def _large(image: np.ndarray, like: np.ndarray) -> np.ndarray:
     return cv2.resize(image, (len(like), len(like)), interpolation=cv2.INTER_LINEAR)
-
-
-def _without_detail(image: np.ndarray, large: float) -> np.ndarray:
-    """(N, N, 3) float32 without what is smaller than `large`, a share of the picture's side.
-
-    A median keeps the borders between large regions, where a blur would mix their colours.
-    """
-    bytes_ = np.rint(image * 255.0).astype(np.uint8)
-    median = cv2.medianBlur(bytes_, 2 * round(len(image) * large / 2.0) + 1)
-    return cv2.GaussianBlur(median.astype(np.float32) / 255.0, (0, 0), len(image) / 60.0)
 
 
 def _trusted(picture: np.ndarray, alpha: np.ndarray) -> np.ndarray:
@@ -187,32 +169,6 @@ def _inset(picture: np.ndarray, opaque: np.ndarray) -> float:
         return RIM_INSET
     ends = (width for width in range(RIM_INSET + 1, WIDEST_LINE) if share(width) < 0.5)
     return next((width + 1.5 for width in ends), RIM_INSET)
-
-
-def _fill(image: np.ndarray, weight: np.ndarray, sigma: float) -> np.ndarray:
-    """Blur `image` over the pixels of `weight` only, and spread it over the whole square.
-
-    Normalised convolution over a pyramid: each pixel takes the finest level that sees weight.
-    """
-    weighted, share = image * weight[..., None], weight
-    if sigma > 0:
-        weighted = cv2.GaussianBlur(weighted, (0, 0), sigma)
-        share = cv2.GaussianBlur(share, (0, 0), sigma)
-    size = (image.shape[1], image.shape[0])
-    result = np.zeros_like(image)
-    left = np.ones(image.shape[:2], np.float32)
-    while True:
-        big_share = cv2.resize(share, size, interpolation=cv2.INTER_LINEAR)
-        big = cv2.resize(weighted, size, interpolation=cv2.INTER_LINEAR)
-        here = left * np.clip(big_share * 4.0, 0.0, 1.0)
-        result += here[..., None] * big / np.maximum(big_share, 1e-6)[..., None]
-        left = left - here
-        if min(share.shape) <= 2:
-            break
-        weighted, share = cv2.pyrDown(weighted), cv2.pyrDown(share)
-    covered = (1.0 - left)[..., None]
-    mean = np.average(image.reshape(-1, 3), axis=0, weights=weight.ravel())
-    return np.asarray(result + (1.0 - covered) * mean, np.float32)
 
 
 def bilinear(texture: np.ndarray, at: np.ndarray) -> np.ndarray:

@@ -161,9 +161,9 @@ def paint(
     silhouette = clean_silhouette(alpha, params.grid)
     rows = membrane(silhouette, _node_distance(params.grid), COLOR_REACH, ROW_STIFFNESS)
     if seen is None:
-        return make_textures(picture, alpha, rows, params.back_detail)
+        return make_textures(picture, alpha, rows)
     own, behind, detail = seen.colours(scale, len(picture))
-    return make_known_textures(picture, own, behind, alpha, rows, detail, params.back_detail)
+    return make_known_textures(picture, own, behind, alpha, rows, detail)
 
 
 def _node_distance(grid: int) -> float:
