@@ -33,8 +33,11 @@ WIDEST_LINE = 0.023
 ALONG_ROWS = 1.5
 """How much farther colours spread along rows than along columns: most things look alike all round
 at one height."""
-BORDER = 0.016
-"""Share of the picture's side that is added round what ends."""
+BORDER, SMALL = 0.016, 0.05
+"""Shares of the picture's side: what is added round what ends, and the radius up to which that may
+lie anywhere."""
+NEAR = 0.6
+"""Distance from the outline over its radius from which on a larger one is left out."""
 SOFT = 0.005
 """Share of the picture's side over which regions go over into what is spread behind others."""
 
@@ -56,14 +59,22 @@ class Around:
 
     def ends(self) -> np.ndarray:
         """(N, N) bool: what ends on the front, with its border. A line between regions that go on
-        reaches the outline as they do."""
-        border = np.ones((2 * round(BORDER * len(self.depth)) + 1,) * 2, np.uint8)
-        rim = self.depth <= RIM * len(self.depth)
+        reaches the outline as they do. What is large and near the outline is left out: too little
+        is round about it to tell how a surface goes on there."""
+        size = len(self.depth)
+        border = np.ones((2 * round(BORDER * size) + 1,) * 2, np.uint8)
+        rim = self.depth <= RIM * size
         rest = ((self.depth > 0) & ~self.goes_on).astype(np.uint8)
         _, labels = cv2.connectedComponents(rest, connectivity=8)
         alone = (labels > 0) & ~np.isin(labels, np.unique(labels[rim]))
-        ending = cv2.dilate((alone | self.enclosed).astype(np.uint8), border)
-        return np.asarray((ending > 0) & ~rim)
+        ending = (alone | self.enclosed).astype(np.uint8)
+        count, labels = cv2.connectedComponents(ending, connectivity=8)
+        radius, nearest = np.zeros(count), np.full(count, np.inf)
+        np.maximum.at(radius, labels, cv2.distanceTransform(ending, cv2.DIST_L2, 5))
+        np.minimum.at(nearest, labels, self.depth)
+        told = np.maximum(SMALL * size, nearest / NEAR) >= radius
+        told[0] = False
+        return np.asarray((cv2.dilate(told[labels].astype(np.uint8), border) > 0) & ~rim)
 
     def behind(self) -> np.ndarray:
         """(N, N, 3) float32: the front without what ends there, for the back's colours."""

@@ -37,9 +37,9 @@ FROM_THE_SIDE = (0.6, 0.9)
 """Cosine between the mirror plane's normal and the line of sight: from the first to the second,
 more and more of the picture's small parts are taken to be on the back too, as a car's wheels are.
 Below, an object is seen from its front, and eyes, doors and lettering do not go to the back."""
-FREE, AROUND = 0.02, 2.0
-"""Behind what ends on the front: the part that is left of the depths' pull against the normals, and
-the blur, in pixels, of what lies round about."""
+FREE, AROUND, SOFT = 0.0005, 2.0, 2.0
+"""Behind what ends on the front: what is left of the depths' pull against the normals, and blurs in
+pixels, of what lies round about and of its border."""
 FADE, JOIN = 2.0, 10.0
 """Pixels over which reflected colours begin, and reflected depths end."""
 SPIKE = 5
@@ -169,8 +169,9 @@ def _back(
     doubt = DOUBT * told.thickness * (1.0 - told.certainty)
     pull = _anchor(np.maximum(doubt, USUAL_ERROR))
     if (ending & known).any() and (known & ~ending).any():
-        last, away = _carried_on(last, away, known, ending)
-        pull = np.where(ending, FREE * pull, pull)
+        share = cv2.GaussianBlur(ending.astype(np.float32), (0, 0), SOFT)
+        last, away = _carried_on(last, away, known, share)
+        pull = FREE**share * pull
     if mirrored is not None:
         last = _joined(last, mirrored)
         away = np.where(mirrored.known[..., None], mirrored.normal, away)
@@ -180,18 +181,15 @@ def _back(
 
 
 def _carried_on(
-    last: np.ndarray, away: np.ndarray, known: np.ndarray, ending: np.ndarray
+    last: np.ndarray, away: np.ndarray, known: np.ndarray, share: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Depths and normals of a back, where `ending` as those round about go on."""
-    around = (known & ~ending).astype(np.float32)
+    """Depths and normals of a back that go on as round about, where `share` (256, 256) is 1."""
+    around = known * (1.0 - share) ** 2
     both = np.concatenate([last[..., None], away], axis=2).astype(np.float32)
-    filled = spread(both, around, AROUND)
-    normal = filled[..., 1:]
-    normal = normal / np.maximum(np.linalg.norm(normal, axis=2, keepdims=True), 1e-6)
-    return (
-        np.where(ending, filled[..., 0], last),
-        np.where(ending[..., None], normal, away),
-    )
+    mixed = both + share[..., None] * (spread(both, around, AROUND) - both)
+    normal = mixed[..., 1:]
+    length = np.linalg.norm(normal, axis=2, keepdims=True)
+    return mixed[..., 0], normal / np.maximum(length, 1e-6)
 
 
 def _joined(last: np.ndarray, mirrored: Reflection) -> np.ndarray:

@@ -81,6 +81,16 @@ def test_what_ends_is_told_with_its_border_and_without_lines_between_regions() -
     assert ends.sum() < 6 * eye.sum(), "two eyes, each with a border as broad as half of it"
 
 
+def test_what_is_large_and_near_the_outline_is_not_said_to_end() -> None:
+    """A face that is all eyes: what is left beside them tells nothing of the back."""
+    rows, columns = (np.indices((256, 256)) + 0.5) / 256
+    near, far = (np.full((256, 256, 3), SKIN, np.float32) for _ in range(2))
+    near[(rows - 0.5) ** 2 + (columns - 0.5) ** 2 < 0.34**2] = EYE
+    far[(rows - 0.5) ** 2 + (columns - 0.5) ** 2 < 0.15**2] = EYE
+    assert not seen(near, ball(256)).ends().any()
+    assert at(seen(far, ball(256)).ends(), 0.5, 0.5)
+
+
 @pytest.mark.parametrize("size", [192, 320, 512])
 def test_a_drawings_line_does_not_part_its_regions_from_the_outline(size: int) -> None:
     inside = ball(size)
