@@ -57,10 +57,13 @@ class Around:
     enclosed: np.ndarray
     depth: np.ndarray
 
-    def ends(self) -> np.ndarray:
+    def ends(self, well_within: bool = False) -> np.ndarray:
         """(N, N) bool: what ends on the front, with its border. A line between regions that go on
-        reaches the outline as they do. What is large and near the outline is left out: too little
-        is round about it to tell how a surface goes on there."""
+        reaches the outline as they do.
+
+        well_within  leave out what is large and near the outline: too little is round about it to
+                     tell how a surface goes on there
+        """
         size = len(self.depth)
         border = np.ones((2 * round(BORDER * size) + 1,) * 2, np.uint8)
         rim = self.depth <= RIM * size
@@ -68,17 +71,18 @@ class Around:
         _, labels = cv2.connectedComponents(rest, connectivity=8)
         alone = (labels > 0) & ~np.isin(labels, np.unique(labels[rim]))
         ending = (alone | self.enclosed).astype(np.uint8)
-        count, labels = cv2.connectedComponents(ending, connectivity=8)
-        radius, nearest = np.zeros(count), np.full(count, np.inf)
-        np.maximum.at(radius, labels, cv2.distanceTransform(ending, cv2.DIST_L2, 5))
-        np.minimum.at(nearest, labels, self.depth)
-        told = np.maximum(SMALL * size, nearest / NEAR) >= radius
-        told[0] = False
-        return np.asarray((cv2.dilate(told[labels].astype(np.uint8), border) > 0) & ~rim)
+        if well_within:
+            count, labels = cv2.connectedComponents(ending, connectivity=8)
+            radius, nearest = np.zeros(count), np.full(count, np.inf)
+            np.maximum.at(radius, labels, cv2.distanceTransform(ending, cv2.DIST_L2, 5))
+            np.minimum.at(nearest, labels, self.depth)
+            within = np.maximum(SMALL * size, nearest / NEAR) >= radius
+            ending *= within[labels]
+        return np.asarray((cv2.dilate(ending, border) > 0) & ~rim)
 
     def behind(self) -> np.ndarray:
         """(N, N, 3) float32: the front without what ends there, for the back's colours."""
-        kept = self.goes_on.astype(np.float32)
+        kept = (self.goes_on & ~self.ends()).astype(np.float32)
         if not kept.any():
             return self.colours
         size = len(kept)

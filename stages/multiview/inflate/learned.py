@@ -133,7 +133,7 @@ def see_sheets(see: See, picture: np.ndarray, alpha: np.ndarray) -> Sheets:
     share = float(np.interp(abs(told.mirror[2]), FROM_THE_SIDE, (0.0, 1.0)))
     ending = np.zeros_like(known)
     if share < 0.5:  # else wheels and windows are on the far side as well
-        ending = look_around(albedo, shown, known).ends()
+        ending = look_around(albedo, shown, known).ends(well_within=True)
     back = _back(told, last, known, mirrored, ending)
     if (ground := ground_under(told)) is not None:
         stands = Standing(front, told.normal, known, focal, float(np.deg2rad(ground.below)))

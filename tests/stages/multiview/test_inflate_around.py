@@ -59,6 +59,9 @@ def test_eyes_end_on_the_front_and_roof_and_scarf_go_on() -> None:
     for column in (0.4, 0.6):
         assert np.abs(at(image, column, 0.5) - EYE).max() < 0.05
         assert np.abs(at(behind, column, 0.5) - SKIN).max() < 0.1
+    rows, columns = (np.indices((SIZE, SIZE)) + 0.5) / SIZE
+    face = (np.abs(rows - 0.5) < 0.1) & (np.abs(columns - 0.5) < 0.2)
+    assert np.abs(behind[face] - SKIN).max() < 0.1, "not even a shadow of their borders"
 
 
 def test_regions_keep_their_borders_behind() -> None:
@@ -81,14 +84,15 @@ def test_what_ends_is_told_with_its_border_and_without_lines_between_regions() -
     assert ends.sum() < 6 * eye.sum(), "two eyes, each with a border as broad as half of it"
 
 
-def test_what_is_large_and_near_the_outline_is_not_said_to_end() -> None:
+def test_what_is_large_and_near_the_outline_is_not_well_within() -> None:
     """A face that is all eyes: what is left beside them tells nothing of the back."""
     rows, columns = (np.indices((256, 256)) + 0.5) / 256
     near, far = (np.full((256, 256, 3), SKIN, np.float32) for _ in range(2))
     near[(rows - 0.5) ** 2 + (columns - 0.5) ** 2 < 0.34**2] = EYE
     far[(rows - 0.5) ** 2 + (columns - 0.5) ** 2 < 0.15**2] = EYE
-    assert not seen(near, ball(256)).ends().any()
-    assert at(seen(far, ball(256)).ends(), 0.5, 0.5)
+    assert at(seen(near, ball(256)).ends(), 0.5, 0.5)
+    assert not seen(near, ball(256)).ends(well_within=True).any()
+    assert at(seen(far, ball(256)).ends(well_within=True), 0.5, 0.5)
 
 
 @pytest.mark.parametrize("size", [192, 320, 512])
