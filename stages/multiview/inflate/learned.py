@@ -35,7 +35,7 @@ DOUBT = 0.5
 """Error that a thickness of 1 is taken to have where the network has no certainty at all."""
 FROM_THE_SIDE = (0.6, 0.9)
 """Cosine between the mirror plane's normal and the line of sight: from the first to the second,
-more and more of the picture's small parts are taken to be on the back too, as a car's wheels are.
+more and more of all that is seen is taken to be on the back too, as a car's wheels are.
 Below, an object is seen from its front, and eyes, doors and lettering do not go to the back."""
 FREE, AROUND, SOFT = 0.0005, 2.0, 2.0
 """Behind what ends on the front: what is left of the depths' pull against the normals, and blurs in
@@ -46,8 +46,6 @@ SPIKE = 5
 """Pixels: at edges the network wavers between what is near and what is far."""
 GAINS = (0.4, 1.0)
 """Least and most by which the told paint is made as bright as the picture."""
-HIGHLIGHT = 0.15
-"""Brightness above the paint's that is a highlight for sure."""
 THINNEST = 0.02
 """Half widths."""
 
@@ -60,10 +58,10 @@ class Sheets:
     front      towards the camera
     thickness  > 0, from the front to the last surface on the same ray
     albedo     (256, 256, 3) float32 sRGB in [0, 1], the object's colours without light and shade
-    behind     (256, 256, 3) the same of the last surface
+    behind     (256, 256, 3) the same of the far side, where that is like the side that is seen
     leaning    degrees by which the object leans back, as it was seen from above, negative: forward;
                0: it does not, or nobody can tell
-    detail     float32, share of what is small in `behind` that is likely there, 0 to 1
+    detail     float32, how likely it is that, 0 to 1
     """
 
     front: np.ndarray
@@ -124,7 +122,6 @@ def see_sheets(see: See, picture: np.ndarray, alpha: np.ndarray) -> Sheets:
     shown = shown / np.float32(255.0)
     gain = _gain(shown, told.albedo, inside)
     albedo = nearest_known(gain * told.albedo, known)
-    behind = nearest_known(gain * _unlit(told.behind_albedo, shown, told.albedo), known)
     last = _without_spikes(told.front - told.thickness, known)
     seen = Front(
         known, nearest_known(front, known), nearest_known(last, known), told.normal, shown, focal
@@ -139,7 +136,7 @@ def see_sheets(see: See, picture: np.ndarray, alpha: np.ndarray) -> Sheets:
         stands = Standing(front, told.normal, known, focal, float(np.deg2rad(ground.below)))
         back = above_ground(back, stands, ground.level)
     front, back = bounded(front, back, known, np.deg2rad(abs(leaning(told))))
-    detail = np.full(known.shape, share, np.float32)
+    behind, detail = albedo, np.full(known.shape, share, np.float32)
     if mirrored is not None:
         behind, detail = _painted(mirrored, albedo, behind, detail)
     return Sheets(
@@ -228,13 +225,6 @@ def _gain(picture: np.ndarray, albedo: np.ndarray, inside: np.ndarray) -> np.flo
     told = float(np.median(albedo[inside].mean(axis=1)))
     seen = float(np.median(picture[inside].mean(axis=1)))
     return np.float32(np.clip(seen / max(told, 1e-3), *GAINS))
-
-
-def _unlit(behind: np.ndarray, picture: np.ndarray, albedo: np.ndarray) -> np.ndarray:
-    """The back's colours without highlights that come from the picture: where the object's paint is
-    darker than the picture, they are no brighter than the paint."""
-    lit = np.clip((picture - albedo).mean(axis=2, keepdims=True) / HIGHLIGHT, 0.0, 1.0)
-    return np.asarray(behind + lit * np.minimum(albedo - behind, 0.0), np.float32)
 
 
 def _anchor(error: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ The front sheet takes the picture, more and more blurred where the surface turns
 camera: a few pixels at the rim stretch over a wide band of a side view, and would streak. It goes
 over into the object's own colours there, if they are known apart from its lights. The back has the
 colours of those regions of the front that go on behind the outline, so faces and lettering do not
-appear on it, or those that the network tells; both sheets agree where they meet.
+appear on it, or those that the far side is known to have; both sheets agree where they meet.
 """
 
 from __future__ import annotations

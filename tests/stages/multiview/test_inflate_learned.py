@@ -294,12 +294,12 @@ def test_the_back_has_the_small_parts_of_what_is_seen_from_its_side_alone() -> N
     alpha = np.rint(255.0 * disc(TILE, 0.7))[..., None].astype(np.uint8)
     image = np.where(alpha > 0, 128, 255).astype(np.uint8).repeat(3, axis=2)
     plain = told(np.full((SIDE, SIDE), 0.2), 0.4)(np.zeros(0))
-    dotted = plain.behind_albedo.copy()
+    dotted = plain.albedo.copy()
     dotted[120:136, 120:136] = (1.0, 0.0, 0.0)
 
     def reddest(normal: tuple[float, float, float]) -> int:
         mirror = np.array(normal, np.float32)
-        answer = replace(plain, behind_albedo=dotted, mirror=mirror)
+        answer = replace(plain, albedo=dotted, mirror=mirror)
         views = make_views(image, alpha, PARAMS, open_rasterizer("cpu"), lambda _: answer).views
         return int((views[2][..., 0].astype(int) - views[2][..., 1]).max())
 
@@ -331,10 +331,8 @@ def test_highlights_stay_on_the_front() -> None:
     image[230:280, 230:280] = 250
     plain = told(np.full((SIDE, SIDE), 0.2), 0.4)(np.zeros(0))
     dark = np.full((SIDE, SIDE, 3), 60.0 / 255.0, np.float32)
-    lit = dark.copy()
-    lit[115:140, 115:140] = 250.0 / 255.0
     aside = np.array([0.0, 0.0, 1.0], np.float32)
-    answer = replace(plain, albedo=dark, behind_albedo=lit, mirror=aside)
+    answer = replace(plain, albedo=dark, mirror=aside)
     made = make_views(image, alpha, PARAMS, open_rasterizer("cpu"), lambda _: answer)
     views, normals = made.views, made.normals
     inside = (normals[2] < 250).any(axis=-1)
