@@ -11,13 +11,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from stages.preprocess.backdrop import (
+    Backdrop,
     find_plain_backdrop,
     segment_on_backdrop,
     stated_backdrop,
     to_lab,
 )
 from stages.preprocess.box import Box, bounding_box
+from stages.preprocess.faint_outline import faint_edge, is_long, with_faint_parts
 from stages.preprocess.guess import SURE, Doubt, Eye, Guesser, Way, guess_by_colours
+from stages.preprocess.highlights import white_pieces, with_highlights
 from stages.preprocess.holes import Holes, Settled, settle_holes
 from stages.preprocess.regions import significant
 from stages.preprocess.resample import shrink
@@ -139,19 +142,38 @@ def _segment_copy(
         guessed = guess(small)
         filled = settle_holes(guessed.mask, "fill" if holes == "fill" else "keep")
         return Segmentation(region, filled.mask, way=guessed.way, doubt=guessed.doubt)
-    faint = np.linalg.norm(lab - backdrop.surface, axis=2) < FEATURE_CONTRAST
+    off = np.linalg.norm(lab - backdrop.surface, axis=2)
     found = segment_on_backdrop(lab, backdrop)
-    settled = settle_holes(found, holes, faint, framed=True)
+    settled = settle_holes(found, holes, off < FEATURE_CONTRAST, framed=True)
     if eye is not None and holes != "keep":
-        mask = settled.mask
-        shaded = shaded_in(lab, backdrop, mask)
-        if settled.doubtful or settled.cut_off or is_worth_a_look(mask, shaded):
-            seen = eye(small)
-            if seen is not None and seen.open <= SURE:
-                joined = with_pale_parts(mask, shaded, seen.share)
-                if (joined & ~mask).any():
-                    return _told(region, Settled(joined), "plain backdrop and network")
+        seen = _second_look(small, lab, backdrop, settled, eye)
+        if seen is not None:
+            return _told(region, seen, "plain backdrop and network")
     return _told(region, settled, "plain backdrop")
+
+
+def _second_look(
+    rgb: np.ndarray, lab: np.ndarray, backdrop: Backdrop, settled: Settled, eye: Eye
+) -> Settled | None:
+    """`settled` with what the network adds to it; None where it is not asked, not sure, or adds
+    nothing."""
+    mask = settled.mask
+    shaded = shaded_in(lab, backdrop, mask)
+    pale = bool(settled.doubtful or settled.cut_off) or is_worth_a_look(mask, shaded)
+    faint = faint_edge(mask, np.linalg.norm(lab - backdrop.surface, axis=2))
+    pieces = white_pieces(mask, lab)
+    if not (pale or pieces or is_long(faint, mask)):
+        return None
+    seen = eye(rgb)
+    if seen is None or seen.open > SURE:
+        return None
+    joined = with_highlights(mask, pieces, seen.share)
+    joined = with_faint_parts(joined, faint, seen.share)
+    if pale:
+        joined |= with_pale_parts(mask, shaded, seen.share)
+    if not (joined & ~mask).any():
+        return None
+    return Settled(joined) if pale else replace(settled, mask=joined)
 
 
 def _told(region: Box, settled: Settled, way: Way) -> Segmentation:
