@@ -37,6 +37,11 @@ rounded corners of a screenshot or a stray pixel are none."""
 MIN_OBJECT = 8
 """Pixels along the object's longest side below which there is nothing to make a mesh of."""
 
+FEW_PIXELS = 96
+"""Pixels along the object's longest side below which the run warns. The network of profile "sketch"
+looks at squares of 256, of which the object takes about 200: of half as many it sees little more
+than an outline."""
+
 CROP_MARGIN = 0.04
 """Kept around the object while its rim is worked out, of its longest side."""
 
@@ -230,6 +235,7 @@ class Cutout:
 
     def _centered_whole(self, max_side: int) -> Framed:
         height, width = self.rgba.shape[:2]
+        self._tell_small(Box(0, 0, width, height))
         canvas = plan_canvas(max(height, width), self.ratio, max_side)
         pixels = scaled_crop(self.rgba, Box(0, 0, width, height), canvas.scale)
         whole = np.full(pixels.shape[:2], 255, np.uint8)
@@ -244,6 +250,7 @@ class Cutout:
                 f"{MIN_OBJECT} are needed along its longest side",
                 "Use a picture that shows it larger; about 512 pixels across it is good.",
             )
+        self._tell_small(box)
         return plan_canvas(box.longest, self.ratio, max_side)
 
     def _on_canvas(self, image: np.ndarray, alpha: np.ndarray, side: int) -> Framed:
@@ -269,6 +276,14 @@ class Cutout:
         height, width = self.rgba.shape[:2]
         for text in doubts_about(found, width, height, trimmed=self.method == "alpha"):
             self.warn(text)
+
+    def _tell_small(self, box: Box) -> None:
+        if box.longest < FEW_PIXELS:
+            self.warn(
+                f"the object is only {box.width:.0f} x {box.height:.0f} pixels large: its mesh "
+                "will have a coarse shape and blurred colours, because the picture shows few "
+                "details; use one that shows it larger, about 512 pixels across"
+            )
 
     def _tell_removed(self, shadow: float, glow: float) -> None:
         for share, what in ((shadow, "a dark shadow"), (glow, "a glow that fades out")):

@@ -12,15 +12,15 @@ import cv2
 import numpy as np
 
 from stages.preprocess.regions import label_regions
-from stages.preprocess.shapes import fill, have_same_middle, longest_side
+from stages.preprocess.shapes import fill, is_in_the_middle, longest_side
 
 SLOPES = (50.0, 700.0)
-"""Change of colour over a modelled surface, in Delta E for the object's longest side. Flat paint has
-less, edges and patterns have more."""
+"""Change of colour over a modelled surface, in Delta E for the object's longest side: flat paint
+has less, edges and patterns have more."""
 
 MODELLED = 0.55
-"""Share of the object's inside that changes so. Renders have 0.60 to 0.93; of flat and line drawings
-as PNG 96 % have less than 0.5."""
+"""Share of the object's inside that changes so. Renders have 0.60 to 0.93. Flat and line drawings
+have less than 0.4, also as JPEG, where they are thick enough to tell."""
 
 MIN_INSIDE = 0.2
 """Share of the silhouette that must lie well inside the object: of a hoop or the frame of glasses,
@@ -36,18 +36,31 @@ MIN_PIECE = 20
 """Pixels; of smaller ones the network, which sees half as many along each side, says nothing."""
 
 
-def white_pieces(mask: np.ndarray, lab: np.ndarray) -> list[np.ndarray]:
-    """Enclosed pieces, (h, w) bool each, of an object that light models; none of another one.
+def is_modelled(mask: np.ndarray, lab: np.ndarray) -> bool:
+    """Whether colours `lab` (h, w, 3) float32 change gradually over most of the object's `mask`."""
+    if not mask.any():
+        return False
+    whole = fill(mask)
+    size = (2 * INSET + 1,) * 2
+    inside = cv2.erode(mask.astype(np.uint8), np.ones(size, np.uint8)) > 0
+    if inside.sum() < MIN_INSIDE * whole.sum():
+        return False
+    smooth = cv2.GaussianBlur(lab, (0, 0), 1.5)
+    dx = cv2.Scharr(smooth, cv2.CV_32F, 1, 0) / 32.0
+    dy = cv2.Scharr(smooth, cv2.CV_32F, 0, 1) / 32.0
+    slopes = np.sqrt((dx * dx + dy * dy).sum(axis=2))[inside] * longest_side(whole)
+    return float(((slopes > SLOPES[0]) & (slopes < SLOPES[1])).mean()) >= MODELLED
 
-    mask (h, w) bool, lab (h, w, 3) float32. A round piece in the middle of a round object is a
-    ring's hole, and is left out.
+
+def white_pieces(mask: np.ndarray) -> list[np.ndarray]:
+    """Enclosed pieces of an object's mask (h, w) bool, (h, w) bool each, that may be its parts.
+
+    A piece in the middle of a round object may be the hole of a disc or a ring, and is left out.
     """
     whole = fill(mask)
     pieces, count = label_regions(whole & ~mask)
-    if count == 0 or not _is_modelled(mask, whole, lab):
-        return []
     found = [pieces == label for label in range(1, count + 1)]
-    return [p for p in found if p.sum() >= MIN_PIECE and not have_same_middle(p, whole)]
+    return [p for p in found if p.sum() >= MIN_PIECE and not is_in_the_middle(p, whole)]
 
 
 def with_highlights(mask: np.ndarray, pieces: list[np.ndarray], share: np.ndarray) -> np.ndarray:
@@ -60,16 +73,3 @@ def with_highlights(mask: np.ndarray, pieces: list[np.ndarray], share: np.ndarra
         if float(share[piece].mean()) >= HELD:
             joined |= piece
     return joined
-
-
-def _is_modelled(mask: np.ndarray, whole: np.ndarray, lab: np.ndarray) -> bool:
-    """Whether colours change gradually over most of the object."""
-    size = (2 * INSET + 1,) * 2
-    inside = cv2.erode(mask.astype(np.uint8), np.ones(size, np.uint8)) > 0
-    if inside.sum() < MIN_INSIDE * whole.sum():
-        return False
-    smooth = cv2.GaussianBlur(lab, (0, 0), 1.5)
-    dx = cv2.Scharr(smooth, cv2.CV_32F, 1, 0) / 32.0
-    dy = cv2.Scharr(smooth, cv2.CV_32F, 0, 1) / 32.0
-    slopes = np.sqrt((dx * dx + dy * dy).sum(axis=2))[inside] * longest_side(whole)
-    return float(((slopes > SLOPES[0]) & (slopes < SLOPES[1])).mean()) >= MODELLED

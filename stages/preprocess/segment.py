@@ -20,7 +20,7 @@ from stages.preprocess.backdrop import (
 from stages.preprocess.box import Box, bounding_box
 from stages.preprocess.faint_outline import faint_edge, is_long, with_faint_parts
 from stages.preprocess.guess import SURE, Doubt, Eye, Guesser, Way, guess_by_colours
-from stages.preprocess.highlights import white_pieces, with_highlights
+from stages.preprocess.highlights import is_modelled, white_pieces, with_highlights
 from stages.preprocess.holes import Holes, Settled, settle_holes
 from stages.preprocess.regions import significant
 from stages.preprocess.resample import shrink
@@ -160,17 +160,20 @@ def _second_look(
     mask = settled.mask
     shaded = shaded_in(lab, backdrop, mask)
     pale = bool(settled.doubtful or settled.cut_off) or is_worth_a_look(mask, shaded)
+    modelled = is_modelled(mask, lab)
     faint = faint_edge(mask, np.linalg.norm(lab - backdrop.surface, axis=2))
-    pieces = white_pieces(mask, lab)
-    if not (pale or pieces or is_long(faint, mask)):
+    pieces = white_pieces(mask)
+    if not (pale or (modelled and (pieces or is_long(faint, mask)))):
         return None
     seen = eye(rgb)
     if seen is None or seen.open > SURE:
         return None
-    joined = with_highlights(mask, pieces, seen.share)
-    joined = with_faint_parts(joined, faint, seen.share)
+    joined = mask
+    if modelled:
+        joined = with_highlights(mask, pieces, seen.share)
+        joined = with_faint_parts(joined, faint, seen.share)
     if pale:
-        joined |= with_pale_parts(mask, shaded, seen.share)
+        joined = joined | with_pale_parts(mask, shaded, seen.share)
     if not (joined & ~mask).any():
         return None
     return Settled(joined) if pale else replace(settled, mask=joined)

@@ -62,6 +62,16 @@ def have_same_middle(hole: np.ndarray, around: np.ndarray) -> bool:
     return bool(np.linalg.norm(middles[0] - middles[1]) < CONCENTRIC * size)
 
 
+def is_in_the_middle(piece: np.ndarray, around: np.ndarray) -> bool:
+    """Whether a piece of any shape lies in the middle of a round one."""
+    middle, radius = cv2.minEnclosingCircle(cv2.findNonZero(around.astype(np.uint8)))
+    if around.sum() < ROUND * np.pi * radius**2:
+        return False
+    rows, columns = np.nonzero(piece)
+    off = np.hypot(columns.mean() - middle[0], rows.mean() - middle[1])
+    return bool(off < CONCENTRIC * 2.0 * radius)
+
+
 def rim_of(piece: np.ndarray) -> np.ndarray:
     """The pixels of a piece that border on others."""
     rim: np.ndarray = piece & ~(cv2.erode(piece.astype(np.uint8), _SMALL) > 0)

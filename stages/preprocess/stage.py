@@ -52,7 +52,7 @@ class Preprocess(contract.Stage):
     """
 
     name = "preprocess"
-    version = 7
+    version = 8
     summary = "cut the object out of the input picture and centre it on a white square"
     inputs = (INPUT_IMAGE, INPUT_MASK, INPUT_BACK, INPUT_LEFT, INPUT_RIGHT)
     outputs = (IMAGE, ALPHA, GIVEN_VIEWS)
