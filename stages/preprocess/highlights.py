@@ -18,9 +18,9 @@ SLOPES = (50.0, 700.0)
 """Change of colour over a modelled surface, in Delta E for the object's longest side: flat paint
 has less, edges and patterns have more."""
 
-MODELLED = 0.55
-"""Share of the object's inside that changes so. Renders have 0.60 to 0.93. Flat and line drawings
-have less than 0.4, also as JPEG, where they are thick enough to tell."""
+MODELLED = 0.42
+"""Share of the object's inside that changes so. Renders have 0.49 to 0.93; flat drawings up to 0.2,
+and 0.34 as JPEG. Drawings with gradients have any; the network is mostly right about them."""
 
 MIN_INSIDE = 0.2
 """Share of the silhouette that must lie well inside the object: of a hoop or the frame of glasses,
