@@ -2,8 +2,8 @@
 
 On white, the glint on a bulb and an arrow that is lit until it is white look like holes. In a flat
 drawing the network calls a hoop's inside a part too, and cannot be asked. In a photograph or a
-render, whose colours change gradually over every surface, it is right: of 137 holes of emoji in 3D
-it holds no more than 0.90 for the object's, of 54 white parts of theirs 50 for 0.96 and more.
+render, whose colours change gradually over most surfaces, it is right: in emoji in 3D its mean
+share is 0.90 at most in 137 holes, and above 0.95 in 50 of 54 white parts.
 """
 
 from __future__ import annotations
