@@ -17,8 +17,9 @@ from stages.preprocess.faint_outline import faint_edge, with_faint_parts
 from stages.preprocess.guessing import Guessing
 from stages.preprocess.highlights import is_modelled, white_pieces, with_highlights
 from stages.preprocess.learned import Seen
+from stages.preprocess.params import PreprocessParams
 from stages.preprocess.segment import segment
-from stages.preprocess.stage import Preprocess, PreprocessParams
+from stages.preprocess.stage import Preprocess
 
 SIDE = 400
 WHITE = np.full((SIDE, SIDE, 3), 255.0)
@@ -37,7 +38,8 @@ def ball(paint: tuple[int, int, int], glint: float = 0.0) -> np.ndarray:
     light = np.clip(0.35 + 0.45 * height + 0.35 * (x - y), 0.0, 1.0)
     lit = light[..., None] * np.array(paint, float)
     shine = np.clip(1.6 - np.hypot(x - 0.25, y + 0.3) / max(glint, 1e-6), 0.0, 1.0)[..., None]
-    return lit * (1.0 - shine) + 255.0 * shine
+    colours: np.ndarray = lit * (1.0 - shine) + 255.0 * shine
+    return colours
 
 
 def shining_ball(hole: bool = False) -> np.ndarray:
