@@ -11,6 +11,7 @@ from typing import Any
 
 from orchestrator.commands.subject import Subject, is_mesh, subject_of
 from orchestrator.errors import UnknownNameError, UsageError
+from orchestrator.planning.options import Options
 
 AnyPath = str | Path
 SIDE_NAMES = ("back", "left", "right")
@@ -46,6 +47,28 @@ def require_known(more: Mapping[str, Any], function: Callable[..., Any]) -> None
     for name in more:
         if name not in known:
             raise UnknownNameError("option", name, known, meant=_MEANT.get(name, ""))
+
+
+def require_listener(on_event: object) -> None:
+    """Refuse what cannot be told of events. Raises `UsageError`."""
+    if on_event is not None and not callable(on_event):
+        raise UsageError(
+            f"on_event: {on_event!r} cannot be called", "a function of one `RunEvent`, or None"
+        )
+
+
+def checked(values: Mapping[str, Any]) -> Options:
+    """`Options` of values for its fields; "8" is a number. Raises `UsageError`."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(Options).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name, said = first["loc"][0], first["msg"].removeprefix("Input should be ")
+        raise UsageError(
+            f"{name}: {values[str(name)]!r} is not {said}", "`help(kiss3d.options)` has them all"
+        ) from None
 
 
 def given_subject(

@@ -16,7 +16,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from orchestrator.api.arguments import AnyPath, absolute, given_subject, path_of, require_known
+from orchestrator.api.arguments import (
+    AnyPath,
+    absolute,
+    checked,
+    given_subject,
+    path_of,
+    require_known,
+    require_listener,
+)
 from orchestrator.api.request import Request
 from orchestrator.api.runs import Batch, Run, begin, carry_out, settings_as_sets
 from orchestrator.commands.carry_out import BatchRequest
@@ -170,6 +178,8 @@ def batch(
     if ray is not None:
         from orchestrator.api import ray_batch
 
+        require_listener(on_event)
+
         watch = ray_batch.heard_by(on_event)
         merged = ray_batch.batch(asked, chosen, keep is None, warm, ray, watch, stage_in)
         return Batch(merged.batch.path, rows=[one.row() for one in merged.outcomes])
@@ -284,25 +294,28 @@ def options(
         raise UnknownNameError("views", str(views), ("named", "auto"))
     if isinstance(formats, str):
         raise UsageError(f"formats: {formats!r} is one text", f'say ["{formats}"]')
-    return Options(
-        profile=None if profile == "auto" and config is not None else profile,
-        config_file=absolute(config, "config"),
-        sets=settings_as_sets(settings),
-        seed=seed,
-        until=until,
-        from_node=from_node,
-        device=device,
-        target_vram=target_vram,
-        host_ram=host_ram,
-        caption=caption,
-        fast=fast,
-        allow_tf32=allow_tf32,
-        background=background,
-        formats=tuple(formats),
-        report=report,
-        keep=keep,
-        views=views,
-    )
+    if not isinstance(formats, Sequence):
+        raise UsageError(f"formats: {formats!r} is no list", 'say ["stl"]')
+    given = {
+        "profile": None if profile == "auto" and config is not None else profile,
+        "config_file": absolute(config, "config"),
+        "sets": settings_as_sets(settings),
+        "seed": seed,
+        "until": until,
+        "from_node": from_node,
+        "device": device,
+        "target_vram": target_vram,
+        "host_ram": host_ram,
+        "caption": caption,
+        "fast": fast,
+        "allow_tf32": allow_tf32,
+        "background": background,
+        "formats": tuple(formats),
+        "report": report,
+        "keep": keep,
+        "views": views,
+    }
+    return checked(given)
 
 
 def _run_request(

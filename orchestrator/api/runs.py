@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.api.arguments import require_listener
 from orchestrator.api.request import Request
 from orchestrator.api.work import Decided, Work
 from orchestrator.errors import RunFailedError, RunRecordError, UsageError
@@ -241,6 +242,7 @@ def begin(
     on_decided: Callable[[Decided], None] | None = None,
 ) -> Run | Batch:
     """The work in a worker that a thread listens to."""
+    require_listener(on_event)
     work = Work(request, on_event, on_decided)
     name = f"kiss3d worker {work.pid}"
     threading.Thread(target=work.listen, name=name, daemon=True).start()
@@ -256,6 +258,7 @@ def carry_out(
 
     Raises what `wait` raises.
     """
+    require_listener(on_event)
     work = Work(request, on_event)
     work.listen()
     error = work.heard.error
@@ -267,10 +270,12 @@ def carry_out(
 def settings_as_sets(settings: Mapping[str, Any] | None) -> tuple[str, ...]:
     """`{"isomer.stage2_steps": 2}`, or `{"isomer": {"stage2_steps": 2}}`, as `--set`s.
 
-    Raises `UsageError` for a key that is no text.
+    Raises `UsageError` for what is no mapping, and for a key that is no text.
     """
     import json
 
+    if settings is not None and not isinstance(settings, Mapping):
+        raise UsageError(f"settings: {settings!r} is no mapping", 'say {"node.param": value}')
     found: list[str] = []
     for name, value in (settings or {}).items():
         if not isinstance(name, str):

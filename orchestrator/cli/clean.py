@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("root", type=click.Path(path_type=Path), default=Path("outputs"))
+@click.argument("root", type=parameters.NamedPath(), default=Path("outputs"))
 @click.option(
     "--older-than",
     "days",

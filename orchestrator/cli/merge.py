@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli import answers
+from orchestrator.cli import answers, parameters
 from orchestrator.cli import batch as batch_command
 from orchestrator.system.terminal import nobody_need_read, say_json
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("batch_dir", type=click.Path(path_type=Path))
+@click.argument("batch_dir", type=parameters.NamedPath())
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def merge(batch_dir: Path, as_json: bool) -> None:
     """Put the shards of a batch together, which `batch ... --shard I/N` made in BATCH_DIR.

@@ -11,7 +11,7 @@ from orchestrator.system.terminal import say, say_json
 
 
 @click.command("open")
-@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.argument("run_dir", type=parameters.NamedPath())
 @click.option("--no-browser", is_flag=True, help="Only say where the page is.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def open_page(run_dir: Path, no_browser: bool, as_json: bool) -> None:
@@ -35,7 +35,7 @@ def open_page(run_dir: Path, no_browser: bool, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
+@click.argument("runs", nargs=-1, required=True, type=parameters.NamedPath(), metavar="RUN...")
 @click.option(
     "--truth",
     type=parameters.InputPath(),

@@ -51,27 +51,24 @@ class Seed(click.IntRange):
             )
 
 
-class InputPath(click.Path):
-    """A file or directory to read; an address of the web, which a path would garble, is none."""
-
-    def __init__(self) -> None:
-        super().__init__(path_type=Path)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if re.match(r"[a-z][a-z0-9+.-]+://", str(value), re.IGNORECASE):
-            self.fail(f"{value} is an address: download it, and give the file.", param, ctx)
-        return super().convert(value, param, ctx)
-
-
-class OutputPath(click.Path):
-    """A place to write to; an empty text, which a path takes for the current directory, is none."""
+class NamedPath(click.Path):
+    """A file or directory; an empty text, which a path takes for the current one, is none."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not str(value):
-            self.fail("it is empty.", param, ctx)
+            self.fail("it is empty: a variable of the shell may have no value.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class InputPath(NamedPath):
+    """One to read; an address of the web, which a path would garble, is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if re.match(r"[a-z][a-z0-9+.-]+://", str(value), re.IGNORECASE):
+            self.fail(f"{value} is an address: download it, and give the file.", param, ctx)
         return super().convert(value, param, ctx)
 
 
@@ -98,7 +95,7 @@ def _understood(parse: Callable[[str], Any], value: str | None) -> Any:
 
 def output_option(metavar: str, text: str) -> Callable[[_F], _F]:
     """--output, -o."""
-    return click.option("--output", "-o", type=OutputPath(), metavar=metavar, help=text)
+    return click.option("--output", "-o", type=NamedPath(), metavar=metavar, help=text)
 
 
 def _profile_names(_: click.Context, __: click.Parameter, begun: str) -> list[str]:
@@ -137,7 +134,7 @@ def settings_options(function: _F) -> _F:
         click.option(
             "--config",
             "config_file",
-            type=click.Path(path_type=Path),
+            type=NamedPath(),
             metavar="FILE",
             help="YAML file on top of the profile.",
         ),

@@ -137,7 +137,7 @@ def plan(output: Path | None, as_json: bool, **request: Any) -> None:
 
 
 @click.command()
-@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.argument("run_dir", type=parameters.NamedPath())
 @click.option(
     "--set",
     "sets",

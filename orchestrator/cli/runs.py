@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from orchestrator.cli import answers, tables
+from orchestrator.cli import answers, parameters, tables
 from orchestrator.system.terminal import say, say_json, visible
 
 
@@ -17,7 +17,7 @@ def runs() -> None:
 
 
 @runs.command("list")
-@click.argument("root", type=click.Path(path_type=Path), default=Path("outputs"))
+@click.argument("root", type=parameters.NamedPath(), default=Path("outputs"))
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def list_runs(root: Path, as_json: bool) -> None:
     """All runs below ROOT (default: outputs), oldest first.
@@ -75,7 +75,7 @@ def list_runs(root: Path, as_json: bool) -> None:
 
 
 @runs.command()
-@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.argument("run_dir", type=parameters.NamedPath())
 @click.option("--json", "as_json", is_flag=True, help="The whole manifest as JSON.")
 def show(run_dir: Path, as_json: bool) -> None:
     """One run: its nodes and every failed attempt.

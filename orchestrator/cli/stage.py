@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option(
     "--run",
     "run_dir",
-    type=click.Path(path_type=Path),
+    type=parameters.NamedPath(),
     metavar="RUN_DIR",
     help="Take the inputs from this run; NAME is one of its nodes.",
 )
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 @click.option(
     "--write-job",
     "job_file",
-    type=click.Path(path_type=Path),
+    type=parameters.NamedPath(),
     metavar="FILE",
     help="Start nothing: write the job for `python -m stages.process.child --job FILE`, and print "
     "the command line that runs it.",

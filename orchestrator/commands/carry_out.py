@@ -103,9 +103,11 @@ def resume(path: Path, options: Options, workspace: Workspace, shell: Shell) -> 
         prepared = prepared_for(run, options, workspace)
         cache = cache_beside(path)
         runs.require_resources(prepared, run, cache)
-        with run.locked(), shell.view(prepared, None) as observer:
-            shell.opened(run)
-            runs.finish_one(prepared, run, observer, cache)
+        with run.locked():
+            run.check_input()  # before the view, which shows what is done as done
+            with shell.view(prepared, None) as observer:
+                shell.opened(run)
+                runs.finish_one(prepared, run, observer, cache)
     return run
 
 

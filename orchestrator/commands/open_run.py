@@ -37,7 +37,10 @@ def new_run_path(root: Path, name: str) -> Path:
                 (root / f"{stem}{suffix}").mkdir(new_folder_mode(root / stem))
                 return root / f"{stem}{suffix}"
     except OSError as error:
-        raise OutputError(f"cannot write to {root}: {error.strerror or error}") from error
+        raise OutputError(
+            f"cannot write to {root}: {error.strerror or error}",
+            "name a folder of your own: --output",
+        ) from error
     raise AssertionError("unreachable: the count has no end")
 
 

@@ -17,7 +17,7 @@ from orchestrator.record.run_directory import RESULT
 from orchestrator.web import shown
 from orchestrator.web.choices import AUTO, Choices, Given, options_of, reads_words
 from orchestrator.web.files import result_files, run_url
-from orchestrator.web.gallery import Card, card, cards, newest
+from orchestrator.web.gallery import card, cards, newest
 from orchestrator.web.jobs import Job, Jobs
 from orchestrator.web.uploads import Uploads
 from stages.contract.filetypes import HEAD, identify
@@ -165,12 +165,16 @@ def facts(site: Site, name: str) -> dict[str, Any]:
     return told
 
 
-def listed(found: Card) -> dict[str, Any]:
-    """A run of the list for programs."""
-    return {
-        "run": found.name,
-        "state": found.state,
-        "picture": found.picture,
-        "profile": found.profile,
-        "seconds": round(found.seconds, 1),
-    }
+def listed(site: Site) -> list[dict[str, Any]]:
+    """The runs of the list for programs, newest first."""
+    states = {job.name: job.state for job in site.jobs.active()}
+    return [
+        {
+            "run": found.name,
+            "state": states.get(found.name, found.state),
+            "picture": found.picture,
+            "profile": found.profile,
+            "seconds": round(found.seconds, 1),
+        }
+        for found in cards(site.root, MOST_SHOWN)
+    ]

@@ -14,7 +14,6 @@ from orchestrator.errors import KissError, UsageError
 from orchestrator.web import actions, shown
 from orchestrator.web.actions import Site
 from orchestrator.web.choices import AUTO, Choices, Given
-from orchestrator.web.gallery import cards
 from orchestrator.web.options import WebOptions
 
 _LOOK_SECONDS = 0.5
@@ -135,7 +134,7 @@ def add(site: Site, options: WebOptions) -> None:
         Returns:
             Name, state, picture and profile of each.
         """
-        return [actions.listed(one) for one in cards(site.root, actions.MOST_SHOWN)]
+        return actions.listed(site)
 
     with gr.Column(visible=False):
         picture = picture_file(label="picture")

@@ -75,6 +75,8 @@ def _by_type(error: BaseException, text: str) -> Failure | None:
             text,
             "install what is missing; `kiss3d-orchestrate doctor` checks",
         )
+    if isinstance(error, OSError) and error.errno == errno.EFBIG:
+        return Failure("disk_full", text, "raise the limit: ulimit -f unlimited")
     if isinstance(error, OSError) and is_disk_full(error):
         return Failure("disk_full", text, "free disk space")
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:

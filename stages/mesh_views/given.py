@@ -62,7 +62,7 @@ def open_given(data: bytes, max_bytes: int) -> Given:
     if len(data) > max_bytes:
         raise BadInput(
             f"the mesh file has {len(data):,} bytes, more than the limit of {max_bytes:,}",
-            "Use a smaller mesh, or raise the mesh_views param max_bytes.",
+            "Use a smaller mesh, or raise the limit: --set mesh_views.max_bytes=NUMBER.",
         )
     found = identify(data[:HEAD], len(data))
     if found is not None and found.name == "archive":
@@ -130,5 +130,5 @@ def _check(members: list[zipfile.ZipInfo], max_bytes: int) -> None:
     if total > max_bytes:
         raise BadInput(
             f"the archive's files have {total:,} bytes, more than the limit of {max_bytes:,}",
-            "Use a smaller mesh, or raise the mesh_views param max_bytes.",
+            "Use a smaller mesh, or raise the limit: --set mesh_views.max_bytes=NUMBER.",
         )

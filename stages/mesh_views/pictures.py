@@ -153,7 +153,7 @@ def _decoded(material: Material, max_pixels: int, most: int, told: Told) -> np.n
                     raise BadInput(
                         f"{name} has {image.width} x {image.height} pixels, more than the limit of "
                         f"{max_pixels:,}",
-                        "Scale it down, or raise the mesh_views param max_pixels.",
+                        "Scale it down, or raise the limit: --set mesh_views.max_pixels=NUMBER.",
                     )
                 return _pixels(image, most)
     except (BadInput, MemoryError):

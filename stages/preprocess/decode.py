@@ -80,7 +80,7 @@ def decode(data: bytes, *, max_bytes: int, max_pixels: int) -> Picture:
     if len(data) > max_bytes:
         raise BadInput(
             f"the input file has {len(data)} bytes, more than the limit of {max_bytes}",
-            "Use a smaller file, or raise the preprocess param max_bytes.",
+            "Use a smaller file, or raise the limit: --set preprocess.max_bytes=NUMBER.",
         )
     kind = _kind(data)
     with _decoder_errors_are_bad_input(kind):

@@ -50,7 +50,7 @@ def check_size(size: tuple[int, int], max_pixels: int) -> None:
     if width * height > max_pixels or max(size) > _SIDES:
         raise BadInput(
             f"the picture has {width} x {height} pixels, more than the limit of {max_pixels}",
-            "Scale it down, or raise the preprocess param max_pixels.",
+            "Scale it down, or raise the limit: --set preprocess.max_pixels=NUMBER.",
         )
     if min(size) < MIN_SIDE:
         raise BadInput(

@@ -58,6 +58,8 @@ def test_a_changed_copy_of_the_picture_is_noticed_and_poisons_nothing(
     resumed = kiss3d("resume", made)
     assert resumed.returncode == 2
     assert "was changed since the run began" in resumed.stderr
+    assert resumed.stdout == ""
+    assert "done" not in resumed.stderr
     assert kiss3d("run", picture, "--config", config, "--output", made).returncode == 0
     assert (made / "input.img").read_text() == "1 2 3", "the picture is at hand, so it is restored"
 

@@ -227,6 +227,14 @@ def test_an_address_is_refused_as_one(ask, kiss3d):
     assert "https://example.org/a//b.png is an address: download it" in done.stderr
 
 
+@pytest.mark.parametrize("ask", ["run", "batch", "resume", "clean", "export"])
+def test_an_empty_path_is_not_the_current_directory(ask, kiss3d):
+    """As `run "$picture"` has it, of a variable without a value."""
+    done = kiss3d(ask, "")
+    assert done.returncode == 2
+    assert "it is empty" in done.stderr
+
+
 def test_hints_name_node_and_stage(kiss3d, picture):
     ask = ("plan", picture, "--profile", "sketch")
     told = kiss3d(*ask, "--set", "inflate.thickness=1").stderr

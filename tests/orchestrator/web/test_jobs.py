@@ -14,6 +14,7 @@ from orchestrator.commands.subject import PICTURE, Subject
 from orchestrator.errors import UsageError
 from orchestrator.planning.options import Options
 from orchestrator.record.run_directory import RunDirectory
+from orchestrator.web.actions import Site, listed
 from orchestrator.web.jobs import REMEMBERED, Jobs
 
 
@@ -59,6 +60,18 @@ def test_a_job_becomes_a_run_in_the_outputs(open_jobs, picture, config_file, roo
         ("sink", "done"),
     ]
     assert leftovers(root) == []
+
+
+def test_a_run_that_waits_is_listed_as_one_that_waits(
+    open_jobs, picture, config_file, root, tmp_path
+):
+    jobs = open_jobs()
+    stuck = config_file(mode="sleep", flag=str(tmp_path / "flag"))
+    first = jobs.submit(of(picture), Options(config_file=stuck))
+    second = jobs.submit(of(picture), Options(config_file=stuck))
+    wait_for((tmp_path / "flag").exists)
+    states = {row["run"]: row["state"] for row in listed(Site(root, jobs, None, 1))}
+    assert states == {first.name: "running", second.name: "waiting"}
 
 
 def test_a_queued_run_is_what_the_command_line_would_have_made(
