@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.api.arguments import require_listener
 from orchestrator.api.request import Request
 from orchestrator.api.work import Decided, Work
-from orchestrator.errors import RunFailedError, RunRecordError, UsageError
+from orchestrator.errors import (
+    InterruptedRunError,
+    RunFailedError,
+    RunRecordError,
+    UsageError,
+)
 from orchestrator.record.result_folder import PREVIEW_PNG, RESULT_FILES
 from orchestrator.record.run_directory import RESULT, RunDirectory
 from orchestrator.record.summary import state_now
@@ -105,9 +110,12 @@ class Run(_Working):
 
     @property
     def state(self) -> str:
-        """ "running", "done", "failed" or "interrupted"."""
+        """ "running", "done", "failed" or "interrupted"; of one that never began, one of the last
+        two."""
         if self._work is not None and not self._work.over:
             return "running"
+        if self._nowhere:
+            return "interrupted" if self._was_stopped else "failed"
         return state_now(self._directory)
 
     @property
@@ -165,9 +173,20 @@ class Run(_Working):
         return report_html(run, pictures_of(run))
 
     def __repr__(self) -> str:
-        if self._path is None and self._work is not None and not self._work.heard.path:
-            return f"<Run {'refused' if self._work.over else 'beginning'}>"
-        return f"<Run {self.state}: {self.path}>"
+        if not self._nowhere:
+            return f"<Run {self.state}: {self.path}>"
+        if not self.done:
+            return "<Run beginning>"
+        return f"<Run {'stopped before it began' if self._was_stopped else 'refused'}>"
+
+    @property
+    def _nowhere(self) -> bool:
+        """Whether it has no directory, yet or at all."""
+        return self._path is None and self._work is not None and self._work.heard.path is None
+
+    @property
+    def _was_stopped(self) -> bool:
+        return self._work is not None and isinstance(self._work.heard.error, InterruptedRunError)
 
 
 class Batch(_Working):

@@ -107,7 +107,8 @@ def _interruptible(line: bytes, teller: Teller) -> int:
             raise
         from orchestrator.errors import InterruptedRunError
 
-        teller.failed(InterruptedRunError("stopped before anything was begun"))
+        hint = "there is no run directory: ask for the same again"
+        teller.failed(InterruptedRunError("stopped before anything was begun", hint))
         return STOP.exit_code
 
 

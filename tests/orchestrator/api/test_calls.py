@@ -154,6 +154,19 @@ def test_a_worker_that_is_stopped_while_it_begins_ends_as_stopped(picture, confi
     assert done.stderr == b""
 
 
+def test_a_run_that_is_cancelled_before_it_begins_says_so(picture, config_file, tmp_path):
+    run = kiss3d.start(picture, config=config_file(), output=tmp_path / "out")
+    run.cancel()
+    with pytest.raises(kiss3d.InterruptedRunError) as caught:
+        run.wait(PATIENCE)
+    assert caught.value.hint
+    assert run.state == "interrupted"
+    if not (tmp_path / "out").exists():
+        assert repr(run) == "<Run stopped before it began>"
+        with pytest.raises(kiss3d.InterruptedRunError):
+            _ = run.path
+
+
 def test_two_runs_at_once_in_one_process(picture, config_file, tmp_path):
     """Each waits for the other's stage to have begun: one after the other, neither would end."""
     diary = tmp_path / "diary"
