@@ -25,6 +25,7 @@ from stages.multiview.inflate.mirror import Front, Reflection, reflected
 from stages.multiview.inflate.slender import bounded
 from stages.multiview.inflate.spread import spread
 from stages.multiview.inflate.standing import ground_under, leaning
+from stages.multiview.inflate.stems import straightened
 
 ANCHOR = 0.1
 """Pull of the network's depth at an expected error of `USUAL_ERROR`, against its normals."""
@@ -132,9 +133,11 @@ def see_sheets(see: See, picture: np.ndarray, alpha: np.ndarray) -> Sheets:
     if share < 0.5:  # else wheels and windows are on the far side as well
         ending = look_around(albedo, shown, known).ends(well_within=True)
     back = _back(told, last, known, mirrored, ending)
+    below = None
     if (ground := ground_under(told)) is not None:
-        stands = Standing(front, told.normal, known, focal, float(np.deg2rad(ground.below)))
-        back = above_ground(back, stands, ground.level)
+        below = float(np.deg2rad(ground.below))
+        back = above_ground(back, Standing(front, told.normal, known, focal, below), ground.level)
+    front, back = straightened(front, back, known, below)
     front, back = bounded(front, back, known, np.deg2rad(abs(leaning(told))))
     behind, detail = albedo, np.full(known.shape, share, np.float32)
     if mirrored is not None:
