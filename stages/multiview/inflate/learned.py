@@ -133,11 +133,11 @@ def see_sheets(see: See, picture: np.ndarray, alpha: np.ndarray) -> Sheets:
     if share < 0.5:  # else wheels and windows are on the far side as well
         ending = look_around(albedo, shown, known).ends(well_within=True)
     back = _back(told, last, known, mirrored, ending)
-    below = None
-    if (ground := ground_under(told)) is not None:
-        below = float(np.deg2rad(ground.below))
-        back = above_ground(back, Standing(front, told.normal, known, focal, below), ground.level)
+    ground = ground_under(told)
+    below = None if ground is None else float(np.deg2rad(ground.below))
     front, back = straightened(front, back, known, below)
+    if ground is not None and below is not None:
+        back = above_ground(back, Standing(front, told.normal, known, focal, below), ground.level)
     front, back = bounded(front, back, known, np.deg2rad(abs(leaning(told))))
     behind, detail = albedo, np.full(known.shape, share, np.float32)
     if mirrored is not None:

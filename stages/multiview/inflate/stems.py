@@ -11,13 +11,13 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-THIN = 10
+THIN = 8
 """Pixels of 256: the radius of a disc that does not fit into a thin part."""
 LEAST_ROWS, ASPECT = 14, 2.5
 """Rows of a stem, and its length over its breadth, at least."""
-STANDS = 40.0
+STANDS = 75.0
 """Degrees from the horizontal from which on a part stands: what lies may be a table's top."""
-OFF = 8.0
+OFF = 15.0
 """Degrees by which a stem may lean in depth from the upright."""
 STEP = 0.08
 """Half widths between the depths of a stem and of what it touches: more is behind it or before it,
