@@ -158,7 +158,7 @@ def test_auto_with_one_more_picture(side: str) -> None:
 
 def test_auto_says_that_it_guesses_where_all_sides_look_alike() -> None:
     told: list[str] = []
-    ball = file_of(cutout(disc(128)))
+    ball = file_of(cutout(disc(256)))
     run(told, {"sides": "auto"}, image=ball, back=ball, left=ball, right=ball)
     assert told[0].count("a guess") == 3
     assert "2 is the back" in told[0]
