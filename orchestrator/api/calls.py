@@ -179,7 +179,6 @@ def batch(
         from orchestrator.api import ray_batch
 
         require_listener(on_event)
-
         watch = ray_batch.heard_by(on_event)
         merged = ray_batch.batch(asked, chosen, keep is None, warm, ray, watch, stage_in)
         return Batch(merged.batch.path, rows=[one.row() for one in merged.outcomes])

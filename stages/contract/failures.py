@@ -75,10 +75,10 @@ def _by_type(error: BaseException, text: str) -> Failure | None:
             text,
             "install what is missing; `kiss3d-orchestrate doctor` checks",
         )
-    if isinstance(error, OSError) and error.errno == errno.EFBIG:
-        return Failure("disk_full", text, "raise the limit: ulimit -f unlimited")
     if isinstance(error, OSError) and is_disk_full(error):
-        return Failure("disk_full", text, "free disk space")
+        too_long = error.errno == errno.EFBIG
+        hint = "raise the limit: ulimit -f unlimited" if too_long else "free disk space"
+        return Failure("disk_full", text, hint)
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return _out_of_memory(text)
     if type(error).__name__ == "AcceleratorError" and "out of memory" not in str(error).lower():

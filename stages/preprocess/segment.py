@@ -146,22 +146,27 @@ def _segment_copy(
     found = segment_on_backdrop(lab, backdrop)
     settled = settle_holes(found, holes, off < FEATURE_CONTRAST, framed=True)
     if eye is not None and holes != "keep":
-        seen = _second_look(small, lab, backdrop, settled, eye)
+        seen = _second_look(small, lab, backdrop, off, settled, eye)
         if seen is not None:
             return _told(region, seen, "plain backdrop and network")
     return _told(region, settled, "plain backdrop")
 
 
 def _second_look(
-    rgb: np.ndarray, lab: np.ndarray, backdrop: Backdrop, settled: Settled, eye: Eye
+    rgb: np.ndarray,
+    lab: np.ndarray,
+    backdrop: Backdrop,
+    off: np.ndarray,
+    settled: Settled,
+    eye: Eye,
 ) -> Settled | None:
     """`settled` with what the network adds to it; None where it is not asked, not sure, or adds
-    nothing."""
+    nothing. off: (h, w) float32, Delta E from the backdrop."""
     mask = settled.mask
     shaded = shaded_in(lab, backdrop, mask)
     pale = bool(settled.doubtful or settled.cut_off) or is_worth_a_look(mask, shaded)
     modelled = is_modelled(mask, lab)
-    faint = faint_edge(mask, np.linalg.norm(lab - backdrop.surface, axis=2))
+    faint = faint_edge(mask, off)
     pieces = white_pieces(mask)
     if not (pale or (modelled and (pieces or is_long(faint, mask)))):
         return None

@@ -29,7 +29,7 @@ DARK, LINED = 0.35, 0.8
 """Mean of the channels of a dark line, at most, and the share of an outline that is as dark where a
 drawing has a line round it."""
 WIDEST_LINE = 0.023
-"""Share of the picture's side."""
+"""Share of the picture's side: half the breadth of the closing that removes dark lines."""
 ALONG_ROWS = 1.5
 """How much farther colours spread along rows than along columns: most things look alike all round
 at one height."""
@@ -37,7 +37,7 @@ BORDER, SMALL = 0.016, 0.05
 """Shares of the picture's side: what is added round what ends, and the radius up to which that may
 lie anywhere."""
 NEAR = 0.6
-"""Distance from the outline over its radius from which on a larger one is left out."""
+"""Distance from the outline over its radius up to which a larger one is too near to that."""
 SOFT = 0.005
 """Share of the picture's side over which regions go over into what is spread behind others."""
 
@@ -46,10 +46,10 @@ SOFT = 0.005
 class Around:
     """The front of an object by what goes on round to its back.
 
-    colours  (N, N, 3) float32 sRGB in [0, 1]: the object's, without the dark line round a drawing
-    goes_on  (N, N) bool: where a region goes on behind the outline
-    enclosed (N, N) bool: where one does not
-    depth    (N, N) pixels to the outline, 0 beside the object
+    colours   (N, N, 3) float32 sRGB in [0, 1]: the object's, without the dark line round a drawing
+    goes_on   (N, N) bool: where a region goes on behind the outline
+    enclosed  (N, N) bool: where one does not
+    depth     (N, N) float32 pixels to the outline, 0 beside the object
     """
 
     colours: np.ndarray
@@ -104,7 +104,7 @@ def look_around(colours: np.ndarray, picture: np.ndarray, inside: np.ndarray) ->
     """
     depth = _depth(inside)
     if _has_line_round(picture, depth):
-        colours = without_lines(colours, inside)
+        colours = _without_lines(colours, inside)
     return Around(colours, *_regions(colours, inside, depth), depth)
 
 
@@ -128,7 +128,7 @@ def _regions(
     return np.asarray(reaches[labels]), np.asarray((labels > 0) & ~reaches[labels])
 
 
-def without_lines(colours: np.ndarray, inside: np.ndarray) -> np.ndarray:
+def _without_lines(colours: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """(N, N, 3) float32 `colours` without dark lines at the outline and between parts: a grey
     closing of what is inside."""
     width = 2 * round(WIDEST_LINE * len(inside)) + 1

@@ -1,9 +1,9 @@
 """Stems stand straight: legs of tables, poles of lamps, stalks.
 
 On a part of a few pixels the network tells depths and normals worst, and what is brought together
-of them wavers: from the side a pole is an S. A thin part that stands, or leans, in the picture is
-moved in depth, row by row, onto a straight line. Its slope is that of an upright, if the camera's
-height is known, and at most a little off it.
+of them wavers: from the side a pole is an S. A thin part that stands in the picture is moved in
+depth, row by row, onto a straight line. Its slope is that of an upright, if the camera's height is
+known, and at most a little off it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ JOIN = 6.0
 def straightened(
     front: np.ndarray, back: np.ndarray, known: np.ndarray, elevation: float | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`front` and `back`, moved together where they are a stem.
+    """`front` and `back`, each moved onto a straight line where they are a stem.
 
     front, back  (S, S) depths towards the camera, half widths of the picture
     known        (S, S) bool: where the object is
@@ -53,6 +53,7 @@ def straightened(
 
 
 def _is_stem(part: np.ndarray) -> bool:
+    """Whether a thin part, (S, S) bool and not empty, is long and stands."""
     rows, columns = np.nonzero(part)
     if rows.max() - rows.min() + 1 < LEAST_ROWS:
         return False

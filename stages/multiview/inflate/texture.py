@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from stages.geometry.silhouette_membrane import Membrane
-from stages.multiview.inflate.around import look_around
+from stages.multiview.inflate.around import DARK, look_around
 from stages.multiview.inflate.spread import spread
 
 BLURS = (0.0, 1.5, 3.0, 6.0)
@@ -24,8 +24,6 @@ SHARP = 1.0
 """Standard deviation likewise, where regions' borders are looked for."""
 RIM_INSET = 2
 """Outermost pixels that are not trusted: there the object is mixed with its old background."""
-DARK = 0.35
-"""Mean of the channels of a dark line round a drawing, at most."""
 WIDEST_LINE = 16
 """Pixels of a 512 tile: what is dark further in is dark itself."""
 TILE = 512

@@ -103,7 +103,7 @@ def test_a_drawings_line_does_not_part_its_regions_from_the_outline(size: int) -
     behind = seen(image, inside).behind()
     assert np.abs(at(behind, 0.5, 0.25) - ROOF).max() < 0.1
     assert np.abs(at(behind, 0.4, 0.5) - SKIN).max() < 0.15
-    assert at(behind, 0.5, 0.105).min() > INK or np.abs(at(behind, 0.5, 0.105) - ROOF).max() < 0.2
+    assert np.abs(at(behind, 0.5, 0.12) - ROOF).max() < 0.2, "nor has the back the line"
 
 
 def test_paint_that_fades_is_one_region() -> None:
@@ -118,9 +118,8 @@ def test_a_thing_without_any_region_keeps_its_colours() -> None:
     """Noise has no region at all."""
     image = np.random.default_rng(5).random((SIZE, SIZE, 3)).astype(np.float32)
     around = seen(image, ball())
-    if not around.goes_on.any():
-        assert np.array_equal(around.behind(), image)
-    assert np.isfinite(around.behind()).all()
+    assert not around.goes_on.any()
+    assert np.array_equal(around.behind(), image)
 
 
 def test_what_is_spread_is_what_counts() -> None:
