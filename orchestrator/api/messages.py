@@ -24,12 +24,13 @@ def line(kind: str, /, **fields: Any) -> bytes:
 
 
 def error_fields(error: KissError) -> dict[str, Any]:
-    """An error with its facts, as data."""
+    """An error with its facts, as data; of a kind that no caller knows, as the one above it."""
     facts = {
         name: value if isinstance(value, _PLAIN) else str(value)
         for name, value in vars(error).items()
     }
-    return {"type": type(error).__name__, "facts": {**facts, "exit_code": error.exit_code}}
+    known = next(kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
+    return {"type": known.__name__, "facts": {**facts, "exit_code": error.exit_code}}
 
 
 def error_from(fields: Mapping[str, Any]) -> KissError:
