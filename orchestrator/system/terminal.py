@@ -12,6 +12,7 @@ import json
 import math
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
@@ -53,7 +54,11 @@ def visible(text: str, one_line: bool = False) -> str:
 def as_typed(text: str) -> str:
     """Commands of this program in a text as they can be typed here: a clone's launcher tells how
     it was started, since its folder is not on the PATH as a rule."""
-    called = os.environ.get("KISS3D_CALLED_AS")
+    called = os.environ.get("KISS3D_CALLED_AS", "")
+    if sys.platform != "win32":
+        called = called and shlex.quote(called)
+    elif " " in called:
+        called = f'"{called}"'
     return _COMMAND.sub(lambda _: called, text) if called else text
 
 

@@ -14,7 +14,7 @@ from orchestrator.cli.live_view import Lines
 from orchestrator.cli.tables import print_table
 from orchestrator.errors import KissError
 from orchestrator.running.run_events import RunEvent
-from orchestrator.system.terminal import say, say_json, visible
+from orchestrator.system.terminal import as_typed, say, say_json, visible
 
 ACTING = [
     *map(chr, [*range(9), *range(11, 32), *range(127, 160)]),
@@ -123,3 +123,18 @@ def test_commands_in_messages_are_as_the_user_types_them(
     shown = capsys.readouterr()
     assert shown.out == told + "\n"
     assert shown.err == told.replace("`kiss3d", "`bin/kiss3d") + "\n"
+
+
+@pytest.mark.parametrize(
+    ("platform", "typed"),
+    [
+        ("linux", "'/my tools/kiss3d-orchestrate' run"),
+        ("win32", '"/my tools/kiss3d-orchestrate" run'),
+    ],
+)
+def test_a_launcher_in_a_folder_with_a_space_is_quoted(
+    monkeypatch: pytest.MonkeyPatch, platform: str, typed: str
+) -> None:
+    monkeypatch.setenv("KISS3D_CALLED_AS", "/my tools/kiss3d-orchestrate")
+    monkeypatch.setattr(sys, "platform", platform)
+    assert as_typed("kiss3d-orchestrate run") == typed
