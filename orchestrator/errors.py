@@ -48,9 +48,13 @@ class KissError(Exception):
 
 
 class UsageError(KissError):
-    """The request cannot be carried out as given; nothing was started."""
+    """The request cannot be carried out as given; nothing was started.
+
+    setting: dotted path of the setting that is wrong, if one is.
+    """
 
     exit_code = 2
+    setting: str = ""
 
 
 class ConfigError(UsageError):

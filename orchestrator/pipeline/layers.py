@@ -50,14 +50,19 @@ class Settings:
         for name, node in plain["nodes"].items():
             node["params"] = params_of(name, self.profile.nodes[name]).model_dump()
         for path, value in _leaves(plain):
-            yield path, value, self._source(path)
+            yield path, value, _source_of(path, self.sources)
 
-    def _source(self, path: str) -> str:
-        while path:
-            if path in self.sources:
-                return self.sources[path]
-            path = path.rpartition(".")[0]
-        return DEFAULT
+
+def _source_of(path: str, sources: Mapping[str, str]) -> str:
+    while path:
+        if path in sources:
+            return sources[path]
+        path = path.rpartition(".")[0]
+    return DEFAULT
+
+
+def _file_source(user_file: Path) -> str:
+    return f"file {user_file.name}"
 
 
 _HOW_TO_MEND = (
@@ -105,11 +110,17 @@ def load(
     if user_file is not None:
         layer = _read_yaml(user_file)
         layer.pop("profile", None)
-        _merge(merged, layer, f"file {user_file.name}", sources)
+        _merge(merged, layer, _file_source(user_file), sources)
         with _told_of(user_file):
             _check_layout(merged)
     _apply_sets(merged, sets, sources, profile)
-    return Settings(_validate(merged), profile, sources)
+    try:
+        return Settings(_validate(merged), profile, sources)
+    except UsageError as error:
+        at_fault = _source_of(error.setting, sources)
+        if user_file is not None and at_fault in (_file_source(user_file), DEFAULT):
+            error.message = f"{user_file}: {error.message}"
+        raise
 
 
 @contextlib.contextmanager
@@ -164,16 +175,25 @@ def node_stage(name: str, node: NodeConfig) -> type[Stage]:
 def params_of(name: str, node: NodeConfig, attempt: Attempt | None = None) -> BaseModel:
     """A node's validated params, with those of a rung on top."""
     cls = node_stage(name, node).Params
-    given = {**node.params, **(attempt.params if attempt else {})}
+    rung = attempt.params if attempt else {}
+    given = {**node.params, **rung}
+
+    def setting(key: str) -> str:
+        return f"nodes.{name}.attempts" if key in rung else f"nodes.{name}.params.{key}"
+
     for key in given:
         if key not in cls.model_fields:
             place, listing = f"node {name} ({node.stage})", _listing(node.stage)
-            raise UnknownNameError("param", key, cls.model_fields, place, listing)
+            unknown = UnknownNameError("param", key, cls.model_fields, place, listing)
+            unknown.setting = setting(key)
+            raise unknown
     try:
         return cls.model_validate(given)
     except ValidationError as error:
         listing = f"`kiss3d-orchestrate stages describe {node.stage}` says what it may be"
-        raise _config_error(error, f"{name}.", listing) from error
+        wrong = _config_error(error, f"{name}.", listing)
+        wrong.setting = setting(".".join(map(str, error.errors()[0]["loc"])))
+        raise wrong from error
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -336,7 +356,9 @@ def _config_error(error: ValidationError, prefix: str = "", hint: str = "") -> C
     said = first["msg"].removeprefix("Value error, ")
     # What several params say together is told by a message of ours; the input is all of them then.
     given = f" (got {brief(repr(first.get('input')))})" if first["loc"] else ""
-    return ConfigError(f"{where}: {said}{given}", hint)
+    wrong = ConfigError(f"{where}: {said}{given}", hint)
+    wrong.setting = where
+    return wrong
 
 
 def _leaves(data: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:

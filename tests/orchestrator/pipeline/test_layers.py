@@ -192,10 +192,20 @@ def test_a_profile_is_a_name_and_not_a_path(profile):
 )
 @pytest.mark.parametrize("sets", [(), ("second.size=3",)], ids=["alone", "with_a_set"])
 def test_a_file_that_cannot_be_right_is_refused_with_the_place(user_file, text, says, sets):
+    file = user_file(text)
     with pytest.raises(ConfigError) as caught:
-        layers.load("tiny", user_file(text), sets)
+        layers.load("tiny", file, sets)
     assert says in caught.value.message
+    assert str(file) in caught.value.message
     assert caught.value.exit_code == 2
+
+
+def test_a_file_is_not_blamed_for_a_set(user_file):
+    file = user_file("nodes: {first: {params: {label: x}}}")
+    for wrong in ("first.size=huge", "first.size=101"):
+        with pytest.raises(ConfigError) as caught:
+            layers.load("tiny", file, [wrong])
+        assert str(file) not in caught.value.message
 
 
 def test_a_set_can_mend_a_value_below_it(user_file):
