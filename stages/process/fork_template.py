@@ -4,7 +4,7 @@ Forked by `stages.process.guard` before that imports anything, with two descript
 both:
 
     parent -> template   {"import": [module, ...]}
-                         {"fork": connection file, "needs": [...], "log": path, "env": {...}}
+                         {"fork": connection file, "needs": [...], "log": its file, "env": {...}}
     template -> guard    {"imported": module, "seconds": s} or with "error"
                          {"born": connection file, "pid": n} or with "error"
 
@@ -146,7 +146,9 @@ class Template:
 
 
 def _redirect(log: Path) -> None:
-    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    """Say all into `log`, an existing file: where it is gone, the parent has given this process up
+    and removed the run meanwhile, and nothing may appear there again."""
+    target = os.open(log, os.O_WRONLY | os.O_APPEND)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.dup2(target, 1)

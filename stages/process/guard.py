@@ -13,7 +13,7 @@ then, since a parent may die behind its last word, unless another guard is to us
 
 The channel carries JSON lines; what the template says is passed on as it is:
 
-    parent -> guard      {"start": name, "command": [...], "log": path, "env": {...}}
+    parent -> guard      {"start": name, "command": [...], "log": existing file, "env": {...}}
                          {"end": true, "keep": whether the folder stays}
     guard -> parent      {"template": pid}
                          {"born": name, "pid": n} or with "error"
@@ -130,7 +130,8 @@ class Guard:
                 signal.signal(number, signal.SIG_DFL)
 
         try:
-            with open(request["log"], "ab") as log:
+            # Not made here: where it is gone, the parent has removed the run meanwhile.
+            with os.fdopen(os.open(request["log"], os.O_WRONLY | os.O_APPEND), "wb") as log:
                 child = subprocess.Popen(
                     request["command"],
                     stdin=subprocess.DEVNULL,

@@ -87,8 +87,10 @@ def exit_code_of(pid: int) -> int:
 
 def fork_request(folder: Path, needs: tuple[str, ...] = ()) -> dict[str, Any]:
     connection = str(folder / "connection.json")
-    log = str(folder / "stage.log")
-    return {"fork": connection, "needs": list(needs), "log": log, "env": {"MARK": "of the stage"}}
+    log = folder / "stage.log"
+    log.touch()
+    env = {"MARK": "of the stage"}
+    return {"fork": connection, "needs": list(needs), "log": str(log), "env": env}
 
 
 def test_modules_are_imported_once_and_a_broken_one_is_told(template, tmp_path):
@@ -113,6 +115,14 @@ def test_a_fork_has_what_it_needs_imported_and_belongs_to_the_guard(template, tm
     assert exit_code_of(born["pid"]) == 1
     assert "FileNotFoundError" in (tmp_path / "stage.log").read_text()
     assert template.process.poll() is None, "it serves on"
+
+
+def test_nothing_appears_where_the_parent_has_removed_the_run_meanwhile(template, tmp_path):
+    request = fork_request(tmp_path)
+    (tmp_path / "stage.log").unlink()
+    template.ask(request)
+    assert exit_code_of(template.word()["pid"]) == 1
+    assert not (tmp_path / "stage.log").exists()
 
 
 def test_a_stage_process_outlives_the_template(template, tmp_path):
