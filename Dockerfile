@@ -8,7 +8,8 @@ FROM python:3.12-slim-bookworm
 # Who runs the container may be anybody (--user), so home, weights and work are open to all.
 RUN useradd --create-home --uid 1000 kiss3d \
     && chmod 1777 /home/kiss3d \
-    && install -d -m 1777 /weights /data \
+    && install -d -m 1777 /weights /data /home/kiss3d/.cache /home/kiss3d/.cache/kiss3d-orchestrate \
+        /home/kiss3d/.cache/kiss3d-orchestrate/models \
     && install -d -o kiss3d -g kiss3d /opt/kiss3d
 USER kiss3d
 ENV HOME=/home/kiss3d HF_HOME=/weights PATH=/opt/kiss3d/bin:$PATH
