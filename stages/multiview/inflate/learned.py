@@ -26,6 +26,7 @@ from stages.multiview.inflate.slender import bounded
 from stages.multiview.inflate.spread import spread
 from stages.multiview.inflate.standing import ground_under, leaning
 from stages.multiview.inflate.stems import straightened
+from stages.multiview.inflate.wires import wired
 
 ANCHOR = 0.1
 """Pull of the network's depth at an expected error of `USUAL_ERROR`, against its normals."""
@@ -139,6 +140,7 @@ def see_sheets(see: See, picture: np.ndarray, alpha: np.ndarray) -> Sheets:
     if ground is not None and below is not None:
         back = above_ground(back, Standing(front, told.normal, known, focal, below), ground.level)
     front, back = bounded(front, back, known, np.deg2rad(abs(leaning(told))))
+    front, back = wired(front, back, known)
     behind, detail = albedo, np.full(known.shape, share, np.float32)
     if mirrored is not None:
         behind, detail = _painted(mirrored, albedo, behind, detail)
