@@ -12,6 +12,7 @@ from typing import Any
 from orchestrator.commands.subject import Subject, is_mesh, subject_of
 from orchestrator.errors import UnknownNameError, UsageError
 from orchestrator.planning.options import Options
+from orchestrator.system.folders import settled
 
 AnyPath = str | Path
 SIDE_NAMES = ("back", "left", "right")
@@ -31,7 +32,7 @@ def path_of(value: object, name: str) -> Path:
         raise UsageError(f"{name}: {kind} is no path", f'{name} is a text, "a.png", or a Path')
     if not path:
         raise UsageError(f"{name}: an empty path", "name a file or folder")
-    return Path(path).absolute()
+    return settled(Path(path).absolute())
 
 
 def _words_or_none(text: object) -> str | None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from orchestrator.system.folders import settled
 
 if TYPE_CHECKING:
     from orchestrator.commands.subject import Subject
@@ -60,7 +63,7 @@ class NamedPath(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not str(value):
             self.fail("it is empty: a variable of the shell may have no value.", param, ctx)
-        return super().convert(value, param, ctx)
+        return settled(Path(os.fsdecode(super().convert(value, param, ctx))))
 
 
 class InputPath(NamedPath):

@@ -25,7 +25,7 @@ from orchestrator.record import result_folder, summary
 from orchestrator.record.cache import CacheIndex
 from orchestrator.record.manifest import AttemptRow
 from orchestrator.record.run_directory import OUTPUTS, RESULT, RunDirectory
-from orchestrator.running.run_events import Observer
+from orchestrator.running.run_events import Observer, RunEvent
 from orchestrator.running.spread import goes_by_picture
 from orchestrator.system.atomic_files import write_atomic, write_long_json
 from orchestrator.system.inside import Inside
@@ -189,6 +189,7 @@ def execute(
                 opened.append((name, run))
             except KissError as error:
                 outcomes[name] = Outcome(name, subject, None, "failed", error.message, error.hint)
+                observer.notify(_refused(name, prepared, error))
         with as_output_error(batch.path / LOGS):
             inside.make_folder(LOGS)
         logs = batch.path / LOGS
@@ -211,6 +212,13 @@ def execute(
                     batch.path, [(one.name, one.subject, one.run, one.error) for one in ordered]
                 )
     return ordered
+
+
+def _refused(name: str, prepared: Prepared, error: KissError) -> RunEvent:
+    """What is told of a file that cannot be opened: the first node fails for it."""
+    fields = {"message": error.message, "hint": error.hint, "move": "end", "log": ""}
+    node = next(iter(prepared.graph.nodes))
+    return RunEvent("failed", name, node, {"kind": "bad_input", "final": True, **fields})
 
 
 def _outcome_of(name: str, subject: Subject, run: RunDirectory) -> Outcome:
@@ -265,6 +273,11 @@ def totals(outcomes: Sequence[Outcome]) -> Totals:
     return totals_of(outcome.go for outcome in outcomes if outcome.go)
 
 
+def _cell(value: object) -> object:
+    computed = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if computed else value
+
+
 def _facts(run: RunDirectory) -> dict[str, Any]:
     """Without the seconds from the batch's beginning to this run's end, which say nothing of it."""
     with run.at_hand():
@@ -287,12 +300,15 @@ def index_of(batch: Batch) -> str:
 def write_summary(
     batch: Batch, outcomes: Sequence[Outcome], more: Mapping[str, Any] | None = None
 ) -> None:
-    """Write summary.json, with what is to stand in it besides, and summary.csv. Raises OSError."""
+    """Write summary.json, with what is to stand in it besides, and summary.csv. Raises OSError.
+
+    A text that a spreadsheet would compute (a picture called "=1+1.png") has a ' before it there.
+    """
     rows = [outcome.row() for outcome in outcomes]
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]))
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
     head = {
         "written": time.time(),
         "good": sum(outcome.good for outcome in outcomes),

@@ -7,6 +7,8 @@ they put in their place, where nothing of somebody else's is written over.
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,8 +137,16 @@ def _meshes_of(run: RunDirectory) -> tuple[Path, Path | None]:
         if (run.path / name).is_file():
             found[artifact] = run.path / name
     if "glb" not in found:
-        raise InputFileError(f"{run.path} has no mesh", command("resume", run.path))
+        raise InputFileError(f"{run.path} has no mesh", _way_to_a_mesh(run))
     return found["glb"], found.get(_FULL)
+
+
+def _way_to_a_mesh(run: RunDirectory) -> str:
+    """A run that ends where it was told to has nothing to resume."""
+    if run.manifest.state != "done":
+        return command("resume", run.path)
+    source = run.manifest.input.source or "FILE"
+    return f"it was made without one: {command('run', source, '--output', run.path)} goes on to it"
 
 
 def _into_run(run: RunDirectory, request: Request) -> Exported:
@@ -218,12 +228,20 @@ def _made(
             raise RunFailedError(
                 f"{mesh}: the exporting process failed ({error.how}): "
                 f"{error.last_words or 'it wrote nothing'}",
-                "if memory ran out, ask for fewer --faces",
+                _advice(error.last_words),
             ) from None
         if "error" in answer:
             failed = InputFileError if answer["status"] == 2 else RunFailedError
             raise failed(answer["error"], answer["hint"])
         yield folder, answer
+
+
+def _advice(last_words: str) -> str:
+    if os.strerror(errno.EFBIG) in last_words:
+        return "raise the limit: ulimit -f unlimited"
+    if os.strerror(errno.ENOSPC) in last_words or os.strerror(errno.EDQUOT) in last_words:
+        return "free disk space"
+    return "if memory ran out, ask for fewer --faces"
 
 
 def _place(made: Path, names: Sequence[str], inside: Inside, folder: str = "") -> None:

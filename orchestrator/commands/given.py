@@ -9,10 +9,11 @@ from pathlib import Path
 from orchestrator.commands.mesh_files import read_mesh
 from orchestrator.commands.pictures import SUFFIXES, require_picture
 from orchestrator.commands.subject import MESH, TEXT, Subject
-from orchestrator.errors import InputFileError
+from orchestrator.errors import InputFileError, command
 from orchestrator.planning.request import Prepared
 from orchestrator.planning.shortages import require_inputs
 from orchestrator.record.manifest import InputRecord
+from orchestrator.record.run_directory import MANIFEST
 from orchestrator.system.atomic_files import digest_bytes
 from orchestrator.system.text import printable
 from stages.contract.filetypes import HEAD, identify
@@ -101,7 +102,10 @@ def _read_file(prepared: Prepared, path: Path) -> bytes:
     limit_mib = prepared.settings.profile.runtime.max_input_mib
     try:
         if path.is_dir():
-            raise InputFileError(f"{path} is a directory", "`kiss3d-orchestrate batch` takes those")
+            ours = (path / MANIFEST).is_file()
+            hint = command("resume", path) if ours else "`kiss3d-orchestrate batch` takes those"
+            what = "the directory of a run" if ours else "a directory"
+            raise InputFileError(f"{path} is {what}", hint)
         size = path.stat().st_size
         if not path.is_file():
             raise InputFileError(f"{path} is no regular file", "give a picture's file")

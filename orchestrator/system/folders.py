@@ -19,6 +19,16 @@ _OURS = re.compile(
 """What this program puts into a run or batch directory before any stage works."""
 
 
+def settled(path: Path) -> Path:
+    """What `new/../kept` will be once there is a folder `new`: `kept`, which has to be looked at
+    before anything is made. Other paths stay as they were written."""
+    for count, part in enumerate(path.parts):
+        if part == ".." and not os.path.isdir(Path(*path.parts[:count])):
+            found = os.path.realpath(path)
+            return Path(found if path.is_absolute() else os.path.relpath(found))
+    return path
+
+
 def make_folders(path: Path) -> list[Path]:
     """Make `path` and the folders above it that are missing; those that were made, deepest first.
 

@@ -203,7 +203,7 @@ def directory_lock(path: Path, seconds: float = 0.0, patient: bool = True) -> It
                 "wait for it to end, or give this run another --output",
             ) from None
         except OSError as error:
-            raise _output_error(path, error) from error
+            raise output_error(path, error) from error
 
         def remove() -> None:
             with contextlib.suppress(OSError):
@@ -239,13 +239,16 @@ def as_output_error(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _output_error(path, error) from error
+        raise output_error(path, error) from error
 
 
-def _output_error(path: Path, error: OSError) -> OutputError:
+def output_error(path: Path, error: OSError) -> OutputError:
+    """What the system refuses at `path`, in words."""
     hint = "choose another --output"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         hint = f"free disk space, or {hint}"
     elif error.errno in (errno.EEXIST, errno.ENOTDIR):
         hint = f"a file is where a directory has to be: {hint}"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        hint = f"make it writable, or {hint}"
     return OutputError(f"cannot write to {path}: {error.strerror or error}", hint)

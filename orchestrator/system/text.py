@@ -87,6 +87,7 @@ def valid_text(value: Any) -> Any:
 
 def slug(text: str) -> str:
     """A name that is safe as one path component on every system: letters and digits of any script,
-    and - _ . ; cut so that it fits where names are limited to 255 bytes, with a suffix to spare."""
-    cleaned = re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", text)).strip("._")
+    and - _ . ; cut so that it fits where names are limited to 255 bytes, with a suffix to spare.
+    None begins with a dash, which commands take for an option."""
+    cleaned = re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", text)).strip("._").lstrip("-._")
     return cleaned[:80].encode()[:180].decode(errors="ignore") or "input"

@@ -129,7 +129,10 @@ def options_of(choices: Choices, start: Start = "picture") -> Options:
     """The same as the program takes it. Raises `UsageError`s in words for the page."""
     profile = choices.profile or AUTO
     if profile != AUTO and profile not in fitting(start):
-        raise UnknownNameError("profile", profile, fitting(start))
+        known = profile in layers.profile_names()
+        begins = {"text": "words alone"}.get(start, f"a {start}")
+        meant = f"{profile} does not begin with {begins}; these do: {', '.join(fitting(start))}"
+        raise UnknownNameError("profile", profile, fitting(start), meant=meant if known else "")
     unknown = [name for name in choices.formats if name not in FORMATS]
     if unknown:
         raise UnknownNameError("format", unknown[0], FORMATS)

@@ -10,8 +10,9 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from orchestrator.errors import OutputError, UsageError
+from orchestrator.errors import UsageError
 from orchestrator.system.folders import make_folders
+from orchestrator.system.locks import output_error
 from orchestrator.system.private_folders import private_folder, sweep_private_folders
 from orchestrator.web.options import WebOptions, require_gradio
 
@@ -36,10 +37,7 @@ def serving(options: WebOptions) -> Iterator[tuple[str, str]]:
         if not root.is_dir():
             raise NotADirectoryError
     except OSError as error:
-        raise OutputError(
-            f"cannot write to {options.output}: {error.strerror or error}",
-            "choose another --output",
-        ) from error
+        raise output_error(options.output, error) from error
     sweep_private_folders()  # with the uploads of a server that was killed
     with private_folder() as folder:
         # Before Gradio is imported: it reads this then.

@@ -35,7 +35,7 @@ class Uploads:
         Raises `InputFileError` for none, and for a path anywhere else.
         """
         if not path:
-            raise InputFileError(f"there is no {what}", f"choose {what} first")
+            raise InputFileError(f"there is no {what}", f"choose a {what} first")
         found = Path(path)
         if found.is_symlink() or self.folder.resolve() not in found.resolve().parents:
             raise InputFileError(f"the {what} was not uploaded here", "choose the file again")

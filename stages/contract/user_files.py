@@ -45,7 +45,8 @@ def read_any(spec: ArtifactSpec, path: Path) -> Any:
         "mesh": _MESHES, "image": (".npy", *_PICTURES), "array": (".npy",)
     }[spec.kind]  # fmt: skip
     raise BadInput(
-        f"{path} cannot be the input {spec.name}", f"its kind is {spec.kind}: {' '.join(wanted)}"
+        f"{path} cannot be the input {spec.name}",
+        f"such a file is one of {' '.join(wanted)}",
     )
 
 

@@ -305,7 +305,7 @@ def _nothing_left() -> BadInput:
     return BadInput(
         "nothing is left in the foreground",
         "The object does not stand out from its background: use a picture with more contrast, "
-        "a PNG whose background is transparent, or run it by itself with --mask FILE.",
+        "a PNG whose background is transparent, or `run` with --mask FILE.",
     )
 
 

@@ -66,6 +66,19 @@ def test_one_bad_file_fails_alone(kiss3d, pictures, config_file, tmp_path):
         assert rows[name]["hint"], "what a single run says to do next"
         assert f"-> {rows[name]['hint']}" in done.stderr
     assert "p3.txt is empty" in rows["p3"]["error"]
+    assert "4 of 4 pictures, 2 failed" in done.stderr, "one of them before any process started"
+
+
+def test_a_spreadsheet_computes_nothing_of_a_summary(kiss3d, pictures, config_file, tmp_path):
+    (pictures / "=1+1.txt").write_text("1 2")
+    out = tmp_path / "out"
+    options = ("--glob", "=*.txt", "--config", config_file(), "--output", out)
+    assert kiss3d("batch", ".", *options, cwd=pictures).returncode == 0
+    with (out / "summary.csv").open() as stream:
+        (row,) = csv.DictReader(stream)
+    assert row["input"] == "'=1+1.txt"
+    (job,) = json.loads((out / "summary.json").read_text())["jobs"]
+    assert job["input"] == "=1+1.txt"
 
 
 def test_a_crash_costs_only_the_job_in_flight_one_attempt(kiss3d, pictures, config_file, tmp_path):

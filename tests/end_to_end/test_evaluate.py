@@ -54,7 +54,7 @@ def test_the_table_and_the_seed(kiss3d, ball_file, tmp_path):
     ("name", "content", "words"),
     [
         ("gone.glb", None, "does not exist"),
-        ("notes.txt", b"hello", "its kind is mesh: .glb .obj .ply .stl"),
+        ("notes.txt", b"hello", "such a file is one of .glb .obj .ply .stl"),
         ("broken.glb", b"hello", "broken.glb"),
         ("line.obj", b"v 0 0 0\nv 1 0 0\nv 2 0 0\nf 1 2 3\n", "no area"),
     ],

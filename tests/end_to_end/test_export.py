@@ -108,12 +108,15 @@ def test_a_mesh_file_is_exported_beside_nothing_of_the_same_name(kiss3d, run, tm
         (("--faces", "3"), ("--faces",)),
         (("--faces", "many"), ("--faces",)),
         (("--output", "file"), ("is no folder",)),
+        (("--format", "stl", "--output", "new/../taken"), ("is there already",)),
     ],
 )
 def test_what_cannot_be_asked_is_refused_before_anything_starts(
     kiss3d, run, tmp_path, arguments, words
 ):
     (tmp_path / "file").write_text("")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "mesh.stl").write_text("")
     before = sorted(os.listdir(run / "result"))
     refused(kiss3d("export", run, *arguments), 2, *words)
     assert sorted(os.listdir(run / "result")) == before
@@ -128,7 +131,7 @@ def test_what_is_no_mesh_is_refused(kiss3d, tmp_path, finished):
     refused(kiss3d("export", tmp_path), 2, "holds no run")
     half = shutil.copytree(finished, tmp_path / "half")
     (half / "result" / "mesh.glb").unlink()
-    refused(kiss3d("export", half), 2, "has no mesh")
+    refused(kiss3d("export", half), 2, "has no mesh", "goes on to it")
     assert sorted(os.listdir(tmp_path)) == ["a.glb", "b.fbx", "half"]
 
 
