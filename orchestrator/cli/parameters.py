@@ -58,7 +58,7 @@ class NamedPath(click.Path):
     """A file or directory; an empty text, which a path takes for the current one, is none."""
 
     def __init__(self) -> None:
-        super().__init__(path_type=Path)
+        super().__init__(path_type=Path, readable=False)  # who reads it says more of it
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not str(value):

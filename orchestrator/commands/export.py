@@ -184,8 +184,14 @@ def _into_folder(
         names = [row["name"] for row in answer["files"]]
         _require_free(folder, names)
         with as_output_error(folder):
-            make_folders(folder)
-            _place(made, names, Inside(folder))
+            new = make_folders(folder)
+            try:
+                _place(made, names, Inside(folder))
+            except OSError:
+                for empty in new:
+                    with contextlib.suppress(OSError):
+                        empty.rmdir()
+                raise
     return _told(answer, folder)
 
 

@@ -120,7 +120,8 @@ def _read_file(prepared: Prepared, path: Path) -> bytes:
     except FileNotFoundError:
         raise InputFileError(f"{path} does not exist", "check the path") from None
     except OSError as error:
-        raise InputFileError(f"cannot read {path}: {error.strerror or error}") from error
+        hint = "check its access rights" if isinstance(error, PermissionError) else ""
+        raise InputFileError(f"cannot read {path}: {error.strerror or error}", hint) from error
 
 
 def _picture_suffix(path: Path, content: bytes) -> str:

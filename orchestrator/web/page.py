@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from orchestrator.errors import KissError
+from orchestrator.errors import KissError, UsageError, brief
 from orchestrator.web import actions, form, http_api, shown
 from orchestrator.web.actions import Site
 from orchestrator.web.choices import Choices, Given
@@ -126,13 +126,16 @@ def _wire(
     def plan(*values: Any) -> str:
         return actions.plan(site, *form.read(values))
 
+    def refused(error: KissError) -> list[Any]:
+        """The page shows no run then, whose state would take the place of the words."""
+        gone = gr.update(visible=False)
+        return ["", shown.error_html(error), "", gone, gone, actions.queue(site), ("", "")]
+
     def go(*values: Any) -> list[Any]:
         try:
             job = actions.submit(site, *form.read(values))
         except KissError as error:
-            # The page shows no run then, whose state would take the place of the words.
-            gone = gr.update(visible=False)
-            return ["", shown.error_html(error), "", gone, gone, actions.queue(site), ("", "")]
+            return refused(error)
         return [job.name, *look(job.name, ("", ""), force=True)]
 
     def clear(name: str) -> Any:
@@ -153,8 +156,9 @@ def _wire(
     def arrive(request: gr.Request) -> list[Any]:
         """A page that is loaded shows the run that its address names."""
         name = str(request.query_params.get("run", ""))
-        if not actions.look(site, name)[0]:
-            name = ""
+        if name and not actions.look(site, name)[0]:
+            error = UsageError(f"there is no run {brief(name)} here", "the tab Runs lists them all")
+            return refused(error)
         return [name, *look(name, ("", ""), force=True)]
 
     def gallery() -> str:

@@ -49,8 +49,9 @@ def check_size(size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width * height > max_pixels or max(size) > _SIDES:
         raise BadInput(
-            f"the picture has {width} x {height} pixels, more than the limit of {max_pixels}",
-            "Scale it down, or raise the limit: --set preprocess.max_pixels=NUMBER.",
+            f"the picture has {width:,} x {height:,} pixels, more than the limit of {max_pixels:,}",
+            "Scale it down. --set preprocess.max_pixels=NUMBER raises the limit for what can be "
+            f"decoded within {MEMORY / 2**30:.0f} GiB.",
         )
     if min(size) < MIN_SIDE:
         raise BadInput(

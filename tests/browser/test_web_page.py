@@ -227,3 +227,10 @@ def test_what_is_no_picture_is_told_in_words(visitors, tmp_path):
         seen.page.wait_for_selector("#status .k3-trouble")
         assert "PDF" in seen.page.inner_text("#status")
         assert list(server.outputs.iterdir()) == []
+
+
+def test_an_address_of_a_run_that_is_gone_says_so(visitors, tmp_path):
+    with web_server(tmp_path) as server:
+        page = visitors(server, "/?run=<b>gone").page
+        page.wait_for_selector("#status .k3-trouble")
+        assert "there is no run <b>gone here" in page.inner_text("#status")

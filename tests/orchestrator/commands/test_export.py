@@ -110,6 +110,9 @@ def test_where_one_file_cannot_be_placed_none_is(run, tmp_path, monkeypatch):
     with pytest.raises(OutputError, match="No space left"):
         export(run.path, None, Request(["stl", "3mf"]))
     assert not {"mesh.stl", "mesh.3mf"} & results(run)
+    with pytest.raises(OutputError, match="No space left"):
+        export(run.path, tmp_path / "new" / "deep", Request(["stl", "3mf"]))
+    assert not (tmp_path / "new").exists()
 
 
 def test_formats_that_a_record_made_up_are_no_crash(run):
