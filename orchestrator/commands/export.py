@@ -7,8 +7,6 @@ they put in their place, where nothing of somebody else's is written over.
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -234,20 +232,12 @@ def _made(
             raise RunFailedError(
                 f"{mesh}: the exporting process failed ({error.how}): "
                 f"{error.last_words or 'it wrote nothing'}",
-                _advice(error.last_words),
+                "if memory ran out, ask for fewer --faces",
             ) from None
         if "error" in answer:
             failed = InputFileError if answer["status"] == 2 else RunFailedError
             raise failed(answer["error"], answer["hint"])
         yield folder, answer
-
-
-def _advice(last_words: str) -> str:
-    if os.strerror(errno.EFBIG) in last_words:
-        return "raise the limit: ulimit -f unlimited"
-    if os.strerror(errno.ENOSPC) in last_words or os.strerror(errno.EDQUOT) in last_words:
-        return "free disk space"
-    return "if memory ran out, ask for fewer --faces"
 
 
 def _place(made: Path, names: Sequence[str], inside: Inside, folder: str = "") -> None:

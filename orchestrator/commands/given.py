@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.commands.mesh_files import read_mesh
-from orchestrator.commands.pictures import SUFFIXES, require_picture
+from orchestrator.commands.pictures import SUFFIXES, require_picture, written_by_us
 from orchestrator.commands.subject import MESH, TEXT, Subject
 from orchestrator.errors import InputFileError, command
 from orchestrator.planning.request import Prepared
 from orchestrator.planning.shortages import require_inputs
 from orchestrator.record.manifest import InputRecord
-from orchestrator.record.run_directory import MANIFEST
 from orchestrator.system.atomic_files import digest_bytes
 from orchestrator.system.text import printable
 from stages.contract.filetypes import HEAD, identify
@@ -102,10 +101,9 @@ def _read_file(prepared: Prepared, path: Path) -> bytes:
     limit_mib = prepared.settings.profile.runtime.max_input_mib
     try:
         if path.is_dir():
-            ours = (path / MANIFEST).is_file()
-            hint = command("resume", path) if ours else "`kiss3d-orchestrate batch` takes those"
-            what = "the directory of a run" if ours else "a directory"
-            raise InputFileError(f"{path} is {what}", hint)
+            own = written_by_us(path)
+            hint = command("resume", path) if own else "`kiss3d-orchestrate batch` takes those"
+            raise InputFileError(f"{path} is {own or 'a directory'}", hint)
         size = path.stat().st_size
         if not path.is_file():
             raise InputFileError(f"{path} is no regular file", "give a picture's file")

@@ -70,7 +70,7 @@ def gather(folder: Path, glob: str | None, recursive: bool, kind: Start = "pictu
         raise InputFileError(f"{folder} does not exist", "check the path")
     if not folder.is_dir():
         raise InputFileError(f"{folder} is not a directory", "`run` takes a single picture")
-    if own := _written_by_us(folder):
+    if own := written_by_us(folder):
         raise InputFileError(
             f"{folder} is {own}, not a folder of pictures",
             "`kiss3d-orchestrate resume` goes on with it",
@@ -162,10 +162,11 @@ def _why_not_folder(path: Path) -> str:
         return "hidden"
     if path.is_symlink():
         return "a link to a folder"
-    return "where results are written" if path.name == OUTPUTS else _written_by_us(path)
+    return "where results are written" if path.name == OUTPUTS else written_by_us(path)
 
 
-def _written_by_us(folder: Path) -> str:
+def written_by_us(folder: Path) -> str:
+    """What a folder is that this program made for a run or batch, or ""."""
     # os.path.exists is no error for a folder that may not be looked into.
     if any(os.path.exists(folder / name) for name in (BATCH_FILE, SHARDS_FILE)):
         return "the directory of a batch"

@@ -117,9 +117,10 @@ def load(
     try:
         return Settings(_validate(merged), profile, sources)
     except UsageError as error:
-        at_fault = _source_of(error.setting, sources)
-        if user_file is not None and at_fault in (_file_source(user_file), DEFAULT):
-            error.message = f"{user_file}: {error.message}"
+        if user_file is not None and error.setting:
+            at_fault = _source_of(error.setting, sources)
+            if at_fault in (_file_source(user_file), DEFAULT):  # what is missing has no source
+                error.message = f"{user_file}: {error.message}"
         raise
 
 
@@ -165,7 +166,9 @@ def node_stage(name: str, node: NodeConfig) -> type[Stage]:
     try:
         return stage_class(node.stage)
     except UnknownStageError as error:
-        raise UnknownNameError("stage", node.stage, error.known, f"node {name}") from error
+        unknown = UnknownNameError("stage", node.stage, error.known, f"node {name}")
+        unknown.setting = f"nodes.{name}.stage"
+        raise unknown from error
     except BrokenStageError as error:
         raise ConfigError(
             f"node {name}: {error}", "mend or reinstall the package it comes from"
@@ -192,7 +195,8 @@ def params_of(name: str, node: NodeConfig, attempt: Attempt | None = None) -> Ba
     except ValidationError as error:
         listing = f"`kiss3d-orchestrate stages describe {node.stage}` says what it may be"
         wrong = _config_error(error, f"{name}.", listing)
-        wrong.setting = setting(".".join(map(str, error.errors()[0]["loc"])))
+        keys = error.errors()[0]["loc"]  # empty: several params say it together
+        wrong.setting = setting(str(keys[0])) if keys else ""
         raise wrong from error
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.contract import BadInput
+from stages.contract.failures import classify, is_disk_full
 from stages.contract.mesh_formats import parse_formats
 from stages.export.solid import NotClosedError
 from stages.export.write import Wanted, files_of
@@ -65,6 +66,10 @@ def main() -> int:
         return _failed(
             f"{options.mesh} needs more memory than there is", "ask for fewer --faces", 1
         )
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        return _failed(f"cannot write: {error.strerror}", classify(error).hint, 1)
     print(json.dumps(answer))
     return 0
 

@@ -4,7 +4,8 @@ Forked by `stages.process.guard` before that imports anything, with two descript
 both:
 
     parent -> template   {"import": [module, ...]}
-                         {"fork": connection file, "needs": [...], "log": its file, "env": {...}}
+                         {"fork": connection file, "needs": [module, ...],
+                          "log": existing file, "env": {...}}
     template -> guard    {"imported": module, "seconds": s} or with "error"
                          {"born": connection file, "pid": n} or with "error"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 
 import pytest
 import trimesh
@@ -120,6 +121,18 @@ def test_what_cannot_be_asked_is_refused_before_anything_starts(
     before = sorted(os.listdir(run / "result"))
     refused(kiss3d("export", run, *arguments), 2, *words)
     assert sorted(os.listdir(run / "result")) == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits of file sizes")
+def test_a_limit_of_file_size_is_named_and_no_folder_left(kiss3d, run, tmp_path):
+    import resource
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+
+    done = kiss3d("export", run, "--format", "stl", "--output", "new", preexec_fn=limited)
+    refused(done, 1, "File too large", "ulimit -f unlimited")
+    assert not (tmp_path / "new").exists()
 
 
 def test_what_is_no_mesh_is_refused(kiss3d, tmp_path, finished):

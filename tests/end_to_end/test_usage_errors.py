@@ -29,6 +29,8 @@ def test_a_directory_instead_of_a_picture(kiss3d, tmp_path):
     assert_refused(kiss3d("run", tmp_path), "is a directory", "batch")
     (tmp_path / "run.json").write_text("{}")
     assert_refused(kiss3d("run", tmp_path), "is the directory of a run", "resume")
+    (tmp_path / "batch.json").write_text("{}")
+    assert_refused(kiss3d("run", tmp_path), "is the directory of a batch", "resume")
 
 
 def test_a_mesh_that_is_none_leaves_no_folder_behind(kiss3d, tmp_path):

@@ -202,8 +202,8 @@ def test_a_file_that_cannot_be_right_is_refused_with_the_place(user_file, text, 
 
 def test_a_file_is_not_blamed_for_a_set(user_file):
     file = user_file("nodes: {first: {params: {label: x}}}")
-    for wrong in ("first.size=huge", "first.size=101"):
-        with pytest.raises(ConfigError) as caught:
+    for wrong in ("first.size=huge", "first.size=101", "first.stage=mad"):
+        with pytest.raises(UsageError) as caught:
             layers.load("tiny", file, [wrong])
         assert str(file) not in caught.value.message
 
