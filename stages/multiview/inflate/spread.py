@@ -25,7 +25,7 @@ def spread(image: np.ndarray, weight: np.ndarray, sigma: float = 0.0) -> np.ndar
         here = left * np.clip(big_share * 4.0, 0.0, 1.0)
         result += here[..., None] * big / np.maximum(big_share, 1e-6)[..., None]
         left = left - here
-        if min(share.shape) <= 2:
+        if min(share.shape) <= 2 or not left.any():
             break
         weighted, share = cv2.pyrDown(weighted), cv2.pyrDown(share)
     channels = image.shape[2]

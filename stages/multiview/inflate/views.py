@@ -194,7 +194,7 @@ def fitting_scale(points: np.ndarray, first: int = 1) -> float:
     """
     vertices = points.astype(np.float64)
     for scale in np.linspace(1.0, SMALLEST, 51).tolist():
-        clips = [camera.to_clip(scale * vertices) for camera in bundle_cameras()[first:]]
+        clips = (camera.to_clip(scale * vertices) for camera in bundle_cameras()[first:])
         if all(bool((np.abs(c[:, :2]) <= FRAME * c[:, 3:]).all()) for c in clips):
             break
     return float(scale)
