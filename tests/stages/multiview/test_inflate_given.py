@@ -69,7 +69,14 @@ def run(
 
 @functools.cache
 def made(*sides: str) -> tuple[np.ndarray, np.ndarray]:
-    return run(inputs(*sides))
+    views, normals = run(inputs(*sides))
+    views.flags.writeable = normals.flags.writeable = False
+    return views, normals
+
+
+@functools.cache
+def outlines_of_the_toy() -> dict[int, np.ndarray]:
+    return outlines(toy())
 
 
 def outlines(mesh: Mesh, size: int = 256) -> dict[int, np.ndarray]:
@@ -105,10 +112,11 @@ def test_a_given_side_has_its_pictures_colours(sides: tuple[str, ...]) -> None:
     for side in sides:
         assert difference(made(*sides)[0], SIDES.index(side)) < 9
         if side != "right":  # what of its colours is not in the others' pictures is little
-            assert difference(made("right")[0], SIDES.index(side)) > 14
+            without = made("left" if side == "back" else "back")
+            assert difference(without[0], SIDES.index(side)) > 14
 
 
-@pytest.mark.parametrize("sides", [("left",), ("left", "back"), LAYERS], ids="-".join)
+@pytest.mark.parametrize("sides", [("left",), ("right", "back"), LAYERS], ids="-".join)
 def test_the_body_has_the_outlines_of_the_given_sides(sides: tuple[str, ...]) -> None:
     """Measured: 0.95 and more; the left of a body of the front alone has 0.80."""
     for side in sides:
@@ -168,7 +176,7 @@ def test_a_side_without_anything_in_common_is_refused() -> None:
 
 def test_a_side_out_of_place_is_put_where_its_outline_belongs() -> None:
     """The toy's left, smaller by 5 % and aside by 3 % of the tile: found to 2 %."""
-    covers = outlines(toy())
+    covers = dict(outlines_of_the_toy())
     there = Placement(0.95, 0.03, -0.02)
     covers[LEFT] = there.apply(covers[LEFT], 0.0)
     placed, misfit = align(covers)
@@ -181,7 +189,7 @@ def test_a_side_out_of_place_is_put_where_its_outline_belongs() -> None:
 
 
 def test_what_is_in_place_stays_there() -> None:
-    placed, misfit = align(outlines(toy()))
+    placed, misfit = align(outlines_of_the_toy())
     assert misfit < 0.01
     for place in placed.values():
         assert max(abs(place.scale - 1.0), abs(place.right), abs(place.down)) < 0.01

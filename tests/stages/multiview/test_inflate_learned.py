@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,9 @@ def told(front: np.ndarray, thickness: float, elevation: float = 0.0) -> See:
 
 def gray(size: int) -> np.ndarray:
     return np.full((size, size, 3), 0.5, np.float32)
+
+
+network = functools.cache(load_network)
 
 
 def inputs_of(name: str, elevation: float = 5.0) -> dict[str, np.ndarray]:
@@ -130,8 +134,7 @@ def test_things_that_do_not_lie_on_a_plane_are_seen_as_they_are(name: str, least
     """F-scores of the bodies themselves; the chair's is 0.7 by the network, 0.2 by its outline."""
     inputs = inputs_of(name)
     picture, alpha = inputs["image"] / np.float32(255.0), inputs["alpha"][..., 0] / np.float32(255)
-    network = load_network()
-    seen = see_sheets(lambda small: sketch(network, small), picture, alpha)
+    seen = see_sheets(lambda small: sketch(network(), small), picture, alpha)
     truth = normalized((SHAPES | FLAT)[name]())
     scores = []
     for sheets in (seen, None):
@@ -146,8 +149,7 @@ def test_what_was_seen_from_above_stands(name: str) -> None:
     """28 degrees above: F-scores of .15 and .26 leaning back, .83 and .75 standing."""
     inputs = inputs_of(name, 28.0)
     picture, alpha = inputs["image"] / np.float32(255.0), inputs["alpha"][..., 0] / np.float32(255)
-    network = load_network()
-    seen = see_sheets(lambda small: sketch(network, small), picture, alpha)
+    seen = see_sheets(lambda small: sketch(network(), small), picture, alpha)
     assert 12.0 < seen.leaning < 40.0
     body = inflate_body(picture, alpha, PARAMS, seen)
     truth = normalized((SHAPES | FLAT)[name]())
