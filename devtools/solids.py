@@ -76,7 +76,11 @@ def tiles(mesh: Mesh, size: int = 512, radius: float = RADIUS) -> tuple[np.ndarr
 
 def bundle_of(mesh: Mesh, size: int = 512, radius: float = RADIUS) -> np.ndarray:
     """(2 S, 4 S, 3) float32: the colours are a flat orange."""
-    normals, cover = tiles(mesh, size, radius)
+    return orange(*tiles(mesh, size, radius))
+
+
+def orange(normals: np.ndarray, cover: np.ndarray) -> np.ndarray:
+    """The bundle of what `tiles` returns."""
     share = cover[..., None]
     colors = np.array([0.9, 0.5, 0.1]) * share + (1.0 - share)
     return join(colors, normals).astype(np.float32)
@@ -84,8 +88,12 @@ def bundle_of(mesh: Mesh, size: int = 512, radius: float = RADIUS) -> np.ndarray
 
 def silhouette_ious(mesh: Mesh, truth: np.ndarray, radius: float = RADIUS) -> list[float]:
     """Overlap of a mesh' silhouettes with (4, S, S) coverage, one number a view."""
-    _, cover = tiles(mesh, truth.shape[1], radius)
-    ours, theirs = cover > 0.5, truth > 0.5
+    rasterizer, size = open_rasterizer("cpu"), truth.shape[1]
+    covers = [
+        coverage(look(mesh.vertices, mesh.faces, camera, size, 2, rasterizer), 2)
+        for camera in bundle_cameras(radius)
+    ]
+    ours, theirs = np.stack(covers) > 0.5, truth > 0.5
     both = (ours & theirs).sum(axis=(1, 2))
     return list(both / (ours | theirs).sum(axis=(1, 2)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from devtools import solids
 from devtools.fakes.tools import ROOT
 from devtools.pictures import coverage as drawn
 from devtools.pictures import disc, grid, ring
-from devtools.solids import bundle_of, chamfer, is_closed_solid, silhouette_ious, tiles
+from devtools.solids import bundle_of, chamfer, is_closed_solid, orange, silhouette_ious, tiles
 from stages.contract import BadInput, Context, Mesh, StageError
 from stages.geometry.bundle import join, split
 from stages.geometry.camera_rig import RADIUS
@@ -37,6 +38,18 @@ SHAPES = {
     "cylinder": solids.upright_cylinder(),
     "animal": solids.animal(),
 }
+
+
+@functools.cache
+def seen(name: str, size: int = 512) -> tuple[np.ndarray, np.ndarray]:
+    """Normal tiles and coverage of a shape, which most tests here need: not to be written to."""
+    normals, cover = tiles(SHAPES[name], size)
+    normals.flags.writeable = cover.flags.writeable = False
+    return normals, cover
+
+
+def bundle(name: str, size: int = 512) -> np.ndarray:
+    return orange(*seen(name, size))
 
 
 def reconstruct(bundle: np.ndarray, threads: int = 2, **params: Any) -> Mesh:
@@ -65,7 +78,7 @@ def plain_carving(cover: np.ndarray, nodes: int = 96) -> Mesh:
 
 @pytest.fixture(scope="module")
 def rebuilt() -> dict[str, Mesh]:
-    return {name: reconstruct(bundle_of(shape)) for name, shape in SHAPES.items()}
+    return {name: reconstruct(bundle(name)) for name in SHAPES}
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -76,7 +89,7 @@ def test_meshes_are_closed_and_of_the_promised_size(rebuilt: dict[str, Mesh], na
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_silhouettes_are_the_bundles(rebuilt: dict[str, Mesh], name: str) -> None:
-    _, cover = tiles(SHAPES[name])
+    _, cover = seen(name)
     assert min(silhouette_ious(rebuilt[name], cover)) >= 0.97
 
 
@@ -87,7 +100,7 @@ def test_silhouettes_are_the_bundles(rebuilt: dict[str, Mesh], name: str) -> Non
 def test_shapes_are_clearly_better_than_plain_carving(
     rebuilt: dict[str, Mesh], name: str, share: float
 ) -> None:
-    _, cover = tiles(SHAPES[name])
+    _, cover = seen(name)
     carved = chamfer(plain_carving(cover), SHAPES[name])
     assert chamfer(rebuilt[name], SHAPES[name]) < share * carved
 
@@ -115,14 +128,14 @@ def test_shapes_are_where_they_belong_in_frame_w() -> None:
 
 def test_another_camera_radius_gives_the_same_shape() -> None:
     shape = SHAPES["torus"]
-    mesh = reconstruct(bundle_of(shape, radius=4.5), radius=4.5, resolution=64)
-    assert chamfer(mesh, shape) < 0.01
-    assert chamfer(reconstruct(bundle_of(shape, radius=4.5), resolution=64), shape) > 0.02
+    far = bundle_of(shape, radius=4.5)
+    assert chamfer(reconstruct(far, radius=4.5, resolution=64), shape) < 0.01
+    assert chamfer(reconstruct(far, resolution=64), shape) > 0.02
 
 
 def test_a_bundle_of_another_size_is_read() -> None:
-    mesh = reconstruct(bundle_of(SHAPES["animal"], size=320), resolution=72)
-    _, cover = tiles(SHAPES["animal"], 320)
+    mesh = reconstruct(bundle("animal", 320), resolution=72)
+    _, cover = seen("animal", 320)
     assert is_closed_solid(mesh)
     assert min(silhouette_ious(mesh, cover)) >= 0.96
 
@@ -130,13 +143,13 @@ def test_a_bundle_of_another_size_is_read() -> None:
 def test_noise_specks_and_pinholes_do_no_harm() -> None:
     """As from a diffusion model: noisy normals, stray dots, holes of a pixel or two."""
     random = np.random.default_rng(5)
-    bundle = bundle_of(SHAPES["ball"])
-    noisy = bundle + random.normal(0.0, 0.03, bundle.shape).astype(np.float32)
+    noisy = bundle("ball")
+    noisy += random.normal(0.0, 0.03, noisy.shape).astype(np.float32)
     for _ in range(150):
         row, column = random.integers(516, 1020), random.integers(4, 2040)
         noisy[row : row + 2, column : column + 2] = random.choice([0.3, 1.0])
     mesh = reconstruct(np.clip(noisy, 0.0, 1.0), resolution=72)
-    _, cover = tiles(SHAPES["ball"])
+    _, cover = seen("ball")
     assert is_closed_solid(mesh)
     assert trimesh.Trimesh(mesh.vertices, mesh.faces, process=False).body_count == 1
     assert min(silhouette_ious(mesh, cover)) >= 0.96
@@ -161,24 +174,24 @@ def bumpy(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def test_the_result_does_not_depend_on_the_number_of_threads() -> None:
-    bundle = bundle_of(SHAPES["torus"], size=256)
-    one, three = (reconstruct(bundle, threads=n, resolution=48) for n in (1, 3))
+    torus = bundle("torus", 256)
+    one, three = (reconstruct(torus, threads=n, resolution=48) for n in (1, 3))
     assert np.array_equal(one.vertices, three.vertices)
     assert np.array_equal(one.faces, three.faces)
 
 
 def test_the_face_limit_is_kept() -> None:
-    mesh = reconstruct(bundle_of(SHAPES["ball"], size=256), max_faces=5_000, resolution=64)
+    mesh = reconstruct(bundle("ball", 256), max_faces=5_000, resolution=64)
     assert 3_500 < len(mesh.faces) <= 5_000
     assert is_closed_solid(mesh)
 
 
 @pytest.mark.parametrize(("column", "name"), [*enumerate(("front", "left", "back", "right"))])
 def test_an_empty_tile_is_named(column: int, name: str) -> None:
-    bundle = bundle_of(SHAPES["ball"], size=128)
-    bundle[128:, column * 128 : (column + 1) * 128] = 1.0
+    ball = bundle("ball", 128)
+    ball[128:, column * 128 : (column + 1) * 128] = 1.0
     with pytest.raises(BadInput, match=name) as caught:
-        reconstruct(bundle)
+        reconstruct(ball)
     assert caught.value.hint
 
 
@@ -249,11 +262,9 @@ def test_reference_joins_views_and_their_normals_unchanged() -> None:
 
 
 def test_reference_makes_normals_of_views_that_come_without() -> None:
-    shape = SHAPES["ball"]
-    truth, cover = tiles(shape)
-    views = split(bundle_of(shape))[0]
-    bundle = reference(np.rint(views * 255).astype(np.uint8), None)
-    made = split(bundle)[1]
+    truth, cover = seen("ball")
+    views = split(bundle("ball"))[0]
+    made = split(reference(np.rint(views * 255).astype(np.uint8), None))[1]
     inner = ndimage.binary_erosion(cover[0] > 0.99, iterations=8)
     for k, camera in enumerate(bundle_cameras()):
         ours, theirs = (decode_normals(t[k][inner].astype(float), camera) for t in (made, truth))
@@ -273,7 +284,7 @@ def test_the_network_tells_the_normals_of_what_is_not_round(name: str) -> None:
     truth = decode_normals(case.views.normals[0][inner].astype(float), camera)
     angles = []
     for way in ("silhouette", "network"):
-        stage = HullReference(ReferenceParams(normals=way))
+        stage = HullReference(ReferenceParams(normals=way, resolution=48))
         made = split(stage.run({"views": views}, Context())["reference_bundle"])[1]
         ours = decode_normals(made[0][inner].astype(float), camera)
         cosine = np.clip(np.einsum("pc,pc->p", ours, truth), -1.0, 1.0)
@@ -285,11 +296,13 @@ def test_without_the_networks_file_outlines_decide_and_the_run_says_so(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(stage_module, "WEIGHTS", tmp_path / "sketch_net.safetensors")
-    views = np.rint(split(bundle_of(SHAPES["ball"]))[0] * 255).astype(np.uint8)
+    views = np.rint(split(bundle("ball"))[0] * 255).astype(np.uint8)
     said: list[tuple[str, bool]] = []
     context = Context(warn=lambda text, degraded=False: said.append((text, degraded)))
-    made = HullReference(ReferenceParams()).run({"views": views}, context)
-    plain = HullReference(ReferenceParams(normals="silhouette")).run({"views": views}, Context())
+    params = ReferenceParams(resolution=32)
+    made = HullReference(params).run({"views": views}, context)
+    params = ReferenceParams(resolution=32, normals="silhouette")
+    plain = HullReference(params).run({"views": views}, Context())
     assert np.array_equal(made["reference_bundle"], plain["reference_bundle"])
     ((text, degraded),) = said
     assert degraded
@@ -301,7 +314,7 @@ def test_without_the_networks_file_outlines_decide_and_the_run_says_so(
 
 
 def test_reference_without_normals_refuses_an_empty_view() -> None:
-    views = np.rint(split(bundle_of(SHAPES["ball"]))[0] * 255).astype(np.uint8)
+    views = np.rint(split(bundle("ball"))[0] * 255).astype(np.uint8)
     views[2] = 255
     with pytest.raises(BadInput, match="back"):
         reference(views, None)
@@ -329,11 +342,11 @@ def compiled():
     every = vars(kernels) | vars(solving)
     return {{name: len(f.signatures) for name, f in every.items() if hasattr(f, "signatures")}}
 
-params = HullParams(resolution=64)
+params = HullParams(resolution=48)
 {stage}.load(Context())
 before = compiled()
 assert before["relax"] == 1, before
-HullReconstruct(params).run({{"bundle": solids.bundle_of(solids.ball())}}, Context())
+HullReconstruct(params).run({{"bundle": solids.bundle_of(solids.ball(), 256)}}, Context())
 assert compiled() == before, (compiled(), before)
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
