@@ -51,10 +51,12 @@ class Sight:
 def trace(distance: Distance, camera: Camera, size: int) -> Sight:
     """Sphere tracing from a camera: no rasteriser, no mesh."""
     rays = camera.pixel_rays(size)
-    rays = rays / np.linalg.norm(rays, axis=-1, keepdims=True)
-    along = np.zeros(rays.shape[:2])
+    rays = (rays / np.linalg.norm(rays, axis=-1, keepdims=True)).reshape(-1, 3)
+    along, going = np.zeros(len(rays)), np.arange(len(rays))
     for _ in range(200):
-        along += distance(camera.center + along[..., None] * rays)
-        along = np.minimum(along, 2.0 * camera.radius)
-    points = camera.center + along[..., None] * rays
+        step = distance(camera.center + along[going, None] * rays[going])
+        along[going] = np.minimum(along[going] + step, 2.0 * camera.radius)
+        # Most have arrived, or left, after a few steps; those that graze a surface take all.
+        going = going[(np.abs(step) > 1e-9) & (along[going] < 2.0 * camera.radius)]
+    points = (camera.center + along[:, None] * rays).reshape(size, size, 3)
     return Sight(np.abs(distance(points)) < 1e-5, points)

@@ -89,7 +89,8 @@ def test_a_bundle_that_is_rebuilt_and_drawn_again_is_the_same_bundle(
     if start == "hull":
         stage = HullReconstruct(HullParams(resolution=64, max_faces=20_000))
         coarse = stage.run({"bundle": bundle}, Context())["coarse_mesh"]
-    isomer = Isomer(IsomerParams(stage2_steps=8, stage2_edges=(0.04, 0.02), render_size=64))
+    few = {"stage2_steps": 8, "stage2_edges": (0.04, 0.02), "render_size": 64}
+    isomer = Isomer(IsomerParams(**few, texture="none"))
     isomer.load(Context())
     final = isomer.run({"bundle": bundle, "coarse_mesh": coarse}, Context())["mesh"]
     again = bundle_of(final)
