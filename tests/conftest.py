@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, settings
 from devtools.fakes.forked import Forked
 from devtools.fakes.tools import ROOT, cli_environment, command
 from devtools.patience import PATIENCE
+from orchestrator.processes.environment import keep_bytecode
 from orchestrator.system.private_folders import PREFIX
 
 # A busy machine takes its time over an example, and over making one up.
@@ -68,6 +69,13 @@ def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("tmp")
     os.environ["TMPDIR"] = str(folder)
     tempfile.tempdir = None  # forget the folder that was looked up before
+
+
+@pytest.fixture(scope="session", autouse=True)
+def bytecode_is_kept() -> None:
+    """As `bin/test` has it, also where pytest was called itself: else every program that a test
+    starts compiles all that it imports."""
+    keep_bytecode(os.environ)
 
 
 @pytest.fixture(scope="session", autouse=True)
