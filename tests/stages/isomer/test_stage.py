@@ -131,7 +131,8 @@ def test_nothing_depends_on_the_number_of_threads(bundle: np.ndarray, egg: Mesh)
 def test_the_final_mesh_has_no_more_faces_than_asked_for(
     bundle: np.ndarray, egg: Mesh, steps: int, objective: str
 ) -> None:
-    mesh = run(bundle, egg, target_faces=4000, stage2_steps=steps, objective=objective)["mesh"]
+    few = {"target_faces": 4000, "texture": "none"}
+    mesh = run(bundle, egg, **few, stage2_steps=steps, objective=objective)["mesh"]
     assert 3000 < len(mesh.faces) <= 4000 < len(egg.faces)
     scaled = mesh.vertices / (0.6, 0.8, 0.7)
     assert np.abs(np.linalg.norm(scaled, axis=1) - 1.0).mean() < 0.01
@@ -191,18 +192,21 @@ def test_no_white_from_the_background_reaches_a_mesh_that_is_a_little_too_large(
 
     def palest(**params: Any) -> int:
         # Away from the middle no true colour has a smallest channel above 32; white raises it.
-        mesh = run(bundle, larger, mask_erode=0, weight_threshold=0.001, **params)["mesh"]
+        few = {"mask_erode": 0, "weight_threshold": 0.001, "texture": "none"}
+        mesh = run(bundle, larger, **few, **params)["mesh"]
         return int(mesh.colors[np.abs(mesh.vertices[:, 0]) > 0.25].min(axis=1).max())
 
     assert palest() <= 40
     assert palest(outline="white") > 80
 
 
-def test_the_same_inputs_give_the_same_files(bundle: np.ndarray, egg: Mesh) -> None:
-    one, two = run(bundle, egg), run(bundle, egg)
-    assert one["glb"] == two["glb"]
-    assert one["obj"] == two["obj"]
-    np.testing.assert_array_equal(one["renders"], two["renders"])
+def test_the_same_inputs_give_the_same_files(
+    outputs: dict[str, Any], bundle: np.ndarray, egg: Mesh
+) -> None:
+    again = run(bundle, Mesh(egg.vertices, egg.faces), target_faces=30_000)
+    assert again["glb"] == outputs["glb"]
+    assert again["obj"] == outputs["obj"]
+    np.testing.assert_array_equal(again["renders"], outputs["renders"])
 
 
 def test_the_references_rules_can_be_asked_for(bundle: np.ndarray, egg: Mesh) -> None:
@@ -226,7 +230,8 @@ def test_the_references_rules_can_be_asked_for(bundle: np.ndarray, egg: Mesh) ->
 
 
 def given(bundle: np.ndarray, egg: Mesh, mask: np.ndarray | None, **params: Any) -> dict[str, Any]:
-    stage = Isomer(IsomerParams(raster_size=512, render_size=96, silhouettes="given", **params))
+    few = {"raster_size": 512, "render_size": 96, "texture": "none"}
+    stage = Isomer(IsomerParams(**few, silhouettes="given", **params))
     stage.load(Context())
     inputs = {"bundle": bundle, "coarse_mesh": egg}
     return dict(stage.run(inputs if mask is None else {**inputs, "bundle_mask": mask}, Context()))
@@ -242,7 +247,7 @@ def test_colours_come_only_from_where_a_given_mask_says_that_the_object_is(
         assert mesh.colors is not None
         return float(mesh.colors[mesh.vertices[:, 1] > 0.6, 1].mean())
 
-    assert green_at_the_top(run(bundle, egg)["mesh"]) > 130
+    assert green_at_the_top(run(bundle, egg, texture="none")["mesh"]) > 130
     assert green_at_the_top(given(bundle, egg, lower, stage2_steps=0)["mesh"]) < 110
 
 
