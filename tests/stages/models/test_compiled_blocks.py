@@ -75,7 +75,7 @@ def test_each_block_computes_with_its_own_numbers_of_the_moment(tiny: TinyFlux) 
     assert torch.equal(evaluate(tiny.transformer), compiled)
 
 
-@pytest.mark.parametrize("budgets", [(PLENTY, 0), (450_000, PLENTY), (300_000, 300_000)])
+@pytest.mark.parametrize("budgets", [(PLENTY, 0), (300_000, 300_000)], ids=["card", "host too"])
 @pytest.mark.parametrize("kind", [None, "int8"])
 def test_streamed_blocks_compute_with_what_they_are_lent(
     tiny: TinyFlux, budgets: tuple[int, int], kind: Any
