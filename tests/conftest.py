@@ -228,14 +228,11 @@ def forked(fake_package: None, own_temporary_folder: None) -> Iterator[Forked | 
     process.close()
 
 
-@pytest.fixture
-def kiss3d(
-    tmp_path: Path, forked: Forked | None
-) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Call the real command line in a process of its own, in `tmp_path` unless `cwd` is given."""
+@pytest.fixture(scope="session")
+def kiss3d_in(forked: Forked | None) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Call the real command line in a process of its own, in a folder, which comes first."""
 
-    def call(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
-        cwd = options.pop("cwd", tmp_path)
+    def call(cwd: Path, *arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
         if forked is not None and not options and forked.can(cli_environment()):
             return forked.run(arguments, cwd, PATIENCE)
         return subprocess.run(
@@ -248,5 +245,19 @@ def kiss3d(
             check=False,
             **options,
         )
+
+    return call
+
+
+@pytest.fixture
+def kiss3d(
+    tmp_path: Path, kiss3d_in: Callable[..., subprocess.CompletedProcess[str]]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The same, in `tmp_path` unless `cwd` is given."""
+
+    def call(
+        *arguments: object, cwd: Path = tmp_path, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        return kiss3d_in(cwd, *arguments, **options)
 
     return call

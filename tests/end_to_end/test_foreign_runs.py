@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
-from devtools.fakes.tools import cli_environment, command
 from orchestrator.commands import batch_directory, clean
 from orchestrator.errors import KissError, RunRecordError
 from orchestrator.record.run_directory import RunDirectory
@@ -42,7 +41,20 @@ FOLDERS = ("run/source", "run/trouble", "run/sink", "run/result")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
+def call(kiss3d_in) -> Callable[..., str]:
+    """The command line in a folder, with the exit code that it has to end with; what it says."""
+
+    def say(root: Path, *words: object, code: int = 0) -> str:
+        done = kiss3d_in(root, *words)
+        assert "Traceback" not in done.stderr
+        assert done.returncode == code, done.stderr
+        return done.stderr
+
+    return say
+
+
+@pytest.fixture(scope="module")
+def made(call, tmp_path_factory) -> Path:
     """A folder with outputs/: a run whose last two nodes are to be computed, a batch likewise."""
     root = tmp_path_factory.mktemp("made")
     config = root / "fake.yaml"
@@ -57,15 +69,6 @@ def made(tmp_path_factory) -> Path:
         undo(root / "outputs" / run)
         (root / "outputs" / run / "result").mkdir(exist_ok=True)
     return root
-
-
-def call(root: Path, *words: object, code: int = 0) -> str:
-    done = subprocess.run(
-        command(*words), cwd=root, env=cli_environment(), capture_output=True, text=True
-    )
-    assert "Traceback" not in done.stderr
-    assert done.returncode == code, done.stderr
-    return done.stderr
 
 
 def undo(run: Path, *done: str) -> None:
@@ -135,7 +138,7 @@ kinds = pytest.mark.parametrize("kind", ["soft", "dangling", "hard"])
 
 
 @kinds
-def test_resume_replaces_links_that_lie_where_files_have_to_be(kind, root, outputs, outside):
+def test_resume_replaces_links_that_lie_where_files_have_to_be(kind, call, root, outputs, outside):
     plant_all(outputs, outside, kind)
     before = state_of(outside)
     call(root, "resume", "outputs/run")
@@ -148,12 +151,14 @@ def test_resume_replaces_links_that_lie_where_files_have_to_be(kind, root, outpu
 @pytest.mark.parametrize(
     "words", ["stage sink --run outputs/run", "clean --yes", "clean --yes --intermediate"]
 )
-def test_no_other_command_changes_what_a_link_leads_to(kind, words, root, outputs, outside):
+def test_no_other_command_changes_what_a_link_leads_to(
+    kind, words, kiss3d_in, root, outputs, outside
+):
     undo(outputs / "run", "trouble")
     plant_all(outputs, outside, kind)
     plant(outputs / "run" / "trouble" / "troubled.npy", made_array(outputs))
     before = state_of(outside)
-    subprocess.run(command(*words.split()), cwd=root, env=cli_environment(), capture_output=True)
+    kiss3d_in(root, *words.split())
     assert state_of(outside) == before
 
 
@@ -175,7 +180,7 @@ def test_a_link_that_lies_where_a_folder_has_to_be_is_refused(folder, kind, outp
         RunDirectory.open(outputs / "run").check_input()
 
 
-def test_resume_says_which_folder_is_a_link(root, outputs, outside):
+def test_resume_says_which_folder_is_a_link(call, root, outputs, outside):
     plant(outputs / "run" / "result", outside)
     before = state_of(outside)
     told = call(root, "resume", "outputs/run", code=2)
@@ -207,7 +212,7 @@ def test_a_lock_that_is_a_link_is_not_taken(target, outputs, outside):
 
 
 @pytest.mark.parametrize("where", ["sink", "sink/inline", "sink/inline/total.txt"])
-def test_a_stage_in_this_process_writes_nothing_outside(where, root, outputs, outside):
+def test_a_stage_in_this_process_writes_nothing_outside(where, call, root, outputs, outside):
     undo(outputs / "run", "trouble")
     is_file = where.endswith(".txt")
     (outputs / "run" / where).parent.mkdir(parents=True, exist_ok=True)
@@ -240,7 +245,7 @@ def test_a_batchs_names_cannot_lead_out(name, outputs):
 
 
 @pytest.mark.parametrize("target", ["empty", "run", "none"])
-def test_a_batchs_run_that_is_a_link_fails_alone(target, root, outputs):
+def test_a_batchs_run_that_is_a_link_fails_alone(target, call, root, outputs):
     elsewhere = root / "elsewhere"
     if target == "run":
         (outputs / "batch" / "p1").rename(elsewhere)
@@ -255,7 +260,7 @@ def test_a_batchs_run_that_is_a_link_fails_alone(target, root, outputs):
 
 
 @pytest.mark.parametrize("name", ["logs", "summary.json"])
-def test_a_batchs_own_files_are_not_written_through_links(name, root, outputs, outside):
+def test_a_batchs_own_files_are_not_written_through_links(name, call, root, outputs, outside):
     plant(outputs / "batch" / name, outside if name == "logs" else outside / name)
     before = state_of(outside)
     call(root, "resume", "outputs/batch", code=2 if name == "logs" else 0)

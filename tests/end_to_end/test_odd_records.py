@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 
 import pytest
 
-from devtools.fakes.tools import cli_environment, command
 from orchestrator.cli import main
 
 RECORDS = {
@@ -25,14 +23,14 @@ RECORDS = {
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(kiss3d_in, tmp_path_factory):
     """A run of the fake stages; tests change copies of it."""
     folder = tmp_path_factory.mktemp("finished")
     (folder / "in.txt").write_text("1 2 3")
     stages = {name: {"stage": f"fake.{name}"} for name in ("source", "trouble", "sink")}
     (folder / "fake.json").write_text(json.dumps({"profile": "none", "nodes": stages}))
-    asked = command("run", "in.txt", "--config", "fake.json", "--output", "out")
-    subprocess.run(asked, cwd=folder, env=cli_environment(), check=True, capture_output=True)
+    done = kiss3d_in(folder, "run", "in.txt", "--config", "fake.json", "--output", "out")
+    assert done.returncode == 0, done.stderr
     return folder / "out"
 
 

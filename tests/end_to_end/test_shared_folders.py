@@ -199,9 +199,7 @@ def test_the_default_output_and_a_batch_are_private_in_a_shared_folder(
         ("run", picture, "--config", config, "--until", "source"),
         ("batch", pictures, "--glob", "*.txt", "--config", config, "--until", "source"),
     ):
-        done = subprocess.run(
-            command(*words), cwd=shared, env=cli_environment(), capture_output=True, text=True
-        )
+        done = kiss3d(*words, cwd=shared)
         assert done.returncode == 0, done.stderr
     assert rights(shared / "outputs") == 0o700
     made = [path for path in (shared / "outputs").iterdir() if path.name[0] != "."]

@@ -13,7 +13,7 @@ import pytest
 import trimesh
 from PIL import Image
 
-from devtools.fakes.tools import ROOT, cli_environment, command, leftovers
+from devtools.fakes.tools import ROOT, cli_environment, leftovers
 from stages.contract.artifacts import MESH
 from stages.contract.user_files import read_any
 
@@ -52,14 +52,12 @@ def small_robot(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run_sketch(tmp_path_factory) -> Callable[..., Path]:
+def run_sketch(kiss3d_in, tmp_path_factory) -> Callable[..., Path]:
     """Runs in one folder of outputs; each returns its run directory."""
     folder = tmp_path_factory.mktemp("runs")
 
     def call(*words: object) -> Path:
-        done = subprocess.run(
-            command(*words), cwd=folder, env=cli_environment(), capture_output=True, text=True
-        )
+        done = kiss3d_in(folder, *words)
         assert done.returncode == 0, done.stderr
         return folder / Path(done.stdout.strip()).parents[1]
 
