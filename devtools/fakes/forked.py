@@ -22,11 +22,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from PIL import Image
+
 from devtools.fakes.tools import cli_environment, command
+from stages.contract.registry import BUILT_IN
 
 _MET_ON_THE_WAY = (
-    "filelock", "jinja2", "numpy", "PIL.ImageFont", "PIL.ImageOps", "psutil", "pynvml",
-    "rich.console", "rich.table",
+    "email.parser", "filelock", "gzip", "jinja2", "mmap", "numpy", "PIL.ImageFont", "PIL.ImageOps",
+    "PIL.ImageSequence", "platformdirs.unix", "psutil", "pynvml", "rich.console", "rich.table",
 )  # fmt: skip
 """Packages that a run imports when it comes to what they are for."""
 _READ_AT_START = ("PYTHON", "LC_", "LANG")
@@ -156,8 +159,11 @@ def import_all() -> None:
         for module in pkgutil.iter_modules(package.__path__):
             if module.name != "__main__":
                 importlib.import_module(f"orchestrator.{room}.{module.name}")
-    for name in (*_MET_ON_THE_WAY, "orchestrator.weights.pull"):
+    shipped = {place.partition(":")[0] for place in BUILT_IN.values()}  # for their params
+    for name in (*_MET_ON_THE_WAY, "orchestrator.weights.pull", *sorted(shipped)):
         importlib.import_module(name)
+    Image.preinit()  # the common formats come first, as where a picture is opened
+    Image.init()
     assert "huggingface_hub" not in sys.modules
 
 
