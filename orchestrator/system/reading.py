@@ -10,11 +10,15 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import yaml
+from yaml.composer import Composer
+from yaml.constructor import SafeConstructor
+from yaml.resolver import Resolver
 
 YAML_BYTES = 64 << 10
 """PyYAML takes a second for 100 KB; the longest profile has 8."""
@@ -48,8 +52,7 @@ def yaml_data(text: str) -> Any:
     if len(text) > YAML_BYTES:
         raise ValueError(f"it is longer than {YAML_BYTES >> 10} KiB")
     try:
-        _bound(text)
-        data = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        data = _Composed(_bounded(text)).get_single_data()
     except yaml.YAMLError as error:
         raise ValueError(_told(error)) from error
     _require_plain(data)
@@ -70,7 +73,24 @@ def json_data(content: bytes) -> Any:
     return data
 
 
-class _Loader(yaml.SafeLoader):
+class _Composed(Composer, SafeConstructor, Resolver):
+    """As yaml.SafeLoader, of what its parser has said already: parsing is what takes long."""
+
+    def __init__(self, events: Iterable[yaml.Event]) -> None:
+        Composer.__init__(self)
+        SafeConstructor.__init__(self)
+        Resolver.__init__(self)
+        self._events = deque(events)
+
+    def check_event(self, *choices: type[yaml.Event]) -> bool:
+        return bool(self._events) and isinstance(self._events[0], choices or yaml.Event)
+
+    def peek_event(self) -> yaml.Event:
+        return self._events[0]
+
+    def get_event(self) -> yaml.Event:
+        return self._events.popleft()
+
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         seen: set[object] = set()
         for key, _ in node.value:
@@ -82,8 +102,9 @@ class _Loader(yaml.SafeLoader):
         super().flatten_mapping(node)
 
 
-def _bound(text: str) -> None:
-    """Refuse what is deep, endless or too much, from the parser's events: nothing is built yet."""
+def _bounded(text: str) -> list[yaml.Event]:
+    """The parser's events. What is deep, endless or too much is refused: nothing is built yet."""
+    events: list[yaml.Event] = []
     sizes: dict[str | None, int] = {}  # of finished anchors
     open_nodes: list[tuple[str | None, int]] = []  # (anchor, values before it)
     count = 0
@@ -107,6 +128,8 @@ def _bound(text: str) -> None:
             raise ValueError(f"values lie more than {DEPTH} deep in each other")
         if count > YAML_VALUES:
             raise ValueError(f"it has more than {YAML_VALUES} values")
+        events.append(event)
+    return events
 
 
 def _told(error: yaml.YAMLError) -> str:
