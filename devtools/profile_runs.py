@@ -33,6 +33,7 @@ SIZES: Mapping[str, object] = {
     "isomer.render_size": 128,
     "isomer.mask_erode": 1,
     "isomer.target_faces": 3000,
+    "isomer.texture_size": 1024,
     # What random weights draw is noise all over, and a mesh fused from it has millions of faces.
     "isomer.start": "mesh",
     "caption.max_new_tokens": 8,

@@ -31,7 +31,7 @@ from stages.evaluation import compare_surfaces
 
 PARAMS = {
     "stage2_steps": 2, "stage2_edges": [0.1, 0.06], "subdivisions": 0, "raster_size": 64,
-    "render_size": 64,
+    "render_size": 64, "texture": "none",
 }  # fmt: skip
 PYTORCH3D = {"device": "cpu", "tries": 1, "params": {"rasterizer": "pytorch3d"}}
 OURS = {"device": "cpu", "tries": 1, "params": {"rasterizer": "torch"}}
