@@ -198,8 +198,15 @@ def test_sketch_makes_a_mesh_anew_without_weights(
     box: Path, tmp_path: Path, kiss3d: Callable[..., Any]
 ) -> None:
     """From what the cameras see of it: closed, at the bundle's scale, in its colours."""
-    options = ["--set", "isomer.stage2_steps=0", "--set", "isomer.target_faces=5000", "--json"]
-    done = kiss3d("run", box, "--profile", "sketch", "--output", "out", *options)
+    sizes = {
+        "mesh_views.size": 256,
+        "reconstruct.resolution": 96,
+        "isomer.raster_size": 512,
+        "isomer.stage2_steps": 0,
+        "isomer.target_faces": 5000,
+    }
+    options = [word for path, value in sizes.items() for word in ("--set", f"{path}={value}")]
+    done = kiss3d("run", box, "--profile", "sketch", "--output", "out", "--json", *options)
     assert done.returncode == 0, done.stderr
     run = Finished(tmp_path / "out")
     assert list(run.nodes) == ["mesh_views", "reconstruct", "isomer"]
@@ -218,7 +225,8 @@ def test_a_mesh_without_colours_is_told_in_the_record(
 ) -> None:
     trimesh.creation.icosphere(subdivisions=2).export(tmp_path / "ball.stl")
     done = kiss3d(
-        "run", "ball.stl", "--profile", "sketch", "--until", "mesh_views", "--output", "out"
+        *("run", "ball.stl", "--profile", "sketch", "--until", "mesh_views", "--output", "out"),
+        *("--set", "mesh_views.size=64"),
     )
     assert done.returncode == 0, done.stderr
     assert "no colours" in done.stderr
@@ -255,7 +263,7 @@ def test_one_bad_mesh_of_a_batch_fails_alone(tmp_path: Path, kiss3d: Callable[..
     (folder / "away.obj").write_bytes(box_obj("../secret.mtl"))
     done = kiss3d(
         *("batch", folder, "--profile", "sketch", "--until", "mesh_views"),
-        *("--output", "out", "--json"),
+        *("--set", "mesh_views.size=64", "--output", "out", "--json"),
     )
     assert done.returncode == 1, done.stderr
     rows = {row["name"]: row for row in json.loads(done.stdout)["jobs"]}
