@@ -27,6 +27,7 @@ from stages.multiview.inflate.texture import blurred_versions
 from stages.multiview.inflate.views import (
     FourViews,
     fitting_scale,
+    front_view,
     inflate_body,
     paint,
     to_bytes,
@@ -90,7 +91,7 @@ def make_several(
         pictures = given_pictures(image, alpha, given, side)
         body, placed = _body_of(pictures, tools)
     views, normals = mosaic(body, placed, _guesses(placed, tools), tools.rasterizer)
-    views[FRONT] = pictures[FRONT][0]
+    views[FRONT] = front_view(*pictures[FRONT], body.vertices, body.faces, tools.rasterizer)
     rough = LEFT in pictures or RIGHT in pictures
     return FourViews(to_bytes(views), to_bytes(normals), None if rough else body)
 

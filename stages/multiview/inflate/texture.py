@@ -24,6 +24,8 @@ SHARP = 1.0
 """Standard deviation likewise, where regions' borders are looked for."""
 RIM_INSET = 2
 """Outermost pixels that are not trusted: there the object is mixed with its old background."""
+OPAQUE = 0.95
+"""Of alpha."""
 WIDEST_LINE = 16
 """Pixels of a 512 tile: what is dark further in is dark itself."""
 TILE = 512
@@ -76,6 +78,22 @@ def blurred_versions(picture: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray
     trusted = _trusted(picture, alpha)
     scale = len(picture) / TILE
     return tuple(spread(picture, trusted, sigma * scale) for sigma in BLURS)
+
+
+def without_line_round(picture: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """A picture (S, S, 3) in [0, 1] on white without the dark line that a drawing has round it: the
+    colours within go on to the outline. Others, and lines within, stay as they are.
+
+    The line is where the artist's paper ends, not paint: seen from the side, it would lie as a ring
+    round the object.
+    """
+    opaque = (alpha > OPAQUE).astype(np.uint8)
+    if _inset(picture, opaque) <= RIM_INSET:
+        return picture
+    trusted = _trusted(picture, alpha)
+    inner = spread(picture, trusted)
+    cover = np.maximum(alpha, trusted)[..., None]
+    return np.where(trusted[..., None] > 0.0, picture, inner * cover + (1.0 - cover))
 
 
 def make_known_textures(
@@ -144,7 +162,7 @@ def _large(image: np.ndarray, like: np.ndarray) -> np.ndarray:
 
 def _trusted(picture: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """(S, S) float32: 1 where the picture's colour is the object's own."""
-    opaque = (alpha > 0.95).astype(np.uint8)
+    opaque = (alpha > OPAQUE).astype(np.uint8)
     inset = max(1, round(_inset(picture, opaque) * len(alpha) / TILE))
     inner = cv2.erode(opaque, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * inset + 1,) * 2))
     # Parts that are too thin to have an inside keep the pixels they have.

@@ -11,7 +11,7 @@ from stages.contract import BadInput, Mesh
 from stages.geometry.bundle import TILE
 from stages.geometry.cameras import bundle_cameras
 from stages.geometry.raster import Rasterizer, interpolate
-from stages.geometry.render import look, resolve, resolve_normals
+from stages.geometry.render import look, resolve, resolve_normals, vertex_normals
 from stages.geometry.silhouette_membrane import half_depth, membrane
 from stages.models.sketch_net.opening import See
 from stages.multiview.inflate.learned import Sheets, see_sheets
@@ -19,7 +19,12 @@ from stages.multiview.inflate.params import InflateParams
 from stages.multiview.inflate.relief import shading_relief
 from stages.multiview.inflate.sheets import Body, Depths, weld
 from stages.multiview.inflate.standing import stood_up
-from stages.multiview.inflate.texture import Textures, make_known_textures, make_textures
+from stages.multiview.inflate.texture import (
+    Textures,
+    make_known_textures,
+    make_textures,
+    without_line_round,
+)
 
 SAMPLES = 2
 """Sample points a pixel each way."""
@@ -39,6 +44,10 @@ THIN_COVERAGE = 0.9
 """Of the middle line of a part thinner than the grid."""
 MIN_PART = 5e-5
 """Parts and holes smaller than this share of the picture are dust."""
+
+
+TURNED = (0.6, 0.85)
+"""Cosine towards the front camera: below, the line round a drawing counts as none; above, fully."""
 
 
 @dataclass(frozen=True)
@@ -235,6 +244,31 @@ def texture_position(body: Body, textures: Textures) -> np.ndarray:
     return np.concatenate([at, facing[:, None]], axis=1)
 
 
+def front_view(
+    picture: np.ndarray,
+    cover: np.ndarray,
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    rasterizer: Rasterizer,
+) -> np.ndarray:
+    """The picture (S, S, 3) in [0, 1] as the front of a body, without the dark line that a drawing
+    has round it where the body turns away there: on a ball it would lie as a broad ring. On what
+    is flat, as the frame of a screen, it stays.
+
+    cover  (S, S) in [0, 1]
+    """
+    clean = without_line_round(picture, cover)
+    if clean is picture:
+        return picture
+    camera = bundle_cameras()[0]
+    seen = look(vertices, faces, camera, len(picture), 1, rasterizer)
+    ray = camera.center - vertices
+    ray /= np.linalg.norm(ray, axis=1, keepdims=True)
+    facing = np.einsum("vc,vc->v", vertex_normals(vertices, faces), ray)[:, None]
+    share = np.interp(interpolate(seen, faces, facing.astype(np.float32)), TURNED, (0.0, 1.0))
+    return np.asarray(clean + share * seen.covered[..., None] * (picture - clean), np.float32)
+
+
 def make_views(
     image: np.ndarray,
     alpha: np.ndarray,
@@ -244,9 +278,9 @@ def make_views(
 ) -> FourViews:
     """Of (S, S, 3) and (S, S, 1) uint8.
 
-    View 0 is the picture itself, shrunk about its middle where the body would not fit into the
-    other views; of what leaned it is a view of the body that has been stood up. `see` asks the
-    network for the body's shape. Raises BadInput if alpha is empty.
+    View 0 is the picture itself (`front_view`), shrunk about its middle where the body would not
+    fit into the other views; of what leaned it is a view of the body that has been stood up. `see`
+    asks the network for the body's shape. Raises BadInput if alpha is empty.
     """
     picture, cover = to_tile(image, TILE), to_tile(alpha, TILE)
     clean_silhouette(cover, params.grid)  # an empty picture is refused before it is looked at
@@ -268,7 +302,7 @@ def make_views(
         body = inflate_body(picture, cover, params, seen, scale)
     textures = paint(picture, cover, params, seen, scale)
     views, normals = render_views(body, texture_position(body, textures), textures, rasterizer)
-    views[0] = picture
+    views[0] = front_view(picture, cover, body.vertices, body.faces, rasterizer)
     return _four(views, normals, body)
 
 
