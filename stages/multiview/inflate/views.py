@@ -46,8 +46,11 @@ MIN_PART = 5e-5
 """Parts and holes smaller than this share of the picture are dust."""
 
 
-TURNED = (0.6, 0.85)
-"""Cosine towards the front camera: below, the line round a drawing counts as none; above, fully."""
+LINE, WHITE = 0.1, 0.8
+"""How much darker than what is within the line round a drawing is, mean of the channels; and least
+of the channels from which on what is within is white."""
+TURNED = 0.7
+"""Cosine towards the front camera: below, a surface turns away."""
 
 
 @dataclass(frozen=True)
@@ -251,22 +254,24 @@ def front_view(
     faces: np.ndarray,
     rasterizer: Rasterizer,
 ) -> np.ndarray:
-    """The picture (S, S, 3) in [0, 1] as the front of a body, without the dark line that a drawing
-    has round it where the body turns away there: on a ball it would lie as a broad ring. On what
-    is flat, as the frame of a screen, it stays.
+    """The picture (S, S, 3) in [0, 1] as the front of a body: without the dark line that a drawing
+    has round it, if most of that lies where the body turns away. On a ball it would be a broad
+    ring; on what is flat, as the frame of a screen, it stays, and so does the line round what is
+    white, of which nothing else would be seen.
 
     cover  (S, S) in [0, 1]
     """
     clean = without_line_round(picture, cover)
-    if clean is picture:
+    line = (clean - picture).mean(axis=2) > LINE
+    if not line.any() or np.median(clean[line].min(axis=1)) > WHITE:
         return picture
     camera = bundle_cameras()[0]
     seen = look(vertices, faces, camera, len(picture), 1, rasterizer)
     ray = camera.center - vertices
     ray /= np.linalg.norm(ray, axis=1, keepdims=True)
     facing = np.einsum("vc,vc->v", vertex_normals(vertices, faces), ray)[:, None]
-    share = np.interp(interpolate(seen, faces, facing.astype(np.float32)), TURNED, (0.0, 1.0))
-    return np.asarray(clean + share * seen.covered[..., None] * (picture - clean), np.float32)
+    flat = interpolate(seen, faces, facing.astype(np.float32))[line & seen.covered, 0] > TURNED
+    return picture if flat.size and flat.mean() > 0.5 else clean
 
 
 def make_views(
