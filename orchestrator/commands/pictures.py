@@ -84,6 +84,8 @@ def gather(folder: Path, glob: str | None, recursive: bool, kind: Start = "pictu
         else:
             pictures.append(path)
     if not pictures:
+        if here := next((one for one in skipped if one.path == Path()), None):
+            raise InputFileError(f"{folder} {here.reason}", "check its access rights")
         what = f'files that match "{glob}"' if glob else _KINDS[kind]
         other = [one for one in skipped if one.reason != SUBFOLDER]
         told = f"; skipped: {listed(other)}" if other else ""

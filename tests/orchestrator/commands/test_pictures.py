@@ -185,6 +185,18 @@ def test_what_cannot_be_read_is_told(tmp_path, monkeypatch):
     assert reasons(found) == {"secret": denied, "shut": denied}
 
 
+def test_a_folder_that_cannot_be_read_itself_is_told_as_such(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UsageError) as caught:
+        gather(tmp_path, None, recursive=False)
+    told = str(caught.value)
+    assert told.startswith(f"{tmp_path} cannot be read: Permission denied")
+    assert told.endswith("check its access rights")
+
+
 def test_an_empty_choice_names_what_was_left_out(tmp_path):
     put(tmp_path / "notes.txt", b"remember")
     with pytest.raises(UsageError, match=r"no pictures .*skipped: notes\.txt \(not a picture\)"):
