@@ -22,11 +22,11 @@ class Inflate(Stage):
     The small network tells how far its front lies, how thick it is behind that, and what given
     sides face; without it silhouettes are blown up. The body goes along, but of given sides.
 
-    The front view is the picture, resampled, and smaller where the body would not fit into the
-    other views; what leans is stood up, and its front view is one of the body. Sides and back are
-    plausible, not known, unless they are given: then they have the colours of their pictures, and
-    the body has all outlines. Raises StageError (bad_input) if a picture shows no object, or no
-    body has the outlines.
+    The front view is the picture, resampled, without the dark line round a drawing, and smaller
+    where the body would not fit into the other views; what leans is stood up, and its front view is
+    one of the body. Sides and back are plausible, not known, unless they are given: then they have
+    the colours of their pictures, and the body has all outlines. Raises StageError (bad_input) if a
+    picture shows no object, or no body has the outlines.
     """
 
     name = "inflate"
