@@ -7,7 +7,6 @@ parent is still reading its configuration.
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,12 @@ from typing import IO
 from orchestrator.processes import environment
 from orchestrator.processes.guard import END_SECONDS, GuardLink, works_here
 from orchestrator.system.limits import require_room
-from orchestrator.system.private_folders import claimed, sweep_private_folders, unclaimed_folder
+from orchestrator.system.private_folders import (
+    claimed,
+    remove,
+    sweep_private_folders,
+    unclaimed_folder,
+)
 from orchestrator.system.stop_signals import STOP
 
 _HURRY_SECONDS = 0.1
@@ -57,7 +61,7 @@ def _guarded(folder: Path, warm: bool, log: IO[bytes]) -> Iterator[GuardLink]:
 
     def end_by_force() -> None:
         guard.end_by_force()
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
 
     with STOP.last_act(end_by_force):
         try:

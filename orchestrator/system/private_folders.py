@@ -20,6 +20,7 @@ _MARK = b"A private folder of a kiss3d-orchestrate process. It goes when that pr
 _ALIVE = "alive.lock"
 _CLAIMED = "claimed"
 _UNCLAIMED_SECONDS = 60.0
+_TRIES, _BETWEEN_TRIES = 20, 0.01
 
 
 @contextlib.contextmanager
@@ -37,7 +38,17 @@ def unclaimed_folder() -> Iterator[Path]:
         (folder / MARKER).write_bytes(_MARK)
         yield folder
     finally:
+        remove(folder)
+
+
+def remove(folder: Path) -> None:
+    """Remove a private folder and what is in it, also while somebody else is at it: what is listed
+    while files vanish may lack some of them, and a folder that holds any stays."""
+    for _ in range(_TRIES):
         shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(_BETWEEN_TRIES)
 
 
 @contextlib.contextmanager

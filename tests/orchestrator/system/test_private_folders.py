@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from orchestrator.system.private_folders import (
     MARKER,
     PREFIX,
     claimed,
+    remove,
     sweep_private_folders,
     unclaimed_folder,
 )
@@ -35,6 +37,22 @@ with private_folder() as folder:
 def temporary(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path
+
+
+def test_a_folder_is_removed_also_while_somebody_else_is_at_it(tmp_path, monkeypatch):
+    """A listing of files that vanish meanwhile may lack some that are there."""
+    folder = tmp_path / "private"
+    folder.mkdir()
+    (folder / "claimed").touch()
+    whole, listings = shutil.rmtree, iter((False, False, True))
+
+    def rmtree(path, **options):
+        if next(listings):
+            whole(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    remove(folder)
+    assert not folder.exists()
 
 
 def age(folder: Path) -> None:
