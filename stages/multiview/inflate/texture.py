@@ -25,7 +25,7 @@ SHARP = 1.0
 RIM_INSET = 2
 """Outermost pixels that are not trusted: there the object is mixed with its old background."""
 OPAQUE = 0.95
-"""Of alpha."""
+"""Alpha above which a pixel shows nothing of its old background."""
 WIDEST_LINE = 16
 """Pixels of a 512 tile: what is dark further in is dark itself."""
 TILE = 512
@@ -75,24 +75,23 @@ def by_stretch(
 def blurred_versions(picture: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, ...]:
     """A picture (S, S, 3) in [0, 1] without its rim, spread beyond the outline of alpha (S, S) over
     the whole square: one (S, S, 3) float32 for each of `BLURS`."""
-    trusted = _trusted(picture, alpha)
+    trusted = _trusted(alpha, _inset(picture, alpha))
     scale = len(picture) / TILE
     return tuple(spread(picture, trusted, sigma * scale) for sigma in BLURS)
 
 
 def without_line_round(picture: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """A picture (S, S, 3) in [0, 1] on white without the dark line that a drawing has round it: the
-    colours within go on to the outline. Others, and lines within, stay as they are.
+    """(S, S, 3) float32: a drawing without the dark line round it, the colours within going on to
+    the outline; `picture` itself where there is no such line. Lines within stay.
 
-    The line is where the artist's paper ends, not paint: seen from the side, it would lie as a ring
-    round the object.
+    picture  (S, S, 3) float32 in [0, 1], on white
+    alpha    (S, S) float32 in [0, 1]
     """
-    opaque = (alpha > OPAQUE).astype(np.uint8)
-    if _inset(picture, opaque) <= RIM_INSET:
+    inset = _inset(picture, alpha)
+    if inset == RIM_INSET:
         return picture
-    trusted = _trusted(picture, alpha)
-    inner = spread(picture, trusted)
-    cover = np.maximum(alpha, trusted)[..., None]
+    trusted = _trusted(alpha, inset)
+    inner, cover = spread(picture, trusted), alpha[..., None]
     return np.where(trusted[..., None] > 0.0, picture, inner * cover + (1.0 - cover))
 
 
@@ -115,7 +114,7 @@ def make_known_textures(
              what ends there
     """
     # Where the front turns away it becomes the sides, and has to go over into the back.
-    trusted, scale = _trusted(picture, alpha), len(picture) / TILE
+    trusted, scale = _trusted(alpha, _inset(picture, alpha)), len(picture) / TILE
     shares = np.linspace(0.0, 1.0, len(BLURS), dtype=np.float32)
     front = tuple(
         spread((1.0 - share) * picture + share * own, trusted, sigma * scale)
@@ -160,10 +159,11 @@ def _large(image: np.ndarray, like: np.ndarray) -> np.ndarray:
     return cv2.resize(image, (len(like), len(like)), interpolation=cv2.INTER_LINEAR)
 
 
-def _trusted(picture: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """(S, S) float32: 1 where the picture's colour is the object's own."""
+def _trusted(alpha: np.ndarray, inset: float) -> np.ndarray:
+    """(S, S) float32: 1 where a picture's colour is the object's own, `inset` pixels of a 512 tile
+    within the outline."""
     opaque = (alpha > OPAQUE).astype(np.uint8)
-    inset = max(1, round(_inset(picture, opaque) * len(alpha) / TILE))
+    inset = max(1, round(inset * len(alpha) / TILE))
     inner = cv2.erode(opaque, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * inset + 1,) * 2))
     # Parts that are too thin to have an inside keep the pixels they have.
     near_inner = cv2.dilate(inner, np.ones((4 * inset + 1,) * 2, np.uint8))
@@ -171,10 +171,11 @@ def _trusted(picture: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     return np.asarray(kept if kept.any() else alpha > 0.5, np.float32)
 
 
-def _inset(picture: np.ndarray, opaque: np.ndarray) -> float:
+def _inset(picture: np.ndarray, alpha: np.ndarray) -> float:
     """Outermost pixels, of a 512 tile, that do not show the object's colours: `RIM_INSET`, or as
     many as the dark line takes that a drawing has round it."""
-    depth = cv2.distanceTransform(opaque, cv2.DIST_L2, 5) * (TILE / len(opaque))
+    opaque = (alpha > OPAQUE).astype(np.uint8)
+    depth = cv2.distanceTransform(opaque, cv2.DIST_L2, 5) * (TILE / len(alpha))
     dark = picture.mean(axis=2) < DARK
 
     def share(near: float) -> float:

@@ -44,11 +44,10 @@ THIN_COVERAGE = 0.9
 """Of the middle line of a part thinner than the grid."""
 MIN_PART = 5e-5
 """Parts and holes smaller than this share of the picture are dust."""
-
-
-LINE, WHITE = 0.1, 0.8
-"""How much darker than what is within the line round a drawing is, mean of the channels; and least
-of the channels from which on what is within is white."""
+DARKER = 0.1
+"""Than what is within, the line round a drawing is by more than that, mean of the channels."""
+WHITE = 0.8
+"""Least of a colour's channels from which on it counts as white."""
 TURNED = 0.7
 """Cosine towards the front camera: below, a surface turns away."""
 
@@ -240,11 +239,14 @@ def texture_position(body: Body, textures: Textures) -> np.ndarray:
 
     Interpolated without regard to perspective; vertices are at most two pixels apart.
     """
-    front = bundle_cameras()[0]
-    at, _ = front.project(body.vertices, len(textures.back))
-    ray = front.center - body.vertices
-    facing = np.einsum("vc,vc->v", body.normals, ray) / np.linalg.norm(ray, axis=1)
-    return np.concatenate([at, facing[:, None]], axis=1)
+    at, _ = bundle_cameras()[0].project(body.vertices, len(textures.back))
+    return np.concatenate([at, _facing(body.vertices, body.normals)[:, None]], axis=1)
+
+
+def _facing(vertices: np.ndarray, normals: np.ndarray) -> np.ndarray:
+    """(V,) cosines between (V, 3) unit normals and the ways to the front camera."""
+    ray = bundle_cameras()[0].center - vertices
+    return np.asarray(np.einsum("vc,vc->v", normals, ray) / np.linalg.norm(ray, axis=1))
 
 
 def front_view(
@@ -254,23 +256,22 @@ def front_view(
     faces: np.ndarray,
     rasterizer: Rasterizer,
 ) -> np.ndarray:
-    """The picture (S, S, 3) in [0, 1] as the front of a body: without the dark line that a drawing
-    has round it, if most of that lies where the body turns away. On a ball it would be a broad
-    ring; on what is flat, as the frame of a screen, it stays, and so does the line round what is
-    white, of which nothing else would be seen.
+    """(S, S, 3) float32: a picture as the front of a body, without the dark line that a drawing has
+    round it, if most of that lies where the body turns away. On a ball it would be a broad ring;
+    on what is flat, as the frame of a screen, it stays, and so does the line round what is white,
+    of which nothing else would be seen.
 
-    cover  (S, S) in [0, 1]
+    picture          (S, S, 3) float32 in [0, 1], on white
+    cover            (S, S) float32 in [0, 1]
+    vertices, faces  the body's, (V, 3) in frame W and (F, 3)
     """
     clean = without_line_round(picture, cover)
-    line = (clean - picture).mean(axis=2) > LINE
+    line = (clean - picture).mean(axis=2) > DARKER
     if not line.any() or np.median(clean[line].min(axis=1)) > WHITE:
         return picture
-    camera = bundle_cameras()[0]
-    seen = look(vertices, faces, camera, len(picture), 1, rasterizer)
-    ray = camera.center - vertices
-    ray /= np.linalg.norm(ray, axis=1, keepdims=True)
-    facing = np.einsum("vc,vc->v", vertex_normals(vertices, faces), ray)[:, None]
-    flat = interpolate(seen, faces, facing.astype(np.float32))[line & seen.covered, 0] > TURNED
+    seen = look(vertices, faces, bundle_cameras()[0], len(picture), 1, rasterizer)
+    facing = _facing(vertices, vertex_normals(vertices, faces))[:, None]
+    flat = interpolate(seen, faces, facing)[line & seen.covered, 0] > TURNED
     return picture if flat.size and flat.mean() > 0.5 else clean
 
 

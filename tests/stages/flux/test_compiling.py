@@ -36,7 +36,8 @@ def inputs() -> dict[str, np.ndarray]:
     return job_inputs()
 
 
-@pytest.mark.parametrize(("placement", "sampler"), [("resident", "heun"), ("streamed", "heun_pec")])
+@pytest.mark.parametrize("placement", ["resident", "streamed"])
+@pytest.mark.parametrize("sampler", ["heun", "heun_pec"])
 def test_compiled_blocks_give_the_bundle(
     inputs: dict[str, np.ndarray], placement: str, sampler: str
 ) -> None:
