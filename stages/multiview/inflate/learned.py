@@ -20,6 +20,7 @@ from stages.models.sketch_net import SIDE
 from stages.models.sketch_net.opening import See
 from stages.models.sketch_net.predict import Sketch
 from stages.multiview.inflate.around import look_around
+from stages.multiview.inflate.frontal import flattened
 from stages.multiview.inflate.ground import Standing, above_ground
 from stages.multiview.inflate.mirror import Front, Reflection, reflected
 from stages.multiview.inflate.slender import bounded
@@ -130,10 +131,11 @@ def see_sheets(see: See, picture: np.ndarray, alpha: np.ndarray) -> Sheets:
     )
     mirrored = reflected(seen, told)
     share = float(np.interp(abs(told.mirror[2]), FROM_THE_SIDE, (0.0, 1.0)))
-    ending = np.zeros_like(known)
+    around, ending = look_around(albedo, shown, known), np.zeros_like(known)
     if share < 0.5:  # else wheels and windows are on the far side as well
-        ending = look_around(albedo, shown, known).ends(well_within=True)
+        ending = around.ends(well_within=True)
     back = _back(told, last, known, mirrored, ending)
+    front, back = flattened(front, back, known, told, around)
     ground = ground_under(told)
     below = None if ground is None else float(np.deg2rad(ground.below))
     front, back = straightened(front, back, known, below)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from stages.multiview.inflate.squeeze import Axis, axis_between, squeezed
+
 SLENDER, LYING = (0.3, 0.4), (0.08, 0.12)
 """Breadth over length from which to which the bound fades out, of what stands or leans, and of what
 lies."""
@@ -20,8 +22,6 @@ DEEPEST = 1.2
 TURNED, MORE = 15.0, 5.0
 """Degrees by which the length may run into the picture sideways; and by which it may lean more than
 the told elevation says."""
-ENDS = 0.02
-"""Share of the pixels at either end of the depths that does not count."""
 
 
 def bounded(
@@ -36,20 +36,12 @@ def bounded(
     breadth, share = _slenderness(known)
     if share == 0.0:
         return front, back
-    size = len(front)
-    steps = (np.arange(size) + 0.5) * 2.0 / size - 1.0
-    across, up = np.meshgrid(steps, -steps)
-    terms = np.stack([np.ones(int(known.sum())), across[known], up[known]], axis=1)
-    level, sideways, upwards = np.linalg.lstsq(terms, ((front + back) / 2.0)[known])[0]
-    told = level + sideways * across + upwards * up
-    side = np.tan(np.deg2rad(TURNED))
-    lean = np.tan(leaning + np.deg2rad(MORE))
-    straight = level + np.clip(sideways, -side, side) * across + np.clip(upwards, -lean, lean) * up
-    near, far = front - told, back - told
-    depth = np.quantile(near[known], 1.0 - ENDS) - np.quantile(far[known], ENDS)
-    scale = 1.0 - share * (1.0 - min(1.0, DEEPEST * breadth / depth))
-    axis = told + share * (straight - told)
-    return axis + scale * near, axis + scale * far
+    told = axis_between(front, back, known)
+    side, lean = np.tan([np.deg2rad(TURNED), leaning + np.deg2rad(MORE)]).tolist()
+    straight = Axis(
+        told.level, min(max(told.across, -side), side), min(max(told.upwards, -lean), lean)
+    )
+    return squeezed(front, back, known, (told, straight), DEEPEST * breadth, share)
 
 
 def _slenderness(known: np.ndarray) -> tuple[float, float]:

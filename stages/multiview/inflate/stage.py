@@ -30,7 +30,7 @@ class Inflate(Stage):
     """
 
     name = "inflate"
-    version = 12
+    version = 13
     summary = "four views of a body that a small network or the silhouette tells: no GPU, seconds"
     inputs = (IMAGE, ALPHA, GIVEN_VIEWS)
     outputs = (VIEWS, replace(VIEW_NORMALS, optional=False), BODY)

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from devtools.fakes.sketched import grey_plate
 from stages.models.sketch_net import SIDE
 from stages.models.sketch_net.predict import Sketch
 from stages.multiview.inflate.around import Around, look_around
@@ -139,7 +140,6 @@ def test_what_is_spread_is_what_counts() -> None:
 
 def told_with_a_copy(mirror: tuple[float, float, float]) -> Sketch:
     """A network that sees a thick disc, and presses its eyes into its back."""
-    ones = np.ones((SIDE, SIDE), np.float32)
     image = painted(SIDE)
     rows, columns = (np.indices((SIDE, SIDE)) + 0.5) / SIDE
     dents = sum(
@@ -150,22 +150,14 @@ def told_with_a_copy(mirror: tuple[float, float, float]) -> Sketch:
     down, right = np.gradient(back, 2.0 / SIDE)
     normal = np.stack([right, -down, -np.ones_like(back)], axis=2)
     normal /= np.linalg.norm(normal, axis=2, keepdims=True)
-    facing = np.zeros((SIDE, SIDE, 3), np.float32)
-    facing[..., 2] = 1.0
-    return Sketch(
-        alpha=ones,
-        front=0.0 * ones,
-        front_error=0.02 * ones,
-        normal=facing,
+    return replace(
+        grey_plate(),
         thickness=(-back).astype(np.float32),
-        certainty=ones,
         albedo=image,
         behind_normal=normal.astype(np.float32),
         behind_albedo=image,
-        elevation=0.0,
         elevation_error=9.0,
         mirror=np.array(mirror, np.float32),
-        mirror_certainty=0.0,
     )
 
 

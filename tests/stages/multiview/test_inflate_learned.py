@@ -12,6 +12,7 @@ import pytest
 
 from bench.geometry.quality import front_picture
 from bench.geometry.shapes import FLAT, SHAPES
+from devtools.fakes.sketched import grey_plate
 from devtools.pictures import disc
 from devtools.solids import is_closed_solid
 from stages.contract import Context, Mesh, StageError
@@ -33,24 +34,13 @@ PARAMS = InflateParams(grid=192)
 
 def told(front: np.ndarray, thickness: float, elevation: float = 0.0) -> See:
     """A network that sees a surface at these depths, facing the camera, whatever the picture."""
-    ones = np.ones((SIDE, SIDE), np.float32)
-    normal = np.zeros((SIDE, SIDE, 3), np.float32)
-    normal[..., 2] = 1.0
-    return lambda picture: Sketch(
-        alpha=ones,
+    plate = replace(
+        grey_plate(),
         front=front.astype(np.float32),
-        front_error=0.02 * ones,
-        normal=normal,
-        thickness=np.float32(thickness) * ones,
-        certainty=ones,
-        albedo=np.full((SIDE, SIDE, 3), 0.5, np.float32),
-        behind_normal=-normal,
-        behind_albedo=np.full((SIDE, SIDE, 3), 0.5, np.float32),
+        thickness=np.full((SIDE, SIDE), thickness, np.float32),
         elevation=elevation,
-        elevation_error=0.03,
-        mirror=np.array([1.0, 0.0, 0.0], np.float32),
-        mirror_certainty=0.0,
     )
+    return lambda picture: plate
 
 
 def gray(size: int) -> np.ndarray:

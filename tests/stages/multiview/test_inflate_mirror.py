@@ -12,6 +12,7 @@ import trimesh
 
 from bench.geometry.quality import front_picture, turned
 from bench.geometry.shapes import FLAT
+from devtools.fakes.sketched import grey_plate
 from stages.contract import Mesh
 from stages.evaluation import compare_surfaces, normalized
 from stages.geometry.bundle import TILE
@@ -76,19 +77,16 @@ def box_seen(degrees: float, halves: bool = False) -> Seen:
         near["covered"], near["depth"], far["depth"], near["normal"], near["colour"], focal
     )
     across = np.array([np.cos(np.radians(degrees)), 0.0, -np.sin(np.radians(degrees))])
-    ones = np.ones((SIDE, SIDE), np.float32)
-    told = Sketch(
+    told = replace(
+        grey_plate(),
         alpha=near["covered"].astype(np.float32),
         front=near["depth"].astype(np.float32),
-        front_error=0.01 * ones,
+        front_error=np.full((SIDE, SIDE), 0.01, np.float32),
         normal=near["normal"],
         thickness=np.maximum(near["depth"] - far["depth"], 0.01).astype(np.float32),
-        certainty=ones,
         albedo=near["colour"],
         behind_normal=far["normal"],
-        behind_albedo=0.5 * np.ones((SIDE, SIDE, 3), np.float32),
         elevation=float(np.radians(5.0)),
-        elevation_error=0.03,
         mirror=across @ bundle_cameras()[0].axes,
         mirror_certainty=0.9,
     )
