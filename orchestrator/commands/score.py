@@ -10,6 +10,7 @@ from orchestrator.errors import InputFileError, RunFailedError
 from orchestrator.processes.json_child import NoAnswerError, ask
 from orchestrator.record.result_folder import RESULT_FILES
 from orchestrator.record.run_directory import RESULT
+from stages.contract.mesh_formats import READABLE
 
 USUAL = ("--tau", "0.05", "--samples", "30000", "--seed", "0", "--normalize")
 """What `evaluate` takes where nothing else is asked for."""
@@ -17,14 +18,18 @@ USUAL = ("--tau", "0.05", "--samples", "30000", "--seed", "0", "--normalize")
 
 def score(mesh: Path, truth: Path, options: Sequence[str] = USUAL) -> dict[str, Any]:
     """What `stages.evaluation` answers. Raises InputFileError, RunFailedError."""
-    for path in (mesh, truth):
+    for path, takes in ((mesh, "give"), (truth, "--truth takes")):
         if path.is_dir():
             raise InputFileError(
                 f"{path} is a folder",
-                f"give a mesh file; a run's is {path / RESULT / RESULT_FILES['glb']}",
+                f"{takes} a mesh file; a run's is {path / RESULT / RESULT_FILES['glb']}",
             )
         if not path.is_file():
             raise InputFileError(f"{path} does not exist or is no file", "check the path")
+        if path.suffix.lower() not in READABLE:
+            raise InputFileError(
+                f"{path} is no mesh file that can be read", f"{takes} {', '.join(READABLE)}"
+            )
     try:
         answer = ask(["-m", "stages.evaluation", *options, "--", str(mesh), str(truth)])
     except NoAnswerError as error:

@@ -43,7 +43,7 @@ FORMATS: Mapping[str, MeshFormat] = {
 USUAL = ("glb", "obj")
 """What every run with a mesh has in result/ anyway."""
 READABLE = (".glb", ".obj", ".ply", ".stl")
-"""Suffixes of mesh files that can be exported anew."""
+"""Suffixes of mesh files that can be exported anew, and scored."""
 PRINT_HEIGHT = 0.1
 """Metres: of STL and 3MF where no height is asked for."""
 SHORTEST, TALLEST = 1e-4, 1000.0

@@ -17,7 +17,7 @@ from typing import Any
 
 from stages.contract import ArtifactSpec, BadInput, Mesh
 from stages.contract.user_files import read_any
-from stages.evaluation import compare_surfaces, normalized
+from stages.evaluation import compare_surfaces, normalized, sample_surface
 
 
 def evaluate(
@@ -30,19 +30,23 @@ def evaluate(
     outside_only: bool,
 ) -> dict[str, Any]:
     """See `compare_surfaces`. Raises BadInput for a file that holds no mesh with a surface."""
-    mesh, truth = _read(mesh_file), _read(truth_file)
+    mesh, truth = (_read(file, normalize) for file in (mesh_file, truth_file))
     counts = {"mesh": len(mesh.faces), "truth": len(truth.faces)}
     try:
-        if normalize:
-            mesh, truth = normalized(mesh), normalized(truth)
         scores = compare_surfaces(mesh, truth, tau, samples, seed, outside_only)
     except ValueError as error:
         raise BadInput(f"{mesh_file} against {truth_file}: {error}") from error
     return {"scores": asdict(scores), "faces": counts}
 
 
-def _read(path: Path) -> Mesh:
+def _read(path: Path, normalize: bool) -> Mesh:
+    """The mesh of a file, normalized if asked for. Raises BadInput, which names the file."""
     mesh: Mesh = read_any(ArtifactSpec("mesh", "mesh", "a mesh to score"), path)
+    try:
+        mesh = normalized(mesh) if normalize else mesh
+        sample_surface(mesh.vertices, mesh.faces, 1, 0)  # whether it has an area
+    except ValueError as error:
+        raise BadInput(f"{path}: {error}") from error
     return mesh
 
 
