@@ -21,6 +21,7 @@ from stages.preprocess.regions import significant
 from stages.preprocess.resample import enlarge_mask, scaled_crop, shrink
 from stages.preprocess.segment import WORK_SIDE, Segmentation, segment
 from stages.preprocess.silhouette import full_alpha, silhouette_of
+from stages.preprocess.usermask import SAYS_SO
 
 Method = Literal["alpha", "mask", "rembg", "segment", "grabcut", "network", "colour", "keep"]
 """How the object is told from its background: "colour" by one that the user has said, "segment" and
@@ -141,7 +142,7 @@ class Cutout:
         elif self.mask is not None:
             mask = self.mask
             if int(mask.max()) <= self.threshold:
-                raise _nothing_left()
+                raise self._nothing_left()
         elif self.method == "keep":
             mask = np.full(rgb.shape[:2], 255, np.uint8)
         else:
@@ -160,7 +161,7 @@ class Cutout:
         is_mask = self.method != "alpha"
         outer = bounding_box(alpha > (HALF if is_mask else self.threshold))
         if outer is None:
-            raise _nothing_left()
+            raise self._nothing_left()
         outer = outer.grown(max(8, round(CROP_MARGIN * outer.longest))).within(width, height)
         small = shrink(rgba[outer.slices], WORK_SIDE)
         cut = False
@@ -173,7 +174,7 @@ class Cutout:
             self._tell_removed(found.shadow, found.glow)
             self._tell_translucent(found.translucent, found.opacity)
         if not seen.any():
-            raise _nothing_left()
+            raise self._nothing_left()
         kept = significant(seen)
         if self.holes == "fill":
             kept = settle_holes(kept, "fill").mask
@@ -224,7 +225,7 @@ class Cutout:
         if self.tells_later:
             self.tell(f"{found.way}, unsure" if found.doubt == "unsure" else found.way)
         if found.object_box is None:
-            raise _nothing_left()
+            raise self._nothing_left()
         if self.colour is not None and found.mask.mean() > 0.995:
             raise BadInput(
                 "no background of the stated colour reaches the picture's edge",
@@ -243,9 +244,9 @@ class Cutout:
 
     def _canvas(self, box: Box | None, max_side: int) -> Canvas:
         if box is None:
-            raise _nothing_left()
+            raise self._nothing_left()
         if box.longest < MIN_OBJECT:
-            raise BadInput(
+            raise self._no_object(
                 f"the object is only {box.width:.0f} x {box.height:.0f} pixels large, at least "
                 f"{MIN_OBJECT} are needed along its longest side",
                 "Use a picture that shows it larger; about 512 pixels across it is good.",
@@ -256,8 +257,19 @@ class Cutout:
     def _on_canvas(self, image: np.ndarray, alpha: np.ndarray, side: int) -> Framed:
         framed = centre(image, alpha, side, self.threshold)
         if framed is None:
-            raise _nothing_left()
+            raise self._nothing_left()
         return framed
+
+    def _nothing_left(self) -> BadInput:
+        return self._no_object(
+            "nothing is left in the foreground",
+            "The object does not stand out from its background: use a picture with more contrast, "
+            "a PNG whose background is transparent, or `run` with --mask FILE.",
+        )
+
+    def _no_object(self, message: str, hint: str) -> BadInput:
+        """hint: where it is not the user's mask that says what the object is."""
+        return BadInput(message, SAYS_SO if self.method == "mask" else hint)
 
     def _full_mask(self, rgb: np.ndarray) -> np.ndarray:
         """Mask (H, W) uint8 at the picture's own size, worked out at a bounded one."""
@@ -266,7 +278,7 @@ class Cutout:
         scale = min(1.0, 2 * WORK_SIDE / region.longest)
         alpha, _ = matte(scaled_crop(rgb, region, scale), found.mask, False)
         if not (alpha * 255.0 > self.threshold).any():
-            raise _nothing_left()
+            raise self._nothing_left()
         mask = np.zeros(rgb.shape[:2], np.uint8)
         size = (int(region.width), int(region.height))
         mask[region.slices] = cv2.resize(_to_uint8(alpha), size, interpolation=cv2.INTER_LINEAR)
@@ -274,7 +286,8 @@ class Cutout:
 
     def _tell_doubts(self, found: Segmentation) -> None:
         height, width = self.rgba.shape[:2]
-        for text in doubts_about(found, width, height, trimmed=self.method == "alpha"):
+        trimmed, masked = self.method == "alpha", self.method == "mask"
+        for text in doubts_about(found, width, height, trimmed, masked):
             self.warn(text)
 
     def _tell_small(self, box: Box) -> None:
@@ -299,14 +312,6 @@ class Cutout:
                 "opaque), and all of the mesh is opaque: it has a surface there and no "
                 "transparency, which its material can be given in a 3D program"
             )
-
-
-def _nothing_left() -> BadInput:
-    return BadInput(
-        "nothing is left in the foreground",
-        "The object does not stand out from its background: use a picture with more contrast, "
-        "a PNG whose background is transparent, or `run` with --mask FILE.",
-    )
 
 
 def _flatten_on(rgba: np.ndarray, back: int | tuple[int, int, int]) -> np.ndarray:

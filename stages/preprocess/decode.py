@@ -70,10 +70,11 @@ class Picture:
         return ", ".join(told)
 
 
-def decode(data: bytes, *, max_bytes: int, max_pixels: int) -> Picture:
+def decode(data: bytes, *, max_bytes: int, max_pixels: int, what: str = "the picture") -> Picture:
     """Decode a picture file: its first frame, or the first one that is not blank.
 
-    Raises `BadInput` when the file is empty, no picture, damaged, too large or too small.
+    what: how an error about its size calls it. Raises `BadInput` when the file is empty, no
+    picture, damaged, too large or too small.
     """
     if not data:
         raise BadInput("the input file is empty", _ACCEPTED)
@@ -87,7 +88,7 @@ def decode(data: bytes, *, max_bytes: int, max_pixels: int) -> Picture:
         if kind.name == "tiff":
             check_tiff(data)
         with Image.open(io.BytesIO(data), formats=DECODERS[kind.name]) as image:
-            check_size(image.size, max_pixels)
+            check_size(image.size, max_pixels, what)
             size = image.size
             reduction = plan_reading(image, kind.name)
             rgba = _frame(image, reduction)

@@ -36,29 +36,33 @@ MISSING = (
 )
 
 
-def doubts_about(found: Segmentation, width: int, height: int, trimmed: bool) -> Iterator[str]:
+def doubts_about(
+    found: Segmentation, width: int, height: int, trimmed: bool, masked: bool = False
+) -> Iterator[str]:
     """Texts for people about an object in a picture of `width` x `height`.
 
-    trimmed: the object was cut out before, so that one that reaches to all sides is not cut off.
+    trimmed  the object was cut out before, so that one that reaches to all sides is not cut off
+    masked   a mask of the user's says what the object is
     """
     if found.doubt:
         yield _guessed(found)
     sides = _touched(found, width, height)
+    other = "the mask has background in it" if masked else "this is background"
     if len(sides) >= 2 and not (trimmed and _fills_the_frame(found, width, height)):
         yield (
             f"the object touches the picture's edge at the {_listed(sides)}: what lies beyond is "
-            "missing from the mesh, or this is background; use a picture that shows all of it"
+            f"missing from the mesh, or {other}; use a picture that shows all of it"
         )
     shares = _pieces(found.mask)
     if len(shares) > 1:
         listed = ", ".join(f"{share:.0%}" for share in shares[:4])
         more = ", ..." if len(shares) > 4 else ""
         fills = found.cut_off >= MIN_CUT_OFF or len(_pieces(fill(found.mask))) < len(shares)
-        remedy = "--set preprocess.holes=fill or --mask FILE" if fills else "--mask FILE"
+        mask = "a mask that has it" if masked else "--mask FILE"
+        remedy = f"--set preprocess.holes=fill or {mask}" if fills else mask
         yield (
             f"the object is in {len(shares)} loose pieces ({listed}{more}), and so will the mesh "
-            f"be; if a part is missing between them, {remedy} may "
-            "help"
+            f"be; if a part is missing between them, {remedy} may help"
         )
     if found.cut_off >= MIN_CUT_OFF:
         yield (

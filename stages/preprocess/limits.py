@@ -44,18 +44,22 @@ MAX_TIFF_PIECES = 65_536
 _SIDES = 1 << 20
 
 
-def check_size(size: tuple[int, int], max_pixels: int) -> None:
-    """Raise `BadInput` for a picture of too many pixels, or of too few to show anything."""
+class SizeError(BadInput):
+    """A picture has too many pixels, or too few to show anything."""
+
+
+def check_size(size: tuple[int, int], max_pixels: int, what: str = "the picture") -> None:
+    """Raise `SizeError` for a picture of too many pixels, or of too few to show anything."""
     width, height = size
     if width * height > max_pixels or max(size) > _SIDES:
-        raise BadInput(
-            f"the picture has {width:,} x {height:,} pixels, more than the limit of {max_pixels:,}",
+        raise SizeError(
+            f"{what} has {width:,} x {height:,} pixels, more than the limit of {max_pixels:,}",
             "Scale it down. --set preprocess.max_pixels=NUMBER raises the limit for what can be "
             f"decoded within {MEMORY / 2**30:.0f} GiB.",
         )
     if min(size) < MIN_SIDE:
-        raise BadInput(
-            f"the picture has {width} x {height} pixels, at least {MIN_SIDE} a side are needed",
+        raise SizeError(
+            f"{what} has {width} x {height} pixels, at least {MIN_SIDE} a side are needed",
             "Use a larger picture; about 512 pixels across the object is good.",
         )
 

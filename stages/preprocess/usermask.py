@@ -7,11 +7,15 @@ import numpy as np
 
 from stages.contract import BadInput
 from stages.preprocess.decode import decode
+from stages.preprocess.limits import SizeError
 
 MAX_SKEW = 0.02
 """By how much the sides' ratio may differ from the picture's: rounding, when it was scaled."""
 
 _HINT = "Make it in the picture's own size: white is the object, black the background."
+
+SAYS_SO = "The mask says so: in it white is the object, black the background."
+"""What to look at where a mask leaves next to nothing of the picture."""
 
 
 def read_mask(data: bytes, shape: tuple[int, ...], max_bytes: int, max_pixels: int) -> np.ndarray:
@@ -21,7 +25,9 @@ def read_mask(data: bytes, shape: tuple[int, ...], max_bytes: int, max_pixels: i
     `BadInput` for a file that is no picture, has another aspect ratio, or shows no object.
     """
     try:
-        rgba = decode(data, max_bytes=max_bytes, max_pixels=max_pixels).rgba
+        rgba = decode(data, max_bytes=max_bytes, max_pixels=max_pixels, what="the mask").rgba
+    except SizeError as error:  # the picture itself has a size that will do
+        raise BadInput(error.message, _HINT) from error
     except BadInput as error:
         raise BadInput(f"the mask cannot be read: {error.message}", error.hint) from error
     height, width = shape[:2]

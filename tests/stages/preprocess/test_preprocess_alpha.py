@@ -150,12 +150,21 @@ def test_a_mask_says_where_the_object_is(kind: str) -> None:
     [
         (Image.new("L", (300, 200), 255), "differ in shape"),
         (Image.new("L", (200, 200), 20), "no object"),
-        (Image.new("L", (8, 8), 255), "the mask cannot be read"),
+        (Image.new("L", (1, 1), 255), "the mask has 1 x 1 pixels"),
+        (Image.fromarray(np.pad(np.full((4, 4), 255, np.uint8), 98)), "only 4 x 4 pixels"),
     ],
 )
-def test_a_mask_that_cannot_be_used_is_refused(mask: Image.Image, words: str) -> None:
-    with pytest.raises(BadInput, match=words):
+def test_a_mask_that_cannot_be_used_is_refused_and_the_hint_speaks_of_it(
+    mask: Image.Image, words: str
+) -> None:
+    with pytest.raises(BadInput, match=words) as refused:
         run(on_white(disc(200)), mask)
+    assert "white is the object, black the background" in refused.value.hint
+
+
+def test_a_mask_that_has_the_background_in_it_is_doubted_as_a_mask() -> None:
+    _, _, warnings = run(on_white(disc(200)), Image.new("L", (200, 200), 255))
+    assert any("or the mask has background in it" in text for text in warnings), warnings
 
 
 @pytest.mark.parametrize(
