@@ -15,6 +15,7 @@ from orchestrator.system.stop_signals import STOP
 from orchestrator.system.terminal import ReaderGoneError, nobody_need_read, say, say_json, visible
 
 if TYPE_CHECKING:
+    from orchestrator.planning.request import Prepared
     from orchestrator.record.run_directory import RunDirectory
 
 
@@ -49,6 +50,14 @@ def errors_as_json(as_json: bool, told: Sequence[object] = ()) -> Iterator[None]
         if as_json and not told:
             print_failure(fault.message, fault.hint, fault.exit_code)
         raise fault from error
+
+
+def announce(prepared: Prepared, as_json: bool) -> None:
+    """What a run or batch is made with, before it begins."""
+    if not as_json:
+        say(f"profile {prepared.settings.name} ({prepared.reason})", err=True)
+        for note in prepared.notes:
+            say(f"note: {note}", err=True)
 
 
 def print_run(run: RunDirectory, as_json: bool) -> None:

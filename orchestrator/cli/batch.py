@@ -195,7 +195,7 @@ def shell_of(told: list[object], as_json: bool, verbose: bool) -> Shell:
 
         count = len(made.jobs) if made else 1
         if made is not None and not as_json:
-            say(f"profile {prepared.settings.name} ({prepared.reason})", err=True)
+            answers.announce(prepared, as_json)
             say(f"{count} job{'s' if count > 1 else ''} -> {made.path}", err=True)
         return open_view(prepared.graph.nodes.values(), count, as_json, verbose)
 

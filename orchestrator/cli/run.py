@@ -61,12 +61,12 @@ def run(output: Path | None, no_warm: bool, as_json: bool, verbose: bool, **requ
             from orchestrator.cli.batch import finish
             from orchestrator.cli.candidates import shell_of
 
-            shell = shell_of(started, as_json, verbose, _announce)
+            shell = shell_of(started, as_json, verbose, answers.announce)
             finish(carry_out.candidates(subject, output, options, workspace, shell))
             return
 
         def view(prepared: Prepared, _: object) -> RunView:
-            _announce(prepared, as_json)
+            answers.announce(prepared, as_json)
             # Only now: the template has something to import meanwhile.
             from orchestrator.cli.live_view import open_view
             from orchestrator.commands import run as runs
@@ -128,7 +128,7 @@ def plan(output: Path | None, as_json: bool, **request: Any) -> None:
             )
             told.append(rows)
         else:
-            _announce(prepared, as_json)
+            answers.announce(prepared, as_json)
             _print_plan(prepared, rows, err=False)
         if made.card and made.weights:  # one of them is raised, both are told
             say(f"no card: {made.card}", err=True)
@@ -181,13 +181,6 @@ def resume(run_dir: Path, no_warm: bool, as_json: bool, verbose: bool, **request
             opened += started
             if started:
                 answers.print_run(started[0], as_json)
-
-
-def _announce(prepared: Prepared, as_json: bool) -> None:
-    if not as_json:
-        say(f"profile {prepared.settings.name} ({prepared.reason})", err=True)
-        for note in prepared.notes:
-            say(f"note: {note}", err=True)
 
 
 def _print_plan(prepared: Prepared, plan: list[PlanRow], err: bool = True) -> None:

@@ -32,6 +32,8 @@ MASK = "input_mask"
 SIDES = ("input_back", "input_left", "input_right")
 CUT_SIDES = "given_views"
 """What `SIDES` become when they are cut out."""
+GIVEN_MESH = "given_mesh"
+"""What `input_mesh` becomes when it is read."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from orchestrator.errors import (
 )
 from orchestrator.pipeline import layers
 from orchestrator.pipeline.budget import NO_LIMIT, Budget
-from orchestrator.pipeline.graph import Graph, Node
+from orchestrator.pipeline.graph import GIVEN_MESH, Graph, Node
 from orchestrator.pipeline.layers import Settings
 from orchestrator.planning import vram_table
 from orchestrator.planning.auto_profile import CANDIDATES, choose_profile
@@ -71,7 +71,7 @@ class Prepared:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was asked for and has no effect, for people."""
+        """What was asked for and has no effect, and what becomes of a mesh, for people."""
         name = self.settings.name
         rungs = (rung for node in self.graph.nodes.values() for rung in node.config.attempts)
         notes = []
@@ -86,7 +86,20 @@ class Prepared:
                 f"--seed has no effect: no stage of profile {name} draws random numbers, so every "
                 "seed gives the same"
             )
+        if self.options.start == "mesh" and not self._keeps_the_mesh:
+            flux = any(node.config.stage == "flux" for node in self.whole.nodes.values())
+            anew = " Flux draws these views anew," if flux else ""
+            notes.append(
+                f"the given mesh is drawn from four sides,{anew} and a new mesh is made of the "
+                "views; --profile retexture keeps its shape, and has Flux draw its colours anew"
+            )
         return tuple(notes)
+
+    @property
+    def _keeps_the_mesh(self) -> bool:
+        """Whether a node goes on with the given mesh itself, not with views of it alone."""
+        nodes = self.whole.nodes.values()
+        return any(one.artifact == GIVEN_MESH for node in nodes for one in node.inputs.values())
 
 
 def prepare(options: Options, workspace: Workspace | None = None) -> Prepared:

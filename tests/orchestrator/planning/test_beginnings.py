@@ -45,6 +45,21 @@ def test_a_mask_and_a_background_contradict_each_other():
         require_inputs(prepared, "picture", ["input_image", "input_mask"])
 
 
+@pytest.mark.parametrize(
+    ("profile", "said"),
+    [
+        ("sketch", "drawn from four sides, and a new mesh is made of the views"),
+        ("enhance", "Flux draws these views anew, and a new mesh is made of the views"),
+        ("retexture", ""),
+    ],
+)
+def test_a_mesh_that_is_made_anew_is_told_and_the_profile_that_keeps_it(profile, said):
+    told = " ".join(prepare(Options(profile=profile, device="cpu", start="mesh")).notes)
+    assert said in told
+    assert ("--profile retexture keeps its shape" in told) == bool(said)
+    assert not prepare(Options(profile="sketch", device="cpu")).notes
+
+
 @pytest.mark.parametrize(("start", "profile"), [("text", "text"), ("picture", "sketch")])
 def test_without_a_card_auto_takes_what_can_begin_so(start: Start, profile: str):
     assert prepare(Options(device="cpu", start=start)).settings.name == profile
