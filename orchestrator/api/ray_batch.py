@@ -23,6 +23,7 @@ from orchestrator.api.ray_giver import Giver, StagingGiver
 from orchestrator.api.ray_progress import Whole
 from orchestrator.api.request import Request
 from orchestrator.commands import carry_out, merge, shards
+from orchestrator.commands.batch_inputs import BatchInputs
 from orchestrator.commands.carry_out import BatchRequest
 from orchestrator.errors import UsageError
 from orchestrator.planning.options import Options
@@ -75,12 +76,14 @@ def batch(
     address: str,
     watch: Watch,
     stage_in: bool = False,
+    tell: Callable[[BatchInputs], None] = lambda found: None,
 ) -> merge.Merged:
     """A whole batch on a Ray cluster, and its shards put together.
 
     address   of the cluster; "auto": the one that this machine is part of; "local": one of this
               machine's cards or cores alone, for as long as it takes
     stage_in  inputs and results travel through Ray, and no folder has to be shared
+    tell      what the batch is of, where it begins
 
     Raises `UsageError`s before any task is begun, and `InterruptedRunError`.
     """
@@ -98,7 +101,7 @@ def batch(
                 return shards.load(request.output).count
             return max(1, min(math.ceil(jobs / PICTURES_A_SHARD), SHARDS_A_SLOT * slots[0].count))
 
-        layout, prepared = carry_out.cut(request, count, options, keep_is_open, None)
+        layout, prepared = carry_out.cut(request, count, options, keep_is_open, None, tell)
         layout = shards.settle(layout)
         config = options.config_file.resolve() if options.config_file else None
         alike = replace(

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli import answers, parameters, tables
-from orchestrator.system.terminal import nobody_need_read, say, say_json
+from orchestrator.system.terminal import nobody_need_read, say, say_json, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from click.shell_completion import CompletionItem
 
     from orchestrator.cli.live_view import RunView
     from orchestrator.commands.batch import Outcome
     from orchestrator.commands.batch_directory import Batch
+    from orchestrator.commands.batch_inputs import BatchInputs
     from orchestrator.commands.carry_out import BatchRequest, Shell
     from orchestrator.planning.options import Options
     from orchestrator.planning.request import Prepared
@@ -174,7 +175,8 @@ def _on_ray(
         nodes = begun.prepared.graph.nodes.values()
         return open_shards_view(nodes, begun.jobs, begun.todo, as_json, verbose)
 
-    merged = ray_batch.batch(asked, options, keep_is_open, warm, address, watch, stage_in)
+    tell = _teller(as_json)
+    merged = ray_batch.batch(asked, options, keep_is_open, warm, address, watch, stage_in, tell)
     show(merged, as_json)
     finish(merged.outcomes)
 
@@ -183,6 +185,16 @@ def finish(outcomes: Sequence[Outcome]) -> None:
     """Exit code 1 where one has failed."""
     if any(not outcome.good for outcome in outcomes):
         raise SystemExit(1)
+
+
+def _teller(as_json: bool) -> Callable[[BatchInputs], None]:
+    """What says how a list was read."""
+
+    def tell(found: BatchInputs) -> None:
+        if found.told and not as_json:
+            say(f"note: {visible(found.told, one_line=True)}", err=True)
+
+    return tell
 
 
 def shell_of(told: list[object], as_json: bool, verbose: bool) -> Shell:
@@ -203,7 +215,7 @@ def shell_of(told: list[object], as_json: bool, verbose: bool) -> Shell:
         told.extend(outcomes)
         _print_outcomes(made, outcomes, as_json)
 
-    return Shell(view, told=tell)
+    return Shell(view, told=tell, found=_teller(as_json))
 
 
 def _print_outcomes(made: Batch, outcomes: list[Outcome], as_json: bool) -> None:

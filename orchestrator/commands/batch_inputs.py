@@ -30,6 +30,7 @@ LISTS = frozenset({".txt", ".csv"})
 _LIST_BYTES = 64 << 20
 _MATERIAL_BYTES = 1 << 20
 _COLUMNS = ("name", "text", "seed")
+_SINGULAR = {"picture": "picture", "text": "description", "mesh": "mesh"}
 _PLURAL = {"picture": "pictures", "text": "descriptions", "mesh": "meshes"}
 _MAX_SEED = (1 << 63) - 1
 
@@ -48,12 +49,14 @@ class BatchInputs:
 
     name     of the folder or list that they are from
     skipped  what of it is no input
+    told     how a list was read, for people; "" for a folder
     """
 
     name: str
     start: Start
     listed: tuple[Listed, ...]
     skipped: tuple[Skipped, ...] = ()
+    told: str = ""
 
 
 def find_inputs(
@@ -155,7 +158,10 @@ def _of_list(source: Path) -> BatchInputs:
             f"{source} lists {' and '.join(_PLURAL[kind] for kind in sorted(kinds))}",
             "make a list of each kind",
         )
-    return BatchInputs(source.resolve().stem, kinds.pop(), tuple(listed), tuple(skipped))
+    (kind,) = kinds
+    noun = (_PLURAL if len(listed) > 1 else _SINGULAR)[kind]
+    told = f"{source} is read as a list, one a line: {len(listed)} {noun}"
+    return BatchInputs(source.resolve().stem, kind, tuple(listed), tuple(skipped), told)
 
 
 def _listed(source: Path, name: str, text: str, seed: str) -> Listed:

@@ -23,6 +23,7 @@ from orchestrator.running.run_events import Observer
 if TYPE_CHECKING:
     from orchestrator.commands.batch import Outcome
     from orchestrator.commands.batch_directory import Batch
+    from orchestrator.commands.batch_inputs import BatchInputs
     from orchestrator.commands.candidate_scores import Candidate
     from orchestrator.commands.pictures import Skipped
     from orchestrator.commands.shards import Layout
@@ -38,6 +39,7 @@ take 9 GB, and 500 no more."""
 class Shell:
     """Who asks, and is told.
 
+    found       what a batch is of, before anything is decided
     view        opens what watches the work, when all is decided and nothing made: of a request and
                 the batch that it is for
     opened      a run directory in which work has begun
@@ -49,6 +51,7 @@ class Shell:
     opened: Callable[[RunDirectory], None] = lambda run: None
     told: Callable[[Batch, list[Outcome]], None] = lambda made, outcomes: None
     scored: Callable[[Batch, Sequence[Candidate]], None] = lambda made, found: None
+    found: Callable[[BatchInputs], None] = lambda found: None
 
 
 def run(
@@ -152,6 +155,7 @@ def batch(
     found = batch_inputs.find_inputs(
         request.source, request.glob, request.recursive, options.profile
     )
+    shell.found(found)
     options = _for_batch(options, found.start, len(found.listed), keep_is_open)
     with open_workspace() as workspace:
         prepared = prepare(options, workspace)  # refuses before anything is written
@@ -212,7 +216,9 @@ def _shard(
     if output is None:
         raise UsageError("--shard needs --output DIR", "the same one for all shards")
     with open_workspace() as workspace:
-        layout, prepared = cut(request, lambda _, __: shard.count, options, keep_is_open, workspace)
+        layout, prepared = cut(
+            request, lambda _, __: shard.count, options, keep_is_open, workspace, shell.found
+        )
         part = layout.part(shard, prepared.options)
         begun = batch_directory.is_batch(part.path)
         with _telling(layout.whole.skipped):
@@ -233,10 +239,14 @@ def cut(
     options: Options,
     keep_is_open: bool,
     workspace: Workspace | None,
+    tell: Callable[[BatchInputs], None],
 ) -> tuple[Layout, Prepared]:
     """A batch cut into shards, as it was begun or as it would be: nothing is written yet.
 
-    count: how many of so many jobs. Raises `UsageError`s, also where it was begun on other terms.
+    count  how many of so many jobs
+    tell   what it is of, where it begins
+
+    Raises `UsageError`s, also where it was begun on other terms.
     """
     from orchestrator.commands import batch_directory, batch_inputs, shards
 
@@ -248,6 +258,7 @@ def cut(
         found = batch_inputs.find_inputs(
             request.source, request.glob, request.recursive, options.profile
         )
+        tell(found)
         named = batch_directory.job_names(found.listed)
         whole = batch_directory.Batch(request.output, named, options, found.skipped)
         start = found.start

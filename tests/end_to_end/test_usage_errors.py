@@ -199,6 +199,15 @@ def test_a_batch_is_not_resumed_into_something_else(kiss3d, tmp_path):
     assert "add --resume" not in done.stderr
 
 
+def test_how_a_list_is_read_is_said_before_it_is_refused(kiss3d, tmp_path):
+    (tmp_path / "notes.txt").write_text("milk\n")
+    asked = ("batch", "notes.txt", "--device", "cpu")
+    assert_refused(kiss3d(*asked), "note: notes.txt is read as a list, one a line: 1 description\n")
+    done = kiss3d(*asked, "--json")
+    assert "note:" not in done.stderr
+    assert json.loads(done.stdout)["state"] == "failed"
+
+
 def test_a_damaged_manifest(kiss3d, picture, config_file, tmp_path):
     out = tmp_path / "out"
     assert kiss3d("run", picture, "--config", config_file(), "--output", out).returncode == 0

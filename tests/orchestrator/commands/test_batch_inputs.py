@@ -31,6 +31,7 @@ def test_each_line_of_a_text_file_is_a_job(tmp_path):
     file.write_text("a red vase\n\n# not this\n  a blue   cup \na red vase\n", encoding="utf-8")
     inputs = found(file)
     assert (inputs.name, inputs.start, inputs.skipped) == ("prompts", "text", ())
+    assert inputs.told == f"{file} is read as a list, one a line: 3 descriptions"
     assert listed(inputs) == {
         "a_red_vase": ("a red vase", None),
         "a_blue_cup": ("a blue cup", None),
