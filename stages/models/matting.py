@@ -10,18 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
-from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from PIL import Image
 
 from stages.contract import StageError
+from stages.models import ort
 from stages.weights.catalogue import find_file
 
 _UNREADABLE = (
-    ort_errors.Fail,
-    ort_errors.InvalidArgument,
-    ort_errors.InvalidGraph,
-    ort_errors.InvalidProtobuf,
+    ort.errors.Fail,
+    ort.errors.InvalidArgument,
+    ort.errors.InvalidGraph,
+    ort.errors.InvalidProtobuf,
 )
 
 
@@ -76,14 +75,9 @@ class OnnxMatting:
         std: tuple[float, float, float],
         threads: int = 1,
     ) -> None:
-        onnxruntime.disable_telemetry_events()  # it leaves a session id in the temporary folder
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # Between two pictures other stages compute; waiting threads must not burn their cores.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options = ort.session_options(threads)
         try:
-            self._session = onnxruntime.InferenceSession(
+            self._session = ort.onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
         except _UNREADABLE as error:

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import onnxruntime
-from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from stages.models import ort
 from stages.models.sketch_net import GRAPH, SIDE, WEIGHTS
 from stages.models.sketch_net.bins import thickness_bins
 
@@ -28,7 +27,7 @@ FLIPPED = np.array([1.0, 1.0, 1.0, -1.0, -1.0, 1.0], np.float32)
 """What a mirror image does to the entries xx, yy, zz, xy, xz, yz of a mirror plane."""
 COUNTERS = "num_batches_tracked"
 """Of the training, in the file: the computation has no use for them."""
-_UNFIT = (ort_errors.Fail, ort_errors.InvalidArgument, ort_errors.InvalidGraph)
+_UNFIT = (ort.errors.Fail, ort.errors.InvalidArgument, ort.errors.InvalidGraph)
 
 
 @dataclass(frozen=True)
@@ -70,20 +69,15 @@ class Network:
     """The network with its weights: keep one for a process's lifetime. See `load_network`."""
 
     def __init__(self, graph: Path, weights: dict[str, np.ndarray]) -> None:
-        onnxruntime.disable_telemetry_events()  # it leaves a session id in the temporary folder
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = THREADS
-        options.inter_op_num_threads = 1
-        # Between two pictures other stages compute; waiting threads must not burn their cores.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options = ort.session_options(THREADS)
         options.log_severity_level = 4  # what goes wrong is raised
         names = [name for name in weights if not name.endswith(COUNTERS)]
         values = [
-            onnxruntime.OrtValue.ortvalue_from_numpy(weights[name].astype(np.float32))
+            ort.onnxruntime.OrtValue.ortvalue_from_numpy(weights[name].astype(np.float32))
             for name in names
         ]
         options.add_external_initializers([f"net.{name}" for name in names], values)
-        self._session = onnxruntime.InferenceSession(
+        self._session = ort.onnxruntime.InferenceSession(
             str(graph), options, providers=["CPUExecutionProvider"]
         )
         self._outputs = [output.name for output in self._session.get_outputs()]
