@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
-import os
 import sys
-from typing import NoReturn
 
-from orchestrator.system.stop_signals import STOP
+try:
+    import contextlib
+    import gc
+    import os
+    from typing import NoReturn
+
+    from orchestrator.system.stop_signals import STOP
+except KeyboardInterrupt:  # `STOP` answers the later ones
+    sys.exit(130)
 
 
 def main(arguments: list[str] | None = None) -> None:

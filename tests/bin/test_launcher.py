@@ -114,6 +114,16 @@ def test_signals_reach_the_program(checkout: FakeCheckout) -> None:
     assert start.wait(timeout=PATIENCE) == 42
 
 
+@pytest.mark.parametrize("launcher", [file.name for file in LAUNCHERS if file.suffix != ".py"])
+def test_ctrl_c_while_a_launcher_imports_ends_it_without_a_traceback(
+    launcher: str, checkout: FakeCheckout
+) -> None:
+    interrupted = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+    (checkout.root / "bin" / "_lock.py").write_text(interrupted)
+    done = checkout.run(launcher=launcher)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 def test_a_signal_before_the_program_can_answer_waits_until_it_can(checkout: FakeCheckout) -> None:
     checkout.set_up()
     ready = checkout.root / "ready"

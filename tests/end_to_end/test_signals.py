@@ -54,6 +54,16 @@ def test_a_signal_while_the_program_is_still_importing(
     wait_for(lambda: list((tmp_path / "tmp").iterdir()) == [])
 
 
+def test_ctrl_c_before_there_is_a_handler_for_it(tmp_path):
+    """threading is among the first modules that are imported, those of the handler's own."""
+    environment, flag = stalling(tmp_path, "threading")
+    process = start(tmp_path, "--help", **environment)
+    wait_for(flag.exists)
+    process.send_signal(signal.SIGINT)
+    assert finish(process) == ""
+    assert process.returncode == 130
+
+
 @EACH
 def test_a_signal_while_a_stage_computes(number, kiss3d, picture, config_file, tmp_path):
     out = tmp_path / "out"
