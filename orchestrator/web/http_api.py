@@ -1,6 +1,7 @@
 """The page's functions for programs: over HTTP (gradio_client, curl), and as tools of MCP.
 
-Their names, arguments and docstrings are what such programs see.
+Their names, arguments and docstrings are what such programs see; `orchestrator.web.calls` refuses
+calls that lack some of the arguments.
 """
 
 from __future__ import annotations

@@ -56,8 +56,9 @@ def _launched(options: WebOptions, root: Path, folder: Path) -> Iterator[tuple[s
 
     from orchestrator.web import shown
     from orchestrator.web.actions import Site
+    from orchestrator.web.calls import CheckedCalls
     from orchestrator.web.form import refuse_in_words, theme
-    from orchestrator.web.guard import INNER, Guard
+    from orchestrator.web.guard import API, INNER, Guard
     from orchestrator.web.jobs import Jobs
     from orchestrator.web.page import build
     from orchestrator.web.uploads import Uploads
@@ -70,6 +71,7 @@ def _launched(options: WebOptions, root: Path, folder: Path) -> Iterator[tuple[s
     page.queue(max_size=EVENTS_WAITING, default_concurrency_limit=4)
     inner = secrets.token_urlsafe(32)
     guard = Middleware(Guard, options=options, uploads=uploads, inner=inner)
+    checked = Middleware(CheckedCalls, calls=f"{API}/call/")
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # the command says its addresses itself
             _, local, shared = page.launch(
@@ -78,7 +80,7 @@ def _launched(options: WebOptions, root: Path, folder: Path) -> Iterator[tuple[s
                 share=options.share,
                 max_file_size=options.upload_mib << 20,
                 mcp_server=options.mcp,
-                app_kwargs={"middleware": [guard], "docs_url": None, "redoc_url": None},
+                app_kwargs={"middleware": [guard, checked], "docs_url": None, "redoc_url": None},
                 footer_links=["api"] if options.api else [],
                 run_history=False,
                 enable_monitoring=False,

@@ -14,6 +14,7 @@ import pytest
 from devtools.fakes.tools import ROOT, leftovers
 from devtools.patience import PATIENCE
 from devtools.web_server import Server, web_server
+from orchestrator.web.calls import ARGUMENTS
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="ends it by signals")
 ROBOT = ROOT / "examples" / "robot.png"
@@ -84,6 +85,31 @@ def test_plain_http_puts_a_call_and_reads_its_answer(open_to_programs):
     event = httpx.post(address, json={"data": ["nothing"]}).json()["event_id"]
     answer = httpx.get(f"{address}/{event}", timeout=PATIENCE).text
     assert "there is no such run" in answer
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "status", "said"),
+    [
+        ("submit", [], 422, "picture, text, profile, seed, fast, mesh are missing"),
+        ("submit", [None, "", "sketch", "", False], 422, "; mesh is missing"),
+        ("cancel", [], 422, "; run is missing"),
+        ("submti", [], 404, 'no function "submti"; did you mean "submit"? known: make_mesh, '),
+    ],
+)
+def test_a_call_that_lacks_something_is_told_what(name, values, status, said, open_to_programs):
+    address = f"{open_to_programs.address}/gradio_api/call/{name}"
+    answer = httpx.post(address, json={"data": values})
+    assert answer.status_code == status
+    assert said in answer.json()["detail"]
+
+
+def test_what_calls_are_held_to_is_what_the_functions_take(open_to_programs):
+    info = httpx.get(f"{open_to_programs.address}/gradio_api/info").json()["named_endpoints"]
+    taken = {
+        name.removeprefix("/"): tuple(one["parameter_name"] for one in function["parameters"])
+        for name, function in info.items()
+    }
+    assert taken == ARGUMENTS
 
 
 def test_what_cannot_be_done_is_told_to_a_program(open_to_programs):
