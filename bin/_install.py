@@ -5,15 +5,16 @@ Imported only when there is something to install. Standard library only.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import sysconfig
-from typing import Mapping, Sequence
+from typing import Any, Mapping, Sequence
 
 from _launch import command, environment
-from _lock import say
+from _lock import POLL_S, say
 from _venv import DISK_GB, ROOT, SetupError, Venv
 
 ADVICE = """\
@@ -41,14 +42,14 @@ def install(venv: Venv, lock: int) -> None:
     if not uv and not venv.base:
         say("getting uv, which installs")
         uv_lock = os.path.join(os.path.dirname(venv.lock_file), "installer.txt")
-        succeeds(pip_command(venv, uv_lock), lock)
+        installs(pip_command(venv, uv_lock), venv, lock)
         uv = find_uv(venv)
     say(f"installing {packages}")
     if not venv.base:
         say(f"{size_of_run()}; it takes minutes, this one time")
-    if not uv or not succeeds(uv_command(uv, venv), lock):
+    if not uv or not installs(uv_command(uv, venv), venv, lock):
         say("uv could not, so pip does, which takes longer")
-        if not succeeds(pip_command(venv, venv.lock_file), lock):
+        if not installs(pip_command(venv, venv.lock_file), venv, lock):
             raise SetupError(ADVICE.format(what=f"installing {packages}"))
     if not venv.base:
         compile_once(venv, lock)
@@ -114,17 +115,74 @@ def exactly(*lock_files: str) -> list[str]:
     return ["--no-deps", "--require-hashes", *wheels, *files]
 
 
+def installs(program: Sequence[str], venv: Venv, lock: int) -> bool:
+    """Run an installer, which names hundreds of packages, and tell whether it succeeded.
+
+    A terminal shows the last line that it wrote, in place of the one before. All of them are in
+    the environment's install.log; where it fails they are told, for the reason is among them.
+    """
+    name = venv.file("install.log")
+    with open(name, "wb") as log:
+        process = subprocess.Popen(program, **_apart(lock, log.fileno()))
+    with process, open(name, encoding="utf-8", errors="replace") as said:
+        try:
+            line = _Line()
+            while _is_running(process):
+                line.show(said.read())
+            line.clear()
+        except BaseException:
+            process.kill()
+            raise
+        if process.returncode:
+            said.seek(0)
+            sys.stderr.write(said.read())
+            sys.stderr.flush()
+    return process.returncode == 0
+
+
+def _is_running(process: subprocess.Popen[bytes]) -> bool:
+    """Whether a process still runs, after a moment's wait for its end."""
+    try:
+        process.wait(timeout=POLL_S)
+    except subprocess.TimeoutExpired:
+        return True
+    return False
+
+
+class _Line:
+    """The terminal's last line, which is written over and over; where stderr is none, nothing."""
+
+    def __init__(self) -> None:
+        self._width = 0
+        with contextlib.suppress(OSError, ValueError):
+            self._width = (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1
+
+    def show(self, text: str) -> None:
+        """The last of these lines, if there is one."""
+        lines = [line for line in text.splitlines() if line.strip()]
+        if lines and self._width > 0:
+            plain = "".join(sign for sign in lines[-1] if sign.isprintable())
+            sys.stderr.write("\r" + plain[: self._width].ljust(self._width))
+            sys.stderr.flush()
+
+    def clear(self) -> None:
+        if self._width > 0:
+            sys.stderr.write("\r" + " " * self._width + "\r")
+            sys.stderr.flush()
+
+
 def succeeds(
     program: Sequence[str], lock: int, output: int = 2, env: Mapping[str, str] | None = None
 ) -> bool:
-    """Run a command and tell whether it succeeded. What it says goes to stderr: uv and pip draw
-    bars there, and stdout belongs to the program that is being started."""
+    """Run a command and tell whether it succeeded. What it says goes to stderr, for stdout belongs
+    to the program that is being started."""
+    return subprocess.call(program, **_apart(lock, output), env=env) == 0
+
+
+def _apart(lock: int, output: int) -> dict[str, Any]:
+    """How commands are started: all that they say goes to `output`."""
     keep = () if sys.platform == "win32" else (lock,)
-    quiet = subprocess.DEVNULL
-    return (
-        subprocess.call(program, stdin=quiet, stdout=output, stderr=output, pass_fds=keep, env=env)
-        == 0
-    )
+    return {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output, "pass_fds": keep}
 
 
 def _show_packages(base: Venv, venv: Venv) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
 import subprocess
 import sys
+import threading
 from importlib import metadata
 from pathlib import Path
 
@@ -13,6 +16,7 @@ import _venv
 import pytest
 
 from devtools.fakes.checkout import REPOSITORY, FakeCheckout, wheel
+from devtools.patience import PATIENCE
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="uses POSIX signals and locks")
 
@@ -43,6 +47,8 @@ def test_the_first_start_installs_with_uv_and_later_starts_install_nothing(
     assert "on disk; it takes minutes, this one time" in first.stderr
     assert "uv could not" not in first.stderr
     assert "ready after" in first.stderr
+    assert "toy" not in first.stderr, "the packages are not named one by one"
+    assert "+ toy" in Path(checkout.venv().file("install.log")).read_text()
     subprocess.run([checkout.venv().python, "-c", "import toy"], check=True)
 
     second = checkout.run()
@@ -59,6 +65,7 @@ def test_pip_installs_where_there_is_no_uv_and_the_tools_of_the_tests_come_on_to
     program = checkout.run()
     assert program.returncode == 7, program.stderr
     assert "uv could not, so pip does" in program.stderr
+    assert "Successfully installed" not in program.stderr
     run, dev = checkout.venv(), _venv.environment_of("dev", checkout.path)
     assert subprocess.run([run.python, "-c", "import toy"]).returncode == 0
     assert not os.path.exists(dev.path), "running needs no tools"
@@ -92,6 +99,40 @@ def test_wheels_only_so_that_nothing_compiles_and_only_those_of_the_lock() -> No
         assert "--only-binary :all: --no-binary iopath" in said
         assert "--no-deps --require-hashes" in said
         assert command[-1] == "--requirement=/repo/run.txt"
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_a_terminal_shows_an_installers_last_line_and_all_of_them_where_it_fails(
+    status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    venv = _venv.Venv(str(tmp_path), "key", "/repo/run.txt", base=None, cached=False)
+    seen = tmp_path / "seen"
+    code = (
+        "import pathlib, sys, time\nprint('first\\nsecond', flush=True)\n"
+        f"while not pathlib.Path({str(seen)!r}).exists(): time.sleep(0.02)\nsys.exit({status})"
+    )
+    ours, theirs = pty.openpty()
+    told = b""
+
+    def read() -> None:
+        nonlocal told
+        with contextlib.suppress(OSError):  # there is nobody any more at the other end
+            while part := os.read(ours, 1000):
+                told += part
+                if b"second" in told:
+                    seen.touch()
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with open(theirs, "w") as terminal, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", terminal)
+        program = [sys.executable, "-I", "-c", code]
+        done = _install.installs(program, venv, os.open(os.devnull, os.O_RDONLY))
+    reader.join(PATIENCE)
+    os.close(ours)
+    assert done == (status == 0)
+    assert b"\rsecond" in told
+    assert (b"first" in told) == (status != 0)
 
 
 @pytest.mark.parametrize("status", [0, 3])
