@@ -54,7 +54,8 @@ LISTING = "kiss3d-orchestrate stages list"
 
 def require_node(run: RunDirectory, name: str) -> None:
     """Raise `UsageError` unless the run has a node of this name, and has kept what nodes made."""
-    nodes = recorded_settings(run).profile.nodes
+    recorded = recorded_settings(run).profile.nodes
+    nodes = {node: made for node, made in recorded.items() if made.enabled}
     if name in nodes:
         if run.manifest.kept != "all":
             raise UsageError(
@@ -63,10 +64,11 @@ def require_node(run: RunDirectory, name: str) -> None:
             )
         return
     same = [node for node, made in nodes.items() if made.stage == name]
-    if same:
+    if same or name in known_stages():
+        those = f"its nodes in {run.path}: {', '.join(same)}"
+        none = f"{run.path} has no node of this stage; its nodes: {', '.join(sorted(nodes))}"
         raise UsageError(
-            f'"{name}" is a stage; with --run, NAME is a node of the run',
-            f"its nodes in {run.path}: {', '.join(same)}",
+            f'"{name}" is a stage; with --run, NAME is a node of the run', those if same else none
         )
     raise UnknownNameError("node", name, nodes, f"{run.path}")
 

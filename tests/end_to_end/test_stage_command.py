@@ -137,8 +137,18 @@ def test_an_unknown_stage_names_the_nearest_and_the_list(options, kiss3d, tmp_pa
 def test_a_stage_in_the_place_of_a_node_is_told_which_node_it_is(kiss3d, finished):
     done = kiss3d("stage", "fake.trouble", "--run", finished, "--set", "seconds=1")
     assert_refused(done, "NAME is a node of the run", f"its nodes in {finished}: trouble")
+    done = kiss3d("stage", "fake.draw", "--run", finished)
+    assert_refused(done, "NAME is a node", f"{finished} has no node of this stage; its nodes: ")
     done = kiss3d("stage", "troubel", "--run", finished)
     assert_refused(done, 'unknown node "troubel"', 'did you mean "trouble"?')
+
+
+def test_a_node_that_is_off_in_a_run_is_none_of_its_nodes(kiss3d, finished):
+    record = json.loads((finished / "run.json").read_text())
+    record["settings"]["nodes"]["sink"]["enabled"] = False
+    (finished / "run.json").write_text(json.dumps(record))
+    done = kiss3d("stage", "sink", "--run", finished)
+    assert_refused(done, f'unknown node "sink" in {finished}\n  -> known: source, trouble\n')
 
 
 def test_a_directory_in_the_place_of_an_input_is_told(kiss3d, tmp_path):
