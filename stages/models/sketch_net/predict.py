@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 
 from stages.models import ort
 from stages.models.sketch_net import GRAPH, SIDE, WEIGHTS
-from stages.models.sketch_net.bins import thickness_bins
+from stages.models.sketch_net.bins import told_thickness
 
 THREADS = 2
 """However many a stage has: sums are cut by threads, and rounded as they are cut."""
@@ -39,8 +39,8 @@ class Sketch:
     front       depth of the nearest surface from the object's middle, positive towards the camera
     front_error expected error of `front`
     normal      (256, 256, 3) unit, camera axes: x right, y up, z towards the camera
-    thickness   median of the distance from the front to the last surface behind it
-    certainty   [0, 1]: how much of the likelihood lies within about a quarter of that median
+    thickness   from the front to the last surface behind it: about the median of what is likely
+    certainty   [0, 1]: how much of the likelihood lies within about a quarter of that
     albedo      (256, 256, 3) sRGB in [0, 1]: the object's paint without shading and highlights
     behind_normal, behind_albedo  the same two of the last surface on each ray, smoother
     elevation   float, radians: the camera's above the object's ground, negative from below
@@ -144,13 +144,13 @@ def _together(made: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _decode(made: dict[str, np.ndarray]) -> Sketch:
-    median, certainty = _median(_big(made["thickness"]))
+    thickness, certainty = told_thickness(_big(made["thickness"]))
     return Sketch(
         alpha=made["alpha"][0],
         front=made["front"][0],
         front_error=np.exp(made["spread"][0]),
         normal=_unit(made["normal"].transpose(1, 2, 0)),
-        thickness=median,
+        thickness=thickness,
         certainty=certainty,
         albedo=_colours(made["albedo"]),
         behind_normal=_unit(_big(made["behind_normal"])),
@@ -192,18 +192,3 @@ def _normal(entries: np.ndarray) -> np.ndarray:
     matrix = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
     axis = np.linalg.eigh(matrix)[1][:, -1]
     return np.asarray(axis if axis[0] >= 0.0 else -axis, np.float32)
-
-
-def _median(likely: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(S, S) medians of (S, S, BINS) shares, and the share within a quarter of them."""
-    bins = thickness_bins()
-    below = likely.cumsum(axis=-1)
-    # A bin's share is spread between the middles of its neighbours.
-    edges = np.concatenate([bins[:1], (bins[1:] + bins[:-1]) / 2.0, bins[-1:]])
-    index = np.minimum((below < 0.5).sum(axis=-1), len(bins) - 1)
-    share = np.maximum(np.take_along_axis(likely, index[..., None], -1)[..., 0], 1e-6)
-    before = np.take_along_axis(below, index[..., None], -1)[..., 0] - share
-    part = np.clip((0.5 - before) / share, 0.0, 1.0)
-    median = edges[index] + part * (edges[index + 1] - edges[index])
-    near = np.exp(-np.square((bins - median[..., None]) / (0.25 * median + 0.02)[..., None]))
-    return median.astype(np.float32), (near * likely).sum(axis=-1).astype(np.float32)

@@ -17,6 +17,7 @@ from scipy.ndimage import map_coordinates
 
 from stages.geometry.cameras import Camera
 from stages.geometry.render import vertex_normals
+from stages.multiview.inflate.fringe import Fringe
 
 # Corners of a cell as (row, column), counter-clockwise in an image with rows downwards.
 CORNERS = ((0, 0), (1, 0), (1, 1), (0, 1))
@@ -107,8 +108,14 @@ def weld(coverage: np.ndarray, at: Depths, camera: Camera) -> Body:
     node_at = _without_stairs(nodes, faces, size)
     corners = np.concatenate([rim_at, node_at, node_at])
     rim_depth = map_coordinates(at.rim, rim_at.T, order=1)
-
-    depth = np.concatenate([rim_depth, at.front.ravel()[nodes], at.back.ravel()[nodes]])
+    fringe = Fringe(node_at, rim_at)
+    welded = [Fringe(rim_at, rim_at).even(rim_depth)]
+    for sheet in (at.front, at.back):
+        breadth = 2.0 * sheet / (camera.focal * size)  # of a node there
+        steep = np.hypot(*np.gradient(sheet)) / breadth
+        depths, steepness = (map_coordinates(one, node_at.T, order=1) for one in (sheet, steep))
+        welded.append(fringe.even(fringe.rounded(depths, rim_depth, steepness)))
+    depth = np.concatenate(welded)
     vertices = _points(corners, depth, size, camera)
 
     front_id = np.empty(3 * total, np.int64)

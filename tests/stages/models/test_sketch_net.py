@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from stages.models.sketch_net import GRAPH, SIDE, WEIGHTS
+from stages.models.sketch_net.bins import BINS, thickness_bins, told_thickness
 from stages.models.sketch_net.network import SketchNet
 from stages.models.sketch_net.predict import Network, Sketch, load_network, sketch
 
@@ -94,6 +95,25 @@ def test_a_ball_is_cut_out_and_round(told: Sketch) -> None:
     assert 0.5 < told.thickness[middle, middle].mean() / (2.0 * RADIUS) < 1.4
     left, right = (told.normal[SIDE // 2, SIDE // 2 + step, 0] for step in (-60, 60))
     assert left < -0.3 < 0.3 < right
+
+
+def test_a_thickness_between_two_bins_is_told_as_it_is() -> None:
+    """A slope is no staircase: the network shares a thickness between the bins beside it."""
+    bins, slope = thickness_bins(), np.linspace(0.05, 2.1, 400)
+    above = np.searchsorted(bins, slope)
+    share = (slope - bins[above - 1]) / (bins[above] - bins[above - 1])
+    likely = np.zeros((1, len(slope), BINS), np.float32)
+    likely[0, np.arange(len(slope)), above] = share
+    likely[0, np.arange(len(slope)), above - 1] = 1.0 - share
+    told, certainty = told_thickness(likely)
+    assert np.allclose(told[0], slope, atol=1e-4)
+    assert certainty.min() > 0.5
+
+
+def test_a_second_guess_far_away_does_not_count() -> None:
+    likely = np.zeros((1, 1, BINS), np.float32)
+    likely[..., 6], likely[..., 20] = 0.7, 0.3
+    assert told_thickness(likely)[0][0, 0] == pytest.approx(thickness_bins()[6], abs=1e-4)
 
 
 def test_the_same_picture_gives_the_same_bits(net: Network, told: Sketch) -> None:
