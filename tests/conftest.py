@@ -4,13 +4,14 @@ check after every test that nothing is left behind."""
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,19 @@ fake.draw = devtools.fakes.captioned:Draw
 fake.egg = devtools.fakes.egg:Egg
 fake.hostile = devtools.fakes.hostile:Hostile
 """
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is imported for thousands of tests stays. Looked through for garbage again and again, it
+    made collecting them a quarter longer, and each call of `gc.collect` by half a second."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

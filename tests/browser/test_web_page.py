@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import signal
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from devtools.looking import pixels, shown
 from devtools.patience import eventually
 from devtools.web_server import Server, web_server
 
-pytest.importorskip("gradio", reason="the extra web is not installed")
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("gradio") is None, reason="the extra web is not installed"),
+]
 ROBOT = ROOT / "examples" / "robot.png"
 LONG = "isomer.stage2_steps = 2000"
 """A run that lasts until somebody stops it."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import pytest
 
-pytest.importorskip("gradio", reason="the extra web is not installed")
+if importlib.util.find_spec("gradio") is None:  # its import takes seconds, and few tests need it
+    pytest.skip("the extra web is not installed", allow_module_level=True)
