@@ -36,8 +36,15 @@ def inputs() -> dict[str, np.ndarray]:
     return job_inputs()
 
 
-@pytest.mark.parametrize("placement", ["resident", "streamed"])
-@pytest.mark.parametrize("sampler", ["heun", "heun_pec"])
+@pytest.mark.parametrize(
+    ("sampler", "placement"),
+    [
+        ("heun", "resident"),
+        ("heun_pec", "streamed"),
+        pytest.param("heun", "streamed", marks=pytest.mark.slow),
+        pytest.param("heun_pec", "resident", marks=pytest.mark.slow),
+    ],
+)
 def test_compiled_blocks_give_the_bundle(
     inputs: dict[str, np.ndarray], placement: str, sampler: str
 ) -> None:

@@ -27,6 +27,9 @@ from stages.flux.blocks import FLUX_BLOCKS, FLUX_ONCE
 from stages.models.compiled_blocks import CompiledBlocks
 from stages.streaming import eight_bit
 
+SLOW = pytest.mark.slow
+"""Of the streamed nets one is quick: that of which most changes from call to call."""
+HOST_TOO = (300_000, 300_000)
 WORK = 4 * eight_bit.SCRATCH_NUMBERS
 
 
@@ -75,8 +78,11 @@ def test_each_block_computes_with_its_own_numbers_of_the_moment(tiny: TinyFlux) 
     assert torch.equal(evaluate(tiny.transformer), compiled)
 
 
-@pytest.mark.parametrize("budgets", [(PLENTY, 0), (300_000, 300_000)], ids=["card", "host too"])
-@pytest.mark.parametrize("kind", [None, "int8"])
+@pytest.mark.parametrize(
+    "budgets",
+    [pytest.param((PLENTY, 0), id="card", marks=SLOW), pytest.param(HOST_TOO, id="host too")],
+)
+@pytest.mark.parametrize("kind", [pytest.param(None, marks=SLOW), "int8"])
 def test_streamed_blocks_compute_with_what_they_are_lent(
     tiny: TinyFlux, budgets: tuple[int, int], kind: Any
 ) -> None:
