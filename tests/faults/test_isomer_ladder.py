@@ -97,7 +97,21 @@ def assert_same(found: Mesh, expected: Mesh) -> None:
     assert compare_surfaces(found, expected, samples=5000).chamfer_l1 <= 1e-3
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c.fault}{'-late' if c.late else ''}")
+def _params() -> list[Any]:
+    """Quick are those whose like no other quick test has: the two below have import_error and
+    cuda_error, and test_stage_faults.py has stages that crash while they load."""
+    quick = {("no_gpu_support", False), ("segfault", True)}
+    return [
+        pytest.param(
+            case,
+            id=f"{case.fault}{'-late' if case.late else ''}",
+            marks=[] if (case.fault, case.late) in quick else [pytest.mark.slow],
+        )
+        for case in CASES
+    ]
+
+
+@pytest.mark.parametrize("case", _params())
 def test_whatever_is_wrong_with_pytorch3d_the_cpu_makes_its_mesh(
     case: Case,
     kiss3d: Callable[..., Any],
