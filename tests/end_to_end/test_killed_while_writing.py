@@ -135,11 +135,17 @@ def die_and_finish(workshop: Workshop, arguments: tuple[str, ...], at: int, of: 
     return ended.code != 0
 
 
-@pytest.mark.parametrize("arguments", [RUN, BATCH], ids=["run", "batch"])
-def test_what_dies_at_a_change_to_the_disk_is_finished_later(workshop, arguments):
+@pytest.mark.parametrize(
+    ("arguments", "moments"),
+    [
+        (RUN, [(1, "run.json"), (2, "run.json"), (1, "input."), (3, "troubled")]),
+        (BATCH, [(2, "batch.json"), (3, "troubled")]),
+    ],
+    ids=["run", "batch"],
+)
+def test_what_dies_at_a_change_to_the_disk_is_finished_later(workshop, arguments, moments):
     """A sample: an empty folder, a half-written record, one without its picture, half a node."""
-    record = "run.json" if arguments == RUN else "batch.json"
-    for at, of in ((1, record), (2, record), (1, "input."), (3, "troubled")):
+    for at, of in moments:
         assert die_and_finish(workshop, arguments, at, of), of
 
 

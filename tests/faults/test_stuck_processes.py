@@ -144,7 +144,13 @@ def test_ctrl_c_twice_ends_a_parent_that_is_stuck_in_a_write(picture, config_fil
     wait_for(lambda: alive(family) == [])
 
 
-@pytest.mark.parametrize("option", [(), ("--no-warm",)], ids=["warm", "cold"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        pytest.param((), id="warm"),
+        pytest.param(("--no-warm",), id="cold", marks=pytest.mark.slow),
+    ],
+)
 def test_a_freeze_of_the_whole_tree_costs_no_attempt(option, picture, config_file, tmp_path):
     """As when a laptop sleeps: longer than the heartbeat's and the node's time limit."""
     out = tmp_path / "out"
