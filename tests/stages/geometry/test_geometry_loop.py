@@ -26,6 +26,7 @@ from stages.lrm.prm.render import render_bundle_colors, render_bundle_normals
 SIZE = 256
 RESOLUTION = 64
 SCALE = 2.1
+SLOW = pytest.mark.slow
 
 
 @functools.cache
@@ -77,8 +78,17 @@ def test_four_views_of_an_extracted_field_show_its_gradient(
         assert (angle[inner] < 10.0).mean() > share
 
 
-@pytest.mark.parametrize("start", ["extracted", "hull"])
-@pytest.mark.parametrize(("name", "decibels"), [("sphere", 27.0), ("torus", 25.0), ("box", 23.5)])
+@pytest.mark.parametrize(
+    ("name", "decibels", "start"),
+    [
+        pytest.param("sphere", 27.0, "extracted", marks=SLOW),
+        ("sphere", 27.0, "hull"),
+        ("torus", 25.0, "extracted"),
+        pytest.param("torus", 25.0, "hull", marks=SLOW),
+        pytest.param("box", 23.5, "extracted", marks=SLOW),
+        ("box", 23.5, "hull"),
+    ],
+)
 def test_a_bundle_that_is_rebuilt_and_drawn_again_is_the_same_bundle(
     name: str, decibels: float, start: str
 ) -> None:
