@@ -40,6 +40,10 @@ SHAPES = {
 }
 
 
+SIDE = 256
+"""Of a tile, in pixels; half a real bundle's, where that is enough."""
+
+
 @functools.cache
 def seen(name: str, size: int = 512) -> tuple[np.ndarray, np.ndarray]:
     """Normal tiles and coverage of a shape, which most tests here need: not to be written to."""
@@ -78,7 +82,7 @@ def plain_carving(cover: np.ndarray, nodes: int = 96) -> Mesh:
 
 @pytest.fixture(scope="module")
 def rebuilt() -> dict[str, Mesh]:
-    return {name: reconstruct(bundle(name)) for name in SHAPES}
+    return {name: reconstruct(bundle(name, SIDE)) for name in SHAPES}
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -89,7 +93,7 @@ def test_meshes_are_closed_and_of_the_promised_size(rebuilt: dict[str, Mesh], na
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_silhouettes_are_the_bundles(rebuilt: dict[str, Mesh], name: str) -> None:
-    _, cover = seen(name)
+    _, cover = seen(name, SIDE)
     assert min(silhouette_ious(rebuilt[name], cover)) >= 0.97
 
 
@@ -100,7 +104,7 @@ def test_silhouettes_are_the_bundles(rebuilt: dict[str, Mesh], name: str) -> Non
 def test_shapes_are_clearly_better_than_plain_carving(
     rebuilt: dict[str, Mesh], name: str, share: float
 ) -> None:
-    _, cover = seen(name)
+    _, cover = seen(name, SIDE)
     carved = chamfer(plain_carving(cover), SHAPES[name])
     assert chamfer(rebuilt[name], SHAPES[name]) < share * carved
 
@@ -120,7 +124,7 @@ def test_the_torus_keeps_its_hole(rebuilt: dict[str, Mesh]) -> None:
 
 def test_shapes_are_where_they_belong_in_frame_w() -> None:
     """Off centre along all axes: a swap, a mirror or a wrong scale would show."""
-    mesh = reconstruct(bundle_of(solids.ball(0.3, 0.4, 0.25, -0.3)), resolution=64)
+    mesh = reconstruct(bundle_of(solids.ball(0.3, 0.4, 0.25, -0.3), SIDE), resolution=64)
     middle = (mesh.vertices.min(axis=0) + mesh.vertices.max(axis=0)) / 2.0
     assert np.abs(middle - (0.4, 0.25, -0.3)).max() < 0.03
     assert np.abs(np.ptp(mesh.vertices, axis=0) - 0.6).max() < 0.04
@@ -128,7 +132,7 @@ def test_shapes_are_where_they_belong_in_frame_w() -> None:
 
 def test_another_camera_radius_gives_the_same_shape() -> None:
     shape = SHAPES["torus"]
-    far = bundle_of(shape, radius=4.5)
+    far = bundle_of(shape, SIDE, radius=4.5)
     assert chamfer(reconstruct(far, radius=4.5, resolution=64), shape) < 0.01
     assert chamfer(reconstruct(far, resolution=64), shape) > 0.02
 
@@ -274,7 +278,7 @@ def test_reference_makes_normals_of_views_that_come_without() -> None:
     assert (made[0][~outside] == 1.0).all()
 
 
-@pytest.mark.parametrize("name", ["box", "house"])
+@pytest.mark.parametrize("name", ["box", pytest.param("house", marks=pytest.mark.slow)])
 def test_the_network_tells_the_normals_of_what_is_not_round(name: str) -> None:
     case = shape_case(name)
     assert case.views.rgb is not None
@@ -346,7 +350,7 @@ params = HullParams(resolution=48)
 {stage}.load(Context())
 before = compiled()
 assert before["relax"] == 1, before
-HullReconstruct(params).run({{"bundle": solids.bundle_of(solids.ball(), 256)}}, Context())
+HullReconstruct(params).run({{"bundle": solids.bundle_of(solids.ball(), 128)}}, Context())
 assert compiled() == before, (compiled(), before)
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
