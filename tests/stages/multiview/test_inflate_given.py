@@ -116,7 +116,11 @@ def test_a_given_side_has_its_pictures_colours(sides: tuple[str, ...]) -> None:
             assert difference(without[0], SIDES.index(side)) > 14
 
 
-@pytest.mark.parametrize("sides", [("left",), ("right", "back"), LAYERS], ids="-".join)
+@pytest.mark.parametrize(
+    "sides",
+    [("left",), pytest.param(("right", "back"), marks=pytest.mark.slow), LAYERS],
+    ids="-".join,
+)
 def test_the_body_has_the_outlines_of_the_given_sides(sides: tuple[str, ...]) -> None:
     """Measured: 0.95 and more; the left of a body of the front alone has 0.80."""
     for side in sides:
@@ -161,7 +165,7 @@ def test_outlines_that_no_body_has_are_told() -> None:
     for layer, mask in zip(given["given_views"], (gap, narrow, gap), strict=True):
         layer[..., :3] = np.where(mask[..., None], 90, 255)
         layer[..., 3] = np.where(mask, 255, 0)
-    run(given, told)
+    run(given, told, shape="silhouette")
     assert any("do not fit together" in text for text in told)
 
 
