@@ -16,9 +16,16 @@ from orchestrator.system.inside import Inside
 TITLE = "<script>document.title='caught'</script>\"'&.png"
 
 
-@pytest.mark.parametrize("colours", ["vertices", "texture"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_mesh_is_seen_in_its_colours_and_turns(colours, scheme, visit, tmp_path):
+@pytest.mark.parametrize(
+    ("scheme", "colours"),
+    [
+        ("light", "vertices"),
+        ("dark", "texture"),
+        pytest.param("light", "texture", marks=pytest.mark.slow),
+        pytest.param("dark", "vertices", marks=pytest.mark.slow),
+    ],
+)
+def test_the_mesh_is_seen_in_its_colours_and_turns(scheme, colours, visit, tmp_path):
     write_report(page_run(tmp_path / "run", colours=colours))
     seen = visit(tmp_path / "run" / "result" / "report.html", color_scheme=scheme)
     frame = seen.page.locator("iframe")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +53,15 @@ def told_of(sides: str = "named", **files: bytes) -> list[str]:
 
 @pytest.mark.parametrize(
     ("pair", "side"),
-    # The figure is one of colours, whatever the side.
-    zip(permutations(("robot", "mug", "mushroom"), 2), 2 * ("back", "left", "right"), strict=True),
+    # The figure is one of colours, whatever the side, and whichever of the two is the front.
+    [
+        (("robot", "mug"), "back"),
+        (("mug", "mushroom"), "left"),
+        (("mushroom", "robot"), "right"),
+        pytest.param(("mug", "robot"), "left", marks=pytest.mark.slow),
+        pytest.param(("mushroom", "mug"), "back", marks=pytest.mark.slow),
+        pytest.param(("robot", "mushroom"), "left", marks=pytest.mark.slow),
+    ],
 )
 def test_another_objects_picture_is_doubted_with_figures(pair: tuple[str, str], side: str) -> None:
     front, other = pair
