@@ -18,18 +18,23 @@ from stages.contract.artifacts import MESH
 from stages.contract.user_files import read_any
 
 NODES = ("preprocess", "multiview", "reference", "reconstruct", "isomer")
-SMALL = [
-    word
-    for value in (
+
+
+def small_and(*values: str) -> list[str]:
+    """Options: few cells and texels, and these values."""
+    few = (
         "multiview.grid=96",
         "reconstruct.resolution=48",
         "isomer.raster_size=256",
         "isomer.render_size=256",
         "isomer.target_faces=3000",
-        "isomer.stage2_steps=1",
     )
-    for word in ("--set", value)
-]
+    return [word for value in (*few, *values) for word in ("--set", value)]
+
+
+AS_IT_IS, REFINED = small_and("isomer.refine_above=90"), small_and("isomer.stage2_steps=1")
+"""The robot's body agrees with its views, and is not refined. As coarse as here it would be, with
+torch, whose import takes half as long as all else."""
 ONE_AFTER_THE_OTHER = """
 import json, sys
 from orchestrator.cli.commands import run_command
@@ -100,15 +105,28 @@ def test_a_picture_becomes_a_closed_coloured_mesh_that_faces_forward(kiss3d, sma
     assert leftovers(out) == []
 
 
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(AS_IT_IS, id="as it is"),
+        pytest.param(REFINED, id="refined", marks=pytest.mark.slow),
+    ],
+)
+def small(request) -> list[str]:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def small_run(run_sketch, small_robot) -> Path:
-    """A run of few cells, texels and steps, which further ones may reuse."""
-    return run_sketch("run", small_robot, "--profile", "sketch", *SMALL)
+def small_run(run_sketch, small_robot, small) -> Path:
+    """A run with these options, which further ones may reuse."""
+    return run_sketch("run", small_robot, "--profile", "sketch", *small)
 
 
-def test_warm_and_cold_processes_give_the_same_bytes(kiss3d, small_robot, small_run, tmp_path):
+def test_warm_and_cold_processes_give_the_same_bytes(
+    kiss3d, small_robot, small, small_run, tmp_path
+):
     cold = tmp_path / "cold"
-    words = ("--profile", "sketch", *SMALL, "--no-warm", "--output", cold)
+    words = ("--profile", "sketch", *small, "--no-warm", "--output", cold)
     done = kiss3d("run", small_robot, *words)
     assert done.returncode == 0, done.stderr
     files = [
@@ -142,8 +160,8 @@ def test_a_process_that_computes_all_nodes_inline_gives_the_same_bytes(small_run
             assert path.read_bytes() == (small_run / node / path.name).read_bytes(), path
 
 
-def test_another_seed_is_the_same_sketch(kiss3d, run_sketch, small_robot, small_run):
-    words = ("run", small_robot, "--profile", "sketch", *SMALL)
+def test_another_seed_is_the_same_sketch(kiss3d, run_sketch, small_robot, small, small_run):
+    words = ("run", small_robot, "--profile", "sketch", *small)
     run = run_sketch(*words, "--seed", 2)
     nodes = json.loads((run / "run.json").read_text())["nodes"]
     assert all(nodes[name]["cached_from"] for name in NODES), "taken over, not computed again"
@@ -154,7 +172,7 @@ def test_another_seed_is_the_same_sketch(kiss3d, run_sketch, small_robot, small_
 
 
 def test_what_is_computed_beside_another_is_what_it_is_alone_and_a_bad_one_fails_alone(
-    kiss3d, small_robot, small_run, tmp_path
+    kiss3d, small_robot, small, small_run, tmp_path
 ):
     """Two at a time, which share the threads: to the bit the run that had all for itself."""
     folder, out = tmp_path / "pictures", tmp_path / "out"
@@ -162,7 +180,7 @@ def test_what_is_computed_beside_another_is_what_it_is_alone_and_a_bad_one_fails
     for name in "ab":
         (folder / f"{name}.png").write_bytes(small_robot.read_bytes())
     (folder / "bad.png").write_bytes(b"no picture")
-    words = ("--profile", "sketch", *SMALL, "--set", "runtime.cpu_slots=2", "--output", out)
+    words = ("--profile", "sketch", *small, "--set", "runtime.cpu_slots=2", "--output", out)
     done = kiss3d("batch", folder, *words)
     assert done.returncode == 1
     assert "2 of 3 good" in done.stderr
