@@ -200,8 +200,8 @@ def test_sketch_makes_a_mesh_anew_without_weights(
     """From what the cameras see of it: closed, at the bundle's scale, in its colours."""
     sizes = {
         "mesh_views.size": 256,
-        "reconstruct.resolution": 96,
-        "isomer.raster_size": 512,
+        "reconstruct.resolution": 64,
+        "isomer.raster_size": 256,
         "isomer.stage2_steps": 0,
         "isomer.target_faces": 5000,
     }
