@@ -273,7 +273,14 @@ def extent(mask: np.ndarray, axis: int) -> tuple[int, int]:
 
 @pytest.mark.parametrize(
     ("name", "back_depth"),
-    [("slab", 0.9), ("bone", 0.9), ("disc", 0.9), ("slab", 0.5)],
+    [
+        ("slab", 0.9),
+        ("bone", 0.9),
+        ("disc", 0.9),
+        ("slab", 0.5),
+        pytest.param("bone", 0.5, marks=pytest.mark.slow),
+        pytest.param("disc", 0.5, marks=pytest.mark.slow),
+    ],
 )
 def test_bodies_are_centred_in_depth(name: str, back_depth: float) -> None:
     """Also those that had to shrink to fit, and those whose front is deeper than their back."""
