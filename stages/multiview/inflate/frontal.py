@@ -41,7 +41,7 @@ def flattened(
     front: np.ndarray, back: np.ndarray, known: np.ndarray, told: Sketch, around: Around
 ) -> tuple[np.ndarray, np.ndarray]:
     """`front` and `back`, brought together and stood upright where nothing tells that the object is
-    deep.
+    deep. Its back is plain then: what the network tells of it is a faint copy of the front.
 
     front, back  (256, 256) depths towards the camera, half widths of the picture; front >= back
     known        (256, 256) bool, not empty: where the object is
@@ -55,7 +55,10 @@ def flattened(
     deepest = breadth * (RECTANGULAR + framed * (FRAMED - RECTANGULAR))
     axis = axis_between(front, back, known)
     upright = Axis(axis.level, 0.0, float(np.tan(np.deg2rad(BUNDLE_ELEVATION + leaning(told)))))
-    return squeezed(front, back, known, (axis, upright), deepest, share)
+    front, back = squeezed(front, back, known, (axis, upright), deepest, share)
+    plain = upright.depths(len(back))
+    plain += np.median((back - plain)[known])
+    return front, back + share * (plain - back)
 
 
 def _shows_a_front_alone(told: Sketch, known: np.ndarray) -> float:

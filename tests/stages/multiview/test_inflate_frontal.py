@@ -69,6 +69,16 @@ def test_it_stands_upright(error: float, expected: float) -> None:
     assert slope == pytest.approx(np.tan(np.deg2rad(expected)), abs=0.01)
 
 
+def test_its_back_has_no_copy_of_its_front() -> None:
+    known = panel(0.8, 1.6)
+    dents = 0.2 * np.cos(20.0 * ACROSS)
+    around = look_around(*[np.full((SIDE, SIDE, 3), 0.6, np.float32)] * 2, known)
+    sketch = replace(grey_plate(), **FRONT, elevation_error=0.03)
+    front, back = flattened(0.5 + dents, dents - 0.5, known, sketch, around)
+    assert np.ptp(back[known]) < 1e-6
+    assert np.ptp(front[known]) > 0.01
+
+
 @pytest.mark.parametrize(
     "told",
     [
