@@ -144,6 +144,11 @@ def _as_ours(error: click.ClickException, arguments: list[str]) -> UsageError:
     # Of an option without its value click does not say of which command it is.
     asked = [PROGRAM, *(word for word in arguments[:1] if word in _COMMANDS)]
     hint = f"{context.command_path if context else ' '.join(asked)} --help"
+    if isinstance(error, click.NoSuchOption) and error.option_name.lstrip("-") in _COMMANDS:
+        command = error.option_name.lstrip("-")
+        return UsageError(
+            f"No such option: {error.option_name}", f"{PROGRAM} {command} is a command of its own"
+        )
     if isinstance(error, click.NoSuchOption) and error.possibilities:
         hint = f"did you mean {' or '.join(sorted(error.possibilities))}? or see {hint}"
         return UsageError(f"No such option: {error.option_name}", hint)

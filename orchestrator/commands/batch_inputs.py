@@ -150,8 +150,7 @@ def _of_list(source: Path) -> BatchInputs:
             why = error.message if isinstance(error, UsageError) else str(error)
             skipped.append(Skipped(Path(f"line {number}"), why))
     if not listed:
-        told = f": {pictures.listed(skipped)}" if skipped else ""
-        raise UsageError(f"no descriptions in {source}{told}", "one a line: a red ceramic vase")
+        raise _nothing_in(source, skipped)
     kinds = {one.subject.start for one in listed}
     if len(kinds) > 1:
         raise UsageError(
@@ -162,6 +161,18 @@ def _of_list(source: Path) -> BatchInputs:
     noun = (_PLURAL if len(listed) > 1 else _SINGULAR)[kind]
     told = f"{source} is read as a list, one a line: {len(listed)} {noun}"
     return BatchInputs(source.resolve().stem, kind, tuple(listed), tuple(skipped), told)
+
+
+def _nothing_in(source: Path, skipped: Sequence[Skipped]) -> UsageError:
+    if skipped:
+        return UsageError(
+            f"nothing in {source} can be used: {pictures.listed(skipped)}",
+            "give each line a description, or a file's path as seen from the list's folder",
+        )
+    words = "a red ceramic vase"
+    if source.suffix.lower() == ".csv":
+        return UsageError(f"no rows in {source}", f"below the line of names, e.g.: {words}")
+    return UsageError(f"no descriptions in {source}", f"one a line: {words}")
 
 
 def _listed(source: Path, name: str, text: str, seed: str) -> Listed:

@@ -79,6 +79,7 @@ def test_a_file_over_the_limit(kiss3d, tmp_path):
         (["--mask", "words.png"], ["words.png is not a picture", "-> --mask takes a picture"]),
         (["--output"], ["requires an argument", "-> kiss3d-orchestrate run --help"]),
         (["--no-such-option"], ["no-such-option"]),
+        (["--resume"], ["No such option: --resume", "resume is a command of its own"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

@@ -89,7 +89,7 @@ class Inflate(Stage):
             seen = "above" if made.stood > 0.0 else "its own height"
             note = (
                 f"seen from {seen}, stood up by {abs(made.stood):.0f} degrees"
-                " (upright: false leaves it)"
+                " (--set multiview.upright=false leaves it)"
             )
         context.progress(1, 1, note)
         outputs = {VIEWS.name: made.views, VIEW_NORMALS.name: made.normals}

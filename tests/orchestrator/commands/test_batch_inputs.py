@@ -66,7 +66,8 @@ def test_a_bad_row_costs_no_other(tmp_path):
         ("a.csv", b"words\na cup\n", "no column text"),
         ("a.csv", b"", "no column text"),
         ("a.csv", b"text,picture\na cup,x\n", 'a column "picture"'),
-        ("a.csv", b"text\n\n", "no descriptions"),
+        ("a.csv", b"text\n\n", "no rows"),
+        ("a.txt", b"gone.png\n", r"nothing in .* can be used: line 1 \(gone.png does not exist"),
     ],
 )
 def test_lists_with_nothing_in_them(name, content, said, tmp_path):
