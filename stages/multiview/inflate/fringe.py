@@ -22,7 +22,8 @@ EVEN_ROUNDS, STEP = 2, 0.06
 
 
 class Fringe:
-    """Those of (M, 2) places, (row, column), that are near an outline (R, 2)."""
+    """Those of (M, 2) places that are near an outline (R, 2), both (row, column) in nodes of the
+    grid. Depths are along the camera's optical axis, in scene units."""
 
     def __init__(self, at: np.ndarray, rim_at: np.ndarray) -> None:
         away, outline = KDTree(rim_at).query(at, distance_upper_bound=BAND[1])

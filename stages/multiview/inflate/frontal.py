@@ -1,10 +1,10 @@
 """What turns nothing but a flat front to the camera shows nothing of its depth.
 
 The network then tells one between a card's and a cube's, and that it is not certain: doors, signs
-and telephones became blocks as deep as broad. Of the rectangular and framed things that people show
-straight from the front, most are flat: screens, paintings, cards, doors, books, windows, signs. A
-cupboard becomes flat with them. What is seen in part from a side or from above, and what is
-rounded, tells its depth, and is left as it is told.
+and telephones would be blocks as deep as broad. Of the rectangular and framed things that people
+show straight from the front, most are flat: screens, paintings, cards, doors, books, windows,
+signs. A cupboard becomes flat with them. What is seen in part from a side or from above, and what
+is rounded, tells its depth, and is left as it is told.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ def flattened(
 
     front, back  (256, 256) depths towards the camera, half widths of the picture; front >= back
     known        (256, 256) bool, not empty: where the object is
+    told         what the network says of the picture
     around       the object's front, by what ends on it
     """
     framed = _ramp(float(around.enclosed[known].mean()), ENCLOSED)

@@ -26,7 +26,8 @@ class Axis:
 
 
 def axis_between(front: np.ndarray, back: np.ndarray, known: np.ndarray) -> Axis:
-    """The plane that fits best to the middles of (S, S) depths, where `known` (S, S) bool."""
+    """The plane that fits best midway between (S, S) depths `front` and `back`, in half widths of
+    the picture, where `known` (S, S) bool."""
     across, up = _positions(len(front))
     terms = np.stack([np.ones(int(known.sum())), across[known], up[known]], axis=1)
     return Axis(*np.linalg.lstsq(terms, ((front + back) / 2.0)[known])[0].tolist())

@@ -29,7 +29,7 @@ def test_a_ball_is_round_to_its_outline() -> None:
     """Told is a shelf from two nodes inwards, and a wall of 14 nodes below it."""
     at, away = disc()
     told = ball(np.maximum(away, EDGE))
-    steep = np.sqrt(np.maximum(RADIUS**2 / (RADIUS - away + 0.01) ** 2 - 1.0, 0.0)) ** -1.0
+    steep = NODE * (RADIUS - away) / -ball(away)
     made = Fringe(at, OUTLINE).rounded(told, np.zeros(len(OUTLINE)), steep)
     assert np.abs(told - ball(away)).max() > 9.0 * NODE
     assert np.abs(made - ball(away)).max() < 2.0 * NODE
